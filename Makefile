@@ -1,0 +1,45 @@
+# `make demo` and `make test` need nothing but make and Python 3.11 or later.
+PYTHON ?= python3
+BIN := .venv/bin
+ONCE ?=
+PORT ?=
+export UI_PORT := $(or $(PORT),$(UI_PORT))
+
+.PHONY: demo up test lint install clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo         run all syncs on an embedded sandbox, then serve the Dagster UI (PORT=3000)"
+	@echo "make demo ONCE=1  run all syncs once and exit"
+	@echo "make up           serve the Redshift and PostgreSQL of .env"
+	@echo "make test         run the tests;  make lint  ruff, mypy and Dagster's own validation"
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml deploy/constraints.txt
+	@test -w . || { echo "This folder is read-only; QuperSync keeps .venv and .qupersync in it."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "QuperSync needs Python 3.11 or later; name it with PYTHON=python3.x."; exit 1; }
+	@echo "Installing into .venv (a minute or two, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install
+	@$(BIN)/python -m qupersync_assets.sandbox.demo $(if $(ONCE),--once)
+
+up: install
+	@test -e .env || { echo "Copy .env.example to .env and fill it in first."; exit 1; }
+	@$(BIN)/python -m qupersync_assets.serve
+
+test: install
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@set -a; . ./.env.example; set +a; $(BIN)/dagster definitions validate -w workspace.yaml
+
+clean:
+	rm -rf .venv .qupersync build *.egg-info

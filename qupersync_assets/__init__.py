@@ -1,0 +1,1 @@
+"""QuperSync: Amazon Redshift system views, kept fresh in PostgreSQL by Dagster assets."""

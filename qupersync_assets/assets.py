@@ -1,0 +1,127 @@
+"""From a spec to its asset: the external assets it reads, the asset with its check, how fresh it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+from sqlalchemy.dialects import postgresql
+
+from qupersync_assets.redshift import RedshiftResource
+from qupersync_assets.runs import asset_key
+from qupersync_assets.settings import Settings
+from qupersync_assets.spec import SyncSpec
+from qupersync_assets.transform import Feed
+
+IO_MANAGER_KEY = "postgres_io_manager"
+CHECK_NAME = "no_skipped_rows"
+OWNERS = ["team:data-platform"]
+
+
+def source_key(view: str) -> dg.AssetKey:
+    """The key of the external asset that stands for a Redshift view."""
+    return dg.AssetKey(["redshift", view])
+
+
+def build_sources(specs: Sequence[SyncSpec]) -> list[dg.AssetSpec]:
+    """One external asset for each Redshift view that the jobs read."""
+    return [
+        dg.AssetSpec(
+            source_key(view),
+            group_name="redshift",
+            kinds={"redshift"},
+            description=f"System view {view} of the Redshift cluster. Read, never written.",
+        )
+        for view in sorted({view for spec in specs for view in spec.sources})
+    ]
+
+
+def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
+    """The asset of a sync job, with the check of its skipped rows in the same step, to save a process."""
+    key = asset_key(spec)
+
+    @dg.asset(
+        key=key,
+        deps=[source_key(view) for view in spec.sources],
+        group_name="quper",
+        kinds={"redshift", "postgres"},
+        owners=OWNERS,
+        description=f"{spec.description}\n\n{spec.table.comment}",
+        tags={"sync_job_id": spec.sync_job_id, "source": spec.kind},
+        metadata=_definition_metadata(spec),
+        io_manager_key=IO_MANAGER_KEY,
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK_NAME,
+                asset=key,
+                description="Every row that Redshift gave was loaded. The others are in quper.skipped_rows; "
+                f"above a share of {settings.sync_max_skipped_ratio:g} this is an error.",
+            )
+        ],
+        retry_policy=dg.RetryPolicy(
+            max_retries=settings.sync_max_retries,
+            delay=settings.sync_retry_delay,
+            backoff=dg.Backoff.EXPONENTIAL,
+            jitter=dg.Jitter.PLUS_MINUS,
+        ),
+        freshness_policy=_freshness(settings.sync_interval),
+    )
+    def sync(redshift: RedshiftResource) -> Iterator[Any]:
+        feed = Feed(spec, redshift.pages(spec.statement, settings.sync_batch_size))
+        yield dg.Output(feed)  # returns when the IO manager has loaded it
+        yield skipped_rows_check(feed, settings.sync_max_skipped_ratio)
+
+    return sync
+
+
+def skipped_rows_check(feed: Feed, max_ratio: float) -> dg.AssetCheckResult:
+    """Passes without skipped rows; else warns, or is an error above `max_ratio` of the extracted rows."""
+    counts = feed.counts
+    share = counts.skipped / counts.extracted if counts.extracted else 0.0
+    reasons = "\n".join(f"- `{bad.column or '?'}`: {bad.reason}" for bad in feed.samples)
+    metadata: dict[str, Any] = {"rows_skipped": counts.skipped, "skipped_share": share}
+    if reasons:
+        metadata["samples"] = dg.MetadataValue.md(reasons)
+    return dg.AssetCheckResult(
+        check_name=CHECK_NAME,
+        passed=counts.skipped == 0,
+        severity=dg.AssetCheckSeverity.ERROR if share > max_ratio else dg.AssetCheckSeverity.WARN,
+        description=f"{counts.skipped} of {counts.extracted} rows skipped ({share:.2%})",
+        metadata=metadata,
+    )
+
+
+def _freshness(interval: int) -> dg.FreshnessPolicy:
+    """Warn after two intervals, fail after three; Dagster takes no window below a minute."""
+    warn = max(2 * interval, 60)
+    return dg.FreshnessPolicy.time_window(
+        warn_window=timedelta(seconds=warn), fail_window=timedelta(seconds=max(3 * interval, warn + 30))
+    )
+
+
+def _definition_metadata(spec: SyncSpec) -> dict[str, Any]:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    key = {c.name for c in spec.key}
+    lineage: dict[str, list[dg.TableColumnDep]] = {}
+    for target, view, source in spec.lineage():
+        lineage.setdefault(target, []).append(dg.TableColumnDep(source_key(view), source))
+    return {
+        "dagster/table_name": spec.table.fullname,
+        "dagster/column_schema": dg.TableSchema(
+            [
+                dg.TableColumn(
+                    c.name,
+                    type=c.type.compile(dialect).lower(),
+                    description=c.comment,
+                    constraints=dg.TableColumnConstraints(
+                        nullable=bool(c.nullable), other=["primary key"] if c.name in key else []
+                    ),
+                )
+                for c in spec.table.c
+            ]
+        ),
+        "dagster/column_lineage": dg.TableColumnLineage(lineage),
+        "unique_key": ", ".join(c.name for c in spec.key),
+    }

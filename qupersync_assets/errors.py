@@ -1,0 +1,132 @@
+"""Which errors are one row's, which pass, and which need somebody: by SQLSTATE, in this one place.
+
+Classes: https://www.postgresql.org/docs/current/errcodes-appendix.html. Redshift reports the same codes; its
+driver raises them as a dict of protocol fields, with the code under "C" and the message under "M".
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from enum import Enum
+from typing import Any
+
+
+class ErrorClass(Enum):
+    """What an error asks for."""
+
+    ROW = "row"  # the data of a row: reject the row, go on
+    TRANSIENT = "transient"  # try again
+    FATAL = "fatal"  # stop this job until somebody acts
+
+
+class LoadError(Exception):
+    """A sync job that cannot go on: a sentence without secrets, and whether trying again can help.
+
+    Attributes:
+        error_class: TRANSIENT or FATAL.
+        sqlstate: the code that the server gave, if it was a server that refused.
+    """
+
+    def __init__(self, message: str, error_class: ErrorClass, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        self.sqlstate = sqlstate
+
+
+# 54000: an index entry that is too large, that is one row's doing.
+_ROW = ("22", "23", "54000")
+_TRANSIENT = ("08", "40", "53", "55", "57", "58")
+
+# What to do, by SQLSTATE; HOST stands for a name that does not resolve, TLS for a failed handshake.
+_REMEDIES = {
+    "HOST": "Check {side}_HOST.",
+    "TLS": "Check {side}_SSLMODE, and whether the server speaks TLS with a certificate for this host.",
+    "28P01": "Check {side}_USER and {side}_PASSWORD.",
+    "28000": "Check {side}_USER and {side}_PASSWORD, and that this user may log in from here.",
+    "3D000": "Check {side}_DATABASE.",
+    "42501": "Grant the missing right to {side}_USER.",
+    "42P01": "The relation is not there for {side}_USER: check the cluster's kind and the user's rights.",
+    "42703": "The relation lacks that column: its version differs from the documentation.",
+    "57014": "It took longer than {side}_STATEMENT_TIMEOUT.",
+}
+
+
+# libpq reports a refused connection without a code, only with the server's message.
+_REFUSALS = {
+    "password authentication failed": "28P01",
+    "no password supplied": "28P01",
+    "no pg_hba.conf entry": "28000",
+    '" does not exist': "3D000",
+    "could not translate host name": "HOST",
+    "Server refuses SSL": "TLS",
+    "SSL error": "TLS",
+    "server does not support SSL": "TLS",
+    "certificate": "TLS",
+}
+
+
+def _original(error: BaseException) -> BaseException:
+    """The driver's error below SQLAlchemy's, or the socket's below the driver's."""
+    error = getattr(error, "orig", None) or error
+    return next((a for a in error.args if isinstance(a, OSError)), error)
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The SQLSTATE of an error of psycopg2 (pgcode), redshift_connector (args[0]["C"]) or SQLAlchemy."""
+    original = _original(error)
+    fields: Any = original.args[0] if original.args else None
+    if isinstance(fields, dict):
+        return fields.get("C")
+    if isinstance(original, socket.gaierror):
+        return "HOST"
+    if isinstance(original, ssl.SSLError):
+        return "TLS"
+    code: str | None = getattr(original, "pgcode", None)
+    return code or next((c for text, c in _REFUSALS.items() if text in str(original)), None)
+
+
+def classify(error: BaseException) -> ErrorClass:
+    """Which class an error of either driver belongs to."""
+    code = sqlstate(error)
+    if code is not None:
+        if code.startswith(_ROW):
+            return ErrorClass.ROW
+        return ErrorClass.TRANSIENT if code.startswith(_TRANSIENT) else ErrorClass.FATAL
+    original = _original(error)
+    name = type(original).__name__
+    if isinstance(original, OSError) or name in ("OperationalError", "InterfaceError", "TimeoutError"):
+        return ErrorClass.TRANSIENT
+    return ErrorClass.FATAL
+
+
+def message(error: BaseException) -> str:
+    """What went wrong, on one line, as the server or the driver says it."""
+    original = _original(error)
+    fields: Any = original.args[0] if original.args else None
+    text = str(fields.get("M", fields)) if isinstance(fields, dict) else str(original)
+    first = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return first or type(original).__name__
+
+
+def load_error(error: BaseException, side: str, doing: str) -> LoadError:
+    """Turn a driver's error into a LoadError.
+
+    Args:
+        side: REDSHIFT or POSTGRES, the prefix of the variables to check.
+        doing: what was being done, to begin the sentence with.
+    """
+    code = sqlstate(error)
+    remedy = _REMEDIES.get(code or "", "").format(side=side)
+    error_class = ErrorClass.TRANSIENT if classify(error) is ErrorClass.TRANSIENT else ErrorClass.FATAL
+    where = f" (SQLSTATE {code})" if code and code not in ("HOST", "TLS") else ""
+    return LoadError(f"{doing}: {message(error)}{where}. {remedy}".strip(), error_class, code)
+
+
+def redact(text: str) -> str:
+    """`text` with the value of every secret setting replaced by ***."""
+    secrets = {value for name, value in os.environ.items() if name.endswith("_PASSWORD") and value}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text

@@ -1,0 +1,160 @@
+"""The IO manager: drains a Feed into its table batch by batch, and hands tables out as DataFrames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import sqlalchemy as sa
+from pydantic import Field
+
+from qupersync_assets import skipped_rows, sync_log
+from qupersync_assets.errors import ErrorClass, LoadError, load_error, redact
+from qupersync_assets.postgres import PostgresResource
+from qupersync_assets.runs import clear_away
+from qupersync_assets.spec import METADATA
+from qupersync_assets.transform import Counts, Feed, Rejected, transform
+from qupersync_assets.upsert import BatchWriter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAMPLES = 5
+
+
+class PostgresUpsertIOManager(dg.ConfigurableIOManager):
+    """Upserts Feeds; each batch is one transaction, and one row in quper.sync_logs tells of all of them."""
+
+    postgres: PostgresResource
+    cluster: str = Field(description="Name of the source cluster, first column of every key.")
+    max_silence: float = Field(description="Seconds after which a silent earlier run is taken for dead.")
+
+    def handle_output(self, context: dg.OutputContext, obj: Feed) -> None:
+        """Load a Feed into its table.
+
+        Raises:
+            Failure: the load broke off, with a sentence that says why. The batches before it stay; retries
+                are allowed only where the cause may pass by itself.
+        """
+        try:
+            self._load(context, obj)
+        except LoadError as error:
+            raise dg.Failure(
+                redact(str(error)),
+                metadata={"sqlstate": error.sqlstate or ""},
+                allow_retries=error.error_class is ErrorClass.TRANSIENT,
+            ) from error
+
+    def load_input(self, context: dg.InputContext) -> pd.DataFrame:
+        """The table of the upstream asset, or only the columns named in the input's metadata `columns`.
+
+        Integers, also those with NULLs, and numerics stay exact (Int64, Decimal); times are UTC.
+        """
+        table = METADATA.tables[".".join(context.asset_key.path)]
+        return read_table(self.postgres.engine(), table, (context.definition_metadata or {}).get("columns"))
+
+    def _load(self, context: dg.OutputContext, feed: Feed) -> None:
+        started = time.monotonic()
+        spec = feed.spec
+        self.postgres.ensure_schema()
+        instance = context.step_context.instance
+        clear_away(instance, self.postgres, self.cluster, [spec], self.max_silence, context.run_id)
+        with self.postgres.transaction() as connection:
+            log_id = sync_log.start(connection, self.cluster, spec.sync_job_id, context.run_id)
+        try:
+            self._write(context, feed, log_id)
+        except BaseException as error:
+            self._close(context, log_id, error)
+            raise
+        seconds = time.monotonic() - started
+        context.add_output_metadata(_metadata(feed, seconds, self.postgres.count_rows(spec.table)))
+
+    def _write(self, context: dg.OutputContext, feed: Feed, log_id: int) -> None:
+        spec = feed.spec
+
+        def finish(connection: sa.Connection, counts: Counts, rejected: list[Rejected]) -> None:
+            skipped_rows.record(connection, spec, self.cluster, context.run_id, rejected)
+            sync_log.keep_up(connection, log_id, counts)
+
+        writer = BatchWriter(self.postgres.engine(), spec, self.cluster, finish)
+        try:
+            with closing(feed.pages):  # type: ignore[type-var]  # a generator
+                for page in feed.pages:
+                    rejected = writer.write(*transform(spec, page))
+                    feed.counts = writer.counts
+                    feed.samples.extend(rejected[: SAMPLES - len(feed.samples)])
+                    for bad in rejected[:SAMPLES]:
+                        context.log.warning(f"Skipped a row: {bad.column}: {bad.reason}")
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            raise load_error(error, "POSTGRES", f"Writing {spec.table.fullname} failed") from error
+        with self.postgres.transaction() as connection:
+            if spec.after_load is not None:
+                connection.execute(spec.after_load, {"cluster": self.cluster})
+            sync_log.finish(connection, log_id, "success")
+
+    def _close(self, context: dg.OutputContext, log_id: int, error: BaseException) -> None:
+        """Close the log row of a load that broke off; if PostgreSQL is away, the next run does it."""
+        stopped = isinstance(error, dg.DagsterExecutionInterruptedError | KeyboardInterrupt | GeneratorExit)
+        text = "terminated" if stopped else redact(f"{type(error).__name__}: {error}")
+        try:
+            with self.postgres.transaction() as connection:
+                sync_log.finish(connection, log_id, "canceled" if stopped else "failed", text)
+        except LoadError as unreachable:
+            context.log.warning(f"quper.sync_logs could not be closed: {redact(str(unreachable))}")
+
+
+def _metadata(feed: Feed, seconds: float, row_count: int) -> dict[str, Any]:
+    """What a materialization tells: the same keys, with the same types, each time, so that they plot."""
+    counts = feed.counts
+    return {
+        "dagster/row_count": row_count,
+        "rows_extracted": counts.extracted,
+        "rows_upserted": counts.upserted,
+        "rows_inserted": counts.inserted,
+        "rows_updated": counts.updated,
+        "rows_unchanged": counts.unchanged,
+        "rows_duplicate": counts.duplicates,
+        "rows_skipped": counts.skipped,
+        "batches": counts.batches,
+        "duration_ms": round(seconds * 1000),
+        "rows_per_second": round(counts.extracted / seconds, 1),
+        "statement": dg.MetadataValue.md(f"```sql\n{feed.spec.statement}\n```"),
+    }
+
+
+def read_table(engine: sa.Engine, table: sa.Table, names: Sequence[str] | None) -> pd.DataFrame:
+    """A table as a DataFrame, without a detour through float.
+
+    Args:
+        names: the columns wanted, in that order; None for all.
+
+    Raises:
+        ValueError: the table has no column of that name.
+    """
+    import pandas as pd  # slow to import, and the syncs themselves do without
+
+    unknown = sorted(set(names or ()) - set(table.c.keys()))
+    if unknown:
+        raise ValueError(
+            f"{table.fullname} has no column {', '.join(unknown)}; it has {', '.join(table.c.keys())}"
+        )
+    columns = [table.c[n] for n in names] if names is not None else list(table.c)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.select(*columns)).all()
+    values = zip(*rows, strict=True) if rows else [()] * len(columns)
+    return pd.DataFrame(
+        {c.name: pd.Series(list(v), dtype=_dtype(c.type)) for c, v in zip(columns, values, strict=True)}
+    )
+
+
+def _dtype(type_: sa.types.TypeEngine[Any]) -> Any:
+    if isinstance(type_, sa.Integer):
+        return "Int64"
+    if isinstance(type_, sa.Boolean):
+        return "boolean"
+    if isinstance(type_, sa.DateTime):
+        return "datetime64[us, UTC]"
+    return "object"

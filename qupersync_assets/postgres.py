@@ -1,0 +1,97 @@
+"""The PostgreSQL side: the engine, and the schema quper as the specs describe it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+import sqlalchemy as sa
+from pydantic import Field, PrivateAttr
+from sqlalchemy.schema import CreateSchema
+
+from qupersync_assets.errors import load_error
+from qupersync_assets.spec import METADATA, SCHEMA
+
+# Any number does, as long as every process takes the same one while it creates the schema.
+_SCHEMA_LOCK = 0x7175706572
+
+
+class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
+    """The target database; nothing is opened before the first statement."""
+
+    host: str = Field(description="Host of the target PostgreSQL.")
+    port: int = Field(default=5432, description="Its port.")
+    database: str = Field(description="Database that holds the schema quper.")
+    user: str = Field(description="User to connect as.")
+    password: str | None = Field(default=None, description="Password, from POSTGRES_PASSWORD.")
+    sslmode: str = Field(default="prefer", description="libpq's sslmode.")
+    connect_timeout: int = Field(default=10, description="Seconds to wait for a connection.")
+    statement_timeout: int = Field(default=120, description="Seconds that one statement may take.")
+
+    _engine: sa.Engine | None = PrivateAttr(default=None)
+
+    def engine(self) -> sa.Engine:
+        """The engine, with a small pool that replaces dead connections; it does not connect yet."""
+        if self._engine is None:
+            self._engine = sa.create_engine(
+                sa.URL.create(
+                    "postgresql+psycopg2",
+                    self.user,
+                    self.password,
+                    self.host,
+                    self.port,
+                    self.database,
+                ),
+                pool_size=2,
+                pool_pre_ping=True,
+                hide_parameters=True,  # parameters are customers' data
+                connect_args={
+                    "sslmode": self.sslmode,
+                    "connect_timeout": self.connect_timeout,
+                    "application_name": "qupersync",
+                    "options": f"-c timezone=UTC -c statement_timeout={self.statement_timeout * 1000}",
+                },
+            )
+        return self._engine
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A connection in a transaction that is committed at the end, or rolled back by an error.
+
+        Raises:
+            LoadError: PostgreSQL cannot be reached, or refuses the login or a statement.
+        """
+        try:
+            with self.engine().begin() as connection:
+                yield connection
+        except sa.exc.DBAPIError as error:
+            raise load_error(error, "POSTGRES", f"PostgreSQL at {self.host}:{self.port} failed") from error
+
+    def ensure_schema(self) -> None:
+        """Create the schema quper, and each of its tables that is missing.
+
+        Raises:
+            LoadError: as `transaction`.
+        """
+        with self.transaction() as connection:
+            present = set(
+                connection.scalars(
+                    sa.text("SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = :schema"),
+                    {"schema": SCHEMA},
+                )
+            )
+            missing = [t for t in METADATA.sorted_tables if t.name not in present]
+            if missing:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+                connection.execute(CreateSchema(SCHEMA, if_not_exists=True))
+                METADATA.create_all(connection, tables=missing)
+
+    def count_rows(self, table: sa.Table) -> int:
+        """Rows of a target table: counted, or above a million PostgreSQL's own estimate."""
+        with self.transaction() as connection:
+            estimate = sa.text("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(:name)")
+            rows: int = connection.execute(estimate, {"name": table.fullname}).scalar_one()
+            if rows < 1_000_000:
+                rows = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+            return rows

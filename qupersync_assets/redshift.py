@@ -1,0 +1,128 @@
+"""The Redshift side: pooled connections of redshift_connector, read page by page with server-side cursors.
+
+Cursors: https://docs.aws.amazon.com/redshift/latest/dg/declare.html (one open per session, inside a
+transaction). The driver's own fetchmany would load the whole result first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import QueuePool
+
+from qupersync_assets.errors import load_error
+from qupersync_assets.transform import Page
+
+# A single-node cluster refuses larger fetches; a page is then put together from several.
+SINGLE_NODE_FETCH = 1000
+_cursor_numbers = itertools.count(1)
+
+
+class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
+    """Connections to one Redshift cluster; nothing is opened before the first page is asked for."""
+
+    host: str = Field(description="Endpoint of the cluster or workgroup.")
+    port: int = Field(default=5439, description="Its port.")
+    database: str = Field(description="Database to connect to.")
+    user: str = Field(description="User to connect as.")
+    password: str | None = Field(default=None, description="Password, from REDSHIFT_PASSWORD.")
+    ssl: bool = Field(default=True, description="Whether to insist on TLS.")
+    sslmode: str = Field(default="verify-full", description="verify-ca or verify-full.")
+    connect_timeout: int = Field(default=10, description="Seconds to wait for a connection.")
+    statement_timeout: int = Field(default=300, description="Seconds that one statement may take.")
+
+    _pool: QueuePool | None = PrivateAttr(default=None)
+
+    def pages(self, sql: str, size: int) -> Iterator[Page]:
+        """Run one SELECT and yield its rows, never more than one page in memory.
+
+        Args:
+            sql: a SELECT; it is not parsed for parameters.
+            size: rows a page; the last page may be shorter, an empty result yields nothing.
+
+        Raises:
+            LoadError: Redshift cannot be reached, refuses the login or the statement, or breaks off.
+        """
+        with self._connection() as connection:
+            try:
+                yield from _pages(connection, sql, size)
+            except Exception as error:
+                # Whatever went wrong, the session is in an unknown state.
+                connection.invalidate(error)
+                raise load_error(error, "REDSHIFT", "Reading from Redshift failed") from error
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        if self._pool is None:
+            self._pool = QueuePool(self._connect, pool_size=1, max_overflow=4, recycle=3600)
+            event.listen(self._pool, "checkout", _check_alive)
+        try:
+            connection = self._pool.connect()
+        except Exception as error:
+            raise load_error(
+                error, "REDSHIFT", f"No connection to Redshift at {self.host}:{self.port}"
+            ) from error
+        try:
+            yield connection
+        finally:
+            connection.close()  # the pool rolls back
+
+    def _connect(self) -> Any:
+        import redshift_connector  # slow to import, and only a process that reads needs it
+
+        # The driver has one time-out for connecting and for reading: find out first whether anybody listens.
+        socket.create_connection((self.host, self.port), timeout=self.connect_timeout).close()
+        connection = redshift_connector.connect(
+            host=self.host,
+            port=self.port,
+            database=self.database,
+            user=self.user,
+            password=self.password or "",
+            ssl=self.ssl,
+            sslmode=self.sslmode,
+            timeout=self.statement_timeout + 15,  # the server's own time-out comes first
+            application_name="qupersync",
+        )
+        cursor = connection.cursor()
+        cursor.execute("SET timezone TO 'UTC'")
+        cursor.execute(f"SET statement_timeout TO {self.statement_timeout * 1000}")
+        connection.commit()
+        return connection
+
+
+def _check_alive(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Make the pool replace a connection that has died while it lay idle."""
+    try:
+        connection.cursor().execute("SELECT 1")
+        connection.rollback()
+    except Exception as error:
+        raise DisconnectionError from error
+
+
+def _pages(connection: Any, sql: str, size: int) -> Iterator[Page]:
+    cursor = connection.cursor()
+    # The driver keeps prepared statements by their text: a name of its own for every cursor keeps them apart.
+    name = f"qupersync_{next(_cursor_numbers)}"
+    cursor.execute(f"DECLARE {name} CURSOR FOR {sql}")
+    fetch = min(size, SINGLE_NODE_FETCH)
+    rows: list[Any] = []
+    # Only an empty answer is the end: a short one may be a slow server's.
+    while True:
+        cursor.execute(f"FETCH FORWARD {min(fetch, size - len(rows))} FROM {name}")
+        fetched = cursor.fetchall()
+        columns = tuple(d[0] for d in cursor.description)
+        rows.extend(fetched)
+        if rows and (len(rows) >= size or not fetched):
+            yield Page(columns, rows)
+            rows = []
+        if not fetched:
+            break
+    cursor.execute(f"CLOSE {name}")

@@ -1,0 +1,165 @@
+"""What Dagster knows of sync runs: which are going, which are dead, and how the ended ones ended.
+
+Dagster's default run launcher has no health check: a run whose process and code server were both killed stays
+STARTED for ever. Nothing of ours may wait for such a run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster._core.launcher import WorkerStatus
+from dagster._core.storage.dagster_run import RunRecord
+from dagster._core.storage.tags import GRPC_INFO_TAG
+
+from qupersync_assets import sync_log
+from qupersync_assets.errors import redact
+from qupersync_assets.postgres import PostgresResource
+from qupersync_assets.spec import SyncSpec
+
+JOB_NAME = "qupersync_main"
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+BROKEN = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+
+def asset_key(spec: SyncSpec) -> dg.AssetKey:
+    """The key of a job's asset: ["quper", table]."""
+    return dg.AssetKey([spec.table.schema or "", spec.table.name])
+
+
+def unfinished(instance: dg.DagsterInstance, keys: set[dg.AssetKey]) -> list[RunRecord]:
+    """Runs of sync assets (`keys`) that are queued or going, or look like it."""
+    return [
+        record
+        for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED))
+        if record.dagster_run.job_name == JOB_NAME or (record.dagster_run.asset_selection or set()) & keys
+    ]
+
+
+def is_dead(instance: dg.DagsterInstance, record: RunRecord, max_silence: float) -> bool:
+    """Whether an unfinished run will never end by itself.
+
+    Args:
+        max_silence: seconds without any event after which a run that nobody vouches for is dead.
+    """
+    run = record.dagster_run
+    if run.status == dg.DagsterRunStatus.QUEUED:
+        return False  # the daemon will take it up
+    if run.status == dg.DagsterRunStatus.STARTED:
+        alive = _worker_alive(instance, run)
+        if alive is not None:
+            return not alive
+    last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+    sign_of_life = max([record.update_timestamp.timestamp(), *(r.timestamp for r in last)])
+    return time.time() - sign_of_life > max_silence
+
+
+def _worker_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | None:
+    """Whether the run's process lives; None if nobody can tell."""
+    launcher = instance.run_launcher
+    if launcher.supports_check_run_worker_health:
+        status = launcher.check_run_worker_health(run).status
+        return None if status == WorkerStatus.UNKNOWN else status == WorkerStatus.RUNNING
+    if GRPC_INFO_TAG not in run.tags:
+        return None
+    # The default launcher's runs are processes of a code server, which knows them.
+    from dagster._core.errors import DagsterUserCodeUnreachableError
+    from dagster._grpc.client import DagsterGrpcClient
+    from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+    from dagster_shared.serdes import deserialize_value
+
+    server = json.loads(run.tags[GRPC_INFO_TAG])
+    client = DagsterGrpcClient(
+        host=server.get("host"),
+        port=server.get("port"),
+        socket=server.get("socket"),
+        use_ssl=bool(server.get("use_ssl")),
+    )
+    try:
+        answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=5)
+    except DagsterUserCodeUnreachableError:
+        return False
+    return deserialize_value(answer, CanCancelExecutionResult).can_cancel
+
+
+def why_not_done(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequence[SyncSpec]
+) -> dict[str, str]:
+    """Of the jobs that an ended run was to do: those without success, and why."""
+    jobs = {asset_key(spec): spec.sync_job_id for spec in specs}
+    steps = {"__".join(key.path): job for key, job in jobs.items()}
+    word = "terminated" if run.status == dg.DagsterRunStatus.CANCELED else "the run broke off"
+    errors: dict[str, str] = {}
+    done = set()
+    kinds = {
+        dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+        dg.DagsterEventType.ASSET_MATERIALIZATION,
+        dg.DagsterEventType.STEP_FAILURE,
+    }
+    for entry in instance.all_logs(run.run_id, of_type=kinds):
+        event = entry.dagster_event
+        if event is None:
+            continue
+        if event.event_type == dg.DagsterEventType.STEP_FAILURE:
+            error = event.step_failure_data.error
+            if event.step_key in steps:
+                errors[steps[event.step_key]] = redact(error.message.strip() if error else word)
+        elif event.asset_key in jobs:
+            if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+                done.add(jobs[event.asset_key])
+            else:
+                errors.setdefault(jobs[event.asset_key], word)
+    return {job: error for job, error in errors.items() if job not in done}
+
+
+def close_logs(
+    instance: dg.DagsterInstance,
+    postgres: PostgresResource,
+    cluster: str,
+    specs: Sequence[SyncSpec],
+    record: RunRecord,
+) -> int:
+    """Close, or add, the quper.sync_logs rows of a run that ended without success; return how many."""
+    run = record.dagster_run
+    errors = why_not_done(instance, run, specs)
+    status: sync_log.Ending = "canceled" if run.status == dg.DagsterRunStatus.CANCELED else "failed"
+    started = record.start_time or record.create_timestamp.timestamp()
+    ended = record.end_time or record.update_timestamp.timestamp()
+    with postgres.transaction() as connection:
+        closed = sync_log.close_run(connection, cluster, run.run_id, errors, status, started, ended)
+        sync_log.abandon(connection, cluster, run.run_id, status, "the run ended without closing this row")
+    return closed
+
+
+def clear_away(
+    instance: dg.DagsterInstance,
+    postgres: PostgresResource,
+    cluster: str,
+    specs: Sequence[SyncSpec],
+    max_silence: float,
+    own_run_id: str | None = None,
+) -> None:
+    """Close the log rows of these jobs that say `running` though their run has ended; a run whose process has
+    died is reported as failed to Dagster first."""
+    with postgres.transaction() as connection:
+        run_ids = sync_log.running(connection, cluster, [s.sync_job_id for s in specs])
+    for run_id in sorted(run_ids - {own_run_id or ""}):
+        record = instance.get_run_record_by_id(run_id)
+        if record is None:
+            with postgres.transaction() as connection:
+                sync_log.abandon(connection, cluster, run_id, "failed", "Dagster does not know this run")
+            continue
+        if not record.dagster_run.is_finished and is_dead(instance, record, max_silence):
+            instance.report_run_failed(record.dagster_run, "The process of this run has died.")
+            record = instance.get_run_record_by_id(run_id) or record
+        if record.dagster_run.is_finished:
+            close_logs(instance, postgres, cluster, specs, record)

@@ -1,0 +1,118 @@
+"""A stand-in for Amazon Redshift and the target database, on one private PostgreSQL server.
+
+For the demo and the tests; the product never imports it, and it imports nothing of the product's.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from qupersync_assets.sandbox.gateway import Gateway
+from qupersync_assets.sandbox.server import PostgresServer, SandboxError, write_private
+
+if TYPE_CHECKING:
+    from qupersync_assets.sandbox.workload import Workload
+
+__all__ = ["Sandbox", "SandboxError"]
+
+
+class Sandbox:
+    """Server, databases and gateway with all their state in `folder`, which may be deleted when stopped.
+
+    `server` is the PostgreSQL server, `gateway` the port that Redshift drivers connect to. A folder is used
+    by one process at a time; that one may have been killed before the next start.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder).resolve()
+        self.server = PostgresServer(self.folder)
+        self._gateway: Gateway | None = None
+        self._passwords: dict[str, str] = {}
+
+    @property
+    def gateway(self) -> Gateway:
+        """The gateway; raises SandboxError before the first start."""
+        if self._gateway is None:
+            raise SandboxError("The sandbox has not been started.")
+        return self._gateway
+
+    def start(self) -> None:
+        """Start everything and create what is missing; raises SandboxError."""
+        from qupersync_assets.sandbox.warehouse import create_warehouse
+
+        try:
+            self.server.start()
+            self._passwords = self._load_passwords()
+            create_warehouse(self.server, self._passwords["reader"], self._passwords["owner"])
+            upstream = (self.server.host, self.server.port)
+            if self._gateway is None or self._gateway.upstream != upstream:
+                self._gateway = Gateway(upstream)
+            self._gateway.start()
+        except OSError as error:
+            self.stop()
+            raise SandboxError(f"The sandbox in {self.folder} cannot start: {error}.") from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop everything; connections are closed, data stays."""
+        if self._gateway is not None:
+            self._gateway.stop()
+        self.server.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def environment(self) -> dict[str, str]:
+        """The product's variables for this sandbox, passwords included; known after `start()`."""
+        return {
+            "REDSHIFT_HOST": self.gateway.host,
+            "REDSHIFT_PORT": str(self.gateway.port),
+            "REDSHIFT_DATABASE": "redshift",
+            "REDSHIFT_USER": "qupersync_reader",
+            "REDSHIFT_PASSWORD": self._passwords["reader"],
+            "REDSHIFT_SSL": "false",
+            "POSTGRES_HOST": self.server.host,
+            "POSTGRES_PORT": str(self.server.port),
+            "POSTGRES_DATABASE": "quper",
+            "POSTGRES_USER": "qupersync",
+            "POSTGRES_PASSWORD": self._passwords["owner"],
+            "CLUSTER_NAME": "sandbox",
+        }
+
+    def workload(self, seed: int = 7) -> Workload:
+        """What fills the warehouse with activity."""
+        from qupersync_assets.sandbox.workload import Workload
+
+        return Workload(self.connect_redshift, seed)
+
+    def connect_redshift(self) -> Any:
+        """A psycopg2 connection as superuser to the database that plays Redshift, past the gateway."""
+        return self._connect("redshift")
+
+    def connect_quper(self) -> Any:
+        """A psycopg2 connection as superuser to the target database."""
+        return self._connect("quper")
+
+    def _connect(self, database: str) -> Any:
+        import psycopg2
+
+        return psycopg2.connect(self.server.dsn(database))
+
+    def _load_passwords(self) -> dict[str, str]:
+        file = self.folder / "roles.json"
+        if not file.exists():
+            write_private(file, json.dumps({role: secrets.token_hex(16) for role in ("reader", "owner")}))
+        loaded: dict[str, str] = json.loads(file.read_text("utf-8"))
+        return loaded

@@ -1,0 +1,128 @@
+"""`make demo`: the sandbox, one run of all sync jobs with a summary, then the Dagster UI with its daemon."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from qupersync_assets.sandbox import Sandbox, SandboxError
+from qupersync_assets.sandbox.workload import Workload
+from qupersync_assets.serve import ServeError, check_port, dagster_processes, prepare_home, stop_on_signals
+from qupersync_assets.settings import Settings, SettingsError
+
+STATE = Path(".qupersync")
+NEWS_SECONDS = 5
+# A pipe has no width of its own.
+console = Console() if sys.stdout.isatty() else Console(width=120)
+
+
+def main() -> int:
+    """Run the demo; return the exit code: 0, or 1 if a job failed or the demo could not run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--once", action="store_true", help="exit after the summary")
+    once = parser.parse_args().once
+    stop_on_signals()
+    try:
+        with _state_folder(STATE):
+            return _demo(once)
+    except (SandboxError, ServeError, SettingsError) as error:
+        console.print(f"[red]{error}", soft_wrap=True, highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        return 0 if not once else 130
+
+
+@contextlib.contextmanager
+def _state_folder(folder: Path) -> Iterator[None]:
+    """The state folder, for this process alone.
+
+    Raises:
+        SandboxError: it cannot be written to, or another demo uses it.
+    """
+    lock = folder / "demo.lock"
+    try:
+        folder.mkdir(exist_ok=True)
+        handle = lock.open("a")
+    except OSError as error:
+        raise SandboxError(
+            f"The demo keeps its state in {folder.resolve()}, which cannot be written: {error.strerror}."
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SandboxError(
+                f"A demo is running in {Path.cwd()} already; stop it with Ctrl-C first."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _demo(once: bool) -> int:
+    host = os.environ.get("UI_HOST") or "127.0.0.1"
+    port = int(os.environ.get("UI_PORT") or 3000)
+    if not once:
+        check_port(host, port)
+    with console.status("Starting the sandbox: PostgreSQL, playing Redshift and the target"):
+        sandbox = Sandbox(STATE / "sandbox")
+        sandbox.start()
+    try:
+        workload = sandbox.workload()
+        with console.status("Making up seven days of queries, scans, vacuums and alerts"):
+            workload.backfill(datetime.now(UTC))
+            workload.advance(datetime.now(UTC))
+        # A short interval unless another is asked for, so that one sees the schedule at work.
+        os.environ.update({"SYNC_INTERVAL": "60", **os.environ, **sandbox.environment()})
+        settings = Settings.load()
+        os.environ.update(settings.environment())
+        prepare_home(STATE / "dagster", Path())
+        # Only now: the definitions are loaded from the environment that was just made.
+        from qupersync_assets.sandbox.first_run import first_run
+
+        succeeded = first_run(sandbox, console)
+        if once:
+            return 0 if succeeded else 1
+        with _news(workload), dagster_processes(Path(), host, port, STATE / "logs") as wait:
+            console.print(
+                f"\nDagster UI: http://{host}:{port} - a sync every {settings.sync_interval} s, "
+                f"news from the sandbox every {NEWS_SECONDS} s. Ctrl-C stops everything.",
+                soft_wrap=True,
+            )
+            wait()
+    finally:
+        with console.status("Stopping the sandbox"):
+            sandbox.stop()
+
+
+@contextlib.contextmanager
+def _news(workload: Workload) -> Iterator[None]:
+    """Let the workload go on in a thread, so that each sync has something to do."""
+    over = threading.Event()
+
+    def go_on() -> None:
+        while not over.wait(NEWS_SECONDS):
+            workload.advance(datetime.now(UTC))
+
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

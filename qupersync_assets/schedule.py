@@ -1,0 +1,140 @@
+"""When to sync: every SYNC_INTERVAL seconds, one run at a time, not late; and the closing of broken runs.
+
+Cron says only some intervals exactly, and nothing below a minute
+(https://docs.dagster.io/guides/automate/schedules); the others are kept by a sensor on the same rules.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from qupersync_assets.postgres import PostgresResource
+from qupersync_assets.runs import BROKEN, JOB_NAME, asset_key, clear_away, close_logs, is_dead, unfinished
+from qupersync_assets.settings import Settings
+from qupersync_assets.spec import SyncSpec
+
+# The daemon looks at sensors about every five seconds.
+SENSOR_SECONDS = 5
+CLEAR_AWAY_SECONDS = 30
+SCHEDULED_TAG = "qupersync/scheduled_at"
+CLUSTER_TAG = "qupersync/cluster"
+
+
+def cron_for(interval: int) -> str | None:
+    """The cron expression that fires every `interval` seconds exactly, or None if there is none."""
+    minutes, seconds = divmod(interval, 60)
+    if seconds == 0 and minutes > 0:
+        if minutes < 60 and 60 % minutes == 0:
+            return "* * * * *" if minutes == 1 else f"*/{minutes} * * * *"
+        hours, rest = divmod(minutes, 60)
+        if rest == 0 and hours <= 24 and 24 % hours == 0:
+            return {1: "0 * * * *", 24: "0 0 * * *"}.get(hours, f"0 */{hours} * * *")
+    return None
+
+
+def build_automation(
+    specs: Sequence[SyncSpec], settings: Settings, job: dg.UnresolvedAssetJobDefinition
+) -> tuple[list[dg.ScheduleDefinition], list[dg.SensorDefinition]]:
+    """The schedule, or the sensor in its place, and the sensor that clears broken runs away."""
+    keys = {asset_key(spec) for spec in specs}
+    cron = cron_for(settings.sync_interval)
+    clearing = _clearing_sensor(specs, settings)
+    if cron is None:
+        return [], [_interval_sensor(keys, settings, job), clearing]
+    return [_schedule(cron, keys, settings, job)], [clearing]
+
+
+def _decide(
+    instance: dg.DagsterInstance, keys: set[dg.AssetKey], settings: Settings, due: datetime
+) -> dg.RunRequest | dg.SkipReason:
+    """Run, or skip and say why: the tick is late, or a sync run is queued or going."""
+    late = (datetime.now(UTC) - due).total_seconds()
+    if late > settings.sync_misfire_grace:
+        return dg.SkipReason(
+            f"The sync of {due:%Y-%m-%d %H:%M:%S} UTC came {late:.0f} s late, more than SYNC_MISFIRE_GRACE "
+            f"({settings.sync_misfire_grace} s) allows."
+        )
+    for record in unfinished(instance, keys):
+        run = record.dagster_run
+        if not is_dead(instance, record, settings.max_silence):
+            return dg.SkipReason(f"Run {run.run_id} is {run.status.value}; only one sync runs at a time.")
+    return dg.RunRequest(
+        run_key=due.isoformat(), tags={SCHEDULED_TAG: due.isoformat(), CLUSTER_TAG: settings.cluster_name}
+    )
+
+
+def _schedule(
+    cron: str, keys: set[dg.AssetKey], settings: Settings, job: dg.UnresolvedAssetJobDefinition
+) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=f"{JOB_NAME}_schedule",
+        job=job,
+        cron_schedule=cron,
+        execution_timezone=settings.sync_timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Syncs every {settings.sync_interval} s. Skips a tick while a sync runs or when late.",
+    )
+    def sync_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        return _decide(context.instance, keys, settings, context.scheduled_execution_time.astimezone(UTC))
+
+    return sync_schedule
+
+
+def _interval_sensor(
+    keys: set[dg.AssetKey], settings: Settings, job: dg.UnresolvedAssetJobDefinition
+) -> dg.SensorDefinition:
+    interval = settings.sync_interval
+
+    @dg.sensor(
+        name=f"{JOB_NAME}_interval",
+        job=job,
+        minimum_interval_seconds=SENSOR_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Syncs every {interval} s, which cron cannot say. Skips while a sync runs or when late.",
+    )
+    def sync_interval(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        # Multiples of the interval since 1970, whenever the daemon was started: evenly spaced for good.
+        now = time.time()
+        due = int(now // interval) * interval
+        if str(due) == context.cursor:
+            due += interval
+            if due - now > SENSOR_SECONDS:
+                at = datetime.fromtimestamp(due, settings.time_zone())
+                return dg.SensorResult(skip_reason=f"The next sync is due at {at:%Y-%m-%d %H:%M:%S %Z}.")
+            time.sleep(max(0.0, due - time.time()))  # to the second, not to the daemon's next look
+        decision = _decide(context.instance, keys, settings, datetime.fromtimestamp(due, UTC))
+        if isinstance(decision, dg.SkipReason):
+            return dg.SensorResult(skip_reason=decision, cursor=str(due))
+        return dg.SensorResult(run_requests=[decision], cursor=str(due))
+
+    return sync_interval
+
+
+def _clearing_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="qupersync_clear_away",
+        minimum_interval_seconds=CLEAR_AWAY_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Closes the rows of quper.sync_logs of runs that failed early, were canceled or killed.",
+    )
+    def clear_away_sensor(context: dg.SensorEvaluationContext, postgres: PostgresResource) -> dg.SensorResult:
+        instance, cluster = context.instance, settings.cluster_name
+        for record in unfinished(instance, {asset_key(spec) for spec in specs}):
+            if is_dead(instance, record, settings.max_silence):
+                instance.report_run_failed(record.dagster_run, "The process of this run has died.")
+        clear_away(instance, postgres, cluster, specs, settings.max_silence)
+        # What broke before the first look is not news.
+        since = float(context.cursor) if context.cursor else time.time() - CLEAR_AWAY_SECONDS
+        broken = instance.get_run_records(
+            dg.RunsFilter(statuses=BROKEN, updated_after=datetime.fromtimestamp(since, UTC)), limit=100
+        )
+        closed = sum(close_logs(instance, postgres, cluster, specs, record) for record in broken)
+        # Only now: if PostgreSQL was away, these runs are looked at again.
+        latest = max((r.update_timestamp.timestamp() for r in broken), default=since)
+        return dg.SensorResult(skip_reason=f"{closed} rows of quper.sync_logs closed.", cursor=str(latest))
+
+    return clear_away_sensor

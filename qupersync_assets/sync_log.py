@@ -1,0 +1,169 @@
+"""quper.sync_logs: one row a job and Dagster run: opened as running, kept up with each batch, closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from qupersync_assets.spec import METADATA
+from qupersync_assets.transform import Counts
+
+Ending = Literal["success", "failed", "canceled"]
+_UTC = sa.DateTime(timezone=True)
+
+
+def _count(name: str, comment: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=False, server_default="0", comment=comment)
+
+
+SYNC_LOGS = sa.Table(
+    "sync_logs",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster"),
+    sa.Column("sync_job_id", sa.Text, nullable=False, comment="the job"),
+    sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run"),
+    sa.Column("status", sa.Text, nullable=False, comment="running, success, failed or canceled"),
+    sa.Column("started_at", _UTC, nullable=False, comment="start of the first attempt (UTC)"),
+    sa.Column("completed_at", _UTC, comment="end (UTC); NULL while running"),
+    sa.Column(
+        "duration_ms",
+        sa.BigInteger,
+        sa.Computed("(extract(epoch FROM completed_at - started_at) * 1000)::bigint", persisted=True),
+        comment="milliseconds from start to end",
+    ),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="1", comment="tries within the run"),
+    _count("rows_extracted", "rows read from Redshift in committed batches"),
+    sa.Column(
+        "rows_upserted",
+        sa.BigInteger,
+        sa.Computed("rows_inserted + rows_updated + rows_unchanged", persisted=True),
+        comment="rows that the target holds as read: inserted + updated + unchanged",
+    ),
+    _count("rows_inserted", "rows that were new"),
+    _count("rows_updated", "rows that differed and were written again"),
+    _count("rows_unchanged", "rows that the target held already, not written"),
+    _count("rows_duplicate", "rows that gave way to a newer one with the same key in their batch"),
+    _count("rows_skipped", "rows that could not be loaded; see quper.skipped_rows"),
+    _count("batches", "committed batches"),
+    sa.Column("error", sa.Text, comment="why the run did not succeed"),
+    sa.UniqueConstraint("cluster", "sync_job_id", "run_id", name="sync_logs_run_key"),
+    sa.Index("sync_logs_started_at_idx", sa.text("started_at DESC")),
+    sa.Index("sync_logs_running_idx", "run_id", postgresql_where=sa.text("status = 'running'")),
+    comment="One row a sync job and run. rows_extracted = rows_upserted + rows_duplicate + rows_skipped.",
+)
+
+
+def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str) -> int:
+    """Open the row of a job and run, or open it again for another attempt, and return its id."""
+    new = insert(SYNC_LOGS).values(
+        cluster=cluster,
+        sync_job_id=sync_job_id,
+        run_id=run_id,
+        status="running",
+        started_at=sa.func.clock_timestamp(),
+    )
+    again = new.on_conflict_do_update(
+        index_elements=["cluster", "sync_job_id", "run_id"],
+        set_={
+            "status": "running",
+            "completed_at": None,
+            "error": None,
+            "attempts": SYNC_LOGS.c.attempts + 1,
+            **_values(Counts()),
+        },
+    )
+    log_id: int = connection.execute(again.returning(SYNC_LOGS.c.id)).scalar_one()
+    return log_id
+
+
+def keep_up(connection: sa.Connection, log_id: int, counts: Counts) -> None:
+    """Write the totals, in the transaction of the batch that they include."""
+    connection.execute(sa.update(SYNC_LOGS).where(SYNC_LOGS.c.id == log_id).values(**_values(counts)))
+
+
+def finish(connection: sa.Connection, log_id: int, status: Ending, error: str | None = None) -> None:
+    """Close a row that is running."""
+    connection.execute(
+        sa.update(SYNC_LOGS)
+        .where(SYNC_LOGS.c.id == log_id)
+        .values(status=status, error=error, completed_at=sa.func.clock_timestamp())
+    )
+
+
+def close_run(
+    connection: sa.Connection,
+    cluster: str,
+    run_id: str,
+    errors: dict[str, str],
+    status: Ending,
+    started_at: float,
+    ended_at: float,
+) -> int:
+    """Close or add the rows of a run that ended without closing them itself.
+
+    Args:
+        errors: why it did not succeed, by sync_job_id; one entry for each job that the run was to do and that
+            did not succeed.
+        started_at, ended_at: Unix timestamps of the run.
+
+    Returns:
+        How many rows were closed or added; a row that was closed by its own step stays as it is.
+    """
+    if not errors:
+        return 0
+    new = insert(SYNC_LOGS)
+    statement = new.on_conflict_do_update(
+        index_elements=["cluster", "sync_job_id", "run_id"],
+        set_={name: new.excluded[name] for name in ("status", "completed_at", "error")},
+        where=SYNC_LOGS.c.status == "running",
+    )
+    rows = [
+        {
+            "cluster": cluster,
+            "sync_job_id": job,
+            "run_id": run_id,
+            "status": status,
+            "started_at": sa.func.to_timestamp(started_at),
+            "completed_at": sa.func.to_timestamp(ended_at),
+            "error": error,
+        }
+        for job, error in sorted(errors.items())
+    ]
+    return sum(connection.execute(statement.values(row)).rowcount for row in rows)
+
+
+def abandon(connection: sa.Connection, cluster: str, run_id: str, status: Ending, error: str) -> None:
+    """Close all rows of a run that are still running."""
+    connection.execute(
+        sa.update(SYNC_LOGS)
+        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.run_id == run_id)
+        .where(SYNC_LOGS.c.status == "running")
+        .values(status=status, error=error, completed_at=sa.func.clock_timestamp())
+    )
+
+
+def running(connection: sa.Connection, cluster: str, sync_job_ids: Sequence[str]) -> set[str]:
+    """The Dagster runs of which a row of these jobs is still running."""
+    return set(
+        connection.scalars(
+            sa.select(SYNC_LOGS.c.run_id)
+            .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id.in_(sync_job_ids))
+            .where(SYNC_LOGS.c.status == "running")
+        )
+    )
+
+
+def _values(counts: Counts) -> dict[str, int]:
+    return {
+        "rows_extracted": counts.extracted,
+        "rows_inserted": counts.inserted,
+        "rows_updated": counts.updated,
+        "rows_unchanged": counts.unchanged,
+        "rows_duplicate": counts.duplicates,
+        "rows_skipped": counts.skipped,
+        "batches": counts.batches,
+    }

@@ -1,0 +1,23 @@
+"""The sandbox that all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from qupersync_assets.sandbox import Sandbox
+
+# The definitions are built from the environment when they are imported; no test connects to what stands here.
+PLACEHOLDERS = dotenv_values(Path(__file__).parents[1] / ".env.example")
+os.environ.update({name: value for name, value in PLACEHOLDERS.items() if value})
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A running sandbox with empty views; a test fills and empties them as it likes."""
+    with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
+        yield running

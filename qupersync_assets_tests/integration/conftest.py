@@ -1,0 +1,120 @@
+"""A clean sandbox for each test, and the product's own definitions built for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from qupersync_assets.definitions import build_definitions
+from qupersync_assets.postgres import PostgresResource
+from qupersync_assets.runs import JOB_NAME
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.settings import Settings
+
+Query = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The product's variables, set for a sandbox whose source is empty and whose target has no schema."""
+    variables = {**sandbox.environment(), "SYNC_RETRY_DELAY": "0", "SYNC_MAX_RETRIES": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with closing(sandbox.connect_redshift()) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname FROM pg_catalog.pg_class "
+            "WHERE relnamespace = 'redshift'::regnamespace AND relkind = 'r'"
+        )
+        tables = ", ".join(f"redshift.{name}" for (name,) in cursor.fetchall())
+        cursor.execute(f"TRUNCATE {tables}")
+    with closing(sandbox.connect_quper()) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
+    yield variables
+
+
+def _query(connect: Callable[[], Any]) -> Query:
+    def run(sql: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        with closing(connect()) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    return run
+
+
+@pytest.fixture
+def source(sandbox: Sandbox, environment: dict[str, str]) -> Query:
+    """Runs SQL as superuser in the database that plays Redshift; returns the rows."""
+    return _query(sandbox.connect_redshift)
+
+
+@pytest.fixture
+def target(sandbox: Sandbox, environment: dict[str, str]) -> Query:
+    """Runs SQL as superuser in the target database; returns the rows."""
+    return _query(sandbox.connect_quper)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance that forgets."""
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+Sync = Callable[..., dg.ExecuteInProcessResult]
+
+
+@pytest.fixture
+def sync(environment: dict[str, str], instance: dg.DagsterInstance) -> Sync:
+    """Runs the given sync assets (tables), or all, with the settings of the environment."""
+
+    def run(*tables: str) -> dg.ExecuteInProcessResult:
+        job = build_definitions(Settings.load()).resolve_job_def(JOB_NAME)
+        return job.execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            asset_selection=[dg.AssetKey(["quper", t]) for t in tables] or None,
+        )
+
+    return run
+
+
+LOG_COLUMNS = "rows_extracted, rows_inserted, rows_updated, rows_unchanged, rows_duplicate, rows_skipped, batches, status"
+
+
+@pytest.fixture
+def logged(target: Query) -> Callable[[str], tuple[Any, ...]]:
+    """The LOG_COLUMNS of a job's newest row in quper.sync_logs."""
+
+    def read(sync_job_id: str) -> tuple[Any, ...]:
+        return target(
+            f"SELECT {LOG_COLUMNS} FROM quper.sync_logs WHERE sync_job_id = %s ORDER BY id DESC LIMIT 1",
+            [sync_job_id],
+        )[0]
+
+    return read
+
+
+@pytest.fixture
+def postgres(environment: dict[str, str]) -> PostgresResource:
+    """The target with its schema, as the product's user."""
+    settings = Settings.load()
+    resource = PostgresResource(
+        host=settings.postgres_host,
+        port=settings.postgres_port,
+        database=settings.postgres_database,
+        user=settings.postgres_user,
+        password=environment["POSTGRES_PASSWORD"],
+    )
+    resource.ensure_schema()
+    return resource
+
+
+@pytest.fixture
+def engine(postgres: PostgresResource) -> sa.Engine:
+    """Its engine."""
+    return postgres.engine()

@@ -1,0 +1,84 @@
+"""Reading pages through the real driver: exact values, one page in memory, a pool that heals itself."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+
+import pytest
+
+from qupersync_assets.errors import LoadError
+from qupersync_assets.redshift import RedshiftResource
+
+from .conftest import Query
+
+
+@pytest.fixture
+def redshift(environment: dict[str, str]) -> RedshiftResource:
+    return RedshiftResource(
+        host=environment["REDSHIFT_HOST"],
+        port=int(environment["REDSHIFT_PORT"]),
+        database=environment["REDSHIFT_DATABASE"],
+        user=environment["REDSHIFT_USER"],
+        password=environment["REDSHIFT_PASSWORD"],
+        ssl=False,
+    )
+
+
+@pytest.mark.parametrize(("rows", "size"), [(0, 10), (1, 10), (10, 10), (11, 10), (2500, 1000), (2500, 2200)])
+def test_pages_hold_every_row_once(redshift: RedshiftResource, rows: int, size: int) -> None:
+    pages = list(redshift.pages(f"SELECT n, n * 2 AS double FROM generate_series(1, {rows}) n", size))
+    assert [list(r) for p in pages for r in p.rows] == [[n, n * 2] for n in range(1, rows + 1)]
+    assert all(p.columns == ("n", "double") for p in pages)
+    assert [len(p.rows) for p in pages[:-1]] == [size] * (len(pages) - 1)
+
+
+def test_values_are_exact(redshift: RedshiftResource) -> None:
+    sql = (
+        "SELECT 9223372036854775807::bigint AS i, 99999999999999999999999999999999999999::numeric(38,0) AS d, "
+        "'x  '::char(3) AS c, timestamp '2026-03-08 02:30:00.123456' AS t, NULL::bigint AS nothing, "
+        "true AS b, '%s % 100%'::text AS percent"
+    )
+    (page,) = redshift.pages(sql, 10)
+    assert list(page.rows[0]) == [
+        *(2**63 - 1, Decimal(10**38 - 1), "x  ", datetime(2026, 3, 8, 2, 30, 0, 123456), None, True),
+        "%s % 100%",
+    ]
+
+
+def test_pages_are_read_as_they_are_asked_for(redshift: RedshiftResource, source: Query) -> None:
+    source(
+        "DROP SEQUENCE IF EXISTS reads; CREATE SEQUENCE reads; GRANT USAGE ON SEQUENCE reads TO qupersync_reader"
+    )
+    pages = redshift.pages("SELECT nextval('reads') FROM generate_series(1, 100000)", 100)
+    assert len(list(islice(pages, 3))) == 3
+    pages.close()  # type: ignore[attr-defined]
+    read = source("SELECT last_value FROM reads")[0][0]
+    assert 300 <= read <= 400
+
+
+def test_a_dead_connection_is_replaced(redshift: RedshiftResource, source: Query) -> None:
+    def backend() -> int:
+        return next(redshift.pages("SELECT pg_backend_pid()", 1)).rows[0][0]
+
+    first = backend()
+    assert backend() == first  # pooled
+    killed = source("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s", [first])
+    assert killed == [(True,)]
+    assert backend() != first
+
+
+def test_an_error_leaves_a_usable_pool(redshift: RedshiftResource) -> None:
+    with pytest.raises(LoadError, match="22012"):
+        list(redshift.pages("SELECT 1 / (n - 5) FROM generate_series(1, 10) n", 2))
+    assert next(redshift.pages("SELECT 1 AS one", 1)).rows[0][0] == 1
+
+
+def test_sessions_are_known_by_name_and_in_utc(redshift: RedshiftResource) -> None:
+    (page,) = redshift.pages(
+        "SELECT application_name, current_setting('TimeZone') FROM pg_stat_activity "
+        "WHERE pid = pg_backend_pid()",
+        1,
+    )
+    assert list(page.rows[0]) == ["qupersync", "UTC"]

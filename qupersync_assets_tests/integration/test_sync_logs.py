@@ -1,0 +1,77 @@
+"""quper.sync_logs tells the truth while a run goes on, and when it is terminated or killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+
+import dagster as dg
+import pytest
+
+from qupersync_assets import sync_log
+from qupersync_assets.postgres import PostgresResource
+from qupersync_assets.runs import clear_away
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.syncs import all_specs
+
+from .conftest import Query, Sync
+
+
+def test_running_row_keeps_up_with_the_batches(
+    sandbox: Sandbox, sync: Sync, source: Query, target: Query
+) -> None:
+    assert sync("node_details").success
+    source("INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, 2500) n")
+    # The last batch has to wait for this row; the first two are through by then.
+    with closing(sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
+        cursor.execute("INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 2400)")
+        thread = threading.Thread(target=sync, args=("node_details",))
+        thread.start()
+        deadline = time.monotonic() + 20
+        seen = None
+        while seen != ("running", 2000, 2, None, None) and time.monotonic() < deadline:
+            rows = target(
+                "SELECT status, rows_extracted, batches, completed_at, duration_ms FROM quper.sync_logs "
+                "ORDER BY id DESC LIMIT 1"
+            )
+            seen = rows[0]
+            time.sleep(0.05)
+        blocker.rollback()
+        thread.join()
+    assert seen == ("running", 2000, 2, None, None)
+    row = target(
+        "SELECT status, rows_extracted, rows_upserted, batches, duration_ms >= 0, completed_at >= started_at "
+        "FROM quper.sync_logs ORDER BY id DESC LIMIT 1"
+    )
+    assert row == [("success", 2500, 2500, 3, True, True)]
+
+
+@dg.job
+def nothing() -> None:
+    """A run for Dagster to know."""
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [(dg.DagsterRunStatus.FAILURE, "failed"), (dg.DagsterRunStatus.CANCELED, "canceled"), (None, "failed")],
+)
+def test_rows_of_ended_runs_are_closed(
+    postgres: PostgresResource,
+    target: Query,
+    instance: dg.DagsterInstance,
+    ending: dg.DagsterRunStatus | None,
+    status: str,
+) -> None:
+    run_id = "00000000-0000-4000-8000-000000000000"
+    if ending is not None:  # else Dagster has forgotten it
+        run = instance.create_run_for_job(nothing, run_id=run_id, status=dg.DagsterRunStatus.STARTED)
+        if ending == dg.DagsterRunStatus.FAILURE:
+            instance.report_run_failed(run)
+        else:
+            instance.report_run_canceled(run)
+    with postgres.transaction() as connection:
+        sync_log.start(connection, "sandbox", "node_details_sync", run_id)
+    clear_away(instance, postgres, "sandbox", all_specs(), max_silence=600)
+    rows = target("SELECT status, error IS NOT NULL, completed_at IS NOT NULL FROM quper.sync_logs")
+    assert rows == [(status, True, True)]

@@ -1,0 +1,84 @@
+"""Settings and definitions from variables that a test names, not the machine's; an instance, and a clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+import pytest
+
+from qupersync_assets import runs, schedule
+from qupersync_assets.settings import Settings
+
+from .ticking import Clock
+
+REQUIRED = {
+    "REDSHIFT_HOST": "redshift.example",
+    "REDSHIFT_DATABASE": "dev",
+    "REDSHIFT_USER": "reader",
+    "POSTGRES_HOST": "postgres.example",
+    "POSTGRES_DATABASE": "quper",
+    "POSTGRES_USER": "owner",
+}
+PASSWORDS = {"REDSHIFT_PASSWORD": "hunter2-of-redshift", "POSTGRES_PASSWORD": "hunter2-of-postgres"}
+Load = Callable[..., Settings]
+Build = Callable[..., dg.Definitions]
+
+
+def _load(patch: pytest.MonkeyPatch, **variables: str | None) -> Settings:
+    for name in [n.upper() for n in Settings.model_fields]:
+        patch.delenv(name, raising=False)
+    for name, value in {**REQUIRED, **variables}.items():
+        if value is not None:
+            patch.setenv(name, value)
+    return Settings.load()
+
+
+def _build(patch: pytest.MonkeyPatch, **variables: str | None) -> dg.Definitions:
+    settings = _load(patch, **variables)
+    # Only now: the module loads the settings of the environment when it is imported.
+    from qupersync_assets.definitions import build_definitions
+
+    return build_definitions(settings)
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Loads the settings of the required variables and those given; None takes a variable away."""
+    return lambda **variables: _load(monkeypatch, **variables)
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch) -> Build:
+    """Builds the definitions of the required variables and those given."""
+    return lambda **variables: _build(monkeypatch, **variables)
+
+
+@pytest.fixture(scope="session")
+def definitions() -> dg.Definitions:
+    """The definitions of the defaults, with passwords."""
+    with pytest.MonkeyPatch.context() as patch:
+        return _build(patch, **PASSWORDS)
+
+
+@pytest.fixture(scope="session")
+def shared_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
+        yield instance
+
+
+@pytest.fixture
+def instance(shared_instance: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
+    """An instance without runs."""
+    yield shared_instance
+    shared_instance.run_storage.wipe()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(time.time())
+    monkeypatch.setattr(schedule, "time", clock)
+    monkeypatch.setattr(schedule, "datetime", clock.datetime())
+    monkeypatch.setattr(runs, "time", clock)
+    return clock

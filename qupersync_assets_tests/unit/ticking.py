@@ -1,0 +1,58 @@
+"""Simulated time, and the schedule or the interval sensor evaluated in it as the daemon does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+JOB = "qupersync_main"
+
+
+class Clock:
+    """Time that passes only when it is told to, or slept through."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def datetime(self) -> type[datetime]:
+        clock = self
+
+        class ClockDatetime(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> Any:
+                return datetime.fromtimestamp(clock.now, tz)
+
+        return ClockDatetime
+
+
+class Ticker:
+    """The one schedule or interval sensor of some definitions, evaluated as the daemon does."""
+
+    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+        self.repository = definitions.get_repository_def()
+        self.instance = instance
+        self.cursor: str | None = None
+        self.interval = 0
+        sensors = [s for s in self.repository.sensor_defs if JOB in {t.job_name for t in s.targets}]
+        [self.definition] = [*self.repository.schedule_defs, *sensors]
+
+    def look(self, at: float) -> Any:
+        """Evaluate: what came due at that time (schedule), or whatever is due (sensor)."""
+        if isinstance(self.definition, dg.ScheduleDefinition):
+            due = datetime.fromtimestamp(at, UTC)
+            return self.definition.evaluate_tick(
+                dg.build_schedule_context(self.instance, due, repository_def=self.repository)
+            )
+        tick = self.definition.evaluate_tick(
+            dg.build_sensor_context(self.instance, self.cursor, repository_def=self.repository)
+        )
+        self.cursor = tick.cursor or self.cursor
+        return tick

@@ -1,0 +1,140 @@
+"""Values for a column by its type: those it takes, with what becomes of them, and those it refuses."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from hypothesis import strategies as st
+
+EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
+NAN, INFINITY = float("nan"), float("inf")
+
+_SECOND = timedelta(seconds=1)
+_TIMES: list[tuple[Any, datetime]] = [
+    (datetime(2026, 3, 8, 2, 30, 0, 123456), datetime(2026, 3, 8, 2, 30, 0, 123456, UTC)),
+    (datetime.min + _SECOND, datetime(1, 1, 1, 0, 0, 1, tzinfo=UTC)),
+    (datetime.max - _SECOND, datetime(9999, 12, 31, 23, 59, 58, 999999, UTC)),
+    (datetime(2026, 1, 1, 14, tzinfo=EAST), datetime(2026, 1, 1, tzinfo=UTC)),
+    (datetime(9999, 12, 31, 11, 59, 59, tzinfo=WEST), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    (datetime(1, 1, 1, 14, 0, 1, tzinfo=EAST), datetime(1, 1, 1, 0, 0, 1, tzinfo=UTC)),
+    (date(2026, 2, 28), datetime(2026, 2, 28, tzinfo=UTC)),
+    ("2026-02-28 13:14:15.5", datetime(2026, 2, 28, 13, 14, 15, 500000, UTC)),
+]
+_TEXTS = [
+    *("", " ", "plain", "trailing  ", "\ttab", "two\nlines\r\n", "back\\slash \\N", "'quote\"", "NULL"),
+    *(
+        "🦆 four bytes",
+        "שלום rtl \u202e",
+        "e\u0301 decomposed",
+        "\ufeffbom",
+        "\x01\x7f\x85\u2028",
+        "x" * 70_000,
+    ),
+]
+
+
+def _bits(type_: sa.types.TypeEngine[Any]) -> int:
+    return 64 if isinstance(type_, sa.BigInteger) else 32
+
+
+def _largest(type_: sa.Numeric[Any]) -> Decimal:
+    return Decimal(f"{'9' * type_.precision}E-{type_.scale}")
+
+
+def good_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, Any]]:
+    """(value as read, value to load) at the edges of a type."""
+    match type_:
+        case sa.Integer():
+            largest = (1 << (_bits(type_) - 1)) - 1
+            whole = [0, 7, -7, largest, -largest, -largest - 1]
+            if _bits(type_) == 64:
+                whole += [(1 << 53) + 1, -(1 << 53) - 1]
+            forms = [(form(n), n) for n in whole for form in (int, Decimal, str)]
+            return [*forms, (Decimal("7.000"), 7), (" 7 ", 7), (7.0, 7), (Decimal("1E+3"), 1000)]
+        case sa.Numeric():
+            largest = _largest(type_)
+            # Negated by copy_negate: the minus sign would round to 28 digits.
+            exact = [largest, largest.copy_negate(), Decimal(0), Decimal(f"1E-{type_.scale}")]
+            return [(form(n), n) for n in exact for form in (Decimal, str)] + [(7, Decimal(7))]
+        case sa.Boolean():
+            return [(True, True), (False, False), ("t", True), ("f", False)]
+        case sa.DateTime():
+            return list(_TIMES)
+        case sa.Text():
+            return [(t, t) for t in _TEXTS] + [("\0", ""), ("a\0b\0", "ab"), ("\0🦆", "🦆")]
+    raise AssertionError(f"no values for {type_!r}")
+
+
+def bad_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, str]]:
+    """(value as read, a word of the reason) of what a type refuses."""
+    no_number = [
+        *((NAN, "finite"), (INFINITY, "finite"), (-INFINITY, "finite"), (Decimal("NaN"), "finite")),
+        *((Decimal("sNaN"), "finite"), (Decimal("-Infinity"), "finite"), ("NaN", "finite")),
+        *(("seven", "not a"), ("", "not a"), ("0x10", "not a"), (datetime(2026, 1, 1), "not a")),
+    ]
+    match type_:
+        case sa.Integer():
+            beyond = 1 << (_bits(type_) - 1)
+            fractions = [(0.5, "integer"), (Decimal("7.1"), "integer"), ("7.5", "integer")]
+            forms = [(form(n), "range") for n in (beyond, -beyond - 1) for form in (int, Decimal, str)]
+            return [*no_number, *fractions, *forms, (1e300, "range")]
+        case sa.Numeric():
+            beyond = Decimal(f"1E+{type_.precision - type_.scale}")
+            return [
+                *no_number,
+                (beyond, "range"),
+                (-beyond, "range"),
+                (str(beyond), "range"),
+                (1e300, "range"),
+            ]
+        case sa.Boolean():
+            return [("maybe", "boolean"), ("", "boolean"), (2, "boolean")]
+        case sa.DateTime():
+            return [
+                *((datetime.min, "years"), (datetime.max, "years"), (date.min, "years")),
+                (datetime(1, 1, 1, 13, 59, tzinfo=EAST), "years"),
+                (datetime(9999, 12, 31, 12, tzinfo=WEST), "years"),
+                *(("infinity", "timestamp"), ("yesterday", "timestamp"), ("2026-02-30", "timestamp")),
+                *((20260101, "timestamp"), (NAN, "timestamp"), ("", "timestamp")),
+            ]
+        case sa.Text():
+            return [("\ud800", "surrogate"), ("before\udfffafter", "surrogate"), ("\0\udc80", "surrogate")]
+    raise AssertionError(f"no values for {type_!r}")
+
+
+def good(column: sa.Column[Any]) -> st.SearchStrategy[tuple[Any, Any]]:
+    """Any value that the column takes, as (value as read, value to load)."""
+    type_ = column.type
+    edges = st.sampled_from(good_values(type_))
+    match type_:
+        case sa.Integer():
+            half = 1 << (_bits(type_) - 1)
+            any_ = st.integers(-half, half - 1).flatmap(
+                lambda n: st.sampled_from([n, Decimal(n), str(n)]).map(lambda value: (value, n))
+            )
+        case sa.Numeric():
+            digits = 10**type_.precision - 1
+            any_ = (
+                st.integers(-digits, digits)
+                .map(lambda n: Decimal(f"{n}E-{type_.scale}"))
+                .flatmap(lambda n: st.sampled_from([n, str(n)]).map(lambda value: (value, n)))
+            )
+        case sa.DateTime():
+            any_ = st.datetimes(datetime.min + _SECOND, datetime.max - _SECOND).map(
+                lambda t: (t, t.replace(tzinfo=UTC))
+            )
+        case sa.Text():
+            any_ = st.text(st.characters(exclude_categories=["Cs"])).map(lambda t: (t, t.replace("\0", "")))
+        case _:
+            any_ = edges
+    null = [st.just((None, None))] if column.nullable else []
+    return st.one_of(any_, edges, *null)
+
+
+def bad(column: sa.Column[Any]) -> st.SearchStrategy[tuple[Any, str]]:
+    """Any value that the column refuses, as (value as read, a word of the reason)."""
+    null = [] if column.nullable else [(None, "NULL")]
+    return st.sampled_from([*bad_values(column.type), *null])
