@@ -37,11 +37,14 @@ class LoadError(Exception):
 
 # 54000: an index entry that is too large, that is one row's doing.
 _ROW = ("22", "23", "54000")
-_TRANSIENT = ("08", "40", "53", "55", "57", "58")
+_TRANSIENT = ("DNS", "PORT", "08", "40", "53", "55", "57", "58")
 
-# What to do, by SQLSTATE; HOST stands for a name that does not resolve, TLS for a failed handshake.
+# What to do, by SQLSTATE. What fails before there is one has a name of its own: HOST does not resolve, DNS
+# does not answer, nobody listens on PORT, TLS fails.
 _REMEDIES = {
     "HOST": "Check {side}_HOST.",
+    "DNS": "Check {side}_HOST, and the name server.",
+    "PORT": "Check {side}_HOST and {side}_PORT.",
     "TLS": "Check {side}_SSLMODE, and whether the server speaks TLS with a certificate for this host.",
     "28P01": "Check {side}_USER and {side}_PASSWORD.",
     "28000": "Check {side}_USER and {side}_PASSWORD, and that this user may log in from here.",
@@ -54,13 +57,17 @@ _REMEDIES = {
 
 
 # libpq reports a refused connection without a code, only with the server's message.
-_REFUSALS = {
+_REFUSALS: dict[str, str | None] = {
     "password authentication failed": "28P01",
     "no password supplied": "28P01",
     "no pg_hba.conf entry": "28000",
+    'FATAL:  role "': "28000",
     '" does not exist': "3D000",
+    "Temporary failure in name resolution": "DNS",
+    "Connection refused": "PORT",
     "could not translate host name": "HOST",
     "Server refuses SSL": "TLS",
+    "SSL error: unexpected eof": None,
     "SSL error": "TLS",
     "server does not support SSL": "TLS",
     "certificate": "TLS",
@@ -74,13 +81,17 @@ def _original(error: BaseException) -> BaseException:
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """The SQLSTATE of an error of psycopg2 (pgcode), redshift_connector (args[0]["C"]) or SQLAlchemy."""
+    """The SQLSTATE, or a name of `_REMEDIES`, of an error of psycopg2, redshift_connector or SQLAlchemy."""
     original = _original(error)
     fields: Any = original.args[0] if original.args else None
     if isinstance(fields, dict):
         return fields.get("C")
     if isinstance(original, socket.gaierror):
-        return "HOST"
+        return "DNS" if original.errno == socket.EAI_AGAIN else "HOST"
+    if isinstance(original, ConnectionRefusedError):
+        return "PORT"
+    if isinstance(original, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+        return None  # cut off, not refused
     if isinstance(original, ssl.SSLError):
         return "TLS"
     code: str | None = getattr(original, "pgcode", None)
@@ -120,8 +131,9 @@ def load_error(error: BaseException, side: str, doing: str) -> LoadError:
     code = sqlstate(error)
     remedy = _REMEDIES.get(code or "", "").format(side=side)
     error_class = ErrorClass.TRANSIENT if classify(error) is ErrorClass.TRANSIENT else ErrorClass.FATAL
-    where = f" (SQLSTATE {code})" if code and code not in ("HOST", "TLS") else ""
-    return LoadError(f"{doing}: {message(error)}{where}. {remedy}".strip(), error_class, code)
+    state = code if code and len(code) == 5 else None
+    where = f" (SQLSTATE {state})" if state else ""
+    return LoadError(f"{doing}: {message(error)}{where}. {remedy}".strip(), error_class, state)
 
 
 def redact(text: str) -> str:

@@ -54,10 +54,12 @@ def is_dead(instance: dg.DagsterInstance, record: RunRecord, max_silence: float)
     run = record.dagster_run
     if run.status == dg.DagsterRunStatus.QUEUED:
         return False  # the daemon will take it up
-    if run.status == dg.DagsterRunStatus.STARTED:
+    if run.status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED):
         alive = _worker_alive(instance, run)
-        if alive is not None:
-            return not alive
+        if alive:
+            return False
+        if alive is False and run.status == dg.DagsterRunStatus.STARTED:
+            return True  # one that is starting may not be known yet
     last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
     sign_of_life = max([record.update_timestamp.timestamp(), *(r.timestamp for r in last)])
     return time.time() - sign_of_life > max_silence

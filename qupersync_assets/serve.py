@@ -137,8 +137,8 @@ def _wait_for_group(process: subprocess.Popen[bytes], deadline: float) -> None:
 
 
 def stop_on_signals() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, through its `finally` blocks; and Ctrl-C too, which a shell
-    has ignored by what it starts in the background."""
+    """Let SIGTERM end this process as Ctrl-C does, through its `finally` blocks. Ctrl-C itself is named too,
+    because a shell has it ignored by what it starts in the background."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

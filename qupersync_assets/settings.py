@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -12,7 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Filled = Annotated[str, Field(min_length=1)]
-Seconds = Annotated[int, Field(ge=1)]
+# Servers count them in milliseconds, as a 32-bit integer.
+Seconds = Annotated[int, Field(ge=1, le=2_000_000)]
 
 
 def _time_zone(name: str) -> str:
@@ -123,5 +123,5 @@ def _explain(settings: type[Settings], problem: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"  {variable} is not set. {settings.model_fields[field].description}"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    value = "" if "password" in field else f"={os.environ.get(variable)!r}"
+    value = "" if "password" in field else f"={problem['input']!r}"
     return f"  {variable}{value}: {message}. {settings.model_fields[field].description}"

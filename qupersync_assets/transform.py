@@ -172,6 +172,8 @@ def _integer(name: str, bits: int) -> Callable[[Any], int]:
 def _as_integer(value: Any) -> int:
     # Through Decimal, never float, which would round above 2^53.
     number = None if isinstance(value, bool) else _decimal(value)
+    if number and number.adjusted() > 19:
+        raise BadValue("out of range for bigint")  # int() of a large exponent would take minutes
     if number is None or number != number.to_integral_value():
         raise BadValue("not an integer")
     return int(number)

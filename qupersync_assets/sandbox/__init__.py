@@ -42,6 +42,8 @@ class Sandbox:
 
     def start(self) -> None:
         """Start everything and create what is missing; raises SandboxError."""
+        import psycopg2  # here, so that importing the package stays cheap
+
         from qupersync_assets.sandbox.warehouse import create_warehouse
 
         try:
@@ -52,9 +54,9 @@ class Sandbox:
             if self._gateway is None or self._gateway.upstream != upstream:
                 self._gateway = Gateway(upstream)
             self._gateway.start()
-        except OSError as error:
+        except (OSError, psycopg2.Error) as error:
             self.stop()
-            raise SandboxError(f"The sandbox in {self.folder} cannot start: {error}.") from error
+            raise SandboxError(f"The sandbox in {self.folder} cannot start: {str(error).strip()}.") from error
         except BaseException:
             self.stop()
             raise

@@ -19,7 +19,8 @@ _GROW = """
 UPDATE redshift.svv_table_info SET
     tbl_rows = tbl_rows + %(written)s,
     estimated_visible_rows = estimated_visible_rows + %(kept)s,
-    size = size + %(written)s / 20000,
+    size = size + %(blocks)s,
+    pct_used = pct_used + %(percent)s,
     unsorted = least(100, unsorted + %(aged)s),
     stats_off = CASE WHEN stats_off > 60 THEN 0 ELSE stats_off + %(aged)s END
 WHERE table_id = %(id)s
@@ -82,8 +83,8 @@ class Activity:
             self._vacuum(self._rng.choice(self._tables), self._now, None)
         self._change_tables()
         self._cursor.execute(
-            "UPDATE redshift.stv_node_storage_capacity SET used = greatest(0, used + %s - 7 * node)",
-            [self._rng.randint(-200, 400)],
+            "UPDATE redshift.stv_node_storage_capacity SET used = greatest(0, least(capacity, used + %s))",
+            [self._rng.randint(-200, 220)],
         )
         copy_rows(self._cursor, self._rows)
 
@@ -91,13 +92,16 @@ class Activity:
         if len(self._tables) < 2:
             return
         rng, ids = self._rng, self._ids
+        previous = None
         for start in starts:
             if not self._sessions or rng.random() < 0.15:
                 self._connect(start)
             client, session = rng.choice(self._sessions)
             statement = traffic.new_query(rng, client, self._database, self._tables, start)
             ids["query_id"] += rng.randint(1, 5)
-            ids["xid"] += rng.choice([0, 2, 3, 3])  # now and then one transaction has several statements
+            if session != previous or rng.random() < 0.7:  # else the transaction goes on
+                ids["xid"] += rng.randint(1, 3)
+            previous = session
             statement |= {
                 "query_id": ids["query_id"],
                 "transaction_id": ids["xid"],
@@ -175,13 +179,16 @@ class Activity:
         """Tables grow and age; one may be emptied, filled again or made anew."""
         rng = self._rng
         for table in rng.sample(self._tables, min(6, len(self._tables))):
-            written = rng.randint(1, max(2, table.rows // 500))
+            written = rng.randint(1, min(5000, max(2, table.rows // 500)))
+            blocks = rng.choice([0, 0, 1, 2])
             self._cursor.execute(
                 _GROW,
                 {
                     "id": table.table_id,
                     "written": written,
                     "kept": written * 4 // 5,
+                    "blocks": blocks,
+                    "percent": 100 * blocks / catalog.NODE_CAPACITY,
                     "aged": round(rng.random(), 2),
                 },
             )

@@ -1,4 +1,4 @@
-"""One Dagster run of all sync jobs against the sandbox, with its progress and a summary from quper.sync_logs."""
+"""One Dagster run of all sync jobs against the sandbox: its progress, and a summary of quper.sync_logs."""
 
 from __future__ import annotations
 

@@ -47,10 +47,12 @@ class SandboxError(RuntimeError):
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write `text` to `path`, readable by its owner only from the first byte on."""
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(text, encoding="utf-8")
+    """Write `text` to `path`, readable by its owner only; a reader sees the old content or all of the new."""
+    new = path.with_name(path.name + ".new")
+    new.touch(mode=0o600)
+    new.chmod(0o600)
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
 
 
 class PostgresServer:
@@ -106,8 +108,9 @@ class PostgresServer:
             self._start_postmaster()
         except OSError as error:
             self.stop()
+            where = f" ({error.filename})" if error.filename else ""
             raise SandboxError(
-                f"The sandbox folder {self.folder} cannot be used: {error.strerror or error}."
+                f"The sandbox folder {self.folder} cannot be used: {error.strerror or error}{where}."
             ) from error
         except BaseException:
             self.stop()
@@ -189,7 +192,7 @@ class PostgresServer:
                     port: int = probe.getsockname()[1]
             except OSError:
                 continue
-            file.write_text(str(port))
+            write_private(file, str(port))
             return port
         raise SandboxError(f"No TCP port is free on {self.host}.")
 
@@ -209,7 +212,8 @@ class PostgresServer:
                 return None
             if time.monotonic() > deadline:
                 end(self._process)
-                self.log.open("a").write(f"not ready after {_START_SECONDS:.0f} s\n")
+                with self.log.open("a") as log_end:
+                    log_end.write(f"not ready after {_START_SECONDS:.0f} s\n")
             time.sleep(0.02)
         self._process = None
         return self.log.read_text(encoding="utf-8", errors="replace")

@@ -25,6 +25,7 @@ _SKIPPED = [
 ]
 _BACKGROUND = "[VacuumBG] "
 _STATUS_LENGTH = 30
+_INTEGER = 2**31 - 1  # what some columns hold as documented: 35 minutes, or 2 billion rows
 
 # A vacuum that started longer ago than this and has no end was aborted.
 PATIENCE = timedelta(hours=1)
@@ -51,7 +52,7 @@ def vacuum(
         "table_id": table.table_id,
         "status": ((_BACKGROUND if automatic else "") + status)[:_STATUS_LENGTH],
         "rows": rows,
-        "sortedrows": int(rows * rng.uniform(0.6, 1)),
+        "sortedrows": min(int(rows * rng.uniform(0.6, 1)), _INTEGER),
         "blocks": rows // 20_000 + 8,
         "max_merge_partitions": None,
         "eventtime": start,
@@ -98,7 +99,7 @@ def end_of(started: Row, end: datetime) -> tuple[Row, Row]:
     finished = started | {
         "status": background + "Finished",
         "rows": rows,
-        "sortedrows": rows,
+        "sortedrows": min(rows, _INTEGER),
         "blocks": rows // 20_000 + 8,
         "eventtime": end,
         "reclaimable_rows": 0,
@@ -108,11 +109,10 @@ def end_of(started: Row, end: datetime) -> tuple[Row, Row]:
         "status": "Complete",
         "end_time": end,
         "record_time": end,
-        # Documented as integer, which holds 35 minutes: longer ones stop there.
-        "duration": min((end - started["eventtime"]) // timedelta(microseconds=1), 2**31 - 1),
+        "duration": min((end - started["eventtime"]) // timedelta(microseconds=1), _INTEGER),
         "reclaimed_rows": reclaimed,
         "reclaimed_blocks": started["blocks"] - finished["blocks"],
-        "sortedrows_after_vacuum": rows,
+        "sortedrows_after_vacuum": finished["sortedrows"],
     }
     return finished, changes
 

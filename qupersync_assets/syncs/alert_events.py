@@ -38,7 +38,7 @@ SPEC = SyncSpec(
         ),
         column(
             "slices",
-            Integer(),
+            BigInteger(),
             "slices that reported the alert",
             reads="slice",
             sql="COUNT(DISTINCT slice)",
@@ -46,7 +46,7 @@ SPEC = SyncSpec(
         ),
         column(
             "occurrences",
-            Integer(),
+            BigInteger(),
             "times the alert was reported, over all slices",
             reads="event",
             sql="COUNT(*)",

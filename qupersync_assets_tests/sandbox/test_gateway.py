@@ -19,7 +19,7 @@ import redshift_connector
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway import Gateway
 
-CANCEL_REQUEST = struct.pack("!iiii", 16, 80877102, 1, 2)
+CANCEL_REQUEST = struct.pack("!ii", 16, 80877102)  # then process id and key
 
 
 @pytest.fixture
@@ -121,12 +121,20 @@ def test_large_values_pass_unharmed_to_a_slow_reader(sandbox: Sandbox, gateway: 
 
 
 def test_a_cancel_request_reaches_the_server(sandbox: Sandbox, gateway: Gateway) -> None:
-    with closing(psycopg2.connect(sandbox.server.dsn("redshift"), port=gateway.port)) as connection:
-        timer = threading.Timer(0.2, connection.cancel)
-        timer.start()
-        with pytest.raises(psycopg2.errors.QueryCanceled):
-            connection.cursor().execute("SELECT pg_sleep(30)")
-        timer.join()
+    connection = _connect(sandbox, gateway)
+
+    def cancel() -> None:
+        with socket.create_connection((gateway.host, gateway.port), timeout=10) as client:
+            client.sendall(CANCEL_REQUEST + connection._backend_key_data)
+            assert client.recv(1) == b""
+
+    timer = threading.Timer(0.2, cancel)
+    timer.start()
+    with pytest.raises(redshift_connector.ProgrammingError) as raised:
+        connection.cursor().execute("SELECT pg_sleep(30)")
+    timer.join()
+    assert raised.value.args[0]["C"] == "57014"
+    connection.close()
 
 
 def test_tls_is_declined(sandbox: Sandbox, gateway: Gateway) -> None:
@@ -169,7 +177,7 @@ def test_a_half_closed_client_still_gets_its_answer() -> None:
             socket.create_connection(("127.0.0.1", gateway.port)) as client,
         ):
             client.settimeout(10)
-            client.sendall(CANCEL_REQUEST + b"more")
+            client.sendall(CANCEL_REQUEST + b"12345678" + b"more")
             client.shutdown(socket.SHUT_WR)
             assert client.makefile("rb").read() == b"got 20"
         thread.join()
