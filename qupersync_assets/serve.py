@@ -12,10 +12,10 @@ import sys
 import sysconfig
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, NoReturn
+from typing import NoReturn
 
 from dotenv import load_dotenv
 
@@ -47,6 +47,57 @@ def check_port(host: str, port: int) -> None:
             ) from error
 
 
+class ProcessGroup:
+    """A command in a session of its own: Ctrl-C reaches us alone, and all of it can be stopped as one."""
+
+    def __init__(self, name: str, command: Sequence[str | Path], cwd: Path, logs: Path | None) -> None:
+        """
+        Args:
+            logs: folder for the output; None leaves it on this process's own.
+        """
+        self.name = name
+        self.log = logs / f"{name}.log" if logs else None
+        if logs:
+            logs.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") if self.log else contextlib.nullcontext() as output:
+            self._process = subprocess.Popen(
+                [str(c) for c in command], cwd=cwd, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def poll(self) -> int | None:
+        """The exit code of the command, None while it runs."""
+        return self._process.poll()
+
+    def check(self) -> None:
+        """Raise ServeError if the command has ended."""
+        if self.poll() is not None:
+            where = f"; see {self.log}" if self.log else ""
+            raise ServeError(f"{self.name} ended with exit code {self.poll()}{where}.")
+
+    def terminate(self) -> None:
+        """Ask the command and all its descendants to end."""
+        self._signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the command and all its descendants are gone; kill those that take longer."""
+        deadline = time.monotonic() + seconds
+        killed = False
+        while self.poll() is None or self._signal(0):
+            late = time.monotonic() - deadline
+            if late > 0 and not killed:
+                killed = self._signal(signal.SIGKILL)
+            if late > 5:
+                return  # what is left has ended, and nobody reaps it
+            time.sleep(0.05)
+
+    def _signal(self, number: int) -> bool:
+        """Whether there was anybody to receive it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+            return True
+        return False
+
+
 @contextlib.contextmanager
 def dagster_processes(
     project: Path, host: str, port: int, logs: Path | None
@@ -54,86 +105,49 @@ def dagster_processes(
     """Webserver and daemon, up when entered and all gone, with everything that they started, when left.
 
     Yields a function that waits for ever, or until one of them ends (ServeError).
-
-    Args:
-        logs: folder for their output; None leaves it on this process's own.
     """
-    workspace = str(project / "workspace.yaml")
+    workspace = project / "workspace.yaml"
     scripts = Path(sysconfig.get_path("scripts"))
-    commands = {
-        "dagster-daemon": [scripts / "dagster-daemon", "run", "-w", workspace],
-        "dagster-webserver": [
-            *(scripts / "dagster-webserver", "-w", workspace, "-h", host, "-p", str(port)),
-            "--suppress-warnings",
-        ],
-    }
-    running: dict[str, subprocess.Popen[bytes]] = {}
+    webserver: list[str | Path] = [
+        scripts / "dagster-webserver",
+        "-w",
+        workspace,
+        "-h",
+        host,
+        "-p",
+        str(port),
+    ]
+    running: list[ProcessGroup] = []
     try:
-        for name, command in commands.items():
-            with _output(logs, name) as output:
-                # A session of its own: Ctrl-C reaches us alone, and all of it can be stopped as one group.
-                running[name] = subprocess.Popen(
-                    [str(c) for c in command],
-                    cwd=project,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-        _wait_until_up(f"http://{host}:{port}/server_info", running, logs)
+        running.append(
+            ProcessGroup(
+                "dagster-daemon", [scripts / "dagster-daemon", "run", "-w", workspace], project, logs
+            )
+        )
+        running.append(ProcessGroup("dagster-webserver", webserver, project, logs))
+        _wait_until_up(f"http://{host}:{port}/server_info", running)
 
         def wait() -> NoReturn:
             while True:
-                _check_running(running, logs)
+                for group in running:
+                    group.check()
                 time.sleep(1)
 
         yield wait
     finally:
-        for process in running.values():
-            _signal_group(process, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        for process in running.values():
-            _wait_for_group(process, deadline)
+        for group in running:
+            group.terminate()
+        for group in running:
+            group.wait(STOP_SECONDS)
 
 
-def _output(logs: Path | None, name: str) -> contextlib.AbstractContextManager[IO[bytes] | None]:
-    if logs is None:
-        return contextlib.nullcontext()
-    logs.mkdir(parents=True, exist_ok=True)
-    return (logs / f"{name}.log").open("wb")
-
-
-def _check_running(running: Mapping[str, subprocess.Popen[bytes]], logs: Path | None) -> None:
-    for name, process in running.items():
-        if process.poll() is not None:
-            where = f"; see {logs / f'{name}.log'}" if logs else ""
-            raise ServeError(f"{name} ended with exit code {process.returncode}{where}.")
-
-
-def _wait_until_up(url: str, running: Mapping[str, subprocess.Popen[bytes]], logs: Path | None) -> None:
+def _wait_until_up(url: str, running: Sequence[ProcessGroup]) -> None:
     while True:
-        _check_running(running, logs)
+        for group in running:
+            group.check()
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
             return
         time.sleep(0.3)
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
-        return True
-    return False
-
-
-def _wait_for_group(process: subprocess.Popen[bytes], deadline: float) -> None:
-    """Wait until the process and all its descendants are gone; kill those that outlast the deadline."""
-    killed = False
-    while process.poll() is None or _signal_group(process, 0):
-        late = time.monotonic() - deadline
-        if late > 0 and not killed:
-            killed = _signal_group(process, signal.SIGKILL)
-        if late > 5:
-            return  # only unreaped remains are left
-        time.sleep(0.1)
 
 
 def stop_on_signals() -> None:

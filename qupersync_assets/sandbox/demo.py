@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from qupersync_assets.sandbox import Sandbox, SandboxError
+from qupersync_assets.sandbox.first_run import first_run
 from qupersync_assets.sandbox.workload import Workload
 from qupersync_assets.serve import ServeError, check_port, dagster_processes, prepare_home, stop_on_signals
 from qupersync_assets.settings import Settings, SettingsError
@@ -88,10 +89,7 @@ def _demo(once: bool) -> int:
         settings = Settings.load()
         os.environ.update(settings.environment())
         prepare_home(STATE / "dagster", Path())
-        # Only now: the definitions are loaded from the environment that was just made.
-        from qupersync_assets.sandbox.first_run import first_run
-
-        succeeded = first_run(sandbox, console)
+        succeeded = first_run(sandbox, console, STATE / "logs")
         if once:
             return 0 if succeeded else 1
         with _news(workload), dagster_processes(Path(), host, port, STATE / "logs") as wait:

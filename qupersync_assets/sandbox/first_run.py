@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+import sys
+import time
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
@@ -14,6 +16,7 @@ from rich.table import Table
 
 from qupersync_assets.runs import JOB_NAME
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.serve import STOP_SECONDS, ProcessGroup
 
 # Heading of the summary -> column of quper.sync_logs.
 COLUMNS = {
@@ -36,65 +39,69 @@ def sync_job() -> dg.JobDefinition:
     return defs.resolve_job_def(JOB_NAME)
 
 
-def first_run(sandbox: Sandbox, console: Console) -> bool:
+def first_run(sandbox: Sandbox, console: Console, logs: Path) -> bool:
     """Run all jobs, saying when each ends, and print the summary.
+
+    The run is a process of its own, which nothing outlives; `logs` is the folder for its output.
 
     Returns:
         Whether every job succeeded.
     """
-    over = threading.Event()
-    progress = threading.Thread(target=_report, args=(sandbox, console, datetime.now(UTC), over))
-    progress.start()
+    since = datetime.now(UTC)
+    told: set[str] = set()
+    run = ProcessGroup(
+        "first-run", [sys.executable, "-m", "qupersync_assets.sandbox.first_run"], Path(), logs
+    )
     try:
-        with dg.DagsterInstance.get() as instance:
-            result = dg.execute_job(
-                dg.reconstructable(sync_job),
-                instance=instance,
-                tags={"qupersync/trigger": "demo"},
-                # What a step says is in the UI; here the summary is enough.
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            )
+        while True:
+            code = run.poll()
+            for row in _logs(sandbox, since):
+                job = row["sync_job_id"]
+                if row["completed_at"] is not None and job not in told:
+                    told.add(job)
+                    console.print(
+                        f"  [{len(told)}] {job}: {row['status']}, {row['rows_extracted']:,} rows "
+                        f"in {row['duration_ms']:,} ms",
+                        highlight=False,
+                    )
+            if code is not None:
+                break
+            time.sleep(0.3)
     finally:
-        over.set()
-        progress.join()
-    rows = _logs(sandbox, "run_id = %s", result.run_id)
+        run.terminate()
+        run.wait(STOP_SECONDS)
+    rows = _logs(sandbox, since)
     _summary(console, rows)
     for row in rows:
         if row["error"]:
-            console.print(
-                f"{row['sync_job_id']}: {row['error']}", soft_wrap=True, highlight=False, markup=False
-            )
-    return result.success
+            console.print(f"{row['sync_job_id']}: {row['error']}", soft_wrap=True, markup=False)
+    if code != 0:
+        console.print(f"The run did not succeed; see {run.log} and the UI.", soft_wrap=True)
+    return code == 0
 
 
-def _report(sandbox: Sandbox, console: Console, since: datetime, over: threading.Event) -> None:
-    """Print a line for each job as it ends."""
-    told: set[str] = set()
-    while True:
-        last = over.wait(0.3)
-        for row in _logs(sandbox, "started_at >= %s AND completed_at IS NOT NULL", since):
-            job = row["sync_job_id"]
-            if job not in told:
-                told.add(job)
-                console.print(
-                    f"  [{len(told)}] {job}: {row['status']}, {row['rows_extracted']:,} rows "
-                    f"in {row['duration_ms']:,} ms",
-                    highlight=False,
-                )
-        if last:
-            return
+def main() -> int:
+    """The run itself; 0 if it succeeded."""
+    # Imported under its own name, which __main__ is not: the steps' processes have to find the job.
+    from qupersync_assets.sandbox.first_run import sync_job as job
+
+    with dg.DagsterInstance.get() as instance:
+        result = dg.execute_job(
+            dg.reconstructable(job), instance=instance, tags={"qupersync/trigger": "demo"}
+        )
+    return 0 if result.success else 1
 
 
-def _logs(sandbox: Sandbox, condition: str, parameter: Any) -> list[dict[str, Any]]:
-    """Rows of quper.sync_logs, or none while the table does not exist yet."""
-    names = [*COLUMNS.values(), "error"]
+def _logs(sandbox: Sandbox, since: datetime) -> list[dict[str, Any]]:
+    """Rows of quper.sync_logs from then on, or none while the table does not exist yet."""
+    names = [*COLUMNS.values(), "completed_at", "error"]
     with closing(sandbox.connect_quper()) as connection, connection.cursor() as cursor:
         try:
             cursor.execute(
-                f"SELECT {', '.join(names)} FROM quper.sync_logs WHERE {condition} ORDER BY sync_job_id",
-                (parameter,),
+                f"SELECT {', '.join(names)} FROM quper.sync_logs WHERE started_at >= %s ORDER BY sync_job_id",
+                (since,),
             )
-        except psycopg2.errors.UndefinedTable:
+        except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
             return []
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
@@ -108,3 +115,7 @@ def _summary(console: Console, rows: list[dict[str, Any]]) -> None:
         cells = [f"{v:,}" if isinstance(v, int) else str(v) for v in (row[c] for c in COLUMNS.values())]
         table.add_row(*cells, style=None if row["status"] == "success" else "red")
     console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

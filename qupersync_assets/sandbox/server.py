@@ -122,6 +122,7 @@ class PostgresServer:
         if process is not None:
             end(process)
         if self._lock is not None:
+            Path(self._lock.name).unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 
@@ -144,11 +145,13 @@ class PostgresServer:
             ) from error
 
     def _take_lock(self) -> None:
-        self._lock = (self.folder / "lock").open("w")
+        lock = (self.folder / "lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            lock.close()
             raise SandboxError(f"The sandbox folder {self.folder} is in use by another process.") from None
+        self._lock = lock
 
     def _initdb(self) -> None:
         # An initdb that was killed must not pass for a finished one: the folder gets its name at the end.
