@@ -54,9 +54,13 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
         with self._connection() as connection:
             try:
                 yield from _pages(connection, sql, size)
-            except Exception as error:
-                # Whatever went wrong, the session is in an unknown state.
+            except GeneratorExit:
+                raise  # the reader has had enough; the session is idle
+            except BaseException as error:
+                # The session may still be at work: a rollback would wait for it.
                 connection.invalidate(error)
+                if not isinstance(error, Exception):
+                    raise
                 raise load_error(error, "REDSHIFT", "Reading from Redshift failed") from error
 
     @contextmanager
