@@ -24,7 +24,7 @@ class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
     port: int = Field(default=5432, description="Its port.")
     database: str = Field(description="Database that holds the schema quper.")
     user: str = Field(description="User to connect as.")
-    password: str | None = Field(default=None, description="Password, from POSTGRES_PASSWORD.")
+    password: str | None = Field(default=None, repr=False, description="Password, from POSTGRES_PASSWORD.")
     sslmode: str = Field(default="prefer", description="libpq's sslmode.")
     connect_timeout: int = Field(default=10, description="Seconds to wait for a connection.")
     statement_timeout: int = Field(default=120, description="Seconds that one statement may take.")

@@ -33,7 +33,7 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
     port: int = Field(default=5439, description="Its port.")
     database: str = Field(description="Database to connect to.")
     user: str = Field(description="User to connect as.")
-    password: str | None = Field(default=None, description="Password, from REDSHIFT_PASSWORD.")
+    password: str | None = Field(default=None, repr=False, description="Password, from REDSHIFT_PASSWORD.")
     ssl: bool = Field(default=True, description="Whether to insist on TLS.")
     sslmode: str = Field(default="verify-full", description="verify-ca or verify-full.")
     connect_timeout: int = Field(default=10, description="Seconds to wait for a connection.")

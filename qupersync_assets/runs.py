@@ -14,6 +14,7 @@ import dagster as dg
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster_shared.error import SerializableErrorInfo
 
 from qupersync_assets import sync_log
 from qupersync_assets.errors import redact
@@ -114,13 +115,21 @@ def why_not_done(
         if event.event_type == dg.DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
             if event.step_key in steps:
-                errors[steps[event.step_key]] = redact(error.message.strip() if error else word)
+                errors[steps[event.step_key]] = redact(_reason(error)) if error else word
         elif event.asset_key in jobs:
             if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
                 done.add(jobs[event.asset_key])
             else:
                 errors.setdefault(jobs[event.asset_key], word)
     return {job: error for job, error in errors.items() if job not in done}
+
+
+def _reason(error: SerializableErrorInfo) -> str:
+    """The sentence of our Failure below what Dagster says of retries; else the innermost error."""
+    while error.cause is not None and error.cls_name != "Failure":
+        error = error.cause
+    text = error.message.strip()
+    return text.partition(": ")[2] if error.cls_name == "Failure" else text
 
 
 def close_logs(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
+from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.syncs import all_specs
 
@@ -160,3 +161,9 @@ def test_a_slow_statement_is_stopped(
     ((status, error),) = statuses(target).values()
     assert status == "failed"
     assert error is not None and "57014" in error and "REDSHIFT_STATEMENT_TIMEOUT" in error
+
+
+def test_a_resource_does_not_tell_its_password(
+    postgres: PostgresResource, environment: dict[str, str]
+) -> None:
+    assert environment["POSTGRES_PASSWORD"] not in f"{postgres!r} {postgres.engine()!r} {postgres}"

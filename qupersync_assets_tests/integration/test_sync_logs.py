@@ -11,7 +11,7 @@ import pytest
 
 from qupersync_assets import sync_log
 from qupersync_assets.postgres import PostgresResource
-from qupersync_assets.runs import clear_away
+from qupersync_assets.runs import clear_away, close_logs
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.syncs import all_specs
 
@@ -75,3 +75,24 @@ def test_rows_of_ended_runs_are_closed(
     clear_away(instance, postgres, "sandbox", all_specs(), max_silence=600)
     rows = target("SELECT status, error IS NOT NULL, completed_at IS NOT NULL FROM quper.sync_logs")
     assert rows == [(status, True, True)]
+
+
+def test_a_run_that_could_not_reach_postgres_is_logged_later(
+    postgres: PostgresResource,
+    sync: Sync,
+    target: Query,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("POSTGRES_PORT", "1")
+    run_id = sync("node_details", "applications").run_id
+    assert target("SELECT count(*) FROM quper.sync_logs") == [(0,)]
+    record = instance.get_run_record_by_id(run_id)
+    assert record is not None
+    for expected in (2, 0):  # the second look finds nothing left to do
+        assert close_logs(instance, postgres, "sandbox", all_specs(), record) == expected
+    rows = target(
+        "SELECT sync_job_id, status, error FROM quper.sync_logs WHERE run_id = %s ORDER BY 1", [run_id]
+    )
+    assert [row[:2] for row in rows] == [("application_sync", "failed"), ("node_details_sync", "failed")]
+    assert all("POSTGRES_PORT" in error for *_, error in rows)
