@@ -47,6 +47,8 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
                 metadata={"sqlstate": error.sqlstate or ""},
                 allow_retries=error.error_class is ErrorClass.TRANSIENT,
             ) from error
+        except Exception as error:
+            raise dg.Failure(redact(f"{type(error).__name__}: {error}"), allow_retries=False) from error
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The table of the upstream asset, or only the columns named in the input's metadata `columns`.

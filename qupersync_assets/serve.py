@@ -29,9 +29,13 @@ class ServeError(RuntimeError):
 
 
 def prepare_home(home: Path, project: Path) -> None:
-    """Make `home` the Dagster home of this process and its children, with the project's dagster.yaml."""
+    """Make `home` the Dagster home of this process and its children, with the project's dagster.yaml; a home
+    that the user has named in DAGSTER_HOME goes before, and keeps the dagster.yaml that it has."""
+    named = os.environ.get("DAGSTER_HOME")
+    home = Path(named) if named else home
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(project / "dagster.yaml", home / "dagster.yaml")
+    if not named or not (home / "dagster.yaml").exists():
+        shutil.copyfile(project / "dagster.yaml", home / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(home.resolve())
 
 
@@ -171,7 +175,7 @@ def main() -> int:
         os.environ.update(settings.environment())
         os.environ.setdefault("POSTGRES_PASSWORD", "")
         check_port(settings.ui_host, settings.ui_port)
-        prepare_home(Path(os.environ.get("DAGSTER_HOME") or ".qupersync/dagster"), Path())
+        prepare_home(Path(".qupersync/dagster"), Path())
         with dagster_processes(Path(), settings.ui_host, settings.ui_port, None) as wait:
             print(f"QuperSync is up: http://{settings.ui_host}:{settings.ui_port}", flush=True)
             wait()

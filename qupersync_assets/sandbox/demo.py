@@ -88,6 +88,7 @@ def _demo(once: bool) -> int:
         os.environ.update({"SYNC_INTERVAL": "60", **os.environ, **sandbox.environment()})
         settings = Settings.load()
         os.environ.update(settings.environment())
+        os.environ.pop("DAGSTER_HOME", None)  # the demo is no business of an instance elsewhere
         prepare_home(STATE / "dagster", Path())
         succeeded = first_run(sandbox, console, STATE / "logs")
         if once:

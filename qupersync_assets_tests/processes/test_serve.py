@@ -44,18 +44,13 @@ class Served:
     def __init__(self, sandbox: Sandbox, project: Path) -> None:
         self.port = free_port()
         self.sandbox = sandbox
-        self.environment = {
-            **os.environ,
-            **sandbox.environment(),
-            "SYNC_INTERVAL": "10",
-            "UI_PORT": str(self.port),
-            "DAGSTER_HOME": str(project / "home"),
-        }
+        variables = {**sandbox.environment(), "SYNC_INTERVAL": "10", "UI_PORT": str(self.port)}
+        (project / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
         self.log = (project / "log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "qupersync_assets.serve"],
             cwd=project,
-            env=self.environment,
+            env={name: value for name, value in os.environ.items() if name not in variables},
             stdout=self.log,
             stderr=self.log,
         )
