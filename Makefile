@@ -39,7 +39,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@set -a; . ./.env.example; set +a; $(BIN)/dagster definitions validate -w workspace.yaml
+	@# With an instance of its own: that of dagster.yaml would want its PostgreSQL.
+	@set -a; . ./.env.example; set +a; export DAGSTER_HOME=$$(mktemp -d); \
+		$(BIN)/dagster definitions validate -w workspace.yaml; status=$$?; rm -rf $$DAGSTER_HOME; exit $$status
 
 clean:
 	rm -rf .venv .qupersync build *.egg-info

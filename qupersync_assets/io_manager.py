@@ -87,8 +87,8 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
                 for page in feed.pages:
                     rejected = writer.write(*transform(spec, page))
                     feed.counts = writer.counts
-                    feed.samples.extend(rejected[: SAMPLES - len(feed.samples)])
-                    for bad in rejected[:SAMPLES]:
+                    for bad in rejected[: SAMPLES - len(feed.samples)]:
+                        feed.samples.append(bad)
                         context.log.warning(f"Skipped a row: {bad.column}: {bad.reason}")
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
             raise load_error(error, "POSTGRES", f"Writing {spec.table.fullname} failed") from error

@@ -117,6 +117,12 @@ def served(sandbox: Sandbox, new_project: Callable[[], Path]) -> Iterator[Served
             server.process.wait(60)
 
 
+def waits_for_redshift(sandbox: Sandbox) -> bool:
+    with closing(sandbox.connect_redshift()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        return cursor.fetchone() is not None
+
+
 def execute(connect: Callable[[], Any], sql: str) -> None:
     with closing(connect()) as connection, connection, connection.cursor() as cursor:
         cursor.execute(sql)
@@ -131,7 +137,7 @@ def test_a_terminated_run_is_logged_as_canceled(served: Served) -> None:
     )
     try:
         (run_id,) = until(lambda: served.runs("running", "node_details_sync"), 60)
-        time.sleep(1)  # the job waits for Redshift by now
+        until(lambda: waits_for_redshift(served.sandbox), 30)
         answer = served.ask(f'mutation {{ terminateRun(runId: "{run_id}") {{ __typename }} }}')
         assert answer["terminateRun"]["__typename"] == "TerminateRunSuccess"
         until(lambda: run_id in served.runs("canceled", "node_details_sync"), 40)
