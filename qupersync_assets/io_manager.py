@@ -15,6 +15,7 @@ from qupersync_assets import skipped_rows, sync_log
 from qupersync_assets.errors import ErrorClass, LoadError, load_error, redact
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.runs import clear_away
+from qupersync_assets.schema import ensure_schema
 from qupersync_assets.spec import METADATA
 from qupersync_assets.transform import Counts, Feed, Rejected, transform
 from qupersync_assets.upsert import BatchWriter
@@ -61,7 +62,7 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
     def _load(self, context: dg.OutputContext, feed: Feed) -> None:
         started = time.monotonic()
         spec = feed.spec
-        self.postgres.ensure_schema()
+        ensure_schema(self.postgres)
         instance = context.step_context.instance
         clear_away(instance, self.postgres, self.cluster, [spec], self.max_silence, context.run_id)
         with self.postgres.transaction() as connection:

@@ -1,4 +1,4 @@
-"""The PostgreSQL side: the engine, and the schema quper as the specs describe it."""
+"""The PostgreSQL side: the engine, and transactions whose errors say what to do."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ from contextlib import contextmanager
 import dagster as dg
 import sqlalchemy as sa
 from pydantic import Field, PrivateAttr
-from sqlalchemy.schema import CreateSchema
 
 from qupersync_assets.errors import load_error
-from qupersync_assets.spec import METADATA, SCHEMA
-
-# Any number does, as long as every process takes the same one while it creates the schema.
-_SCHEMA_LOCK = 0x7175706572
 
 
 class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
@@ -67,25 +62,6 @@ class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
                 yield connection
         except sa.exc.DBAPIError as error:
             raise load_error(error, "POSTGRES", f"PostgreSQL at {self.host}:{self.port} failed") from error
-
-    def ensure_schema(self) -> None:
-        """Create the schema quper, and each of its tables that is missing.
-
-        Raises:
-            LoadError: as `transaction`.
-        """
-        with self.transaction() as connection:
-            present = set(
-                connection.scalars(
-                    sa.text("SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = :schema"),
-                    {"schema": SCHEMA},
-                )
-            )
-            missing = [t for t in METADATA.sorted_tables if t.name not in present]
-            if missing:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-                connection.execute(CreateSchema(SCHEMA, if_not_exists=True))
-                METADATA.create_all(connection, tables=missing)
 
     def count_rows(self, table: sa.Table) -> int:
         """Rows of a target table: counted, or above a million PostgreSQL's own estimate."""

@@ -14,6 +14,7 @@ from qupersync_assets.definitions import build_definitions
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.runs import JOB_NAME
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.schema import ensure_schema
 from qupersync_assets.settings import Settings
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -110,7 +111,7 @@ def postgres(environment: dict[str, str]) -> PostgresResource:
         user=settings.postgres_user,
         password=environment["POSTGRES_PASSWORD"],
     )
-    resource.ensure_schema()
+    ensure_schema(resource)
     return resource
 
 
