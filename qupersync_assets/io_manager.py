@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import psycopg2
 import sqlalchemy as sa
 from pydantic import Field
 
@@ -91,7 +92,7 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
                     for bad in rejected[: SAMPLES - len(feed.samples)]:
                         feed.samples.append(bad)
                         context.log.warning(f"Skipped a row: {bad.column}: {bad.reason}")
-        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg2.Error) as error:
             raise load_error(error, "POSTGRES", f"Writing {spec.table.fullname} failed") from error
         with self.postgres.transaction() as connection:
             if spec.after_load is not None:

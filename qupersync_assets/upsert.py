@@ -25,6 +25,9 @@ _NEEDS_ESCAPE = re.compile(r"[\\\t\n\r]")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _AT_COLUMN = re.compile(r"column (\w+):")
 
+# The first retry of a batch waits up to so long, further ones up to twice as long each.
+RETRY_SECONDS = 0.5
+
 Finish = Callable[[sa.Connection, Counts, list[Rejected]], None]
 
 
@@ -115,7 +118,7 @@ class BatchWriter:
         """
         for attempt in Retrying(
             stop=stop_after_attempt(5),
-            wait=wait_random_exponential(multiplier=0.2, max=5),
+            wait=wait_random_exponential(multiplier=RETRY_SECONDS, max=10 * RETRY_SECONDS),
             retry=retry_if_exception(lambda e: classify(e) is ErrorClass.TRANSIENT),
             reraise=True,
         ):

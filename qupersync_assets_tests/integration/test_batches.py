@@ -105,6 +105,41 @@ def test_a_killed_session_is_no_lost_row(
     assert logged("node_details_sync") == (3000, 3000, 0, 0, 0, 0, 3, "success")
 
 
+@pytest.mark.parametrize("kills", [1, 99])
+def test_a_session_killed_before_its_copy(
+    sandbox: Sandbox,
+    sync: Sync,
+    source: Query,
+    target: Query,
+    logged: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    kills: int,
+) -> None:
+    monkeypatch.setattr("qupersync_assets.upsert.RETRY_SECONDS", 0.1)
+    source("INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, 1500) n")
+    killed: list[int] = []
+
+    def kill(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if "TEMPORARY TABLE" in statement and len(killed) < kills:
+            pid = connection.connection.dbapi_connection.get_backend_pid()  # type: ignore[union-attr]
+            assert target("SELECT pg_terminate_backend(%s)", [pid]) == [(True,)]
+            time.sleep(0.1)
+            killed.append(pid)
+
+    sa.event.listen(sa.Engine, "after_cursor_execute", kill)
+    try:
+        result = sync("node_details")
+    finally:
+        sa.event.remove(sa.Engine, "after_cursor_execute", kill)
+    if kills == 1:
+        assert len(killed) == 1 and result.success
+        assert logged("node_details_sync") == (1500, 1500, 0, 0, 0, 0, 2, "success")
+    else:
+        assert len(killed) == 10 and not result.success  # five tries of the batch, in two of the step
+        assert logged("node_details_sync") == (0, 0, 0, 0, 0, 0, 0, "failed")
+        assert target("SELECT attempts, error LIKE %s FROM quper.sync_logs", ["%connection%"]) == [(2, True)]
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
