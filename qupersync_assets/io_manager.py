@@ -115,14 +115,8 @@ def _metadata(feed: Feed, seconds: float, row_count: int) -> dict[str, Any]:
     counts = feed.counts
     return {
         "dagster/row_count": row_count,
-        "rows_extracted": counts.extracted,
         "rows_upserted": counts.upserted,
-        "rows_inserted": counts.inserted,
-        "rows_updated": counts.updated,
-        "rows_unchanged": counts.unchanged,
-        "rows_duplicate": counts.duplicates,
-        "rows_skipped": counts.skipped,
-        "batches": counts.batches,
+        **counts.columns(),
         "duration_ms": round(seconds * 1000),
         "rows_per_second": round(counts.extracted / seconds, 1),
         "statement": dg.MetadataValue.md(f"```sql\n{feed.spec.statement}\n```"),

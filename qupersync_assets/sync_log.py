@@ -73,7 +73,7 @@ def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str
             "completed_at": None,
             "error": None,
             "attempts": SYNC_LOGS.c.attempts + 1,
-            **_values(Counts()),
+            **Counts().columns(),
         },
     )
     log_id: int = connection.execute(again.returning(SYNC_LOGS.c.id)).scalar_one()
@@ -82,7 +82,7 @@ def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str
 
 def keep_up(connection: sa.Connection, log_id: int, counts: Counts) -> None:
     """Write the totals, in the transaction of the batch that they include."""
-    connection.execute(sa.update(SYNC_LOGS).where(SYNC_LOGS.c.id == log_id).values(**_values(counts)))
+    connection.execute(sa.update(SYNC_LOGS).where(SYNC_LOGS.c.id == log_id).values(**counts.columns()))
 
 
 def finish(connection: sa.Connection, log_id: int, status: Ending, error: str | None = None) -> None:
@@ -155,15 +155,3 @@ def running(connection: sa.Connection, cluster: str, sync_job_ids: Sequence[str]
             .where(SYNC_LOGS.c.status == "running")
         )
     )
-
-
-def _values(counts: Counts) -> dict[str, int]:
-    return {
-        "rows_extracted": counts.extracted,
-        "rows_inserted": counts.inserted,
-        "rows_updated": counts.updated,
-        "rows_unchanged": counts.unchanged,
-        "rows_duplicate": counts.duplicates,
-        "rows_skipped": counts.skipped,
-        "batches": counts.batches,
-    }

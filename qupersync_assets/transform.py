@@ -62,6 +62,18 @@ class Counts:
         """Rows that the target now holds as read: inserted + updated + unchanged."""
         return self.inserted + self.updated + self.unchanged
 
+    def columns(self) -> dict[str, int]:
+        """The counts under their names in quper.sync_logs, which reckons rows_upserted itself."""
+        return {
+            "rows_extracted": self.extracted,
+            "rows_inserted": self.inserted,
+            "rows_updated": self.updated,
+            "rows_unchanged": self.unchanged,
+            "rows_duplicate": self.duplicates,
+            "rows_skipped": self.skipped,
+            "batches": self.batches,
+        }
+
 
 @dataclass
 class Feed:
