@@ -7,7 +7,7 @@ import dagster as dg
 from qupersync_assets.assets import IO_MANAGER_KEY, build_asset, build_sources
 from qupersync_assets.io_manager import PostgresUpsertIOManager
 from qupersync_assets.postgres import PostgresResource
-from qupersync_assets.redshift import RedshiftResource
+from qupersync_assets.redshift import AwsConfig, RedshiftResource
 from qupersync_assets.runs import JOB_NAME
 from qupersync_assets.schedule import CLUSTER_TAG, build_automation
 from qupersync_assets.settings import Settings
@@ -30,7 +30,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         port=settings.postgres_port,
         database=settings.postgres_database,
         user=settings.postgres_user,
-        password=dg.EnvVar("POSTGRES_PASSWORD") if settings.postgres_password else None,
+        password=_by_name(settings, "postgres_password"),
         sslmode=settings.postgres_sslmode,
         connect_timeout=settings.postgres_connect_timeout,
         statement_timeout=settings.postgres_statement_timeout,
@@ -46,9 +46,22 @@ def build_definitions(settings: Settings) -> dg.Definitions:
                 port=settings.redshift_port,
                 database=settings.redshift_database,
                 user=settings.redshift_user,
-                password=dg.EnvVar("REDSHIFT_PASSWORD") if settings.redshift_password else None,
+                password=_by_name(settings, "redshift_password"),
+                aws=AwsConfig(
+                    iam=settings.redshift_iam,
+                    cluster_identifier=settings.redshift_cluster_identifier,
+                    workgroup=settings.redshift_workgroup,
+                    account_id=settings.redshift_account_id,
+                    region=settings.redshift_region,
+                    secret_arn=settings.redshift_secret_arn,
+                    profile=settings.redshift_profile,
+                    access_key_id=_by_name(settings, "redshift_access_key_id"),
+                    secret_access_key=_by_name(settings, "redshift_secret_access_key"),
+                    session_token=_by_name(settings, "redshift_session_token"),
+                ),
                 ssl=settings.redshift_ssl,
                 sslmode=settings.redshift_sslmode,
+                ssl_ca=str(settings.redshift_ssl_ca) if settings.redshift_ssl_ca else None,
                 connect_timeout=settings.redshift_connect_timeout,
                 statement_timeout=settings.redshift_statement_timeout,
             ),
@@ -62,6 +75,11 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             {"max_concurrent": 4, "start_method": {"forkserver": {"preload_modules": [__name__]}}}
         ),
     )
+
+
+def _by_name(settings: Settings, secret: str) -> dg.EnvVar | None:
+    """The secret's variable, if it is set."""
+    return dg.EnvVar(secret.upper()) if getattr(settings, secret) else None
 
 
 defs = build_definitions(Settings.load())

@@ -37,17 +37,23 @@ class LoadError(Exception):
 
 # 54000: an index entry that is too large, that is one row's doing.
 _ROW = ("22", "23", "54000")
-_TRANSIENT = ("DNS", "PORT", "08", "40", "53", "55", "57", "58")
+_TRANSIENT = ("DNS", "PORT", "AWS-BUSY", "08", "40", "53", "55", "57", "58")
 
 # What to do, by SQLSTATE. What fails before there is one has a name of its own: HOST does not resolve, DNS
-# does not answer, nobody listens on PORT, TLS fails.
+# does not answer, nobody listens on PORT, TLS fails, AWS refuses. {login} are the variables of the login.
 _REMEDIES = {
     "HOST": "Check {side}_HOST.",
     "DNS": "Check {side}_HOST, and the name server.",
     "PORT": "Check {side}_HOST and {side}_PORT.",
     "TLS": "Check {side}_SSLMODE, and whether the server speaks TLS with a certificate for this host.",
-    "28P01": "Check {side}_USER and {side}_PASSWORD.",
-    "28000": "Check {side}_USER and {side}_PASSWORD, and that this user may log in from here.",
+    "TLS-NONE": "Check {side}_HOST and {side}_PORT: that server speaks no TLS, which {side}_SSL asks for.",
+    "TLS-HOST": "Check {side}_HOST: the certificate has another name. {side}_SSLMODE=verify-ca allows it.",
+    "TLS-CA": "Check {side}_SSL_CA: no trusted CA has signed the certificate; a private CA goes there.",
+    "TLS-DATE": "Check the clock, and {side}_HOST: that server's certificate has to be renewed.",
+    "AWS": "Check {login}.",
+    "AWS-BUSY": "If it goes on, check {login}.",
+    "28P01": "Check {login}.",
+    "28000": "Check {login}, and that this user may log in from here.",
     "3D000": "Check {side}_DATABASE.",
     "42501": "Grant the missing right to {side}_USER.",
     "42P01": "The relation is not there for {side}_USER: check the cluster's kind and the user's rights.",
@@ -66,18 +72,25 @@ _REFUSALS: dict[str, str | None] = {
     "Temporary failure in name resolution": "DNS",
     "Connection refused": "PORT",
     "could not translate host name": "HOST",
-    "Server refuses SSL": "TLS",
+    "Server refuses SSL": "TLS-NONE",
     "SSL error: unexpected eof": None,
     "SSL error": "TLS",
     "server does not support SSL": "TLS",
     "certificate": "TLS",
 }
 
+# X509_V_ERR_* of https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
+_UNVERIFIED = {
+    **dict.fromkeys((2, 18, 19, 20, 21), "TLS-CA"),
+    **dict.fromkeys((9, 10), "TLS-DATE"),
+    **dict.fromkeys((62, 64), "TLS-HOST"),
+}
+
 
 def _original(error: BaseException) -> BaseException:
-    """The driver's error below SQLAlchemy's, or the socket's below the driver's."""
+    """The driver's error below SQLAlchemy's, or the socket's or boto3's below the driver's."""
     error = getattr(error, "orig", None) or error
-    return next((a for a in error.args if isinstance(a, OSError)), error)
+    return next((a for a in error.args if isinstance(a, Exception)), error)
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -86,6 +99,8 @@ def sqlstate(error: BaseException) -> str | None:
     fields: Any = original.args[0] if original.args else None
     if isinstance(fields, dict):
         return fields.get("C")
+    if type(original).__module__.startswith("botocore."):
+        return _aws_code(original)
     if isinstance(original, socket.gaierror):
         return "DNS" if original.errno == socket.EAI_AGAIN else "HOST"
     if isinstance(original, ConnectionRefusedError):
@@ -93,9 +108,25 @@ def sqlstate(error: BaseException) -> str | None:
     if isinstance(original, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
         return None  # cut off, not refused
     if isinstance(original, ssl.SSLError):
-        return "TLS"
+        return _UNVERIFIED.get(getattr(original, "verify_code", 0), "TLS")
     code: str | None = getattr(original, "pgcode", None)
     return code or next((c for text, c in _REFUSALS.items() if text in str(original)), None)
+
+
+def _aws_code(error: BaseException) -> str:
+    """AWS, or AWS-BUSY if AWS cannot be reached, throttles or fails itself.
+
+    https://docs.aws.amazon.com/boto3/latest/guide/error-handling.html
+    """
+    response: Any = getattr(error, "response", {})
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    throttled = any(
+        word in response.get("Error", {}).get("Code", "") for word in ("Throttl", "LimitExceeded")
+    )
+    unreachable = {"ConnectionError", "HTTPClientError", "CredentialRetrievalError"}
+    if throttled or status >= 500 or unreachable & {kind.__name__ for kind in type(error).__mro__}:
+        return "AWS-BUSY"
+    return "AWS"
 
 
 def classify(error: BaseException) -> ErrorClass:
@@ -121,24 +152,30 @@ def message(error: BaseException) -> str:
     return first or type(original).__name__
 
 
-def load_error(error: BaseException, side: str, doing: str) -> LoadError:
+def load_error(error: BaseException, side: str, doing: str, login: str | None = None) -> LoadError:
     """Turn a driver's error into a LoadError.
 
     Args:
         side: REDSHIFT or POSTGRES, the prefix of the variables to check.
         doing: what was being done, to begin the sentence with.
+        login: the variables that the login depends on, if they are not the side's USER and PASSWORD.
     """
     code = sqlstate(error)
-    remedy = _REMEDIES.get(code or "", "").format(side=side)
+    login = login or f"{side}_USER and {side}_PASSWORD"
+    remedy = _REMEDIES.get(code or "", "").format(side=side, login=login)
     error_class = ErrorClass.TRANSIENT if classify(error) is ErrorClass.TRANSIENT else ErrorClass.FATAL
     state = code if code and len(code) == 5 else None
     where = f" (SQLSTATE {state})" if state else ""
     return LoadError(f"{doing}: {message(error)}{where}. {remedy}".strip(), error_class, state)
 
 
+# How the names of variables end that hold secrets: those of the settings, and boto3's own.
+SECRET_SUFFIXES = ("_PASSWORD", "_ACCESS_KEY_ID", "_SECRET_ACCESS_KEY", "_SESSION_TOKEN")
+
+
 def redact(text: str) -> str:
     """`text` with the value of every secret setting replaced by ***."""
-    secrets = {value for name, value in os.environ.items() if name.endswith("_PASSWORD") and value}
+    secrets = {value for name, value in os.environ.items() if name.endswith(SECRET_SUFFIXES) and value}
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import QueuePool
 
 from qupersync_assets.errors import load_error
+from qupersync_assets.login import Account, Aws, login_arguments, trusting, with_secret
 from qupersync_assets.transform import Page
 
 # A single-node cluster refuses larger fetches; a page is then put together from several.
@@ -26,16 +27,22 @@ SINGLE_NODE_FETCH = 1000
 _cursor_numbers = itertools.count(1)
 
 
+class AwsConfig(Aws, dg.Config):
+    """`login.Aws` as a part of a resource's configuration."""
+
+
 class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
     """Connections to one Redshift cluster; nothing is opened before the first page is asked for."""
 
-    host: str = Field(description="Endpoint of the cluster or workgroup.")
+    host: str | None = Field(default=None, description="Endpoint; None where AWS tells it.")
     port: int = Field(default=5439, description="Its port.")
-    database: str = Field(description="Database to connect to.")
-    user: str = Field(description="User to connect as.")
+    database: str | None = Field(default=None, description="Database; None where the secret tells it.")
+    user: str | None = Field(default=None, description="User to connect as; None where AWS tells it.")
     password: str | None = Field(default=None, repr=False, description="Password, from REDSHIFT_PASSWORD.")
+    aws: AwsConfig = Field(default_factory=AwsConfig, description="How to get a password from AWS.")
     ssl: bool = Field(default=True, description="Whether to insist on TLS.")
     sslmode: str = Field(default="verify-full", description="verify-ca or verify-full.")
+    ssl_ca: str | None = Field(default=None, description="PEM file of a private CA, trusted too.")
     connect_timeout: int = Field(default=10, description="Seconds to wait for a connection.")
     statement_timeout: int = Field(default=300, description="Seconds that one statement may take.")
 
@@ -71,30 +78,33 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
         try:
             connection = self._pool.connect()
         except Exception as error:
-            raise load_error(
-                error, "REDSHIFT", f"No connection to Redshift at {self.host}:{self.port}"
-            ) from error
+            doing = f"No connection to Redshift at {self._account()}"
+            raise load_error(error, "REDSHIFT", doing, self.aws.variables) from error
         try:
             yield connection
         finally:
             connection.close()  # the pool rolls back
 
+    def _account(self) -> Account:
+        return Account(self.host, self.port, self.database, self.user, self.password)
+
     def _connect(self) -> Any:
         import redshift_connector  # slow to import, and only a process that reads needs it
 
-        # The driver has one time-out for connecting and for reading: find out first whether anybody listens.
-        socket.create_connection((self.host, self.port), timeout=self.connect_timeout).close()
-        connection = redshift_connector.connect(
-            host=self.host,
-            port=self.port,
-            database=self.database,
-            user=self.user,
-            password=self.password or "",
-            ssl=self.ssl,
-            sslmode=self.sslmode,
-            timeout=self.statement_timeout + 15,  # the server's own time-out comes first
-            application_name="qupersync",
-        )
+        # Asked for anew each time: a password from AWS expires, or is rotated.
+        account = with_secret(self._account(), self.aws) if self.aws.secret_arn else self._account()
+        if account.host:
+            # The driver has one time-out for connecting and reading: find out first whether anybody listens.
+            address = (account.host, account.port)
+            socket.create_connection(address, timeout=self.connect_timeout).close()
+        with trusting(self.ssl_ca):
+            connection = redshift_connector.connect(
+                **login_arguments(account, self.aws),
+                ssl=self.ssl,
+                sslmode=self.sslmode,
+                timeout=self.statement_timeout + 15,  # the server's own time-out comes first
+                application_name="qupersync",
+            )
         cursor = connection.cursor()
         cursor.execute("SET timezone TO 'UTC'")
         cursor.execute(f"SET statement_timeout TO {self.statement_timeout * 1000}")

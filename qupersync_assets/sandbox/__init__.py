@@ -15,6 +15,8 @@ from qupersync_assets.sandbox.gateway import Gateway
 from qupersync_assets.sandbox.server import PostgresServer, SandboxError, write_private
 
 if TYPE_CHECKING:
+    from qupersync_assets.sandbox.dialect import Mode
+    from qupersync_assets.sandbox.tls import TlsFiles
     from qupersync_assets.sandbox.workload import Workload
 
 __all__ = ["Sandbox", "SandboxError"]
@@ -25,11 +27,24 @@ class Sandbox:
 
     `server` is the PostgreSQL server, `gateway` the port that Redshift drivers connect to. A folder is used
     by one process at a time; that one may have been killed before the next start.
+
+    `mode` is what the gateway plays (see Gateway), `user_activity` whether there is a view svl_user_activity,
+    and `tls` the certificate with which the gateway answers; without one it declines TLS.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        mode: Mode = "provisioned",
+        *,
+        user_activity: bool = True,
+        tls: TlsFiles | None = None,
+    ) -> None:
         self.folder = Path(folder).resolve()
         self.server = PostgresServer(self.folder)
+        self._mode: Mode = mode
+        self._user_activity = user_activity
+        self._tls = tls
         self._gateway: Gateway | None = None
         self._passwords: dict[str, str] = {}
 
@@ -49,10 +64,15 @@ class Sandbox:
         try:
             self.server.start()
             self._passwords = self._load_passwords()
-            create_warehouse(self.server, self._passwords["reader"], self._passwords["owner"])
+            create_warehouse(
+                self.server,
+                self._passwords["reader"],
+                self._passwords["owner"],
+                user_activity=self._user_activity,
+            )
             upstream = (self.server.host, self.server.port)
             if self._gateway is None or self._gateway.upstream != upstream:
-                self._gateway = Gateway(upstream)
+                self._gateway = Gateway(upstream, mode=self._mode, tls=self._tls)
             self._gateway.start()
         except (OSError, psycopg2.Error) as error:
             self.stop()
@@ -77,20 +97,25 @@ class Sandbox:
         self.stop()
 
     def environment(self) -> dict[str, str]:
-        """The product's variables for this sandbox, passwords included; known after `start()`."""
+        """The product's variables for this sandbox, passwords included; known after `start()`.
+
+        With TLS, SSL_CERT_FILE is among them: the driver trusts what OpenSSL trusts by default.
+        """
+        trust = {"SSL_CERT_FILE": str(self._tls.ca)} if self._tls else {}
         return {
             "REDSHIFT_HOST": self.gateway.host,
             "REDSHIFT_PORT": str(self.gateway.port),
             "REDSHIFT_DATABASE": "redshift",
             "REDSHIFT_USER": "qupersync_reader",
             "REDSHIFT_PASSWORD": self._passwords["reader"],
-            "REDSHIFT_SSL": "false",
+            "REDSHIFT_SSL": "true" if self._tls else "false",
             "POSTGRES_HOST": self.server.host,
             "POSTGRES_PORT": str(self.server.port),
             "POSTGRES_DATABASE": "quper",
             "POSTGRES_USER": "qupersync",
             "POSTGRES_PASSWORD": self._passwords["owner"],
             "CLUSTER_NAME": "sandbox",
+            **trust,
         }
 
     def workload(self, seed: int = 7) -> Workload:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from qupersync_assets.sandbox import Sandbox, SandboxError
+from qupersync_assets.sandbox.dialect import MODES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,10 +24,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--queries", type=int, default=3000, help="in the history of an empty one (default 3000)"
     )
+    parser.add_argument(
+        "--mode", choices=MODES, default="provisioned", help="what kind of warehouse it plays"
+    )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Sandbox(options.folder) as sandbox:
+        with Sandbox(options.folder, options.mode) as sandbox:
             workload = sandbox.workload()
             workload.backfill(datetime.now(UTC), queries=options.queries)
             for name, value in sandbox.environment().items():

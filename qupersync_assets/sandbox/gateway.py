@@ -1,30 +1,37 @@
 """The loopback port that the Redshift driver connects to: it relays the wire protocol to PostgreSQL.
 
 Redshift drivers send start-up parameters that PostgreSQL refuses, and redshift_connector cannot read the list
-of SASL mechanisms that PostgreSQL sends. The gateway mends both, so that the driver runs unchanged. All that
-follows it passes on without looking at it.
+of SASL mechanisms that PostgreSQL sends. The gateway mends both, so that the driver runs unchanged. Of what
+the client sends then it looks at the statements, and has those refused that Redshift refuses. What the server
+sends it passes on without looking at it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 from types import TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
+
+from qupersync_assets.sandbox.startup import (
+    Received,
+    with_parameter,
+    with_short_mechanism_list,
+    without_redshift_parameters,
+)
+
+if TYPE_CHECKING:
+    from qupersync_assets.sandbox.dialect import Mode
+    from qupersync_assets.sandbox.session import Session
+    from qupersync_assets.sandbox.tls import TlsFiles
 
 _SSL_REQUEST = 80877103
 _GSSENC_REQUEST = 80877104
 _PROTOCOL_MAJOR = 3
-_AUTHENTICATION_SASL = 10
 _LONGEST_STARTUP = 10_000  # bytes; PostgreSQL has the same limit
-
-# What the Redshift drivers send and PostgreSQL takes for an unknown setting. Everything else is passed on.
-_REDSHIFT_PARAMETERS = frozenset(
-    b"client_protocol_version driver_version os_version driver_discovery_version plugin_name provider_name "
-    b"idp_type identity_namespace token_type idc_client_display_name".split()
-)
 
 _WRITE_BUFFER = 1 << 20  # bytes held for a slow reader before the other side is paused
 
@@ -33,11 +40,30 @@ class Gateway:
     """Relays connections on `host`:`port` to the PostgreSQL server at `upstream` (host, port).
 
     It runs in a daemon thread of its own between `start()` and `stop()`. Port 0 chooses a free one, which a
-    later start uses again. `start()` raises OSError when the port cannot be had. TLS is declined.
+    later start uses again. `start()` raises OSError when the port cannot be had or the files of `tls` cannot
+    be used; without `tls` the gateway declines TLS.
+
+    `mode` is the kind of warehouse that it plays: `provisioned` (of several nodes), `single-node`,
+    `serverless` or `multi-az`. While `strict`, which may be changed at any time, it refuses what Redshift
+    refuses. `received` counts what came.
     """
 
-    def __init__(self, upstream: tuple[str, int], host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        upstream: tuple[str, int],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        mode: Mode = "provisioned",
+        strict: bool = True,
+        tls: TlsFiles | None = None,
+    ) -> None:
         self.upstream = upstream
+        self.mode: Mode = mode
+        self.strict = strict
+        self.received = Received()
+        self.tls = tls
+        self.context: ssl.SSLContext | None = None
         self.host = host
         self._port = port
         self._connections: set[_Relay] = set()
@@ -54,6 +80,7 @@ class Gateway:
         """Listen; returns when clients can connect."""
         if self._thread is not None:
             return
+        self.context = self.tls.server_context() if self.tls else None
         listener = socket.create_server((self.host, self._port))
         self._port = listener.getsockname()[1]
         ready = threading.Event()
@@ -95,7 +122,16 @@ class Gateway:
             await asyncio.sleep(0)
 
     def _accept(self) -> asyncio.Protocol:
-        return _Client(self.upstream, self._connections)
+        return _Client(self, self._connections)
+
+    def new_session(self) -> Session:
+        """What the messages of a client pass through after its start-up packet."""
+        from qupersync_assets.sandbox.session import Session  # slow to import
+
+        return Session(self.mode, lambda: self.strict, self._saw)
+
+    def _saw(self, kind: bytes) -> None:
+        self.received.passwords += kind == b"p"
 
 
 class _Relay(asyncio.Protocol):
@@ -110,8 +146,6 @@ class _Relay(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
-        # asyncio does this only for sockets made with an explicit protocol; else each page waits 40 ms.
-        self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # asyncio sets this on connections that it opens, not on those that it accepts.
         self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connections.add(self)
@@ -145,29 +179,32 @@ class _Server(_Relay):
             if len(data) < 5 or len(data) <= struct.unpack_from("!xi", data)[0]:
                 self._first = data
                 return
-            self._first, data = None, _with_short_mechanism_list(data)
+            self._first, data = None, with_short_mechanism_list(data)
         super().data_received(data)
 
 
 class _Client(_Relay):
     """The client's end: reads the start-up packet, connects upstream, then relays."""
 
-    def __init__(self, upstream: tuple[str, int], connections: set[_Relay]) -> None:
+    def __init__(self, gateway: Gateway, connections: set[_Relay]) -> None:
         super().__init__(connections)
-        self._upstream = upstream
+        self._gateway = gateway
         self._startup = b""
-        self._connecting: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._session: Session | None = None
+        self._securing = False
 
     def data_received(self, data: bytes) -> None:
         if self.peer is not None:
-            self.peer.transport.write(data)
+            self.peer.transport.write(self._session.feed(data) if self._session else data)
         else:
             self._startup += data
-            self._read_startup()
+            if not self._securing:  # else the transport to answer on is not known yet
+                self._read_startup()
 
     def eof_received(self) -> bool:
         # A client may close its writing half and still read; the server never does.
-        if self.peer is None:
+        if self.peer is None or self.transport.get_extra_info("sslcontext"):
             return False
         if not self.peer.transport.is_closing():
             self.peer.transport.write_eof()
@@ -182,20 +219,48 @@ class _Client(_Relay):
             if len(self._startup) < length:
                 return
             packet, self._startup = self._startup[:length], self._startup[length:]
+            received, context = self._gateway.received, self._gateway.context
+            received.tls_requests += code == _SSL_REQUEST
+            if code == _SSL_REQUEST and context is not None:
+                # What came with the request came unencrypted: it must not pass for a part of the session.
+                self._startup, self._securing = b"", True
+                self._task = asyncio.create_task(self._secure(context))
+                return
             if code in (_SSL_REQUEST, _GSSENC_REQUEST):
                 self.transport.write(b"N")
                 continue
+            received.startups += 1
             self.transport.pause_reading()
-            self._connecting = asyncio.create_task(self._connect(packet, code >> 16 == _PROTOCOL_MAJOR))
+            self._task = asyncio.create_task(self._connect(packet, code >> 16 == _PROTOCOL_MAJOR))
             return
+
+    async def _secure(self, context: ssl.SSLContext) -> None:
+        plain, loop = self.transport, asyncio.get_running_loop()
+        plain.pause_reading()
+        plain.write(b"S")
+        try:
+            secured = await loop.start_tls(plain, self, context, server_side=True)
+        except OSError:
+            self._gateway.received.tls_failures += 1
+            self._connections.discard(self)
+            plain.abort()
+            return
+        self._gateway.received.tls_handshakes += 1
+        self.transport = cast(asyncio.Transport, secured)
+        self.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        self._securing = False
+        self._read_startup()
 
     async def _connect(self, packet: bytes, is_session: bool) -> None:
         """Open the upstream session with `packet`, a start-up or (a cancel request) something else."""
         end: type[_Relay] = _Relay
         if is_session:
-            mended = _without_redshift_parameters(packet)
-            end, packet = _Relay if mended == packet else _Server, mended
-        host, port = self._upstream
+            mended = without_redshift_parameters(packet)
+            end = _Relay if mended == packet else _Server
+            packet = with_parameter(mended, b"redshift.mode", self._gateway.mode.encode())
+            self._session = self._gateway.new_session()
+            self._startup = self._session.feed(self._startup)
+        host, port = self._gateway.upstream
         loop = asyncio.get_running_loop()
         try:
             _, peer = await loop.create_connection(lambda: end(self._connections, self), host, port)
@@ -216,27 +281,3 @@ class _Client(_Relay):
         body = b"".join(f"{key}{value}\0".encode() for key, value in fields.items()) + b"\0"
         self.transport.write(b"E" + struct.pack("!i", len(body) + 4) + body)
         self.transport.close()
-
-
-def _without_redshift_parameters(packet: bytes) -> bytes:
-    """The start-up packet with only the parameters that PostgreSQL may know."""
-    parts = packet[8:].split(b"\0")
-    pairs = zip(parts[::2], parts[1::2], strict=False)
-    body = b"".join(
-        name + b"\0" + value + b"\0" for name, value in pairs if name and name not in _REDSHIFT_PARAMETERS
-    )
-    return struct.pack("!i", len(body) + 9) + packet[4:8] + body + b"\0"
-
-
-def _with_short_mechanism_list(data: bytes) -> bytes:
-    """`data` with the list in its first message, if that asks for SASL, ended by its last name alone.
-
-    PostgreSQL ends the list with an empty name, which redshift_connector 2.2 takes for a mechanism and fails.
-    """
-    kind: bytes
-    length: int
-    kind, length, code = struct.unpack_from("!cii", data.ljust(9, b"\0"))
-    end = length + 1
-    if kind != b"R" or code != _AUTHENTICATION_SASL or not data[:end].endswith(b"\0\0"):
-        return data
-    return kind + struct.pack("!i", length - 1) + data[5 : end - 1] + data[end:]

@@ -10,11 +10,11 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
+from qupersync_assets.sandbox.access import ORDINARY, READER, SCHEMA, create_access
 from qupersync_assets.sandbox.server import PostgresServer
+from qupersync_assets.sandbox.traffic import CLIENTS
 
-READER = "qupersync_reader"
 OWNER = "qupersync"
-SCHEMA = "redshift"
 
 # Of these two catalogs the documentation describes only what queries over pg_attribute need.
 _CATALOGS = {
@@ -40,7 +40,8 @@ CREATE OR REPLACE FUNCTION redshift.format_encoding(integer) RETURNS text LANGUA
 
 def documented_views() -> dict[str, dict[str, Any]]:
     """Every documented view: its columns as [name, type], whether it exists on provisioned clusters and on
-    Serverless (`provisioned`, `serverless`), and the `node` that it runs on."""
+    Serverless (`provisioned`, `serverless`), the `node` that it runs on, and its `visibility`: `all` for
+    everybody, `superuser` with a grant only, `own` where an ordinary user sees its own rows."""
     views: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("views.json").read_text("utf-8"))
     return views
 
@@ -51,19 +52,23 @@ def create_warehouse(
     owner_password: str,
     database: str = "redshift",
     target: str = "quper",
+    user_activity: bool = True,
 ) -> None:
     """Create what is missing of the two databases; data that is there stays, the passwords are set anew.
 
     `database` plays Redshift: schema `redshift` with a table for each documented view, readable by the login
-    role `qupersync_reader`. `target` belongs to the login role `qupersync` and starts out empty.
+    role `qupersync_reader`. The login role `qupersync_ordinary`, with the same password, sees what a user
+    without grants does. `user_activity` says whether there is a view svl_user_activity. `target` belongs to
+    the login role `qupersync` and starts out empty.
     """
     with contextlib.closing(psycopg2.connect(server.dsn("postgres"))) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             _create_role(cursor, READER, reader_password)
+            _create_role(cursor, ORDINARY, reader_password)
             _create_role(cursor, OWNER, owner_password)
-            _create_database(cursor, database, server.user, READER)
-            _create_database(cursor, target, OWNER, OWNER)
+            _create_database(cursor, database, server.user, [READER, ORDINARY])
+            _create_database(cursor, target, OWNER, [OWNER])
             # Unqualified pg_class, pg_attribute ... mean the tables that play Redshift's catalog.
             cursor.execute(
                 sql.SQL("ALTER DATABASE {} SET search_path = redshift, pg_catalog").format(
@@ -75,7 +80,9 @@ def create_warehouse(
         connection,
         connection.cursor() as cursor,
     ):
-        _create_relations(cursor)
+        _create_relations(cursor, user_activity)
+        users = {client.user_name: client.user_id for client in CLIENTS}
+        create_access(cursor, database, documented_views(), users)
 
 
 def _create_role(cursor: Any, name: str, password: str) -> None:
@@ -86,7 +93,7 @@ def _create_role(cursor: Any, name: str, password: str) -> None:
     )
 
 
-def _create_database(cursor: Any, name: str, owner: str, user: str) -> None:
+def _create_database(cursor: Any, name: str, owner: str, users: list[str]) -> None:
     cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
     if not cursor.fetchone():
         cursor.execute(
@@ -95,14 +102,15 @@ def _create_database(cursor: Any, name: str, owner: str, user: str) -> None:
     for statement in (
         "ALTER DATABASE {database} SET timezone = 'UTC'",
         "REVOKE ALL ON DATABASE {database} FROM PUBLIC",
-        "GRANT CONNECT ON DATABASE {database} TO {user}",
+        "GRANT CONNECT ON DATABASE {database} TO {users}",
     ):
-        names = {"database": sql.Identifier(name), "user": sql.Identifier(user)}
+        grantees = sql.SQL(", ").join(map(sql.Identifier, users))
+        names = {"database": sql.Identifier(name), "users": grantees}
         cursor.execute(sql.SQL(statement).format(**names))
 
 
-def _create_relations(cursor: Any) -> None:
-    schema, reader = sql.Identifier(SCHEMA), sql.Identifier(READER)
+def _create_relations(cursor: Any, user_activity: bool) -> None:
+    schema = sql.Identifier(SCHEMA)
     cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
     relations = {view: facts["columns"] for view, facts in documented_views().items()} | _CATALOGS
     for relation, columns in relations.items():
@@ -116,9 +124,7 @@ def _create_relations(cursor: Any) -> None:
             )
         )
     cursor.execute(_FUNCTIONS)
-    cursor.execute(_USER_ACTIVITY)
-    cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, reader))
-    cursor.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(schema, reader))
+    cursor.execute(_USER_ACTIVITY if user_activity else "DROP VIEW IF EXISTS redshift.svl_user_activity")
 
 
 def _column_type(documented: str) -> str:

@@ -36,6 +36,8 @@ def test_the_reader_reads_every_view_and_writes_none(sandbox: Sandbox) -> None:
         connection.autocommit = True
         cursor = connection.cursor()
         for view, facts in documented_views().items():
+            if not facts["provisioned"]:
+                continue
             columns = [name for name, _ in facts["columns"]]
             cursor.execute(
                 "SELECT {} FROM {}".format(", ".join(f'"{name.lower()}"' for name in columns), view)

@@ -11,7 +11,7 @@ from secrets import token_hex
 import pytest
 from dotenv import dotenv_values
 
-from qupersync_assets.settings import Settings, SettingsError
+from qupersync_assets.settings import Settings, SettingsError, secrets
 
 from .conftest import REQUIRED, Load
 
@@ -90,6 +90,9 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         ("redshift_ssl", True),
         ("redshift_sslmode", "verify-full"),
         ("redshift_password", None),
+        ("redshift_iam", False),
+        ("redshift_secret_arn", None),
+        ("redshift_ssl_ca", None),
         ("cluster_name", "default"),
     ],
 )
@@ -104,6 +107,10 @@ def test_any_interval_from_ten_seconds_is_taken(load: Load, interval: int) -> No
 
 def test_an_empty_variable_is_its_default(load: Load) -> None:
     assert load(SYNC_INTERVAL="", REDSHIFT_PASSWORD="", POSTGRES_SSLMODE="") == load()
+
+
+def test_secrets_are_known() -> None:
+    assert secrets() > {name.lower() for name in SECRETS}
 
 
 @pytest.mark.parametrize("secret", SECRETS)

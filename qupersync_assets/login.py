@@ -1,0 +1,247 @@
+"""How to log in to Redshift: by password, with IAM, or with a secret of AWS Secrets Manager.
+
+Imports nothing of ours. What the driver needs is passed on to it: the parameters are those of
+https://docs.aws.amazon.com/redshift/latest/mgmt/python-configuration-options.html.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+# https://docs.aws.amazon.com/redshift/latest/mgmt/serverless-connecting.html: a host may name its region.
+_HOST_WITH_REGION = re.compile(r".+\.[a-z]+(-[a-z]+)+-\d\.redshift(-serverless)?\.amazonaws\.com(\..+)?")
+_CREDENTIALS = ("profile", "access_key_id", "secret_access_key", "session_token")
+_environment = threading.Lock()
+
+
+class LoginError(ValueError):
+    """What is needed for a login is not there; the text says what, and holds no secret."""
+
+
+class Aws(BaseModel):
+    """How AWS tells the password: with IAM, or in a secret; neither if there is one without AWS."""
+
+    iam: bool = Field(default=False, description="Whether to log in with temporary credentials of IAM.")
+    cluster_identifier: str | None = Field(default=None, description="IAM: the provisioned cluster.")
+    workgroup: str | None = Field(default=None, description="IAM: the workgroup of Serverless.")
+    account_id: str | None = Field(default=None, description="IAM: the AWS account of the workgroup.")
+    region: str | None = Field(default=None, description="IAM: the AWS region, if the host does not tell it.")
+    secret_arn: str | None = Field(default=None, description="Secret that holds user and password.")
+    profile: str | None = Field(default=None, description="Profile of the AWS configuration files.")
+    access_key_id: str | None = Field(default=None, repr=False, description="AWS access key.")
+    secret_access_key: str | None = Field(default=None, repr=False, description="Its secret half.")
+    session_token: str | None = Field(
+        default=None, repr=False, description="Its session token, if temporary."
+    )
+
+    @property
+    def variables(self) -> str:
+        """The variables that decide whether a login succeeds, for a sentence."""
+        if self.secret_arn:
+            return "REDSHIFT_SECRET_ARN, what it holds, and the AWS identity's rights"
+        if self.iam and self.workgroup:
+            return "REDSHIFT_WORKGROUP, REDSHIFT_REGION and the AWS identity's rights"
+        if self.iam:
+            return "REDSHIFT_CLUSTER_IDENTIFIER, REDSHIFT_USER, REDSHIFT_REGION and the AWS identity's rights"
+        return "REDSHIFT_USER and REDSHIFT_PASSWORD"
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where to log in, and as whom; None is what AWS has to tell."""
+
+    host: str | None
+    port: int
+    database: str | None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}" if self.host else "the endpoint that AWS tells"
+
+
+def login_arguments(account: Account, aws: Aws) -> dict[str, Any]:
+    """The driver's keyword arguments that say where to log in and how; those that are not set are left out.
+
+    With IAM the driver calls GetClusterCredentials, or GetCredentials of Serverless, and, without a host,
+    DescribeClusters or GetWorkgroup: https://docs.aws.amazon.com/redshift/latest/mgmt/generating-user-credentials.html.
+    """
+    arguments: dict[str, Any] = {"host": account.host, "port": account.port, "database": account.database}
+    if not aws.iam:
+        arguments |= {"user": account.user, "password": account.password or ""}
+    else:
+        # The driver's cache hands out credentials up to the moment when they expire, so that they may have
+        # expired at the server; and connections are few, each can have credentials of its own.
+        arguments |= {"iam": True, "iam_disable_cache": True, "region": aws.region}
+        arguments |= {name: getattr(aws, name) for name in _CREDENTIALS}
+        if aws.workgroup:
+            arguments |= {
+                "is_serverless": True,
+                "serverless_work_group": aws.workgroup,
+                "serverless_acct_id": aws.account_id,
+            }
+        else:
+            arguments |= {"cluster_identifier": aws.cluster_identifier, "db_user": account.user}
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def with_secret(account: Account, aws: Aws) -> Account:
+    """The account, completed with what the secret holds now.
+
+    User and password are the secret's. What the account says of the database and, host and port together, of
+    the endpoint goes before what the secret says.
+
+    Raises:
+        LoginError: the secret is not JSON, or lacks something; its text is not told.
+        botocore.exceptions.BotoCoreError, ClientError: AWS cannot be asked, or refuses.
+    """
+    try:
+        secret = json.loads(_read_secret(aws))
+    except ValueError:
+        secret = None
+    if not isinstance(secret, dict):
+        raise LoginError("The secret of REDSHIFT_SECRET_ARN is not a JSON object")
+    # https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html has
+    # dbname; secrets for other tools spell it otherwise.
+    held = {str(name).lower(): value for name, value in secret.items() if value not in (None, "")}
+    database = account.database or held.get("dbname") or held.get("database")
+    told = {"username": held.get("username"), "password": held.get("password")}
+    if not account.host:
+        told["host"] = held.get("host")
+    missing = [name for name, value in {**told, "dbname": database}.items() if not value]
+    if missing:
+        instead = {"host": " or set REDSHIFT_HOST", "dbname": " or set REDSHIFT_DATABASE"}
+        raise LoginError(
+            f"The secret of REDSHIFT_SECRET_ARN lacks {', '.join(missing)}: add it"
+            + "".join(text for name, text in instead.items() if name in missing)
+        )
+    try:
+        port = account.port if account.host else int(held.get("port", account.port))
+    except (TypeError, ValueError):
+        raise LoginError("The port in the secret of REDSHIFT_SECRET_ARN is not a number") from None
+    return replace(
+        account,
+        host=account.host or str(told["host"]),
+        port=port,
+        database=str(database),
+        user=str(told["username"]),
+        password=str(told["password"]),
+    )
+
+
+def _read_secret(aws: Aws) -> str:
+    """https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html"""
+    import boto3  # slow to import, and only this login needs it
+
+    arn = str(aws.secret_arn)
+    session = boto3.Session(
+        profile_name=aws.profile,
+        aws_access_key_id=aws.access_key_id,
+        aws_secret_access_key=aws.secret_access_key,
+        aws_session_token=aws.session_token,
+        region_name=arn.split(":")[3],
+    )
+    return str(session.client("secretsmanager").get_secret_value(SecretId=arn).get("SecretString"))
+
+
+@contextmanager
+def trusting(ca: str | None) -> Iterator[None]:
+    """Let the TLS context that the driver makes meanwhile trust the CAs of the PEM file `ca` too.
+
+    The driver has no parameter for a CA: it loads OpenSSL's default certificates and the bundle of Redshift's
+    CAs that it ships. OpenSSL's own variable SSL_CERT_FILE says which file has the defaults
+    (https://docs.openssl.org/3.0/man3/SSL_CTX_load_verify_locations/), so it is set as long as the driver
+    connects; the default directory and the bundle stay trusted. boto3 does not look at it. None sets nothing.
+    """
+    if ca is None:
+        yield
+        return
+    with _environment:
+        before = os.environ.get("SSL_CERT_FILE")
+        os.environ["SSL_CERT_FILE"] = ca
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["SSL_CERT_FILE"]
+            else:
+                os.environ["SSL_CERT_FILE"] = before
+
+
+def login_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a combination of settings: the field and a sentence, or "" where it is missing.
+
+    Args:
+        values: by field, as they stand in the environment. Faults of single values are not looked for.
+    """
+    given = {name.removeprefix("redshift_") for name, value in values.items() if value not in (None, "")}
+    try:
+        iam = TypeAdapter(bool).validate_python(values.get("redshift_iam", False))
+        tls = TypeAdapter(bool).validate_python(values.get("redshift_ssl", True))
+    except ValidationError:
+        return  # told already, and the rest depends on it
+    secret = "secret_arn" in given
+
+    if iam and secret:
+        yield "redshift_secret_arn", "allowed is this or REDSHIFT_IAM=true, not both"
+    if "host" not in given and not secret and not (iam and given & {"cluster_identifier", "workgroup"}):
+        yield "redshift_host", ""
+    if "database" not in given and not secret:
+        yield "redshift_database", ""
+    told_by = (
+        "REDSHIFT_SECRET_ARN" if secret else "REDSHIFT_WORKGROUP" if iam and "workgroup" in given else ""
+    )
+    if told_by and "user" in given:
+        yield "redshift_user", f"allowed is this or {told_by}, which tells the user, not both"
+    if not told_by and "user" not in given:
+        yield "redshift_user", ""
+    # Without either a missing password is left to the server to refuse: some let a user in without.
+    if (iam or secret) and "password" in given:
+        other = "REDSHIFT_SECRET_ARN" if secret else "REDSHIFT_IAM=true"
+        yield "redshift_password", f"allowed is this or {other}, which gets a password, not both"
+    if "ssl_ca" in given and not tls:
+        yield "redshift_ssl_ca", "allowed only with REDSHIFT_SSL=true"
+    yield from _iam_faults(values, given, tls) if iam else _plain_faults(given)
+    yield from _credential_faults(given, iam or secret)
+
+
+def _iam_faults(values: Mapping[str, Any], given: set[str], tls: bool) -> Iterator[tuple[str, str]]:
+    if not tls:
+        yield "redshift_ssl", "allowed with REDSHIFT_IAM=true is true"
+    if len(given & {"cluster_identifier", "workgroup"}) != 1:
+        one = "REDSHIFT_IAM=true needs one of this and, for Serverless, REDSHIFT_WORKGROUP"
+        yield "redshift_cluster_identifier", one
+    if "account_id" in given and "workgroup" not in given:
+        yield "redshift_account_id", "allowed only with REDSHIFT_WORKGROUP"
+    if "region" not in given and not _HOST_WITH_REGION.fullmatch(str(values.get("redshift_host"))):
+        yield "redshift_region", "REDSHIFT_IAM=true needs it, as REDSHIFT_HOST does not tell the region"
+
+
+def _plain_faults(given: set[str]) -> Iterator[tuple[str, str]]:
+    for name in ("cluster_identifier", "workgroup", "account_id", "region"):
+        if name in given:
+            yield f"redshift_{name}", "allowed only with REDSHIFT_IAM=true"
+
+
+def _credential_faults(given: set[str], used: bool) -> Iterator[tuple[str, str]]:
+    if not used:
+        for name in _CREDENTIALS:
+            if name in given:
+                yield f"redshift_{name}", "allowed only with REDSHIFT_IAM=true or REDSHIFT_SECRET_ARN"
+        return
+    if "profile" in given and "access_key_id" in given:
+        yield "redshift_profile", "allowed is this or REDSHIFT_ACCESS_KEY_ID, not both"
+    if "access_key_id" in given and "secret_access_key" not in given:
+        yield "redshift_secret_access_key", "REDSHIFT_ACCESS_KEY_ID needs it"
+    for name in ("secret_access_key", "session_token"):
+        if name in given and "access_key_id" not in given:
+            yield f"redshift_{name}", "allowed only with REDSHIFT_ACCESS_KEY_ID"

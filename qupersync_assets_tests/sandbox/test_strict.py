@@ -1,0 +1,136 @@
+"""What Redshift refuses, judged without a server; and that all statements of the product pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from qupersync_assets.sandbox.dialect import MODES
+from qupersync_assets.sandbox.strict import State, refusal
+from qupersync_assets.sandbox.texts import statements
+from qupersync_assets.syncs import all_specs
+
+OPEN = State(in_transaction=True)
+
+
+@pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.sync_job_id)
+def test_the_product_passes_where_its_views_exist(spec) -> None:  # type: ignore[no-untyped-def]
+    states = {
+        mode: (refusal(f"DECLARE a CURSOR FOR {spec.statement}", mode, OPEN) or ("",))[0] for mode in MODES
+    }
+    is_old = spec.sources[0].startswith(("stl_", "stv_"))
+    assert states == {
+        "provisioned": "",
+        "single-node": "",
+        "serverless": "42P01" if is_old else "",
+        "multi-az": "0A000" if is_old else "",
+    }
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 1",
+        "BEGIN",
+        "begin transaction",
+        "COMMIT",
+        "ROLLBACK",
+        "CLOSE a",
+        "SET timezone TO 'UTC'",
+        "SET statement_timeout TO 300000",
+        "SET query_group TO 'qupersync'",
+        "SET enable_result_cache_for_session TO off",
+        "FETCH FORWARD 1000 FROM a",
+        "FETCH NEXT FROM a",
+        "DELETE FROM stl_scan",
+        "SELECT has_table_privilege('stl_scan', 'select'), current_user, current_database()",
+        "SELECT relname FROM pg_catalog.pg_class WHERE relkind = 'r'::\"char\"",
+        "SELECT usesuper FROM pg_user WHERE usename = current_user",
+        "SELECT n FROM generate_series(1, 10) n",
+        "WITH a(b) AS (SELECT 1), s AS (SELECT b FROM a) SELECT t.c FROM s t(c)",
+        "SELECT listagg(event, ',') WITHIN GROUP (ORDER BY event) FROM stl_alert_event_log",
+        "SELECT count(*) OVER (PARTITION BY a ORDER BY b), a::decimal(3, 2), b::character varying(10) FROM stl_scan",
+        "SELECT CASE WHEN a IN (1) THEN 'now()' ELSE NULLIF(b, '') END, \"left\"(c, 1) FROM stl_scan -- now()",
+        "",
+    ],
+)  # fmt: skip
+def test_what_redshift_takes(statement: str) -> None:
+    assert all(refusal(statement, mode, OPEN) is None for mode in ("provisioned", "single-node"))
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "statement"),
+    [
+        ("42601", "SELEC 1"),
+        ("42601", "SELECT 'a"),
+        ("42601", "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING"),
+        ("42601", "INSERT INTO t VALUES (1) RETURNING a"),
+        ("42601", "SELECT 1 FROM t, LATERAL (SELECT 1) s"),
+        ("42601", "SELECT DISTINCT ON (a) a FROM t"),
+        ("42601", "SELECT count(*) FILTER (WHERE a) FROM t"),
+        ("42601", "SELECT a FROM t FETCH FIRST 3 ROWS WITH TIES"),
+        ("42601", "SELECT a FROM (VALUES (1)) t(a)"),
+        ("42601", "SELECT ARRAY[1, 2]"),
+        ("42601", "VALUES (1)"),
+        ("42601", "COPY t TO STDOUT"),
+        ("42704", "SELECT '{}'::jsonb"),
+        ("42704", "SELECT CAST('x' AS uuid)"),
+        ("42704", "CREATE TABLE t (a serial)"),
+        ("42704", "SET work_mem TO '1GB'"),
+        ("42883", "SELECT a ->> 'b' FROM t"),
+        ("42883", "SELECT gen_random_uuid()"),
+        ("42883", "SELECT to_regclass('t')"),
+        ("42883", "SELECT string_agg(event, ',') FROM stl_alert_event_log"),
+        ("42883", "SELECT array_agg(event) FROM stl_alert_event_log"),
+        ("42883", "SELECT date_bin('1 hour', event_time, event_time) FROM stl_alert_event_log"),
+        ("42883", "SELECT clock_timestamp()"),
+        ("42883", "SELECT * FROM unnest('{1}') n"),
+        ("0A000", "SELECT now() FROM stl_scan"),
+        ("0A000", "EXPLAIN SELECT current_timestamp FROM sys_query_history"),
+        ("0A000", "SELECT has_table_privilege(\"table\", 'select') FROM svv_table_info"),
+        ("0A000", "SELECT n FROM generate_series(1, 10) n, stl_scan"),
+        ("0A000", "SELECT relname FROM pg_class JOIN stl_scan ON tbl = oid"),
+        ("0A000", "SELECT listagg(relname) FROM pg_class"),
+        ("0A000", "ROLLBACK TO SAVEPOINT a"),
+        ("42703", "SELECT xmin FROM stl_scan"),
+        ("42P01", "SELECT 1 FROM pg_stat_activity"),
+        ("42P01", "SELECT 1 FROM redshift.stl_scan"),
+        ("42P01", "SELECT compute_seconds FROM sys_serverless_usage"),
+        ("42601", "FETCH BACKWARD 1 FROM a"),
+        ("42601", "DECLARE a SCROLL CURSOR FOR SELECT 1"),
+        ("0A000", "DECLARE a CURSOR FOR SELECT now() FROM stl_scan"),
+        ("0A000", "DECLARE a CURSOR FOR SELECT 1 FROM stl_scan WHERE tbl = $1"),
+    ],
+)  # fmt: skip
+def test_what_it_refuses(sqlstate: str, statement: str) -> None:
+    found = refusal(statement, "provisioned", OPEN)
+    assert found is not None
+    assert found.sqlstate == sqlstate
+
+
+def test_the_size_of_a_fetch_depends_on_the_nodes() -> None:
+    found = refusal("FETCH FORWARD 5000 FROM a", "single-node", OPEN)
+    assert found is not None
+    assert found.message.startswith(
+        "Fetch size 5000 exceeds the limit of 1000 for a single node configuration."
+    )
+    assert refusal("FETCH ALL FROM a", "single-node", OPEN)
+    for statement in ("FETCH FORWARD 5000 FROM a", "FETCH ALL FROM a"):
+        assert refusal(statement, "provisioned", OPEN) is None
+
+
+def test_cursors_depend_on_what_is_open() -> None:
+    state = State()
+    declare = "DECLARE a CURSOR FOR SELECT 1"
+    steps = [(declare, "25P01"), ("BEGIN", ""), (declare, ""), (declare, "24000"), ("CLOSE a", ""), (declare, ""),
+             ("COMMIT", ""), (declare, "25P01")]  # fmt: skip
+    for statement, expected in steps:
+        found = refusal(statement, "provisioned", state)
+        assert (found.sqlstate if found else "") == expected
+        if not found:
+            state.follow(statement)
+
+
+def test_a_text_is_taken_apart() -> None:
+    assert statements("BEGIN; DECLARE a CURSOR FOR SELECT ';' ;\n;FETCH 1 -- ;") == [
+        "BEGIN", " DECLARE a CURSOR FOR SELECT ';' ", "FETCH 1 -- ;",
+    ]  # fmt: skip
