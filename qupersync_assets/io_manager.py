@@ -114,6 +114,7 @@ def _metadata(feed: Feed, seconds: float, row_count: int) -> dict[str, Any]:
     """What a materialization tells: the same keys, with the same types, each time, so that they plot."""
     counts = feed.counts
     return {
+        "dagster/table_name": feed.spec.table.fullname,
         "dagster/row_count": row_count,
         "rows_upserted": counts.upserted,
         **counts.columns(),
