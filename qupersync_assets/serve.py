@@ -39,16 +39,20 @@ def prepare_home(home: Path, project: Path) -> None:
     os.environ["DAGSTER_HOME"] = str(home.resolve())
 
 
-def check_port(host: str, port: int) -> None:
-    """Raise ServeError if the UI's port is taken."""
+def free_port(host: str, port: str) -> int:
+    """The port for the UI, as a number; ServeError if it is none or cannot be listened on."""
+    number = int(port) if port.isdecimal() else 0
+    if not 0 < number < 65536:
+        raise ServeError(f"UI_PORT={port!r} is no port; allowed is a number from 1 to 65535.")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((host, number))
         except OSError as error:
             raise ServeError(
                 f"Port {port} on {host} cannot be used ({error.strerror}); choose another with PORT=<number>."
             ) from error
+    return number
 
 
 class ProcessGroup:
@@ -174,7 +178,7 @@ def main() -> int:
         # The instance's dagster.yaml reads some of them: defaults have to be there too.
         os.environ.update(settings.environment())
         os.environ.setdefault("POSTGRES_PASSWORD", "")
-        check_port(settings.ui_host, settings.ui_port)
+        free_port(settings.ui_host, str(settings.ui_port))
         prepare_home(Path(".qupersync/dagster"), Path())
         with dagster_processes(Path(), settings.ui_host, settings.ui_port, None) as wait:
             print(f"QuperSync is up: http://{settings.ui_host}:{settings.ui_port}", flush=True)

@@ -17,7 +17,7 @@ from rich.console import Console
 from qupersync_assets.sandbox import Sandbox, SandboxError
 from qupersync_assets.sandbox.first_run import first_run
 from qupersync_assets.sandbox.workload import Workload
-from qupersync_assets.serve import ServeError, check_port, dagster_processes, prepare_home, stop_on_signals
+from qupersync_assets.serve import ServeError, dagster_processes, free_port, prepare_home, stop_on_signals
 from qupersync_assets.settings import Settings, SettingsError
 
 STATE = Path(".qupersync")
@@ -73,9 +73,7 @@ def _state_folder(folder: Path) -> Iterator[None]:
 
 def _demo(once: bool) -> int:
     host = os.environ.get("UI_HOST") or "127.0.0.1"
-    port = int(os.environ.get("UI_PORT") or 3000)
-    if not once:
-        check_port(host, port)
+    port = 0 if once else free_port(host, os.environ.get("UI_PORT") or "3000")
     with console.status("Starting the sandbox: PostgreSQL, playing Redshift and the target"):
         sandbox = Sandbox(STATE / "sandbox")
         sandbox.start()

@@ -86,6 +86,13 @@ def test_a_taken_port_is_one_sentence(project: Path) -> None:
     assert not left_over(project)
 
 
+def test_what_is_no_port_is_one_sentence(project: Path) -> None:
+    answer = demo(project, UI_PORT="abc")
+    assert answer.returncode == 1
+    assert "'abc'" in answer.stdout and "65535" in answer.stdout
+    assert "Traceback" not in answer.stdout + answer.stderr
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(project: Path) -> None:
     (project / ".qupersync").write_text("a file in the way, which root cannot write into either")
     answer = demo(project, "--once")
