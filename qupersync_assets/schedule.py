@@ -130,7 +130,10 @@ def _clearing_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.Sensor
         # What broke before the first look is not news.
         since = float(context.cursor) if context.cursor else time.time() - CLEAR_AWAY_SECONDS
         broken = instance.get_run_records(
-            dg.RunsFilter(statuses=BROKEN, updated_after=datetime.fromtimestamp(since, UTC)), limit=100
+            dg.RunsFilter(statuses=BROKEN, updated_after=datetime.fromtimestamp(since, UTC)),
+            limit=100,
+            order_by="update_timestamp",
+            ascending=True,
         )
         closed = sum(close_logs(instance, postgres, cluster, specs, record) for record in broken)
         # Only now: if PostgreSQL was away, these runs are looked at again.

@@ -10,9 +10,11 @@ import dagster as dg
 import pytest
 
 from qupersync_assets import sync_log
+from qupersync_assets.definitions import build_definitions
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.runs import clear_away, close_logs
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.settings import Settings
 from qupersync_assets.syncs import all_specs
 
 from .conftest import Query, Sync
@@ -96,3 +98,27 @@ def test_a_run_that_could_not_reach_postgres_is_logged_later(
     )
     assert [row[:2] for row in rows] == [("application_sync", "failed"), ("node_details_sync", "failed")]
     assert all("POSTGRES_PORT" in error for *_, error in rows)
+
+
+def test_the_sensor_logs_broken_runs_once(
+    postgres: PostgresResource,
+    sync: Sync,
+    target: Query,
+    monkeypatch: pytest.MonkeyPatch,
+    instance: dg.DagsterInstance,
+) -> None:
+    def look(cursor: str | None) -> dg.SensorResult:
+        sensor = build_definitions(Settings.load()).resolve_sensor_def("qupersync_clear_away")
+        context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"postgres": postgres})
+        result = sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        return result
+
+    first = look(None)
+    with monkeypatch.context() as outage:
+        outage.setenv("POSTGRES_PORT", "1")
+        sync("node_details")
+    second = look(first.cursor)
+    assert target("SELECT sync_job_id, status FROM quper.sync_logs") == [("node_details_sync", "failed")]
+    assert second.cursor != first.cursor
+    assert look(second.cursor).cursor == second.cursor  # nothing new
