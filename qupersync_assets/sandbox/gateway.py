@@ -116,9 +116,13 @@ class Gateway:
             ready.set()
         await self._stopping.wait()
         server.close()
+        aborted: set[_Relay] = (
+            set()
+        )  # once each: until Python 3.11.5 a TLS transport fails at the second time
         while self._connections:
-            for connection in list(self._connections):
+            for connection in self._connections - aborted:
                 connection.transport.abort()
+                aborted.add(connection)
             await asyncio.sleep(0)
 
     def _accept(self) -> asyncio.Protocol:

@@ -117,9 +117,10 @@ def served(sandbox: Sandbox, new_project: Callable[[], Path]) -> Iterator[Served
             server.process.wait(60)
 
 
-def waits_for_redshift(sandbox: Sandbox) -> bool:
-    with closing(sandbox.connect_redshift()) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+def waiting(connect: Callable[[], Any], condition: str) -> bool:
+    """Whether a session waits so; only then the run that one sees running is the one that waits."""
+    with closing(connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM pg_stat_activity WHERE {condition}")
         return cursor.fetchone() is not None
 
 
@@ -136,8 +137,8 @@ def test_a_terminated_run_is_logged_as_canceled(served: Served) -> None:
         "GRANT SELECT ON stv_node_storage_capacity TO qupersync_reader",
     )
     try:
-        (run_id,) = until(lambda: served.runs("running", "node_details_sync"), 120)
-        until(lambda: waits_for_redshift(served.sandbox), 60)
+        until(lambda: waiting(served.sandbox.connect_redshift, "wait_event = 'PgSleep'"), 120)
+        (run_id,) = served.runs("running", "node_details_sync")
         answer = served.ask(f'mutation {{ terminateRun(runId: "{run_id}") {{ __typename }} }}')
         assert answer["terminateRun"]["__typename"] == "TerminateRunSuccess"
         # At once as a rule; if the signal gets lost in the run's process, when run monitoring gives it up.
@@ -154,8 +155,9 @@ def test_a_terminated_run_is_logged_as_canceled(served: Served) -> None:
 
 def test_a_killed_run_is_closed_and_followed_by_the_next(served: Served) -> None:
     with closing(served.sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
-        cursor.execute("LOCK TABLE quper.vacuum_history IN SHARE MODE")
-        (run_id,) = until(lambda: served.runs("running", "vacuum_history_sync"), 120)
+        cursor.execute("LOCK TABLE quper.vacuum_history")
+        until(lambda: waiting(served.sandbox.connect_quper, "wait_event_type = 'Lock'"), 120)
+        (run_id,) = served.runs("running", "vacuum_history_sync")
         for process in run_processes(served.process.pid):
             process.kill()
         blocker.rollback()
