@@ -149,7 +149,7 @@ def test_a_slow_statement_is_stopped(
     monkeypatch.setenv("SYNC_MAX_RETRIES", "0")
     source(
         "ALTER TABLE stv_node_storage_capacity RENAME TO capacity; "
-        "CREATE VIEW stv_node_storage_capacity AS SELECT c.* FROM redshift.capacity c, pg_sleep(30); "
+        "CREATE VIEW stv_node_storage_capacity AS SELECT c.* FROM pg_sleep(30) LEFT JOIN redshift.capacity c ON true; "
         "GRANT SELECT ON stv_node_storage_capacity TO qupersync_reader"
     )
     try:

@@ -133,7 +133,7 @@ def test_a_terminated_run_is_logged_as_canceled(served: Served) -> None:
     execute(
         served.sandbox.connect_redshift,
         "ALTER TABLE stv_node_storage_capacity RENAME TO capacity; "
-        "CREATE VIEW stv_node_storage_capacity AS SELECT c.* FROM capacity c, pg_sleep(1000); "
+        "CREATE VIEW stv_node_storage_capacity AS SELECT c.* FROM pg_sleep(1000) LEFT JOIN capacity c ON true; "
         "GRANT SELECT ON stv_node_storage_capacity TO qupersync_reader",
     )
     try:
