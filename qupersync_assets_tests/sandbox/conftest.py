@@ -15,6 +15,19 @@ from qupersync_assets.sandbox.gateway import Gateway
 Connect = Callable[..., redshift_connector.Connection]
 
 
+def driver_arguments(sandbox: Sandbox, gateway: Gateway) -> dict[str, Any]:
+    """What the driver needs to log in through that gateway, without TLS."""
+    environment = sandbox.environment()
+    return {
+        "host": gateway.host,
+        "port": gateway.port,
+        "database": environment["REDSHIFT_DATABASE"],
+        "user": environment["REDSHIFT_USER"],
+        "password": environment["REDSHIFT_PASSWORD"],
+        "ssl": False,
+    }
+
+
 @pytest.fixture
 def connect(sandbox: Sandbox) -> Iterator[Connect]:
     """Connects through a new gateway, of a mode and with arguments for the driver; autocommit is on."""
@@ -22,16 +35,7 @@ def connect(sandbox: Sandbox) -> Iterator[Connect]:
 
         def run(mode: str = "provisioned", **changes: Any) -> redshift_connector.Connection:
             gateway = stack.enter_context(Gateway((sandbox.server.host, sandbox.server.port), mode=mode))
-            environment = sandbox.environment()
-            arguments = {
-                "host": gateway.host,
-                "port": gateway.port,
-                "database": environment["REDSHIFT_DATABASE"],
-                "user": environment["REDSHIFT_USER"],
-                "password": environment["REDSHIFT_PASSWORD"],
-                "ssl": False,
-            }
-            connection = redshift_connector.connect(**arguments | changes)
+            connection = redshift_connector.connect(**driver_arguments(sandbox, gateway) | changes)
             stack.callback(_close, connection)
             connection.autocommit = True
             return connection

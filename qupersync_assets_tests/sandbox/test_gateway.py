@@ -19,6 +19,8 @@ import redshift_connector
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway import Gateway
 
+from .conftest import driver_arguments
+
 CANCEL_REQUEST = struct.pack("!ii", 16, 80877102)  # then process id and key
 
 
@@ -30,17 +32,8 @@ def gateway(sandbox: Sandbox) -> Iterator[Gateway]:
 
 
 def _connect(sandbox: Sandbox, gateway: Gateway, **changes: Any) -> redshift_connector.Connection:
-    environment = sandbox.environment()
-    arguments = {
-        "host": gateway.host,
-        "port": gateway.port,
-        "database": environment["REDSHIFT_DATABASE"],
-        "user": environment["REDSHIFT_USER"],
-        "password": environment["REDSHIFT_PASSWORD"],
-        "ssl": False,
-        "application_name": "gateway test",
-    }
-    return redshift_connector.connect(**arguments | changes)
+    arguments = {**driver_arguments(sandbox, gateway), "application_name": "gateway test", **changes}
+    return redshift_connector.connect(**arguments)
 
 
 def _sessions(sandbox: Sandbox) -> int:
