@@ -1,4 +1,4 @@
-"""From a spec to its asset: the external assets it reads, the asset with its check, how fresh it must be."""
+"""From a spec to its asset: the external assets it reads, the asset with its checks, how fresh it must be."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 import dagster as dg
 from sqlalchemy.dialects import postgresql
 
+from qupersync_assets.checks import check_results, check_specs
+from qupersync_assets.feed import Feed, Source
 from qupersync_assets.redshift import RedshiftResource
 from qupersync_assets.runs import asset_key
 from qupersync_assets.settings import Settings
+from qupersync_assets.sources import read
 from qupersync_assets.spec import SyncSpec
-from qupersync_assets.transform import Feed
+from qupersync_assets.views import column_types
 
 IO_MANAGER_KEY = "postgres_io_manager"
-CHECK_NAME = "no_skipped_rows"
 OWNERS = ["team:data-platform"]
 
 
@@ -33,18 +35,23 @@ def build_sources(specs: Sequence[SyncSpec]) -> list[dg.AssetSpec]:
             group_name="redshift",
             kinds={"redshift"},
             description=f"System view {view} of the Redshift cluster. Read, never written.",
+            metadata={
+                "dagster/column_schema": dg.TableSchema(
+                    [dg.TableColumn(name, type=type_) for name, type_ in column_types(view).items()]
+                )
+            },
         )
-        for view in sorted({view for spec in specs for view in spec.sources})
+        for view in sorted({view for spec in specs for view in spec.all_sources})
     ]
 
 
 def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
-    """The asset of a sync job, with the check of its skipped rows in the same step, to save a process."""
+    """The asset of a sync job, with its checks in the same step, to save a process."""
     key = asset_key(spec)
 
     @dg.asset(
         key=key,
-        deps=[source_key(view) for view in spec.sources],
+        deps=[source_key(view) for view in spec.all_sources],
         group_name="quper",
         kinds={"redshift", "postgres"},
         owners=OWNERS,
@@ -52,14 +59,7 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
         tags={"sync_job_id": spec.sync_job_id, "source": spec.kind},
         metadata=_definition_metadata(spec),
         io_manager_key=IO_MANAGER_KEY,
-        check_specs=[
-            dg.AssetCheckSpec(
-                CHECK_NAME,
-                asset=key,
-                description="Every row that Redshift gave was loaded. The others are in quper.skipped_rows; "
-                f"above a share of {settings.sync_max_skipped_ratio:g} this is an error.",
-            )
-        ],
+        check_specs=check_specs(key, settings),
         retry_policy=dg.RetryPolicy(
             max_retries=settings.sync_max_retries,
             delay=settings.sync_retry_delay,
@@ -69,28 +69,12 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
         freshness_policy=_freshness(settings.sync_interval),
     )
     def sync(redshift: RedshiftResource) -> Iterator[Any]:
-        feed = Feed(spec, redshift.pages(spec.statement, settings.sync_batch_size))
+        source = Source()
+        feed = Feed(spec, read(redshift, spec, settings.sync_batch_size, source), source)
         yield dg.Output(feed)  # returns when the IO manager has loaded it
-        yield skipped_rows_check(feed, settings.sync_max_skipped_ratio)
+        yield from check_results(feed, settings.sync_max_skipped_ratio)
 
     return sync
-
-
-def skipped_rows_check(feed: Feed, max_ratio: float) -> dg.AssetCheckResult:
-    """Passes without skipped rows; else warns, or is an error above `max_ratio` of the extracted rows."""
-    counts = feed.counts
-    share = counts.skipped / counts.extracted if counts.extracted else 0.0
-    reasons = "\n".join(f"- `{bad.column or '?'}`: {bad.reason}" for bad in feed.samples)
-    metadata: dict[str, Any] = {"rows_skipped": counts.skipped, "skipped_share": share}
-    if reasons:
-        metadata["samples"] = dg.MetadataValue.md(reasons)
-    return dg.AssetCheckResult(
-        check_name=CHECK_NAME,
-        passed=counts.skipped == 0,
-        severity=dg.AssetCheckSeverity.ERROR if share > max_ratio else dg.AssetCheckSeverity.WARN,
-        description=f"{counts.skipped} of {counts.extracted} rows skipped ({share:.2%})",
-        metadata=metadata,
-    )
 
 
 def _freshness(interval: int) -> dg.FreshnessPolicy:

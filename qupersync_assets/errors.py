@@ -27,12 +27,16 @@ class LoadError(Exception):
     Attributes:
         error_class: TRANSIENT or FATAL.
         sqlstate: the code that the server gave, if it was a server that refused.
+        said: what the server or the driver said, without what was being done and what to do.
     """
 
-    def __init__(self, message: str, error_class: ErrorClass, sqlstate: str | None = None) -> None:
+    def __init__(
+        self, message: str, error_class: ErrorClass, sqlstate: str | None = None, said: str = ""
+    ) -> None:
         super().__init__(message)
         self.error_class = error_class
         self.sqlstate = sqlstate
+        self.said = said
 
 
 # 54000: an index entry that is too large, that is one row's doing.
@@ -143,6 +147,12 @@ def classify(error: BaseException) -> ErrorClass:
     return ErrorClass.FATAL
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether redshift_connector reports that the server refused a statement and its session goes on."""
+    fields: Any = error.args[0] if error.args else None
+    return isinstance(fields, dict) and classify(error) is not ErrorClass.TRANSIENT
+
+
 def message(error: BaseException) -> str:
     """What went wrong, on one line, as the server or the driver says it."""
     original = _original(error)
@@ -165,8 +175,8 @@ def load_error(error: BaseException, side: str, doing: str, login: str | None = 
     remedy = _REMEDIES.get(code or "", "").format(side=side, login=login)
     error_class = ErrorClass.TRANSIENT if classify(error) is ErrorClass.TRANSIENT else ErrorClass.FATAL
     state = code if code and len(code) == 5 else None
-    where = f" (SQLSTATE {state})" if state else ""
-    return LoadError(f"{doing}: {message(error)}{where}. {remedy}".strip(), error_class, state)
+    said = message(error) + (f" (SQLSTATE {state})" if state else "")
+    return LoadError(f"{doing}: {said}. {remedy}".strip(), error_class, state, said)
 
 
 # How the names of variables end that hold secrets: those of the settings, and boto3's own.

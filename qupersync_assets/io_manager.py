@@ -14,11 +14,13 @@ from pydantic import Field
 
 from qupersync_assets import skipped_rows, sync_log
 from qupersync_assets.errors import ErrorClass, LoadError, load_error, redact
+from qupersync_assets.feed import Feed
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.runs import clear_away
 from qupersync_assets.schema import ensure_schema
+from qupersync_assets.sources import Unavailable
 from qupersync_assets.spec import METADATA
-from qupersync_assets.transform import Counts, Feed, Rejected, transform
+from qupersync_assets.transform import Counts, Rejected, transform
 from qupersync_assets.upsert import BatchWriter
 
 if TYPE_CHECKING:
@@ -70,8 +72,12 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
             log_id = sync_log.start(connection, self.cluster, spec.sync_job_id, context.run_id)
         try:
             self._write(context, feed, log_id)
+        except Unavailable as reason:
+            context.log.info(str(reason))
+            with self.postgres.transaction() as connection:
+                sync_log.finish(connection, log_id, "unavailable", None, str(reason))
         except BaseException as error:
-            self._close(context, log_id, error)
+            self._close(context, log_id, feed, error)
             raise
         seconds = time.monotonic() - started
         context.add_output_metadata(_metadata(feed, seconds, self.postgres.count_rows(spec.table)))
@@ -97,15 +103,16 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         with self.postgres.transaction() as connection:
             if spec.after_load is not None:
                 connection.execute(spec.after_load, {"cluster": self.cluster})
-            sync_log.finish(connection, log_id, "success")
+            sync_log.finish(connection, log_id, "success", feed.source.name)
 
-    def _close(self, context: dg.OutputContext, log_id: int, error: BaseException) -> None:
+    def _close(self, context: dg.OutputContext, log_id: int, feed: Feed, error: BaseException) -> None:
         """Close the log row of a load that broke off; if PostgreSQL is away, the next run does it."""
         stopped = isinstance(error, dg.DagsterExecutionInterruptedError | KeyboardInterrupt | GeneratorExit)
         text = "terminated" if stopped else redact(f"{type(error).__name__}: {error}")
         try:
             with self.postgres.transaction() as connection:
-                sync_log.finish(connection, log_id, "canceled" if stopped else "failed", text)
+                status: sync_log.Ending = "canceled" if stopped else "failed"
+                sync_log.finish(connection, log_id, status, feed.source.name, text)
         except LoadError as unreachable:
             context.log.warning(f"quper.sync_logs could not be closed: {redact(str(unreachable))}")
 
@@ -120,7 +127,8 @@ def _metadata(feed: Feed, seconds: float, row_count: int) -> dict[str, Any]:
         **counts.columns(),
         "duration_ms": round(seconds * 1000),
         "rows_per_second": round(counts.extracted / seconds, 1),
-        "statement": dg.MetadataValue.md(f"```sql\n{feed.spec.statement}\n```"),
+        "source": feed.source.name or "unavailable",
+        "statement": dg.MetadataValue.md(f"```sql\n{feed.source.statement}\n```"),
     }
 
 

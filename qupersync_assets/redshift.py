@@ -16,9 +16,9 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
-from qupersync_assets.errors import load_error
+from qupersync_assets.errors import is_refusal, load_error
 from qupersync_assets.login import Account, Aws, login_arguments, trusting, with_secret
 from qupersync_assets.transform import Page
 
@@ -29,6 +29,54 @@ _cursor_numbers = itertools.count(1)
 
 class AwsConfig(Aws, dg.Config):
     """`login.Aws` as a part of a resource's configuration."""
+
+
+class Session:
+    """A connection to Redshift, in a transaction since its first statement."""
+
+    def __init__(self, connection: PoolProxiedConnection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str) -> list[Any]:
+        """All rows of a SELECT with a small answer.
+
+        Raises:
+            LoadError: Redshift refuses the statement, or breaks off.
+        """
+        with self._errors():
+            cursor = self._connection.cursor()
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    def pages(self, sql: str, size: int) -> Iterator[Page]:
+        """Run one SELECT and yield its rows, never more than one page in memory.
+
+        Args:
+            sql: a SELECT; it is not parsed for parameters.
+            size: rows a page; the last page may be shorter, an empty result yields nothing.
+
+        Raises:
+            LoadError: Redshift refuses the statement, or breaks off; the session is good for another
+                statement if it was refused.
+        """
+        with self._errors():
+            yield from _pages(self._connection, sql, size)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except GeneratorExit:
+            raise  # the reader has had enough; the session is idle
+        except BaseException as error:
+            if is_refusal(error):
+                self._connection.rollback()
+            else:
+                # The session may still be at work: a rollback would wait for it.
+                self._connection.invalidate(error)
+            if not isinstance(error, Exception):
+                raise
+            raise load_error(error, "REDSHIFT", "Reading from Redshift failed") from error
 
 
 class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
@@ -48,30 +96,13 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
 
     _pool: QueuePool | None = PrivateAttr(default=None)
 
-    def pages(self, sql: str, size: int) -> Iterator[Page]:
-        """Run one SELECT and yield its rows, never more than one page in memory.
-
-        Args:
-            sql: a SELECT; it is not parsed for parameters.
-            size: rows a page; the last page may be shorter, an empty result yields nothing.
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session of the pool, for this thread alone.
 
         Raises:
-            LoadError: Redshift cannot be reached, refuses the login or the statement, or breaks off.
+            LoadError: Redshift cannot be reached or refuses the login.
         """
-        with self._connection() as connection:
-            try:
-                yield from _pages(connection, sql, size)
-            except GeneratorExit:
-                raise  # the reader has had enough; the session is idle
-            except BaseException as error:
-                # The session may still be at work: a rollback would wait for it.
-                connection.invalidate(error)
-                if not isinstance(error, Exception):
-                    raise
-                raise load_error(error, "REDSHIFT", "Reading from Redshift failed") from error
-
-    @contextmanager
-    def _connection(self) -> Iterator[Any]:
         if self._pool is None:
             self._pool = QueuePool(self._connect, pool_size=1, max_overflow=4, recycle=3600)
             event.listen(self._pool, "checkout", _check_alive)
@@ -81,9 +112,14 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
             doing = f"No connection to Redshift at {self._account()}"
             raise load_error(error, "REDSHIFT", doing, self.aws.variables) from error
         try:
-            yield connection
+            yield Session(connection)
         finally:
             connection.close()  # the pool rolls back
+
+    def pages(self, sql: str, size: int) -> Iterator[Page]:
+        """`Session.pages` in a session of its own."""
+        with self.session() as session:
+            yield from session.pages(sql, size)
 
     def _account(self) -> Account:
         return Account(self.host, self.port, self.database, self.user, self.password)

@@ -1,21 +1,45 @@
-"""What a sync job is: one SQLAlchemy table, and the Redshift statement that fills it.
+"""What a sync job is: one SQLAlchemy table, and the Redshift statements that can fill it.
 
-The table is the one source of truth: DDL, coercion, the statement's select list, the merge and the schema
+The table is the one source of truth: DDL, coercion, the statements' select lists, the merge and the schema
 that Dagster shows are all read from it. Nothing here knows Dagster or a connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from qupersync_assets.views import column_types
 
 SCHEMA = "quper"
 METADATA = sa.MetaData(schema=SCHEMA)
 
 Merge = Literal["replace", "least", "greatest"]
+
+
+class Reading(NamedTuple):
+    """Where the value of a target column comes from.
+
+    Attributes:
+        reads: source columns, as `column` (of the first source) or `view.column`.
+        sql: Redshift expression.
+    """
+
+    reads: tuple[str, ...]
+    sql: str
+
+
+def reading(reads: str | Sequence[str], sql: str | None = None, *, padded: bool = False) -> Reading:
+    """A Reading; `sql` is the source column itself by default, `padded` takes the padding of char(n) off."""
+    sources = (reads,) if isinstance(reads, str) else tuple(reads)
+    if sql is None:
+        sql = f'"{sources[0]}"'
+    return Reading(sources, f"RTRIM({sql})" if padded else sql)
 
 
 def column(
@@ -40,35 +64,28 @@ def column(
         merge: what happens when the row is known: the new value replaces the old one, or the least or the
             greatest ever seen is kept.
     """
-    sources = (reads,) if isinstance(reads, str) else tuple(reads or (name,))
-    if sql is None:
-        sql = f'"{sources[0]}"'
-    return sa.Column(
-        name,
-        type_,
-        comment=comment,
-        info={"reads": sources, "sql": f"RTRIM({sql})" if padded else sql, "merge": merge},
-    )
+    info = {"reading": reading(reads or name, sql, padded=padded), "merge": merge}
+    return sa.Column(name, type_, comment=comment, info=info)
 
 
 def derived(
-    name: str, type_: sa.types.TypeEngine[Any], comment: str, sql: str, *, reads: str | Sequence[str]
+    name: str, type_: sa.types.TypeEngine[Any], comment: str, sql: str, *, of: str | Sequence[str]
 ) -> sa.Column[Any]:
     """A column that PostgreSQL computes from its own row (a stored generated column).
 
     Args:
         sql: an immutable PostgreSQL expression over the table's other columns.
-        reads: source columns that the expression rests on, for the lineage.
+        of: these columns, for the lineage.
     """
-    sources = (reads,) if isinstance(reads, str) else tuple(reads)
-    return sa.Column(name, type_, sa.Computed(sql, persisted=True), comment=comment, info={"reads": sources})
+    info = {"of": (of,) if isinstance(of, str) else tuple(of)}
+    return sa.Column(name, type_, sa.Computed(sql, persisted=True), comment=comment, info=info)
 
 
 def linked(
     name: str, type_: sa.types.TypeEngine[Any], comment: str, *, reads: Sequence[str]
 ) -> sa.Column[Any]:
     """A column that the statement does not read: the job's `after_load` fills it from another quper table."""
-    return sa.Column(name, type_, comment=comment, info={"reads": tuple(reads)})
+    return sa.Column(name, type_, comment=comment, info={"linked": tuple(reads)})
 
 
 def quper_table(
@@ -114,6 +131,35 @@ def quper_table(
 
 
 @dataclass(frozen=True)
+class Variant:
+    """One way to fill a job's table: views that some clusters have, and the statement over them.
+
+    Attributes:
+        sources: the Redshift views that are read, the main one first.
+        tail: the statement after its select list, from `FROM` on. A history is sorted by time, so that the
+            last of two rows with one key is the newest, and an interrupted read leaves no hole behind it.
+        readings: by target column; a column without one is NULL, because these views cannot tell it.
+        needs: source columns that only the tail uses, as `column` or `view.column`.
+    """
+
+    sources: tuple[str, ...]
+    tail: str
+    readings: Mapping[str, Reading]
+    needs: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The views, as logs and metadata name the variant."""
+        return ", ".join(self.sources)
+
+    def located(self, reads: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """(view, column) of each source column."""
+        for source in reads:
+            view, _, name = source.rpartition(".")
+            yield view or self.sources[0], name
+
+
+@dataclass(frozen=True)
 class SyncSpec:
     """One sync job.
 
@@ -122,9 +168,8 @@ class SyncSpec:
         table: the target, made by `quper_table`.
         kind: `snapshot` if the source shows the present state, `history` if it is a log that ages out.
         description: what the table is for, for its readers.
-        sources: the Redshift views that are read, the main one first.
-        tail: the statement after its select list, from `FROM` on. A history is sorted by time, so that the
-            last of two rows with one key is the newest, and an interrupted read leaves no hole behind it.
+        sources, tail, needs: the preferred variant, whose readings are those of the table's columns.
+        alternatives: further variants, for clusters that lack the views or do not let us read them.
         newer_by: a timestamp column; a known row gives way only to one that is not older by it.
         after_load: a statement with the parameter `cluster` to run after the last batch.
     """
@@ -135,6 +180,8 @@ class SyncSpec:
     description: str
     sources: tuple[str, ...]
     tail: str
+    needs: tuple[str, ...] = ()
+    alternatives: tuple[Variant, ...] = ()
     newer_by: str | None = None
     after_load: sa.Executable | None = None
 
@@ -146,17 +193,74 @@ class SyncSpec:
     @property
     def columns(self) -> list[sa.Column[Any]]:
         """The columns that the Redshift statement delivers."""
-        return [c for c in self.table.c if "sql" in c.info]
+        return [c for c in self.table.c if "reading" in c.info]
 
     @property
-    def statement(self) -> str:
-        """The SELECT to run in Redshift; its labels are the names of `columns`."""
-        select = ",\n       ".join(f'{c.info["sql"]} AS "{c.name}"' for c in self.columns)
-        return f"SELECT {select}\n{self.tail.strip()}"
+    def variants(self) -> tuple[Variant, ...]:
+        """All variants in the order of preference."""
+        readings = {c.name: c.info["reading"] for c in self.columns}
+        return (Variant(self.sources, self.tail, readings, self.needs), *self.alternatives)
 
-    def lineage(self) -> Iterator[tuple[str, str, str]]:
-        """(target column, Redshift view, source column) for every source of every column."""
-        for c in self.table.c:
-            for source in c.info.get("reads", ()):
-                view, _, name = source.rpartition(".")
-                yield c.name, view or self.sources[0], name
+    @property
+    def all_sources(self) -> list[str]:
+        """The views of all variants, in the order of preference."""
+        return list(dict.fromkeys(view for variant in self.variants for view in variant.sources))
+
+    def used(self, variant: Variant) -> dict[str, set[str]]:
+        """The columns that a variant's statement uses, by view."""
+        reads = [source for r in variant.readings.values() for source in r.reads]
+        used: dict[str, set[str]] = {view: set() for view in variant.sources}
+        for view, name in variant.located([*reads, *variant.needs]):
+            used[view].add(name)
+        return used
+
+    def indispensable(self, variant: Variant) -> set[tuple[str, str]]:
+        """(view, column) of the source columns without which a variant cannot be read: those of the key, of
+        the column that tells newer from older, and of the tail."""
+        names = {base for c in self.key for base in c.info.get("of", (c.name,))} | {self.newer_by}
+        reads = [source for name, r in variant.readings.items() if name in names for source in r.reads]
+        return set(variant.located([*reads, *variant.needs]))
+
+    def statement(self, variant: Variant, missing: Collection[tuple[str, str]] = ()) -> str:
+        """The SELECT to run in Redshift; its labels are the names of `columns`.
+
+        Args:
+            missing: (view, column) of the source columns that this cluster lacks; they are read as NULL.
+        """
+        select = ",\n       ".join(
+            f'{variant.readings[c.name].sql if c.name in variant.readings else _null(c.type)} AS "{c.name}"'
+            for c in self.columns
+        )
+        statement = f"SELECT {select}\n{variant.tail.strip()}"
+        completed = []
+        for view in dict.fromkeys(view for view, _ in sorted(missing)):
+            # A name that nobody uses stands for the view with its missing columns; 'view' is a text.
+            statement = re.sub(rf"(?<!')\b{view}\b", f"qupersync_{view}", statement)
+            columns = ", ".join(
+                f'NULL::{column_types(view).get(name, "varchar")} AS "{name}"'
+                if (view, name) in missing
+                else f'"{name}"'
+                for name in sorted(self.used(variant)[view])
+            )
+            completed.append(f"qupersync_{view} AS (SELECT {columns} FROM {view})")
+        return f"WITH {', '.join(completed)}\n{statement}" if completed else statement
+
+    def lineage(self) -> list[tuple[str, str, str]]:
+        """(target column, Redshift view, source column) for every source of every column, in all variants."""
+        found: dict[tuple[str, str, str], None] = {}
+        for variant in self.variants:
+            for c in self.table.c:
+                bases = [c.name] if "reading" in c.info else c.info.get("of", ())
+                reads = [s for base in bases for s in variant.readings.get(base, Reading((), "")).reads]
+                for view, name in variant.located([*reads, *c.info.get("linked", ())]):
+                    found[c.name, view, name] = None
+        return list(found)
+
+
+def _null(type_: sa.types.TypeEngine[Any]) -> str:
+    """NULL in the Redshift type that becomes a PostgreSQL type."""
+    if isinstance(type_, sa.DateTime):
+        return "NULL::timestamp"
+    if isinstance(type_, sa.Text):
+        return "NULL::varchar"
+    return f"NULL::{type_.compile(postgresql.dialect()).lower()}"  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from qupersync_assets.spec import METADATA
 from qupersync_assets.transform import Counts
 
-Ending = Literal["success", "failed", "canceled"]
+Ending = Literal["success", "failed", "canceled", "unavailable"]
 _UTC = sa.DateTime(timezone=True)
 
 
@@ -26,7 +26,7 @@ SYNC_LOGS = sa.Table(
     sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster"),
     sa.Column("sync_job_id", sa.Text, nullable=False, comment="the job"),
     sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run"),
-    sa.Column("status", sa.Text, nullable=False, comment="running, success, failed or canceled"),
+    sa.Column("status", sa.Text, nullable=False, comment="running, success, failed, canceled or unavailable"),
     sa.Column("started_at", _UTC, nullable=False, comment="start of the first attempt (UTC)"),
     sa.Column("completed_at", _UTC, comment="end (UTC); NULL while running"),
     sa.Column(
@@ -49,7 +49,8 @@ SYNC_LOGS = sa.Table(
     _count("rows_duplicate", "rows that gave way to a newer one with the same key in their batch"),
     _count("rows_skipped", "rows that could not be loaded; see quper.skipped_rows"),
     _count("batches", "committed batches"),
-    sa.Column("error", sa.Text, comment="why the run did not succeed"),
+    sa.Column("error", sa.Text, comment="why the run did not succeed, or why there is no source"),
+    sa.Column("source", sa.Text, comment="the Redshift views that were read; NULL if none was"),
     sa.UniqueConstraint("cluster", "sync_job_id", "run_id", name="sync_logs_run_key"),
     sa.Index("sync_logs_started_at_idx", sa.text("started_at DESC")),
     sa.Index("sync_logs_running_idx", "run_id", postgresql_where=sa.text("status = 'running'")),
@@ -72,6 +73,7 @@ def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str
             "status": "running",
             "completed_at": None,
             "error": None,
+            "source": None,
             "attempts": SYNC_LOGS.c.attempts + 1,
             **Counts().columns(),
         },
@@ -85,12 +87,14 @@ def keep_up(connection: sa.Connection, log_id: int, counts: Counts) -> None:
     connection.execute(sa.update(SYNC_LOGS).where(SYNC_LOGS.c.id == log_id).values(**counts.columns()))
 
 
-def finish(connection: sa.Connection, log_id: int, status: Ending, error: str | None = None) -> None:
+def finish(
+    connection: sa.Connection, log_id: int, status: Ending, source: str | None, error: str | None = None
+) -> None:
     """Close a row that is running."""
     connection.execute(
         sa.update(SYNC_LOGS)
         .where(SYNC_LOGS.c.id == log_id)
-        .values(status=status, error=error, completed_at=sa.func.clock_timestamp())
+        .values(status=status, source=source, error=error, completed_at=sa.func.clock_timestamp())
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -73,23 +73,6 @@ class Counts:
             "rows_skipped": self.skipped,
             "batches": self.batches,
         }
-
-
-@dataclass
-class Feed:
-    """What an asset hands to its IO manager, and what the IO manager reports back.
-
-    Attributes:
-        spec: the sync job.
-        pages: the source, read while it is loaded.
-        counts: filled by the IO manager.
-        samples: the first few rejected rows, filled by the IO manager.
-    """
-
-    spec: SyncSpec
-    pages: Iterator[Page]
-    counts: Counts = field(default_factory=Counts)
-    samples: list[Rejected] = field(default_factory=list)
 
 
 def transform(spec: SyncSpec, page: Page) -> tuple[list[Row], list[Rejected]]:

@@ -1,6 +1,7 @@
 """A stand-in for Amazon Redshift and the target database, on one private PostgreSQL server.
 
-For the demo and the tests; the product never imports it, and it imports nothing of the product's.
+For the demo and the tests; the product never imports it, and of the product it imports only what is
+documented about Redshift's views.
 """
 
 from __future__ import annotations

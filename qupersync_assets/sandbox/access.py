@@ -6,6 +6,8 @@ from typing import Any
 
 from psycopg2 import sql
 
+from qupersync_assets.views import ViewFacts
+
 READER = "qupersync_reader"
 ORDINARY = "qupersync_ordinary"
 SCHEMA = "redshift"
@@ -64,9 +66,7 @@ SELECT {reader_id}::integer AS user_id, {reader}::varchar(128) AS user_name, 700
 """
 
 
-def create_access(
-    cursor: Any, database: str, views: dict[str, dict[str, Any]], users: dict[str, int]
-) -> None:
+def create_access(cursor: Any, database: str, views: dict[str, ViewFacts], users: dict[str, int]) -> None:
     """Create or renew what both roles need in `database`, which has its relations; `users` have a name and an
     id beside the two."""
     _create_catalog(cursor, views)
@@ -108,7 +108,7 @@ def create_access(
         )
 
 
-def _create_catalog(cursor: Any, views: dict[str, dict[str, Any]]) -> None:
+def _create_catalog(cursor: Any, views: dict[str, ViewFacts]) -> None:
     cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(CATALOG)))
     columns = [(name, type_name) for name, type_name in views["pg_attribute"]["columns"]]
     values = [
@@ -127,7 +127,7 @@ def _create_catalog(cursor: Any, views: dict[str, dict[str, Any]]) -> None:
     )
 
 
-def _show_own_rows(cursor: Any, view: str, facts: dict[str, Any]) -> None:
+def _show_own_rows(cursor: Any, view: str, facts: ViewFacts) -> None:
     columns = [name for name, _ in facts["columns"]]
     own = next(name for name in ("userid", "user_id", "user_name") if name in columns)
     value: str | int = ORDINARY if own == "user_name" else USER_IDS[ORDINARY]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Literal, get_args
 
-from qupersync_assets.sandbox.warehouse import documented_views
+from qupersync_assets.views import documented_views
 
 Mode = Literal["provisioned", "single-node", "serverless", "multi-az"]
 MODES: tuple[Mode, ...] = get_args(Mode)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -13,6 +11,7 @@ from psycopg2 import sql
 from qupersync_assets.sandbox.access import ORDINARY, READER, SCHEMA, create_access
 from qupersync_assets.sandbox.server import PostgresServer
 from qupersync_assets.sandbox.traffic import CLIENTS
+from qupersync_assets.views import documented_views
 
 OWNER = "qupersync"
 
@@ -36,14 +35,6 @@ CREATE OR REPLACE FUNCTION redshift.format_encoding(integer) RETURNS text LANGUA
     AS $$ SELECT (ARRAY['none', 'bytedict', 'delta', 'delta32k', 'lzo', 'mostly8', 'mostly16', 'mostly32',
                         'runlength', 'text255', 'text32k', 'zstd', 'az64'])[$1 + 1] $$;
 """
-
-
-def documented_views() -> dict[str, dict[str, Any]]:
-    """Every documented view: its columns as [name, type], whether it exists on provisioned clusters and on
-    Serverless (`provisioned`, `serverless`), the `node` that it runs on, and its `visibility`: `all` for
-    everybody, `superuser` with a grant only, `own` where an ordinary user sees its own rows."""
-    views: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("views.json").read_text("utf-8"))
-    return views
 
 
 def create_warehouse(

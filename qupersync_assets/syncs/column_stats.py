@@ -81,6 +81,7 @@ SPEC = SyncSpec(
     kind="snapshot",
     description="Every column: type, compression, distribution key, sort key position, NOT NULL.",
     sources=("svv_columns", "pg_attribute"),
+    needs=("pg_attribute.attname", "pg_attribute.attnum", "pg_attribute.attisdropped"),
     # Joined by names: svv_columns has no OID, and its positions differ from attnum once a column was dropped.
     tail="""
 FROM svv_columns c

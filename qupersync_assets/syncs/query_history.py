@@ -71,7 +71,7 @@ SPEC = SyncSpec(
             Text(),
             "same as user_query_hash, under the name that readers know",
             "user_query_hash",
-            reads="user_query_hash",
+            of="user_query_hash",
         ),
         key=("query_id",),
         comment="Queries of all users but Redshift itself, as sys_query_history shows them; kept for good.",

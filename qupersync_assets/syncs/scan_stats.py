@@ -1,8 +1,8 @@
-"""quper.table_scan_stats: how much each table is read, one row a table and hour, from stl_scan."""
+"""quper.table_scan_stats: how much each table is read, one row a table and hour."""
 
 from sqlalchemy import BigInteger, DateTime, Numeric, Text
 
-from qupersync_assets.spec import SyncSpec, column, quper_table
+from qupersync_assets.spec import SyncSpec, Variant, column, quper_table, reading
 
 # The oldest hour shrinks while Redshift drops its rows: the greatest value ever seen is the right one.
 COUNT = Numeric(38, 0)
@@ -41,14 +41,14 @@ SPEC = SyncSpec(
         column(
             "rows_pre_filter",
             COUNT,
-            "rows before deleted rows and filters are taken off",
+            "rows before deleted rows and filters are taken off; NULL from sys_query_detail",
             sql="SUM(rows_pre_filter)",
             merge="greatest",
         ),
         column(
             "rows_pre_user_filter",
             COUNT,
-            "rows before the filters of queries are applied",
+            "rows before the filters of queries are applied; NULL from sys_query_detail",
             sql="SUM(rows_pre_user_filter)",
             merge="greatest",
         ),
@@ -77,12 +77,13 @@ SPEC = SyncSpec(
             merge="greatest",
         ),
         key=("table_id", "scan_hour"),
-        comment="Scans of permanent tables by table and hour, added up from stl_scan; adds up over hours.",
+        comment="Scans of permanent tables by table and hour; adds up over hours.",
         indexes=[("scan_hour DESC",), ("table_name", "scan_hour DESC")],
     ),
     kind="history",
     description="Scans, rows and bytes read of every table, hour by hour.",
     sources=("stl_scan",),
+    needs=("segment", "step", "type", "userid"),
     # The inner query makes one scan of its slices. Type 2 is a permanent table; user 1 is Redshift itself;
     # a step that never ran carries the time 2000-01-01.
     tail="""
@@ -100,4 +101,32 @@ FROM (
 ) s
 GROUP BY tbl, scan_hour
 ORDER BY scan_hour, tbl""",
+    # Its steps have their slices added up already. Names come as database.schema.table.
+    alternatives=(
+        Variant(
+            sources=("sys_query_detail",),
+            readings={
+                "table_id": reading("table_id"),
+                "scan_hour": reading("start_time", "DATE_TRUNC('hour', start_time)"),
+                "table_name": reading(
+                    "table_name", r"MAX(REGEXP_REPLACE(RTRIM(table_name), '^[^.]+[.][^.]+[.]', ''))"
+                ),
+                "scans": reading("query_id", "COUNT(*)"),
+                "queries": reading("query_id", "COUNT(DISTINCT query_id)"),
+                "rows": reading("output_rows", "SUM(output_rows)"),
+                "bytes": reading("output_bytes", "SUM(output_bytes)"),
+                "range_restricted_scans": reading(
+                    "is_rrscan", "SUM(CASE WHEN is_rrscan = 't' THEN 1 ELSE 0 END)"
+                ),
+                "first_scan_at": reading("start_time", "MIN(start_time)"),
+                "last_scan_at": reading("end_time", "MAX(end_time)"),
+            },
+            needs=("step_id", "step_name", "user_id"),
+            tail="""
+FROM sys_query_detail
+WHERE RTRIM(step_name) = 'scan' AND step_id >= 0 AND table_id > 0 AND (user_id <> 1 OR user_id IS NULL)
+GROUP BY table_id, DATE_TRUNC('hour', start_time)
+ORDER BY DATE_TRUNC('hour', start_time), table_id""",
+        ),
+    ),
 )

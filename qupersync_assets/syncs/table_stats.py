@@ -53,7 +53,7 @@ TABLE = quper_table(
         "percent of tbl_rows that the next vacuum can remove",
         "CASE WHEN tbl_rows > 0 THEN "
         "round(100 * least(greatest(tbl_rows - estimated_visible_rows, 0), tbl_rows) / tbl_rows, 2) END",
-        reads=("tbl_rows", "estimated_visible_rows"),
+        of=("tbl_rows", "estimated_visible_rows"),
     ),
     linked(
         "last_vacuum_date",
@@ -64,7 +64,7 @@ TABLE = quper_table(
     linked(
         "vacuum_type",
         Text(),
-        "kind of that vacuum: FULL, DELETE ONLY, SORT ONLY, REINDEX or RANGED PARTITION",
+        "kind of that vacuum: FULL, DELETE ONLY, SORT ONLY, REINDEX, RECLUSTER or RANGED PARTITION",
         reads=("stl_vacuum.status",),
     ),
     key=("database", "table_id"),

@@ -171,7 +171,7 @@ def test_each_connection_has_credentials_of_its_own(aws: AwsServer, connect: Con
     source("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [ROLE])
     assert user(redshift) == ROLE
     assert len(set(aws.passwords)) == 2
-    with redshift._connection(), redshift._connection():
+    with redshift.session(), redshift.session():
         assert len(set(aws.passwords)) == 3
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.access import ORDINARY, READER, USER_IDS
-from qupersync_assets.sandbox.warehouse import documented_views
+from qupersync_assets.views import documented_views
 
 from .conftest import Connect, refused, rows
 

@@ -10,8 +10,9 @@ import pytest
 
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.dialect import MODES, exists
-from qupersync_assets.sandbox.warehouse import create_warehouse, documented_views
+from qupersync_assets.sandbox.warehouse import create_warehouse
 from qupersync_assets.syncs import all_specs
+from qupersync_assets.views import documented_views
 
 from .conftest import Connect, refused, rows
 
@@ -53,10 +54,10 @@ def test_column_stats_are_not_disturbed_by_them(sandbox: Sandbox, connect: Conne
     sandbox.workload().backfill(datetime.now(UTC), queries=1)
     (spec,) = [spec for spec in all_specs() if spec.sync_job_id == "column_stats_sync"]
     with closing(sandbox.connect_redshift()) as connection, connection.cursor() as cursor:
-        cursor.execute(spec.statement)
+        cursor.execute(spec.statement(*spec.variants))
         expected = sorted(map(repr, map(list, cursor.fetchall())))
     assert len(expected) > 100
-    assert sorted(map(repr, rows(connect(), spec.statement))) == expected
+    assert sorted(map(repr, rows(connect(), spec.statement(*spec.variants)))) == expected
 
 
 def test_user_activity_is_there_if_it_was_asked_for(sandbox: Sandbox, connect: Connect) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.sandbox.warehouse import documented_views
+from qupersync_assets.views import documented_views
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 NAIVE = NOW.replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""The documented columns of Redshift's system views, and what PostgreSQL type holds which of their types."""
+"""What the documentation says that a statement delivers, and what PostgreSQL type holds it."""
 
 from __future__ import annotations
 
@@ -6,33 +6,62 @@ import re
 from typing import Any
 
 import sqlalchemy as sa
+import sqlglot
+from sqlglot import exp
+from sqlglot.optimizer.annotate_types import annotate_types
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import traverse_scope
 
-from qupersync_assets.sandbox.warehouse import documented_views
+from qupersync_assets.views import UNDOCUMENTED, column_types, documented_views
 
-# Not documented by AWS; it shows the connections of this one.
-ALIASES = {"svl_user_activity": "sys_connection_log"}
-
-
-def columns(view: str) -> dict[str, str]:
-    """Type by name, in lower case."""
-    described = documented_views()[ALIASES.get(view, view)]["columns"]
-    return {name.lower(): type_name.lower() for name, type_name in described}
+SCHEMA = {view: column_types(view) for view in [*documented_views(), *UNDOCUMENTED]} | {
+    "pg_class": {"oid": "oid", "relname": "name", "relnamespace": "oid", "relkind": '"char"'},
+    "pg_namespace": {"oid": "oid", "nspname": "name"},
+}
+# The results of functions whose type sqlglot does not know.
+RESULTS = {"date_trunc": "timestamp", "format_encoding": "text"}
 
 
-def is_whole(documented: str) -> bool:
-    return documented in ("smallint", "int", "integer", "bigint", "oid")
+def parsed(statement: str) -> exp.Query:
+    """A statement with the type of each of its expressions; fails for a view or column without documentation."""
+    query = sqlglot.parse_one(statement, read="redshift").transform(_with_result)
+    qualified = qualify(query, schema=SCHEMA, dialect="redshift", validate_qualify_columns=True)
+    typed = annotate_types(qualified, schema=SCHEMA, dialect="redshift")
+    assert isinstance(typed, exp.Query)
+    return typed
 
 
-def computed_type(sql: str, documented: str) -> str:
-    """The type of a Redshift expression over a column of that type.
+def _with_result(node: exp.Expr) -> exp.Expr:
+    name = node.sql(dialect="redshift").partition("(")[0].lower() if isinstance(node, exp.Func) else ""
+    return exp.cast(node, RESULTS[name]) if name in RESULTS else node
 
-    https://docs.aws.amazon.com/redshift/latest/dg/c_Aggregate_Functions.html
-    """
-    if sql.startswith("COUNT("):
-        return "bigint"
-    if sql.startswith("SUM("):
-        return "numeric(38,0)" if documented == "bigint" else "bigint"
-    return documented
+
+def columns_read(query: exp.Query) -> set[tuple[str, str]]:
+    """(view, column) of all that a parsed statement reads."""
+    return {
+        (source.name, column.name)
+        for scope in traverse_scope(query)
+        for column in scope.columns
+        if isinstance(source := scope.sources.get(column.table), exp.Table)
+    }
+
+
+def delivered(query: exp.Query) -> dict[str, str]:
+    """The type of each column of a parsed statement's answer, by label."""
+    return {select.alias: _type(select) for select in query.selects}
+
+
+def _type(select: exp.Expr) -> str:
+    value = select.unalias()
+    type_ = str(value.type.sql("redshift")).lower() if value.type else "unknown"
+    if isinstance(value, exp.Sum) and type_ == "bigint":
+        # https://docs.aws.amazon.com/redshift/latest/dg/r_SUM.html, of a bigint; of an integer it is a bigint.
+        return "numeric(38,0)" if value.this.type.is_type("bigint") else type_
+    return type_.replace("decimal", "numeric").replace(", ", ",")
+
+
+def is_whole(type_: str) -> bool:
+    return type_ in ("smallint", "int", "integer", "bigint", "oid")
 
 
 def holds(target: sa.types.TypeEngine[Any], documented: str) -> bool:

@@ -18,8 +18,8 @@ from dagster_shared.serdes import serialize_value
 import qupersync_assets
 from qupersync_assets.spec import SyncSpec
 from qupersync_assets.syncs import all_specs
+from qupersync_assets.views import column_types
 
-from . import documented
 from .conftest import PASSWORDS, REQUIRED, Build
 
 PACKAGE = Path(qupersync_assets.__file__).parent
@@ -37,7 +37,7 @@ def test_definitions_are_loadable(definitions: dg.Definitions) -> None:
 @SPECS
 def test_an_asset_lies_downstream_of_its_views(definitions: dg.Definitions, spec: SyncSpec) -> None:
     node = node_of(definitions, spec)
-    assert node.parent_keys == {dg.AssetKey(["redshift", view]) for view in spec.sources}
+    assert node.parent_keys == {dg.AssetKey(["redshift", view]) for view in spec.all_sources}
     for parent in [definitions.get_repository_def().asset_graph.get(key) for key in node.parent_keys]:
         assert parent.is_external and not parent.is_executable
         assert parent.kinds == {"redshift"} and parent.group_name == "redshift" and parent.description
@@ -73,15 +73,16 @@ def test_both_ends_of_the_column_lineage_exist(definitions: dg.Definitions, spec
     assert lineage.keys() == set(spec.table.c.keys()) - {"cluster", "synced_at"}
     for dep in [dep for deps in lineage.values() for dep in deps]:
         assert dep.asset_key in sources
-        assert dep.column_name in documented.columns(dep.asset_key.path[-1])
+        assert dep.column_name in column_types(dep.asset_key.path[-1])
 
 
 @SPECS
-def test_skipped_rows_are_checked_without_blocking(definitions: dg.Definitions, spec: SyncSpec) -> None:
-    [check] = node_of(definitions, spec).assets_def.check_specs
-    assert check.name == "no_skipped_rows"
-    assert check.asset_key == dg.AssetKey(["quper", spec.table.name])
-    assert not check.blocking
+def test_rows_and_source_are_checked_without_blocking(definitions: dg.Definitions, spec: SyncSpec) -> None:
+    checks = {check.name: check for check in node_of(definitions, spec).assets_def.check_specs}
+    assert {"no_skipped_rows", "source_schema"} <= checks.keys()
+    for check in checks.values():
+        assert check.asset_key == dg.AssetKey(["quper", spec.table.name])
+        assert check.description and not check.blocking
 
 
 @SPECS

@@ -1,0 +1,52 @@
+"""What passes between an asset and its IO manager."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from qupersync_assets.spec import SyncSpec, Variant
+from qupersync_assets.transform import Counts, Page, Rejected
+
+
+@dataclass
+class Source:
+    """What a job found in its cluster to read from, filled when reading begins.
+
+    Attributes:
+        variant: the variant that is read, None if there is none.
+        statement: its SELECT.
+        missing: `view.column` of the source columns that the cluster lacks and that are read as NULL.
+        passed_over: why preferred variants are not read, a sentence each.
+        unavailable: why there is no variant, if so.
+    """
+
+    variant: Variant | None = None
+    statement: str = ""
+    missing: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+    unavailable: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The views that are read, as quper.sync_logs names them."""
+        return self.variant.name if self.variant else None
+
+
+@dataclass
+class Feed:
+    """What an asset hands to its IO manager, and what the IO manager reports back.
+
+    Attributes:
+        spec: the sync job.
+        pages: the source, read while it is loaded.
+        source: where the pages come from, known when the first one has come.
+        counts: filled by the IO manager.
+        samples: the first few rejected rows, filled by the IO manager.
+    """
+
+    spec: SyncSpec
+    pages: Iterator[Page]
+    source: Source = field(default_factory=Source)
+    counts: Counts = field(default_factory=Counts)
+    samples: list[Rejected] = field(default_factory=list)

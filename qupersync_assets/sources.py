@@ -1,0 +1,150 @@
+"""Which variant of a job a cluster can give, and reading it.
+
+Clusters differ: Serverless and Multi-AZ have no STL and STV views to read, users may not read all views, and
+patch levels differ in columns. See docs/redshift.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from qupersync_assets.errors import ErrorClass, LoadError
+from qupersync_assets.feed import Source
+from qupersync_assets.redshift import RedshiftResource, Session
+from qupersync_assets.spec import SyncSpec, Variant
+from qupersync_assets.transform import Page
+from qupersync_assets.views import documented_views
+
+# The columns of each view, by name; no columns if the catalog does not tell them.
+Catalog = Mapping[str, frozenset[str]]
+
+# Not allowed to this user or not on this kind of cluster, not supported there, or gone.
+_NEXT_VARIANT = ("42501", "0A000", "42P01")
+# On provisioned clusters everybody may read this one. Serverless and Multi-AZ refuse it with the same 42501
+# that a missing grant gives.
+_PROBE = "SELECT 1 FROM stl_scan LIMIT 1"
+
+
+class Unavailable(Exception):
+    """A cluster has nothing from which a job could be filled; the text says why."""
+
+
+def catalog_statement(views: list[str]) -> str:
+    """The query for the columns of those `views` that exist, wherever in the search path they are."""
+    names = ", ".join(f"'{view}'" for view in views)
+    return f"""
+SELECT c.relname::varchar(128), a.attname::varchar(128)
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relname IN ({names}) AND (n.nspname = 'pg_catalog' OR pg_table_is_visible(c.oid))"""
+
+
+def catalog(session: Session, views: list[str]) -> Catalog:
+    """Those of the views that the catalog shows; of a late-binding view it does not show the columns."""
+    columns: dict[str, set[str]] = {}
+    for view, column in session.rows(catalog_statement(views)):
+        columns.setdefault(view, set()).update([column] if column else [])
+    return {view: frozenset(names) for view, names in columns.items()}
+
+
+def missing_columns(spec: SyncSpec, variant: Variant, present: Catalog) -> set[tuple[str, str]]:
+    """(view, column) of what a variant uses and the cluster lacks.
+
+    Raises:
+        LoadError: the variant cannot do without one of them.
+    """
+    missing = {
+        (view, name)
+        for view, names in spec.used(variant).items()
+        if present.get(view)
+        for name in names - present[view]
+    }
+    if lost := sorted(missing & spec.indispensable(variant)):
+        names = " and ".join(f"{view}.{name}" for view, name in lost)
+        raise LoadError(
+            f"This cluster has no column {names}, without which {spec.table.fullname} cannot be filled "
+            "(SQLSTATE 42703): its version differs from the documentation.",
+            ErrorClass.FATAL,
+            "42703",
+        )
+    return missing
+
+
+def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source) -> Iterator[Page]:
+    """The rows of the first variant that this cluster has and lets us read, in pages of `size` rows.
+
+    Args:
+        source: filled when the first page has come.
+
+    Raises:
+        Unavailable: the cluster has no variant.
+        LoadError: Redshift cannot be reached, breaks off, or lets us read no variant that it has.
+    """
+    forbidden: list[Variant] = []
+    with redshift.session() as session:
+        present = catalog(session, spec.all_sources)
+        found = [variant for variant in spec.variants if present.keys() >= set(variant.sources)]
+        # What a catalog does not show may be there all the same: only a refusal proves that it is not.
+        for variant in spec.variants:
+            if found and variant not in found:
+                absent = [view for view in variant.sources if view not in present]
+                source.passed_over.append(f"there is no {' and no '.join(absent)}")
+                continue
+            missing = missing_columns(spec, variant, present)
+            statement = spec.statement(variant, missing)
+            pages = session.pages(statement, size)
+            try:
+                first = next(pages, None)
+            except LoadError as error:
+                if error.sqlstate not in _NEXT_VARIANT:
+                    raise
+                source.passed_over.append(error.said)
+                if error.sqlstate == "42501":
+                    forbidden.append(variant)
+                continue
+            source.variant, source.statement = variant, statement
+            source.missing = [f"{view}.{name}" for view, name in sorted(missing)]
+            if first is not None:
+                yield first
+                yield from pages
+            return
+        if granted := [v for v in forbidden if not _is_withheld(session, v)]:
+            raise _not_granted(session, granted[0])
+    source.unavailable = (
+        f"This cluster has no source for {spec.table.fullname}: {'; '.join(source.passed_over)}."
+    )
+    raise Unavailable(source.unavailable)
+
+
+def _is_withheld(session: Session, variant: Variant) -> bool:
+    """Whether a variant that was forbidden is not on this kind of cluster, whatever the grants."""
+    facts = documented_views()
+    if all(view not in facts or facts[view]["serverless"] for view in variant.sources):
+        return False
+    try:
+        session.rows(_PROBE)
+    except LoadError as error:
+        if error.sqlstate not in _NEXT_VARIANT:
+            raise
+        return True
+    return False
+
+
+def _not_granted(session: Session, variant: Variant) -> LoadError:
+    ((user,),) = session.rows("SELECT current_user::varchar(128)")
+    return LoadError(
+        f"{user} may not read {variant.name} (SQLSTATE 42501). As a superuser of that database: "
+        f"{grant(variant.sources, user)}",
+        ErrorClass.FATAL,
+        "42501",
+    )
+
+
+def grant(views: Sequence[str], user: str) -> str:
+    """The statement that lets a user read views.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/c_visibility-of-data.html
+    """
+    quoted = user.replace('"', '""')
+    return f'GRANT SELECT ON {", ".join(views)} TO "{quoted}";'

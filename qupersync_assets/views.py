@@ -1,0 +1,47 @@
+"""What is documented about Redshift's system views: columns, where they exist, who may see what of them.
+
+https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_system-tables.html and docs/redshift.md.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypedDict, cast
+
+Visibility = Literal["all", "superuser", "own"]
+
+
+class ViewFacts(TypedDict):
+    """A view.
+
+    Attributes:
+        columns: [name, type] of each column, in the view's order.
+        provisioned, serverless: where it exists.
+        node: what it runs on: leader, compute or both.
+        visibility: `all` is for everybody, `superuser` needs a grant, `own` shows an ordinary user only the
+            rows of its own work.
+    """
+
+    columns: list[tuple[str, str]]
+    provisioned: bool
+    serverless: bool
+    node: Literal["leader", "compute", "both"]
+    visibility: Visibility
+
+
+@cache
+def documented_views() -> dict[str, ViewFacts]:
+    """Every documented view that QuperSync knows, by name."""
+    return cast(dict[str, ViewFacts], json.loads(Path(__file__).with_name("views.json").read_text("utf-8")))
+
+
+# Not documented: clusters that have it show connections in it, with columns of the connection log.
+UNDOCUMENTED = {"svl_user_activity": "sys_connection_log"}
+
+
+def column_types(view: str) -> dict[str, str]:
+    """Documented types by column name, both in lower case; empty for a view that is not documented."""
+    facts = documented_views().get(UNDOCUMENTED.get(view, view))
+    return {name.lower(): type_name.lower() for name, type_name in facts["columns"]} if facts else {}
