@@ -59,7 +59,7 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
         tags={"sync_job_id": spec.sync_job_id, "source": spec.kind},
         metadata=_definition_metadata(spec),
         io_manager_key=IO_MANAGER_KEY,
-        check_specs=check_specs(key, settings),
+        check_specs=check_specs(key, spec, settings),
         retry_policy=dg.RetryPolicy(
             max_retries=settings.sync_max_retries,
             delay=settings.sync_retry_delay,

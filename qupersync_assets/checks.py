@@ -8,15 +8,19 @@ from typing import Any
 import dagster as dg
 
 from qupersync_assets.feed import Feed, Source
+from qupersync_assets.rights import grant_all_rows
 from qupersync_assets.settings import Settings
+from qupersync_assets.spec import SyncSpec
+from qupersync_assets.views import shows_own_rows
 
 SKIPPED = "no_skipped_rows"
 SCHEMA = "source_schema"
+ALL_ROWS = "sees_all_rows"
 
 
-def check_specs(key: dg.AssetKey, settings: Settings) -> list[dg.AssetCheckSpec]:
-    """The checks of the asset with this key."""
-    return [
+def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg.AssetCheckSpec]:
+    """The checks of a job's asset."""
+    specs = [
         dg.AssetCheckSpec(
             SKIPPED,
             asset=key,
@@ -29,12 +33,23 @@ def check_specs(key: dg.AssetKey, settings: Settings) -> list[dg.AssetCheckSpec]
             description="The cluster has a source for this table, with every column that it is filled from.",
         ),
     ]
+    if shows_own_rows(spec.all_sources):
+        specs.append(
+            dg.AssetCheckSpec(
+                ALL_ROWS,
+                asset=key,
+                description="Redshift shows us everybody's rows, and not only those of our own user's work.",
+            )
+        )
+    return specs
 
 
 def check_results(feed: Feed, max_skipped_ratio: float) -> Iterator[dg.AssetCheckResult]:
     """The results of a feed that has been loaded, one for each of `check_specs`."""
     yield _skipped_rows(feed, max_skipped_ratio)
     yield _source_schema(feed.source)
+    if shows_own_rows(feed.spec.all_sources):
+        yield _all_rows(feed.source)
 
 
 def _skipped_rows(feed: Feed, max_ratio: float) -> dg.AssetCheckResult:
@@ -70,4 +85,23 @@ def _source_schema(source: Source) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.WARN,
         description=text,
         metadata={"source": source.name or "unavailable", "columns_missing": len(source.missing)},
+    )
+
+
+def _all_rows(source: Source) -> dg.AssetCheckResult:
+    """Warns if Redshift shows us only the rows of our own work, which it never says by itself."""
+    views = shows_own_rows(source.variant.sources) if source.variant else []
+    rights = source.rights
+    if not views or rights is None:
+        passed, text = True, f"Everybody who may read {source.name or 'the source'} sees all of its rows."
+    elif rights.sees_all_rows:
+        passed, text = True, f"{rights.user} ({rights}) sees all rows of {', '.join(views)}."
+    else:
+        passed = False
+        text = (
+            f"{rights.user} sees only the rows of its own work in {', '.join(views)}. "
+            f"As a superuser of that cluster: {grant_all_rows(rights.user)}"
+        )
+    return dg.AssetCheckResult(
+        check_name=ALL_ROWS, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=text
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from qupersync_assets.rights import Rights
 from qupersync_assets.spec import SyncSpec, Variant
 from qupersync_assets.transform import Counts, Page, Rejected
 
@@ -18,6 +19,7 @@ class Source:
         statement: its SELECT.
         missing: `view.column` of the source columns that the cluster lacks and that are read as NULL.
         passed_over: why preferred variants are not read, a sentence each.
+        rights: those of our user, known if the views that were tried show users their own rows.
         unavailable: why there is no variant, if so.
     """
 
@@ -25,6 +27,7 @@ class Source:
     statement: str = ""
     missing: list[str] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
+    rights: Rights | None = None
     unavailable: str | None = None
 
     @property

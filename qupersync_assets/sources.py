@@ -6,14 +6,15 @@ patch levels differ in columns. See docs/redshift.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from qupersync_assets.errors import ErrorClass, LoadError
 from qupersync_assets.feed import Source
 from qupersync_assets.redshift import RedshiftResource, Session
+from qupersync_assets.rights import find_rights, grant_select
 from qupersync_assets.spec import SyncSpec, Variant
 from qupersync_assets.transform import Page
-from qupersync_assets.views import documented_views
+from qupersync_assets.views import documented_views, shows_own_rows
 
 # The columns of each view, by name; no columns if the catalog does not tell them.
 Catalog = Mapping[str, frozenset[str]]
@@ -93,6 +94,8 @@ def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source) 
                 continue
             missing = missing_columns(spec, variant, present)
             statement = spec.statement(variant, missing)
+            if source.rights is None and shows_own_rows(variant.sources):
+                source.rights = find_rights(session)
             pages = session.pages(statement, size)
             try:
                 first = next(pages, None)
@@ -132,19 +135,10 @@ def _is_withheld(session: Session, variant: Variant) -> bool:
 
 
 def _not_granted(session: Session, variant: Variant) -> LoadError:
-    ((user,),) = session.rows("SELECT current_user::varchar(128)")
+    user = find_rights(session).user
     return LoadError(
         f"{user} may not read {variant.name} (SQLSTATE 42501). As a superuser of that database: "
-        f"{grant(variant.sources, user)}",
+        f"{grant_select(variant.sources, user)}",
         ErrorClass.FATAL,
         "42501",
     )
-
-
-def grant(views: Sequence[str], user: str) -> str:
-    """The statement that lets a user read views.
-
-    https://docs.aws.amazon.com/redshift/latest/dg/c_visibility-of-data.html
-    """
-    quoted = user.replace('"', '""')
-    return f'GRANT SELECT ON {", ".join(views)} TO "{quoted}";'

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_system-tables.html and do
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypedDict, cast
@@ -35,6 +36,12 @@ class ViewFacts(TypedDict):
 def documented_views() -> dict[str, ViewFacts]:
     """Every documented view that QuperSync knows, by name."""
     return cast(dict[str, ViewFacts], json.loads(Path(__file__).with_name("views.json").read_text("utf-8")))
+
+
+def shows_own_rows(views: Iterable[str]) -> list[str]:
+    """Those of the views that show an ordinary user only the rows of its own work."""
+    facts = documented_views()
+    return [view for view in views if view in facts and facts[view]["visibility"] == "own"]
 
 
 # Not documented: clusters that have it show connections in it, with columns of the connection log.
