@@ -20,7 +20,7 @@ from qupersync_assets.views import documented_views, shows_own_rows
 Catalog = Mapping[str, frozenset[str]]
 
 # Not allowed to this user or not on this kind of cluster, not supported there, or gone.
-_NEXT_VARIANT = ("42501", "0A000", "42P01")
+REFUSED = ("42501", "0A000", "42P01")
 # On provisioned clusters everybody may read this one. Serverless and Multi-AZ refuse it with the same 42501
 # that a missing grant gives.
 _PROBE = "SELECT 1 FROM stl_scan LIMIT 1"
@@ -100,7 +100,7 @@ def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source) 
             try:
                 first = next(pages, None)
             except LoadError as error:
-                if error.sqlstate not in _NEXT_VARIANT:
+                if error.sqlstate not in REFUSED:
                     raise
                 source.passed_over.append(error.said)
                 if error.sqlstate == "42501":
@@ -128,7 +128,7 @@ def _is_withheld(session: Session, variant: Variant) -> bool:
     try:
         session.rows(_PROBE)
     except LoadError as error:
-        if error.sqlstate not in _NEXT_VARIANT:
+        if error.sqlstate not in REFUSED:
             raise
         return True
     return False

@@ -1,0 +1,87 @@
+"""The doctor's look at PostgreSQL: login, version, clock, rights, and the version of the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from qupersync_assets.doctor.report import Finding, clock
+from qupersync_assets.errors import LoadError, redact
+from qupersync_assets.postgres import PostgresResource
+from qupersync_assets.schema import tables
+from qupersync_assets.spec import SCHEMA
+
+# https://www.postgresql.org/support/versioning/: older ones get no fixes any more.
+OLDEST = 14
+_TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+_SERVER = """
+SELECT current_setting('server_version_num')::int / 10000, current_setting('server_version'),
+       clock_timestamp(), pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool,
+       current_setting('server_encoding'), current_user, current_database(),
+       has_database_privilege(current_database(), 'TEMPORARY'),
+       has_database_privilege(current_database(), 'CREATE'),
+       to_regnamespace(:schema) IS NOT NULL,
+       CASE WHEN to_regnamespace(:schema) IS NOT NULL
+            THEN has_schema_privilege(:schema, 'USAGE') AND has_schema_privilege(:schema, 'CREATE') END"""
+_TABLES = """
+SELECT c.relname, r.name FROM pg_class c CROSS JOIN unnest(CAST(:rights AS text[])) AS r (name)
+WHERE c.relnamespace = to_regnamespace(:schema) AND c.relname = ANY (:names)
+  AND NOT has_table_privilege(c.oid, r.name)
+ORDER BY c.relname"""
+
+
+def examine(postgres: PostgresResource) -> Iterator[Finding]:
+    """All findings about PostgreSQL; after a login that fails there is one only."""
+    login = f"{postgres.user} at {postgres.host}:{postgres.port}, database {postgres.database}"
+    names = {"schema": SCHEMA, "rights": list(_TABLE_RIGHTS), "names": [table.name for table in tables()]}
+    try:
+        before = datetime.now(UTC)
+        with postgres.transaction() as connection:
+            server = connection.execute(sa.text(_SERVER), names).one()
+            after = datetime.now(UTC)
+            forbidden = connection.execute(sa.text(_TABLES), names).all()
+    except LoadError as error:
+        yield Finding("postgres", "login", login, redact(str(error)))
+        return
+    major, version, now, is_read_only, encoding, user, database, temporary, create, exists, usable = server
+    yield Finding("postgres", "login", login)
+    upgrade = f"Upgrade this server to PostgreSQL {OLDEST} or later."
+    yield Finding("postgres", "version", f"PostgreSQL {version}", None if major >= OLDEST else upgrade)
+    yield clock("postgres", before, now, after, "Set the clocks of that server and of this machine (NTP).")
+    yield Finding(
+        "postgres",
+        "writing",
+        "read only" if is_read_only else "allowed",
+        "Name the primary server in POSTGRES_HOST, or SET default_transaction_read_only = off."
+        if is_read_only
+        else None,
+    )
+    yield Finding(
+        "postgres",
+        "encoding",
+        encoding,
+        None if encoding == "UTF8" else "Create the database anew WITH ENCODING 'UTF8'.",
+    )
+    quoted = connection.dialect.identifier_preparer.quote_identifier
+    grantee, on = quoted(user), quoted(database)
+    yield Finding(
+        "postgres",
+        "temporary tables",
+        "allowed" if temporary else "not allowed",
+        None if temporary else f"As its owner: GRANT TEMPORARY ON DATABASE {on} TO {grantee};",
+    )
+    if exists:
+        remedy = None if usable else f"As its owner: GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {grantee};"
+        yield Finding("postgres", f"schema {SCHEMA}", "usable" if usable else "not usable", remedy)
+    else:
+        remedy = None if create else f"As its owner: GRANT CREATE ON DATABASE {on} TO {grantee};"
+        yield Finding("postgres", f"schema {SCHEMA}", "not there yet, the first run creates it", remedy)
+    lacking: dict[str, list[str]] = {}
+    for table, right in forbidden:
+        lacking.setdefault(table, []).append(right)
+    for table, rights in lacking.items():
+        statement = f"GRANT {', '.join(rights)} ON {SCHEMA}.{table} TO {grantee};"
+        yield Finding("postgres", f"table {table}", "not all rights", f"As its owner: {statement}")
