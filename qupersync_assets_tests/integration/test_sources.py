@@ -201,6 +201,7 @@ def test_a_column_that_a_patch_level_lacks_is_null(
     changes = [f"ALTER TABLE {view} RENAME COLUMN {name} TO {name}_new" for view, name in columns]
     undoing = [f"ALTER TABLE {view} RENAME COLUMN {name}_new TO {name}" for view, name in columns]
     with changed(source, "; ".join(changes), "; ".join(undoing)):
+        source("UPDATE sys_query_history SET status = 'running', end_time = NULL WHERE query_id % 7 = 0")
         older = sync()
         assert older.success
         found = checks(older, "source_schema")
@@ -220,6 +221,24 @@ def test_a_column_that_a_patch_level_lacks_is_null(
             "UNION ALL SELECT count(solution) + count(pid) FROM quper.alert_events "
         )
         assert [count for (count,) in nothing] == [0] * 4
+
+        versions = "SELECT query_id, ctid, xmin FROM quper.query_history"
+        before = sorted(target(versions))
+        again = sync()
+        assert sorted(target(versions)) == before
+        written = "SELECT sum(rows_inserted + rows_updated) FROM quper.sync_logs WHERE run_id = %s"
+        assert target(written, [again.run_id]) == [(0,)]
+
+        ended = source(
+            "UPDATE sys_query_history SET status = 'success', end_time = getdate(), elapsed_time = 9007199254740993 "
+            "WHERE rtrim(status) = 'running' AND user_id <> 1 RETURNING query_id"
+        )
+        third = sync()
+        assert ended and target(written, [third.run_id]) == [(len(ended),)]
+        assert target(
+            "SELECT DISTINCT status, elapsed_time_us FROM quper.query_history WHERE query_id = ANY(%s)",
+            [[query_id for (query_id,) in ended]],
+        ) == [("success", 9007199254740993)]
     newer = sync()
     assert newer.success and all(check.passed for check in checks(newer, "source_schema").values())
     for table in ("query_history", "alert_events", "table_scan_stats", "vacuum_history"):
