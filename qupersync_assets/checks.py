@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -10,12 +11,13 @@ import dagster as dg
 from qupersync_assets.feed import Feed, Source
 from qupersync_assets.rights import grant_all_rows
 from qupersync_assets.settings import Settings
-from qupersync_assets.spec import SyncSpec
+from qupersync_assets.spec import RETENTION, SyncSpec
 from qupersync_assets.views import shows_own_rows
 
 SKIPPED = "no_skipped_rows"
 SCHEMA = "source_schema"
 ALL_ROWS = "sees_all_rows"
+GAP = "no_gap"
 
 
 def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg.AssetCheckSpec]:
@@ -30,7 +32,7 @@ def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg
         dg.AssetCheckSpec(
             SCHEMA,
             asset=key,
-            description="The cluster has a source for this table, with every column that it is filled from.",
+            description="The cluster has a source for this table, with the documented columns.",
         ),
     ]
     if shows_own_rows(spec.all_sources):
@@ -39,6 +41,14 @@ def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg
                 ALL_ROWS,
                 asset=key,
                 description="Redshift shows us everybody's rows, and not only those of our own user's work.",
+            )
+        )
+    if spec.kind == "history":
+        specs.append(
+            dg.AssetCheckSpec(
+                GAP,
+                asset=key,
+                description=f"The last success is not older than what Redshift holds: {RETENTION.days} days.",
             )
         )
     return specs
@@ -50,6 +60,8 @@ def check_results(feed: Feed, max_skipped_ratio: float) -> Iterator[dg.AssetChec
     yield _source_schema(feed.source)
     if shows_own_rows(feed.spec.all_sources):
         yield _all_rows(feed.source)
+    if feed.spec.kind == "history":
+        yield _gap(feed.gap)
 
 
 def _skipped_rows(feed: Feed, max_ratio: float) -> dg.AssetCheckResult:
@@ -70,21 +82,27 @@ def _skipped_rows(feed: Feed, max_ratio: float) -> dg.AssetCheckResult:
 
 
 def _source_schema(source: Source) -> dg.AssetCheckResult:
-    """Warns if there is no source, or if it lacks columns, which then are NULL."""
+    """Warns if there is no source, if it lacks columns, which then are NULL, or has new ones."""
     if source.unavailable:
         text = source.unavailable
-    elif source.missing:
-        text = f"Read as NULL, because this cluster lacks them: {', '.join(source.missing)}"
     else:
         text = f"Read from {source.name}."
         if source.passed_over:
             text += f" Not from what comes first: {'; '.join(source.passed_over)}."
+        if source.missing:
+            text += f" NULL, because this cluster lacks them: {', '.join(source.missing)}."
+        if source.ignored:
+            text += f" New, and not read: {', '.join(source.ignored)}."
     return dg.AssetCheckResult(
         check_name=SCHEMA,
-        passed=not source.unavailable and not source.missing,
+        passed=not (source.unavailable or source.missing or source.ignored),
         severity=dg.AssetCheckSeverity.WARN,
         description=text,
-        metadata={"source": source.name or "unavailable", "columns_missing": len(source.missing)},
+        metadata={
+            "source": source.name or "unavailable",
+            "columns_missing": len(source.missing),
+            "columns_ignored": len(source.ignored),
+        },
     )
 
 
@@ -104,4 +122,21 @@ def _all_rows(source: Source) -> dg.AssetCheckResult:
         )
     return dg.AssetCheckResult(
         check_name=ALL_ROWS, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=text
+    )
+
+
+def _gap(gap: tuple[datetime, datetime] | None) -> dg.AssetCheckResult:
+    """Warns in the first load after a pause that was too long; quper.sync_logs keeps the gap."""
+    text = "Nothing was lost."
+    if gap:
+        first, last = (time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") for time in gap)
+        text = (
+            f"Rows from {first} to {last} are missing for good: Redshift had dropped them before this load."
+        )
+    return dg.AssetCheckResult(
+        check_name=GAP,
+        passed=gap is None,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text,
+        metadata={"gap_seconds": round((gap[1] - gap[0]).total_seconds()) if gap else 0},
     )

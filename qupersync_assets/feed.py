@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from qupersync_assets.rights import Rights
 from qupersync_assets.spec import SyncSpec, Variant
@@ -18,6 +19,7 @@ class Source:
         variant: the variant that is read, None if there is none.
         statement: its SELECT.
         missing: `view.column` of the source columns that the cluster lacks and that are read as NULL.
+        ignored: `view.column` of columns that the cluster has and the documentation has not.
         passed_over: why preferred variants are not read, a sentence each.
         rights: those of our user, known if the views that were tried show users their own rows.
         unavailable: why there is no variant, if so.
@@ -26,6 +28,7 @@ class Source:
     variant: Variant | None = None
     statement: str = ""
     missing: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
     rights: Rights | None = None
     unavailable: str | None = None
@@ -46,6 +49,8 @@ class Feed:
         source: where the pages come from, known when the first one has come.
         counts: filled by the IO manager.
         samples: the first few rejected rows, filled by the IO manager.
+        gap: from when to when rows were lost to Redshift's forgetting, filled by the IO manager.
+        skipped: which run was loading the job already, so that nothing was read; filled by the IO manager.
     """
 
     spec: SyncSpec
@@ -53,3 +58,5 @@ class Feed:
     source: Source = field(default_factory=Source)
     counts: Counts = field(default_factory=Counts)
     samples: list[Rejected] = field(default_factory=list)
+    gap: tuple[datetime, datetime] | None = None
+    skipped: str | None = None

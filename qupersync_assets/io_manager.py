@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,11 +15,12 @@ from pydantic import Field
 from qupersync_assets import skipped_rows, sync_log
 from qupersync_assets.errors import ErrorClass, LoadError, load_error, redact
 from qupersync_assets.feed import Feed
+from qupersync_assets.job_lock import Busy, JobConnection
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.runs import clear_away
 from qupersync_assets.schema import ensure_schema
 from qupersync_assets.sources import Unavailable
-from qupersync_assets.spec import METADATA
+from qupersync_assets.spec import METADATA, RETENTION
 from qupersync_assets.transform import Counts, Rejected, transform
 from qupersync_assets.upsert import BatchWriter
 
@@ -68,42 +69,72 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         ensure_schema(self.postgres)
         instance = context.step_context.instance
         clear_away(instance, self.postgres, self.cluster, [spec], self.max_silence, context.run_id)
-        with self.postgres.transaction() as connection:
-            log_id = sync_log.start(connection, self.cluster, spec.sync_job_id, context.run_id)
-        try:
-            self._write(context, feed, log_id)
-        except Unavailable as reason:
-            context.log.info(str(reason))
-            with self.postgres.transaction() as connection:
-                sync_log.finish(connection, log_id, "unavailable", None, str(reason))
-        except BaseException as error:
-            self._close(context, log_id, feed, error)
-            raise
+        with closing(JobConnection(self.postgres.engine(), self.cluster, spec.sync_job_id)) as target:
+            try:
+                with _told(f"Beginning with {spec.table.fullname}"), target.begin() as connection:
+                    log_id = sync_log.start(connection, self.cluster, spec.sync_job_id, context.run_id)
+                    if spec.kind == "history":
+                        feed.gap = sync_log.find_gap(connection, self.cluster, spec.sync_job_id, RETENTION)
+            except Busy as holder:
+                self._skip(context, feed, str(holder))
+            else:
+                self._write(context, feed, target, log_id)
         seconds = time.monotonic() - started
         context.add_output_metadata(_metadata(feed, seconds, self.postgres.count_rows(spec.table)))
 
-    def _write(self, context: dg.OutputContext, feed: Feed, log_id: int) -> None:
+    def _write(self, context: dg.OutputContext, feed: Feed, target: JobConnection, log_id: int) -> None:
+        """Load the pages, and close the log row however it ends."""
+        spec = feed.spec
+        try:
+            writer = self._write_pages(context, feed, target, log_id)
+            with _told(f"Ending with {spec.table.fullname}"), target.begin() as connection:
+                writer.mark_removed(connection)
+                if spec.after_load is not None:
+                    connection.execute(spec.after_load, {"cluster": self.cluster})
+                gap_from, gap_to = feed.gap or (None, None)
+                sync_log.finish(
+                    connection,
+                    log_id,
+                    "success",
+                    feed.source.name,
+                    rows_removed=writer.counts.removed,
+                    gap_from=gap_from,
+                    gap_to=gap_to,
+                )
+        except Unavailable as reason:
+            context.log.info(str(reason))
+            with self.postgres.transaction() as connection:
+                sync_log.finish(connection, log_id, "unavailable", error=str(reason))
+        except BaseException as error:
+            self._close(context, log_id, feed, error)
+            raise
+
+    def _write_pages(
+        self, context: dg.OutputContext, feed: Feed, target: JobConnection, log_id: int
+    ) -> BatchWriter:
         spec = feed.spec
 
         def finish(connection: sa.Connection, counts: Counts, rejected: list[Rejected]) -> None:
             skipped_rows.record(connection, spec, self.cluster, context.run_id, rejected)
             sync_log.keep_up(connection, log_id, counts)
 
-        writer = BatchWriter(self.postgres.engine(), spec, self.cluster, finish)
-        try:
-            with closing(feed.pages):  # type: ignore[type-var]  # a generator
-                for page in feed.pages:
-                    rejected = writer.write(*transform(spec, page))
-                    feed.counts = writer.counts
-                    for bad in rejected[: SAMPLES - len(feed.samples)]:
-                        feed.samples.append(bad)
-                        context.log.warning(f"Skipped a row: {bad.column}: {bad.reason}")
-        except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg2.Error) as error:
-            raise load_error(error, "POSTGRES", f"Writing {spec.table.fullname} failed") from error
+        writer = BatchWriter(target, spec, finish)
+        with _told(f"Writing {spec.table.fullname}"), closing(feed.pages):  # type: ignore[type-var]
+            for page in feed.pages:
+                rejected = writer.write(*transform(spec, page))
+                feed.counts = writer.counts
+                for bad in rejected[: SAMPLES - len(feed.samples)]:
+                    feed.samples.append(bad)
+                    context.log.warning(f"Skipped a row: {bad.column}: {bad.reason}")
+        return writer
+
+    def _skip(self, context: dg.OutputContext, feed: Feed, holder: str) -> None:
+        """Leave the job to the run that loads it, and say so."""
+        feed.skipped = holder
+        context.log.info(f"Skipped: {holder}")
         with self.postgres.transaction() as connection:
-            if spec.after_load is not None:
-                connection.execute(spec.after_load, {"cluster": self.cluster})
-            sync_log.finish(connection, log_id, "success", feed.source.name)
+            log_id = sync_log.start(connection, self.cluster, feed.spec.sync_job_id, context.run_id)
+            sync_log.finish(connection, log_id, "skipped", error=holder)
 
     def _close(self, context: dg.OutputContext, log_id: int, feed: Feed, error: BaseException) -> None:
         """Close the log row of a load that broke off; if PostgreSQL is away, the next run does it."""
@@ -117,6 +148,15 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
             context.log.warning(f"quper.sync_logs could not be closed: {redact(str(unreachable))}")
 
 
+@contextmanager
+def _told(doing: str) -> Iterator[None]:
+    """Turn errors of PostgreSQL into a LoadError that says what was being done."""
+    try:
+        yield
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg2.Error) as error:
+        raise load_error(error, "POSTGRES", f"{doing} failed") from error
+
+
 def _metadata(feed: Feed, seconds: float, row_count: int) -> dict[str, Any]:
     """What a materialization tells: the same keys, with the same types, each time, so that they plot."""
     counts = feed.counts
@@ -127,7 +167,8 @@ def _metadata(feed: Feed, seconds: float, row_count: int) -> dict[str, Any]:
         **counts.columns(),
         "duration_ms": round(seconds * 1000),
         "rows_per_second": round(counts.extracted / seconds, 1),
-        "source": feed.source.name or "unavailable",
+        "source": feed.source.name or ("skipped" if feed.skipped else "unavailable"),
+        "gap_seconds": round((feed.gap[1] - feed.gap[0]).total_seconds()) if feed.gap else 0,
         "statement": dg.MetadataValue.md(f"```sql\n{feed.source.statement}\n```"),
     }
 

@@ -45,7 +45,9 @@ class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
                     "sslmode": self.sslmode,
                     "connect_timeout": self.connect_timeout,
                     "application_name": "qupersync",
-                    "options": f"-c timezone=UTC -c statement_timeout={self.statement_timeout * 1000}",
+                    # A server that hears nothing more of us ends the session, and frees its locks.
+                    "options": f"-c timezone=UTC -c statement_timeout={self.statement_timeout * 1000} "
+                    "-c tcp_keepalives_idle=60 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
                 },
             )
         return self._engine

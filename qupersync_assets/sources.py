@@ -14,7 +14,7 @@ from qupersync_assets.redshift import RedshiftResource, Session
 from qupersync_assets.rights import find_rights, grant_select
 from qupersync_assets.spec import SyncSpec, Variant
 from qupersync_assets.transform import Page
-from qupersync_assets.views import documented_views, shows_own_rows
+from qupersync_assets.views import column_types, documented_views, shows_own_rows
 
 # The columns of each view, by name; no columns if the catalog does not tell them.
 Catalog = Mapping[str, frozenset[str]]
@@ -72,6 +72,16 @@ def missing_columns(spec: SyncSpec, variant: Variant, present: Catalog) -> set[t
     return missing
 
 
+def new_columns(variant: Variant, present: Catalog) -> list[str]:
+    """`view.column` of what a variant's views have beyond the documentation; of PG catalogs it tells little."""
+    return [
+        f"{view}.{name}"
+        for view in variant.sources
+        if not view.startswith("pg_")
+        for name in sorted(present.get(view, frozenset()) - column_types(view).keys())
+    ]
+
+
 def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source) -> Iterator[Page]:
     """The rows of the first variant that this cluster has and lets us read, in pages of `size` rows.
 
@@ -108,6 +118,7 @@ def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source) 
                 continue
             source.variant, source.statement = variant, statement
             source.missing = [f"{view}.{name}" for view, name in sorted(missing)]
+            source.ignored = new_columns(variant, present)
             if first is not None:
                 yield first
                 yield from pages

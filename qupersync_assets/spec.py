@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
@@ -18,6 +19,9 @@ from qupersync_assets.views import column_types
 
 SCHEMA = "quper"
 METADATA = sa.MetaData(schema=SCHEMA)
+
+# How long Redshift keeps its history: https://docs.aws.amazon.com/redshift/latest/dg/c_intro_STL_tables.html
+RETENTION = timedelta(days=7)
 
 Merge = Literal["replace", "least", "greatest"]
 
@@ -95,7 +99,7 @@ def quper_table(
     comment: str,
     indexes: Sequence[Sequence[str]] = (),
 ) -> sa.Table:
-    """A target table in schema quper, with `cluster` first in its key and `synced_at` as its last column.
+    """A target table in schema quper, with `cluster` first in its key and `synced_at` after its columns.
 
     Args:
         key: the columns that identify a row within one cluster.
@@ -172,6 +176,8 @@ class SyncSpec:
         alternatives: further variants, for clusters that lack the views or do not let us read them.
         newer_by: a timestamp column; a known row gives way only to one that is not older by it.
         after_load: a statement with the parameter `cluster` to run after the last batch.
+        still_there: for a snapshot whose source leaves rows out: a condition under which the table's row `t`
+            is there although it was not read.
     """
 
     sync_job_id: str
@@ -184,6 +190,12 @@ class SyncSpec:
     alternatives: tuple[Variant, ...] = ()
     newer_by: str | None = None
     after_load: sa.Executable | None = None
+    still_there: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind == "snapshot" and "removed_at" not in self.table.c:
+            comment = "when a complete read first lacked this row (UTC); NULL while it is in the source"
+            self.table.append_column(sa.Column("removed_at", sa.DateTime(timezone=True), comment=comment))
 
     @property
     def key(self) -> list[sa.Column[Any]]:

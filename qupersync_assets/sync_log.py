@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -11,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from qupersync_assets.spec import METADATA
 from qupersync_assets.transform import Counts
 
-Ending = Literal["success", "failed", "canceled", "unavailable"]
+Ending = Literal["success", "failed", "canceled", "unavailable", "skipped"]
 _UTC = sa.DateTime(timezone=True)
 
 
@@ -26,7 +27,12 @@ SYNC_LOGS = sa.Table(
     sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster"),
     sa.Column("sync_job_id", sa.Text, nullable=False, comment="the job"),
     sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run"),
-    sa.Column("status", sa.Text, nullable=False, comment="running, success, failed, canceled or unavailable"),
+    sa.Column(
+        "status",
+        sa.Text,
+        nullable=False,
+        comment="running, success, failed, canceled, unavailable or skipped",
+    ),
     sa.Column("started_at", _UTC, nullable=False, comment="start of the first attempt (UTC)"),
     sa.Column("completed_at", _UTC, comment="end (UTC); NULL while running"),
     sa.Column(
@@ -49,8 +55,11 @@ SYNC_LOGS = sa.Table(
     _count("rows_duplicate", "rows that gave way to a newer one with the same key in their batch"),
     _count("rows_skipped", "rows that could not be loaded; see quper.skipped_rows"),
     _count("batches", "committed batches"),
-    sa.Column("error", sa.Text, comment="why the run did not succeed, or why there is no source"),
+    sa.Column("error", sa.Text, comment="why the run did not succeed, was skipped, or has no source"),
     sa.Column("source", sa.Text, comment="the Redshift views that were read; NULL if none was"),
+    _count("rows_removed", "rows of the target that a complete read lacked, and that got a removed_at"),
+    sa.Column("gap_from", _UTC, comment="rows from then on (UTC) are missing for good; NULL: none are"),
+    sa.Column("gap_to", _UTC, comment="up to then: what Redshift still held"),
     sa.UniqueConstraint("cluster", "sync_job_id", "run_id", name="sync_logs_run_key"),
     sa.Index("sync_logs_started_at_idx", sa.text("started_at DESC")),
     sa.Index("sync_logs_running_idx", "run_id", postgresql_where=sa.text("status = 'running'")),
@@ -74,6 +83,8 @@ def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str
             "completed_at": None,
             "error": None,
             "source": None,
+            "gap_from": None,
+            "gap_to": None,
             "attempts": SYNC_LOGS.c.attempts + 1,
             **Counts().columns(),
         },
@@ -82,19 +93,41 @@ def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str
     return log_id
 
 
+def find_gap(
+    connection: sa.Connection, cluster: str, sync_job_id: str, retention: timedelta
+) -> tuple[datetime, datetime] | None:
+    """From when to when rows were lost: the last success began before what the source still holds.
+
+    Args:
+        retention: how long the source holds its rows.
+    """
+    last_success = (
+        sa.select(sa.func.max(SYNC_LOGS.c.started_at))
+        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id == sync_job_id)
+        .where(SYNC_LOGS.c.status == "success")
+    )
+    last, now = connection.execute(sa.select(last_success.scalar_subquery(), sa.func.now())).one()
+    return (last, now - retention) if last is not None and last < now - retention else None
+
+
 def keep_up(connection: sa.Connection, log_id: int, counts: Counts) -> None:
     """Write the totals, in the transaction of the batch that they include."""
     connection.execute(sa.update(SYNC_LOGS).where(SYNC_LOGS.c.id == log_id).values(**counts.columns()))
 
 
 def finish(
-    connection: sa.Connection, log_id: int, status: Ending, source: str | None, error: str | None = None
+    connection: sa.Connection,
+    log_id: int,
+    status: Ending,
+    source: str | None = None,
+    error: str | None = None,
+    **more: Any,
 ) -> None:
-    """Close a row that is running."""
+    """Close a row that is running; `more` are further columns."""
     connection.execute(
         sa.update(SYNC_LOGS)
         .where(SYNC_LOGS.c.id == log_id)
-        .values(status=status, source=source, error=error, completed_at=sa.func.clock_timestamp())
+        .values(status=status, source=source, error=error, completed_at=sa.func.clock_timestamp(), **more)
     )
 
 

@@ -47,7 +47,10 @@ class MissingColumn(LookupError):
 
 @dataclass
 class Counts:
-    """What became of the rows of one load; always extracted = upserted + duplicates + skipped."""
+    """What became of the rows of one load; always extracted = upserted + duplicates + skipped.
+
+    Besides, `removed` rows of the target were no longer in the source.
+    """
 
     extracted: int = 0
     inserted: int = 0
@@ -56,6 +59,7 @@ class Counts:
     duplicates: int = 0
     skipped: int = 0
     batches: int = 0
+    removed: int = 0
 
     @property
     def upserted(self) -> int:
@@ -72,6 +76,7 @@ class Counts:
             "rows_duplicate": self.duplicates,
             "rows_skipped": self.skipped,
             "batches": self.batches,
+            "rows_removed": self.removed,
         }
 
 

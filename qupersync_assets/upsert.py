@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from qupersync_assets.errors import ErrorClass, classify, message
+from qupersync_assets.job_lock import JobConnection
 from qupersync_assets.spec import SyncSpec
 from qupersync_assets.transform import Counts, Rejected, Row
 
@@ -53,6 +54,11 @@ def merge_statement(spec: SyncSpec) -> str:
     key_names = {c.name for c in spec.key}
     changing = [c for c in spec.columns if c.name not in key_names]
     merged = {_quote(c.name): _merged(c) for c in changing}
+    differs = f"({', '.join(f't.{name}' for name in merged)}) IS DISTINCT FROM ({', '.join(merged.values())})"
+    merged["synced_at"] = "now()"
+    if spec.kind == "snapshot":
+        merged["removed_at"] = "NULL"
+        differs = f"({differs} OR t.removed_at IS NOT NULL)"
     newer = ""
     if spec.newer_by:
         stamp = _quote(spec.newer_by)
@@ -64,12 +70,41 @@ WITH picked AS (
     INSERT INTO {spec.table.fullname} AS t (cluster, {_names(spec)})
     SELECT :cluster, {_names(spec)} FROM picked
     ON CONFLICT ({", ".join(_quote(c.name) for c in spec.key)}) DO UPDATE
-    SET {", ".join(f"{name} = {value}" for name, value in merged.items())}, synced_at = now()
-    WHERE ({", ".join(f"t.{name}" for name in merged)}) IS DISTINCT FROM ({", ".join(merged.values())}){newer}
+    SET {", ".join(f"{name} = {value}" for name, value in merged.items())}
+    WHERE {differs}{newer}
     RETURNING t.xmax = 0 AS inserted
 )
 SELECT (SELECT count(*) FROM picked), count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted)
 FROM merged"""
+
+
+def remember_statements(spec: SyncSpec) -> list[str]:
+    """What notes the keys of a snapshot's batch in a temporary table, as long-lived as the session."""
+    names = ", ".join(_quote(c.name) for c in spec.key if c.name != "cluster")
+    return [
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {_seen(spec)} AS "
+        f"SELECT {names} FROM {spec.table.fullname} WITH NO DATA",
+        f"INSERT INTO {_seen(spec)} SELECT {names} FROM {_staging(spec)}",
+    ]
+
+
+def removal_statement(spec: SyncSpec) -> str:
+    """The statement that marks the rows of a snapshot that no batch has held; its parameter is `cluster`."""
+    names = [_quote(c.name) for c in spec.key if c.name != "cluster"]
+    still_there = f" AND NOT {spec.still_there}" if spec.still_there else ""
+    return f"""
+UPDATE {spec.table.fullname} AS u SET removed_at = now()
+FROM (
+    SELECT {", ".join(names)} FROM {spec.table.fullname} AS t
+    WHERE t.cluster = :cluster AND t.removed_at IS NULL
+      AND NOT EXISTS (SELECT FROM {_seen(spec)} s WHERE {_equal("s", "t", names)}){still_there}
+    ORDER BY {", ".join(names)} FOR UPDATE
+) AS gone
+WHERE u.cluster = :cluster AND {_equal("u", "gone", names)}"""
+
+
+def _equal(left: str, right: str, names: Sequence[str]) -> str:
+    return " AND ".join(f"{left}.{name} = {right}.{name}" for name in names)
 
 
 def _merged(column: sa.Column[Any]) -> str:
@@ -80,6 +115,10 @@ def _merged(column: sa.Column[Any]) -> str:
 
 def _staging(spec: SyncSpec) -> str:
     return f"staging_{spec.table.name}"
+
+
+def _seen(spec: SyncSpec) -> str:
+    return f"seen_{spec.table.name}"
 
 
 def _names(spec: SyncSpec) -> str:
@@ -93,16 +132,17 @@ class BatchWriter:
         counts: what became of the rows of all committed batches.
     """
 
-    def __init__(self, engine: sa.Engine, spec: SyncSpec, cluster: str, finish: Finish) -> None:
+    def __init__(self, target: JobConnection, spec: SyncSpec, finish: Finish) -> None:
         """
         Args:
+            target: the load's connection; it is replaced when it is lost.
             finish: called within each batch's transaction with the totals and the rejected rows, so that what
                 it writes is committed or rolled back with the batch.
         """
         self.counts = Counts()
-        self._engine = engine
+        self._target = target
         self._spec = spec
-        self._cluster = cluster
+        self._first_opened = target.opened
         self._finish = finish
         self._merge = sa.text(merge_statement(spec))
 
@@ -131,6 +171,17 @@ class BatchWriter:
                 return self._transaction(rows, list(rejected), self._split)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    def mark_removed(self, connection: sa.Connection) -> None:
+        """After the last batch of a snapshot: mark the rows that the source no longer holds.
+
+        Not after a read that was empty, for that is what missing rights look like, or of which rows were
+        skipped or the session was replaced, for it is not known then what the source holds.
+        """
+        whole = self.counts.extracted and not self.counts.skipped
+        if self._spec.kind == "snapshot" and whole and self._target.opened == self._first_opened:
+            statement = sa.text(removal_statement(self._spec))
+            self.counts.removed = connection.execute(statement, {"cluster": self._target.cluster}).rowcount
+
     def _transaction(
         self,
         rows: Sequence[Row],
@@ -140,7 +191,7 @@ class BatchWriter:
         counts = replace(self.counts)
         counts.extracted += len(rows) + len(rejected)
         counts.batches += 1
-        with self._engine.begin() as connection:
+        with self._target.begin() as connection:
             if rows:
                 connection.execute(sa.text(staging_statement(self._spec)))
                 load(connection, rows, counts, rejected)
@@ -175,7 +226,10 @@ class BatchWriter:
         cursor: Any = connection.connection.cursor()
         with cursor:
             cursor.copy_expert(f"COPY {_staging(self._spec)} FROM STDIN", io.BytesIO(copy_text(rows)))
-        keys, inserted, updated = connection.execute(self._merge, {"cluster": self._cluster}).one()
+        keys, inserted, updated = connection.execute(self._merge, {"cluster": self._target.cluster}).one()
+        if self._spec.kind == "snapshot":
+            for statement in remember_statements(self._spec):
+                connection.execute(sa.text(statement))
         counts.inserted += inserted
         counts.updated += updated
         counts.unchanged += keys - inserted - updated

@@ -72,12 +72,11 @@ TABLE = quper_table(
     indexes=[("schema", "table_name"), ("table_id",), ("size_mb DESC",)],
 )
 
-# Also run by vacuum_history: whichever of the two jobs comes last completes the columns.
+# Also run by vacuum_history: whichever of the two jobs comes last completes the columns. Rows are locked in
+# the order of their key, as all writers do it, so that the two cannot deadlock.
 LINK_LAST_VACUUM = text(
     """
-    UPDATE quper.table_stats AS t
-    SET last_vacuum_date = v.finished, vacuum_type = v.vacuum_type
-    FROM (
+    WITH v AS (
         SELECT DISTINCT ON (f.table_id) f.table_id, f.eventtime AS finished, s.vacuum_type
         FROM quper.vacuum_history AS f
         LEFT JOIN LATERAL (
@@ -88,9 +87,15 @@ LINK_LAST_VACUUM = text(
         ) AS s ON true
         WHERE f.cluster = :cluster AND f.outcome = 'finished'
         ORDER BY f.table_id, f.eventtime DESC
-    ) AS v
-    WHERE t.cluster = :cluster AND t.table_id = v.table_id
-      AND (t.last_vacuum_date, t.vacuum_type) IS DISTINCT FROM (v.finished, v.vacuum_type)
+    ), news AS (
+        SELECT t.database, t.table_id, v.finished, v.vacuum_type
+        FROM quper.table_stats AS t JOIN v USING (table_id)
+        WHERE t.cluster = :cluster
+          AND (t.last_vacuum_date, t.vacuum_type) IS DISTINCT FROM (v.finished, v.vacuum_type)
+        ORDER BY t.database, t.table_id FOR UPDATE OF t
+    )
+    UPDATE quper.table_stats AS t SET last_vacuum_date = news.finished, vacuum_type = news.vacuum_type
+    FROM news WHERE t.cluster = :cluster AND t.database = news.database AND t.table_id = news.table_id
     """
 )
 
@@ -102,4 +107,7 @@ SPEC = SyncSpec(
     sources=("svv_table_info",),
     tail="FROM svv_table_info",
     after_load=LINK_LAST_VACUUM,
+    # The view leaves out tables without rows: one that was emptied still has its columns.
+    still_there="""EXISTS (SELECT FROM quper.column_stats c
+        WHERE c.cluster = t.cluster AND c.table_id = t.table_id AND c.removed_at IS NULL)""",
 )

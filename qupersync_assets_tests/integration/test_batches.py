@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qupersync_assets.job_lock import JobConnection
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.syncs import all_specs
 from qupersync_assets.transform import Page, transform
@@ -166,7 +167,8 @@ def test_any_page_balances_and_equals_its_source(engine: sa.Engine, rows: list[t
     )
     with engine.begin() as connection:
         connection.execute(sa.text("TRUNCATE quper.query_history"))
-    writer = BatchWriter(engine, spec, "c", lambda *_: None)
+    connection_of_job = JobConnection(engine, "c", spec.sync_job_id)
+    writer = BatchWriter(connection_of_job, spec, lambda *_: None)
     good, bad = transform(spec, page)
     writer.write(good, bad)
     counts = writer.counts
@@ -185,3 +187,4 @@ def test_any_page_balances_and_equals_its_source(engine: sa.Engine, rows: list[t
     writer.write(good, [])
     assert writer.counts.unchanged == len(fits)
     assert writer.counts.upserted == before + len(fits)
+    connection_of_job.close()

@@ -246,6 +246,18 @@ def test_a_column_that_a_patch_level_lacks_is_null(
         assert actual is not None and plain(target(actual)) == plain(source(expected, ())), table
 
 
+def test_a_new_column_is_ignored_and_told(filled: None, sync: Sync, source: Query, target: Query) -> None:
+    added = "ALTER TABLE svv_table_info ADD COLUMN brand_new integer"
+    with changed(source, added, "ALTER TABLE svv_table_info DROP COLUMN brand_new"):
+        result = sync("table_stats", "column_stats")
+    assert result.success
+    found = checks(result, "source_schema")
+    assert found["column_stats"].passed and not found["table_stats"].passed
+    assert found["table_stats"].severity == dg.AssetCheckSeverity.WARN
+    assert "svv_table_info.brand_new" in str(found["table_stats"].description)
+    assert found["table_stats"].metadata["columns_ignored"].value == 1
+
+
 def test_what_an_ordinary_user_does_not_see_is_said(
     filled: None, sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:

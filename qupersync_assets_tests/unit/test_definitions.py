@@ -70,7 +70,7 @@ def test_an_asset_shows_its_columns(definitions: dg.Definitions, spec: SyncSpec)
 def test_both_ends_of_the_column_lineage_exist(definitions: dg.Definitions, spec: SyncSpec) -> None:
     sources = definitions.get_repository_def().asset_graph.external_asset_keys
     lineage = node_of(definitions, spec).metadata["dagster/column_lineage"].deps_by_column
-    assert lineage.keys() == set(spec.table.c.keys()) - {"cluster", "synced_at"}
+    assert lineage.keys() == set(spec.table.c.keys()) - {"cluster", "synced_at", "removed_at"}
     for dep in [dep for deps in lineage.values() for dep in deps]:
         assert dep.asset_key in sources
         assert dep.column_name in column_types(dep.asset_key.path[-1])

@@ -1,0 +1,96 @@
+"""One writer a job: the connection of a load, which holds the job's lock as long as it lives.
+
+https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS: a session's lock is freed when
+the session ends, also when its client is killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+_LOCK = sa.text("SELECT pg_try_advisory_lock(:key)")
+# A bigint key is shown in two halves.
+_HOLDER = sa.text(
+    """
+    SELECT a.pid, coalesce(host(a.client_addr), 'a local socket'), date_trunc('second', a.backend_start),
+           (SELECT run_id FROM quper.sync_logs WHERE cluster = :cluster AND sync_job_id = :job
+            AND status = 'running' ORDER BY id DESC LIMIT 1)
+    FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+      AND (l.classid::bigint << 32) | l.objid::bigint = :key
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    """
+)
+
+
+class Busy(Exception):
+    """Another process loads this job of this cluster; the text says which."""
+
+
+class JobConnection:
+    """A connection of its own for the load of one job, which holds its lock; opened when it is needed.
+
+    Attributes:
+        cluster: the source cluster.
+        opened: how many connections there have been: what is temporary is as old as the last of them.
+    """
+
+    def __init__(self, engine: sa.Engine, cluster: str, sync_job_id: str) -> None:
+        self.cluster = cluster
+        self.opened = 0
+        self._engine = engine
+        self._job = sync_job_id
+        self._connection: sa.Connection | None = None
+
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """A transaction, committed at the end or rolled back by an error; a lost connection is replaced.
+
+        Raises:
+            Busy: another process holds the lock.
+            sqlalchemy.exc.DBAPIError, TimeoutError: PostgreSQL cannot be reached, or refuses.
+        """
+        connection = self._connection or self._open()
+        try:
+            with connection.begin():
+                yield connection
+        except BaseException:
+            if connection.invalidated or connection.connection.closed:
+                self.close()
+            raise
+
+    def close(self) -> None:
+        """End the session, and with it the lock."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _open(self) -> sa.Connection:
+        digest = hashlib.blake2b(f"{self.cluster}\n{self._job}".encode(), digest_size=8).digest()
+        names = {"key": int.from_bytes(digest, signed=True), "cluster": self.cluster, "job": self._job}
+        connection = self._engine.connect()
+        connection.detach()  # from the pool, where it would keep the lock
+        try:
+            with connection.begin():
+                if not connection.scalar(_LOCK, names):
+                    raise Busy(self._busy(connection.execute(_HOLDER, names).first()))
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        self.opened += 1
+        return connection
+
+    def _busy(self, holder: sa.Row[Any] | None) -> str:
+        if holder is None:
+            return f"Another process was loading {self._job} of cluster {self.cluster}"
+        pid, client, since, run_id = tuple(holder)
+        return (
+            f"{self._job} of cluster {self.cluster} is being loaded by run {run_id or 'unknown'}, "
+            f"from {client}, PostgreSQL process {pid}, since {since}"
+        )
