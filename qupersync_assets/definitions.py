@@ -6,6 +6,7 @@ import dagster as dg
 
 from qupersync_assets.assets import IO_MANAGER_KEY, build_asset, build_sources
 from qupersync_assets.io_manager import PostgresUpsertIOManager
+from qupersync_assets.maintenance import build_maintenance
 from qupersync_assets.resources import by_name, postgres_resource, redshift_resource
 from qupersync_assets.runs import JOB_NAME
 from qupersync_assets.schedule import CLUSTER_TAG, build_automation
@@ -24,11 +25,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         tags={CLUSTER_TAG: settings.cluster_name},
     )
     schedules, sensors = build_automation(specs, settings, job)
+    maintenance, daily = build_maintenance(specs, settings)
     postgres = postgres_resource(settings, by_name)
     return dg.Definitions(
         assets=[*build_sources(specs), *assets],
-        jobs=[job],
-        schedules=schedules,
+        jobs=[job, maintenance],
+        schedules=[*schedules, daily],
         sensors=sensors,
         resources={
             "redshift": redshift_resource(settings, by_name),

@@ -91,6 +91,17 @@ class Settings(BaseSettings):
     sync_retry_delay: Annotated[float, Field(ge=0, le=3600)] = Field(
         5, description="Seconds before the first of these retries; each further one waits twice as long."
     )
+    quper_retention_days: Annotated[int, Field(ge=8)] | None = Field(
+        None,
+        description="Days that rows of the history tables are kept, 8 or more, as Redshift holds 7; "
+        "all are kept if it is not set.",
+    )
+    sync_log_retention_days: Annotated[int, Field(ge=1)] = Field(
+        90, description="Days that rows of quper.sync_logs and quper.skipped_rows are kept."
+    )
+    dagster_run_retention_days: Annotated[int, Field(ge=1)] = Field(
+        14, description="Days that Dagster's runs and their events are kept; the last 100 always are."
+    )
     cluster_name: Filled = Field(
         "default", description="Name of the Redshift cluster; the first column of every key."
     )

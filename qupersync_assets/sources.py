@@ -73,7 +73,7 @@ def missing_columns(spec: SyncSpec, variant: Variant, present: Catalog) -> set[t
 
 
 def new_columns(variant: Variant, present: Catalog) -> list[str]:
-    """`view.column` of what a variant's views have beyond the documentation; of PG catalogs it tells little."""
+    """`view.column` of what the views have beyond the documentation, which tells little of PG catalogs."""
     return [
         f"{view}.{name}"
         for view in variant.sources

@@ -174,6 +174,7 @@ class SyncSpec:
         description: what the table is for, for its readers.
         sources, tail, needs: the preferred variant, whose readings are those of the table's columns.
         alternatives: further variants, for clusters that lack the views or do not let us read them.
+        time_column: of a history: the column that says when a row happened.
         newer_by: a timestamp column; a known row gives way only to one that is not older by it.
         after_load: a statement with the parameter `cluster` to run after the last batch.
         still_there: for a snapshot whose source leaves rows out: a condition under which the table's row `t`
@@ -188,6 +189,7 @@ class SyncSpec:
     tail: str
     needs: tuple[str, ...] = ()
     alternatives: tuple[Variant, ...] = ()
+    time_column: str | None = None
     newer_by: str | None = None
     after_load: sa.Executable | None = None
     still_there: str | None = None

@@ -71,6 +71,7 @@ SPEC = SyncSpec(
         indexes=[("event_time DESC",), ("event_md5", "event_time DESC")],
     ),
     kind="history",
+    time_column="event_time",
     description="Alerts: missing statistics, nested loops, large broadcasts and the like, with the remedy.",
     sources=("stl_alert_event_log",),
     # User 1 is Redshift itself. Slices report late and age out: values are merged with the known ones.

@@ -83,6 +83,7 @@ SPEC = SyncSpec(
         ],
     ),
     kind="history",
+    time_column="start_time",
     description="Every query of the last seven days and before: who, what, how long, how it ended.",
     sources=("sys_query_history",),
     # User 1 is Redshift itself. A row that lacks its user or its start is not left out for that.

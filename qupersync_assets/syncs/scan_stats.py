@@ -81,6 +81,7 @@ SPEC = SyncSpec(
         indexes=[("scan_hour DESC",), ("table_name", "scan_hour DESC")],
     ),
     kind="history",
+    time_column="scan_hour",
     description="Scans, rows and bytes read of every table, hour by hour.",
     sources=("stl_scan",),
     needs=("segment", "step", "type", "userid"),

@@ -98,6 +98,7 @@ SPEC = SyncSpec(
         indexes=[("eventtime DESC",), ("table_id", "eventtime DESC")],
     ),
     kind="history",
+    time_column="eventtime",
     description="Vacuums of every table: when, which kind, rows and blocks before and after.",
     sources=("stl_vacuum",),
     tail="FROM stl_vacuum\nORDER BY eventtime, xid, table_id",

@@ -42,7 +42,7 @@ from qupersync_assets.definitions import defs
 
 repository = defs.get_repository_def()
 graph = repository.asset_graph
-[schedule] = repository.schedule_defs
+[schedule] = [s for s in repository.schedule_defs if s.job_name == "qupersync_main"]
 print(json.dumps({
     "assets": [key.to_user_string() for key in graph.materializable_asset_keys],
     "sources": [key.to_user_string() for key in graph.external_asset_keys],

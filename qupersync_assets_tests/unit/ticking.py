@@ -42,7 +42,8 @@ class Ticker:
         self.cursor: str | None = None
         self.interval = 0
         sensors = [s for s in self.repository.sensor_defs if JOB in {t.job_name for t in s.targets}]
-        [self.definition] = [*self.repository.schedule_defs, *sensors]
+        syncing = [s for s in self.repository.schedule_defs if s.job_name == JOB]
+        [self.definition] = [*syncing, *sensors]
 
     def look(self, at: float) -> Any:
         """Evaluate: what came due at that time (schedule), or whatever is due (sensor)."""
