@@ -29,8 +29,9 @@ class Sandbox:
     `server` is the PostgreSQL server, `gateway` the port that Redshift drivers connect to. A folder is used
     by one process at a time; that one may have been killed before the next start.
 
-    `mode` is what the gateway plays (see Gateway), `user_activity` whether there is a view svl_user_activity,
-    and `tls` the certificate with which the gateway answers; without one it declines TLS.
+    `mode` and `lists_absent` are what the gateway plays (see Gateway), `user_activity` whether there is a
+    view svl_user_activity, and `tls` the certificate with which the gateway answers; without one it declines
+    TLS.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Sandbox:
         folder: Path,
         mode: Mode = "provisioned",
         *,
+        lists_absent: bool = False,
         user_activity: bool = True,
         tls: TlsFiles | None = None,
     ) -> None:
         self.folder = Path(folder).resolve()
         self.server = PostgresServer(self.folder)
         self._mode: Mode = mode
+        self._lists_absent = lists_absent
         self._user_activity = user_activity
         self._tls = tls
         self._gateway: Gateway | None = None
@@ -73,7 +76,9 @@ class Sandbox:
             )
             upstream = (self.server.host, self.server.port)
             if self._gateway is None or self._gateway.upstream != upstream:
-                self._gateway = Gateway(upstream, mode=self._mode, tls=self._tls)
+                self._gateway = Gateway(
+                    upstream, mode=self._mode, lists_absent=self._lists_absent, tls=self._tls
+                )
             self._gateway.start()
         except (OSError, psycopg2.Error) as error:
             self.stop()

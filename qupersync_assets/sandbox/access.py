@@ -30,8 +30,9 @@ SELECT c.oid, c.relname
 FROM pg_catalog.pg_class c
 WHERE c.relnamespace = 'redshift'::regnamespace AND c.relkind IN ('r', 'v')
     AND c.relname ~ '^(stl|stv|svl|svv|svcs|sys|pg)_'
-    AND c.relname <> ALL (CASE current_setting('redshift.mode', true)
-        WHEN 'serverless' THEN {not_serverless}::name[] ELSE {not_provisioned}::name[] END);
+    AND (current_setting('redshift.lists_absent', true) = 'on'
+        OR c.relname <> ALL (CASE current_setting('redshift.mode', true)
+            WHEN 'serverless' THEN {not_serverless}::name[] ELSE {not_provisioned}::name[] END));
 
 CREATE OR REPLACE VIEW redshift_catalog.pg_namespace AS
 SELECT oid, nspname FROM redshift.pg_namespace

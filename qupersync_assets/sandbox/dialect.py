@@ -12,6 +12,7 @@ from qupersync_assets.views import documented_views
 
 Mode = Literal["provisioned", "single-node", "serverless", "multi-az"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+Standing = Literal["readable", "denied", "absent"]
 
 
 def _names(text: str) -> frozenset[str]:
@@ -21,7 +22,10 @@ def _names(text: str) -> frozenset[str]:
 # Beside the documented views: catalogs of the leader node, and what an administrator has added.
 CATALOGS = _names("pg_class pg_namespace pg_attribute pg_user pg_type pg_database")
 OTHERS = _names("svv_user_grants svl_user_activity")
-SYSTEM_PREFIXES = ("stl_", "stv_", "svl_", "svv_", "svcs_", "sys_", "pg_")
+DENIED_ON_MULTI_AZ = ("stl_", "stv_", "svl_", "svcs_")
+# System tables and views, as against the catalogs.
+VIEW_PREFIXES = (*DENIED_ON_MULTI_AZ, "svv_", "sys_")
+SYSTEM_PREFIXES = (*VIEW_PREFIXES, "pg_")
 
 # PostgreSQL has these in every table, Redshift's system views have not.
 HIDDEN_COLUMNS = _names("ctid xmin xmax cmin cmax tableoid")
@@ -117,12 +121,18 @@ REDSHIFT_SETTINGS = _names(
 )
 
 
-def exists(relation: str, mode: Mode) -> bool:
-    """Whether a system relation is there in a mode; those that the sandbox does not know are not."""
+def standing(relation: str, mode: Mode, lists_absent: bool) -> Standing:
+    """Whether a system relation can be read in a mode by those who have the right, or is listed but denied to
+    everybody, or not there; those that the sandbox does not know are not there.
+
+    `lists_absent` says that what the mode lacks is listed and denied.
+    """
     facts = documented_views().get(relation)
     if facts is None:
-        return relation in CATALOGS or relation in OTHERS
-    return bool(facts["serverless" if mode == "serverless" else "provisioned"])
+        return "readable" if relation in CATALOGS or relation in OTHERS else "absent"
+    if not facts["serverless" if mode == "serverless" else "provisioned"]:
+        return "denied" if lists_absent else "absent"
+    return "denied" if mode == "multi-az" and relation.startswith(DENIED_ON_MULTI_AZ) else "readable"
 
 
 @cache

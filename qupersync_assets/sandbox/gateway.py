@@ -44,8 +44,9 @@ class Gateway:
     be used; without `tls` the gateway declines TLS.
 
     `mode` is the kind of warehouse that it plays: `provisioned` (of several nodes), `single-node`,
-    `serverless` or `multi-az`. While `strict`, which may be changed at any time, it refuses what Redshift
-    refuses. `received` counts what came.
+    `serverless` or `multi-az`. With `lists_absent` views that the mode lacks are in its catalog all the same,
+    and denied to everybody, as was reported of Serverless. While `strict`, which may be changed at any time,
+    it refuses what Redshift refuses. `received` counts what came.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Gateway:
         port: int = 0,
         *,
         mode: Mode = "provisioned",
+        lists_absent: bool = False,
         strict: bool = True,
         tls: TlsFiles | None = None,
     ) -> None:
         self.upstream = upstream
         self.mode: Mode = mode
+        self.lists_absent = lists_absent
         self.strict = strict
         self.received = Received()
         self.tls = tls
@@ -132,7 +135,7 @@ class Gateway:
         """What the messages of a client pass through after its start-up packet."""
         from qupersync_assets.sandbox.session import Session  # slow to import
 
-        return Session(self.mode, lambda: self.strict, self._saw)
+        return Session(self.mode, lambda: self.strict, self._saw, self.lists_absent)
 
     def _saw(self, kind: bytes) -> None:
         self.received.passwords += kind == b"p"
@@ -262,6 +265,8 @@ class _Client(_Relay):
             mended = without_redshift_parameters(packet)
             end = _Relay if mended == packet else _Server
             packet = with_parameter(mended, b"redshift.mode", self._gateway.mode.encode())
+            if self._gateway.lists_absent:
+                packet = with_parameter(packet, b"redshift.lists_absent", b"on")
             self._session = self._gateway.new_session()
             self._startup = self._session.feed(self._startup)
         host, port = self._gateway.upstream

@@ -30,8 +30,11 @@ class Session:
     `strict()` says whether statements are judged just now; `saw(kind)` is told the type of every message.
     """
 
-    def __init__(self, mode: Mode, strict: Callable[[], bool], saw: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, mode: Mode, strict: Callable[[], bool], saw: Callable[[bytes], None], lists_absent: bool = False
+    ) -> None:
         self._mode = mode
+        self._lists_absent = lists_absent
         self._strict = strict
         self._saw = saw
         self._state = State()
@@ -98,7 +101,7 @@ class Session:
         state = State(state.in_transaction, state.cursor_open)
         try:
             for statement in statements(text):
-                if refused := refusal(statement, self._mode, state):
+                if refused := refusal(statement, self._mode, state, self._lists_absent):
                     return refused
                 state.follow(statement)
         except SqlglotError as error:
@@ -122,13 +125,10 @@ def rewritten(statement: str) -> str:
     except SqlglotError:
         return statement
     changes = []
-    asks_rights = any(part.text.lower() == "has_table_privilege" for part in parts)
     for part, following in itertools.pairwise(parts):
-        is_name = part.token_type is not TokenType.STRING
-        if is_name and part.text.lower() == "pg_catalog" and following.token_type is TokenType.DOT:
+        is_schema = part.token_type is not TokenType.STRING and part.text.lower() == "pg_catalog"
+        if is_schema and following.token_type is TokenType.DOT:
             changes.append((part.start, following.end + 1, ""))
-        elif asks_rights and not is_name and part.text.startswith("pg_catalog."):
-            changes.append((part.start, part.end + 1, f"'{part.text.removeprefix('pg_catalog.')}'"))
     if parts and parts[0].text.lower() in ("set", "reset", "show"):
         names = [p for p in parts[1:] if p.text.lower() not in ("session", "local")]
         if names and names[0].text.lower() in REDSHIFT_SETTINGS:

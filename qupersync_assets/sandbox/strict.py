@@ -71,10 +71,11 @@ _OPERATORS = (
 )
 
 
-def refusal(statement: str, mode: Mode, state: State) -> Refusal | None:
+def refusal(statement: str, mode: Mode, state: State, lists_absent: bool = False) -> Refusal | None:
     """The error that Redshift gives for one statement, None if it may go to the server.
 
     Columns that a view does not have are left to the server, whose tables have the documented ones only.
+    For `lists_absent` see dialect.standing.
     """
     try:
         words = word_list(statement)
@@ -86,7 +87,7 @@ def refusal(statement: str, mode: Mode, state: State) -> Refusal | None:
         return _syntax(words[0])
     match words[0]:
         case "declare":
-            return _declare(statement, mode, state)
+            return _declare(statement, mode, state, lists_absent)
         case "fetch":
             return _fetch(words, mode)
         case "set" | "reset" | "show":
@@ -94,13 +95,13 @@ def refusal(statement: str, mode: Mode, state: State) -> Refusal | None:
         case "rollback" if "to" in words:
             return Refusal("0A000", "savepoints are not supported")
         case "explain":
-            return refusal(statement[tokens(statement)[0].end + 1 :], mode, state)
+            return refusal(statement[tokens(statement)[0].end + 1 :], mode, state, lists_absent)
         case word if word in _PARSED:
-            return _judge(statement, mode)
+            return _judge(statement, mode, lists_absent)
     return None
 
 
-def _declare(statement: str, mode: Mode, state: State) -> Refusal | None:
+def _declare(statement: str, mode: Mode, state: State, lists_absent: bool) -> Refusal | None:
     parts = tokens(statement)
     words = [part.text.lower() for part in parts]
     if words[2:4] != ["cursor", "for"]:
@@ -114,7 +115,7 @@ def _declare(statement: str, mode: Mode, state: State) -> Refusal | None:
         return Refusal("0A000", "DECLARE CURSOR does not take bound parameters")
     if words[4:5] and words[4] not in _QUERIES:
         return _syntax(words[4])
-    return _judge(statement[parts[3].end + 1 :], mode)
+    return _judge(statement[parts[3].end + 1 :], mode, lists_absent)
 
 
 def _fetch(words: list[str], mode: Mode) -> Refusal | None:
@@ -149,7 +150,7 @@ def _setting(words: list[str]) -> Refusal | None:
 
 
 @lru_cache(maxsize=1024)
-def _judge(statement: str, mode: Mode) -> Refusal | None:
+def _judge(statement: str, mode: Mode, lists_absent: bool) -> Refusal | None:
     try:
         parsed = sqlglot.parse_one(statement, read="redshift")
     except SqlglotError as error:
@@ -162,12 +163,12 @@ def _judge(statement: str, mode: Mode) -> Refusal | None:
     checks: Iterator[Refusal | None] = iter(
         (
             *(_check_node(node, is_query) for node in parsed.walk()),
-            *(_check_relation(*names, mode=mode) for names in relations),
+            *(_check_relation(*names, mode, lists_absent) for names in relations),
             *(
                 Refusal("42883", f"function {name}() does not exist")
                 for name in sorted(called - dialect.FUNCTIONS)
             ),
-            _check_privilege_arguments(tokens(statement), mode),
+            _check_privilege_arguments(tokens(statement)),
             _check_nodes([name for _, name in relations], called),
         )
     )
@@ -196,23 +197,41 @@ def _check_node(node: exp.Expr, is_query: bool) -> Refusal | None:
 
 def _relations(parsed: exp.Expr) -> list[tuple[str, str]]:
     """Schema ('' for none) and name of what a statement reads, without its own common table expressions."""
-    own = {cte.alias.lower() for cte in parsed.find_all(exp.CTE)}
     tables = [table for table in parsed.find_all(exp.Table) if isinstance(table.this, exp.Identifier)]
-    names = [(table.db.lower(), table.name.lower()) for table in tables]
-    return [(schema, name) for schema, name in names if schema or name not in own]
+    return [
+        (table.db.lower(), table.name.lower())
+        for table in tables
+        if table.db or table.name.lower() not in _expressions_seen(table)
+    ]
 
 
-def _check_relation(schema: str, name: str, mode: Mode) -> Refusal | None:
+def _expressions_seen(table: exp.Table) -> set[str]:
+    """The common table expressions that a name in a query may mean: those of the queries around it, of which
+    one sees those that precede it, and not itself."""
+    seen: set[str] = set()
+    node: exp.Expr = table
+    while (parent := node.parent) is not None:
+        expressions: list[exp.CTE] = []
+        if isinstance(parent, exp.With):
+            expressions = parent.expressions if parent.recursive else parent.expressions[: node.index]
+        elif (around := parent.args.get("with_")) is not None and around is not node:
+            expressions = around.expressions
+        seen.update(cte.alias.lower() for cte in expressions)
+        node = parent
+    return seen
+
+
+def _check_relation(schema: str, name: str, mode: Mode, lists_absent: bool) -> Refusal | None:
     is_system = name.startswith(dialect.SYSTEM_PREFIXES)
     if schema not in ("", "pg_catalog") and (is_system or schema == "information_schema"):
         return Refusal("42P01", f'relation "{schema}.{name}" does not exist')
     if not is_system:
         return None
-    if not dialect.exists(name, mode):
-        return Refusal("42P01", f'relation "{name}" does not exist')
-    is_documented = name not in dialect.OTHERS
-    if mode == "multi-az" and is_documented and name.startswith(("stl_", "stv_", "svl_", "svcs_")):
-        return Refusal("0A000", f"System view {name} is not supported on Multi-AZ clusters. Use SYS views.")
+    match dialect.standing(name, mode, lists_absent):
+        case "absent":
+            return Refusal("42P01", f'relation "{name}" does not exist')
+        case "denied":
+            return Refusal("42501", f"permission denied for relation {name}")
     return None
 
 
@@ -235,15 +254,17 @@ def _called(parts: Sequence[Token], parsed: exp.Expr) -> set[str]:
     return found
 
 
-def _check_privilege_arguments(parts: Sequence[Token], mode: Mode) -> Refusal | None:
-    """has_table_privilege('name', ...) fails for a relation that is not there."""
+def _check_privilege_arguments(parts: Sequence[Token]) -> Refusal | None:
+    """has_table_privilege('name', ...) fails for a system table or view.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/r_HAS_TABLE_PRIVILEGE.html
+    """
     for index, part in enumerate(parts):
         if part.text.lower() == "has_table_privilege":
             for argument in parts[index + 2 : index + 5]:
                 name = argument.text.lower().removeprefix("pg_catalog.")
-                is_name = argument.token_type is TokenType.STRING and name.startswith(dialect.SYSTEM_PREFIXES)
-                if is_name and not dialect.exists(name, mode):
-                    return Refusal("42P01", f'relation "{name}" does not exist')
+                if argument.token_type is TokenType.STRING and name.startswith(dialect.VIEW_PREFIXES):
+                    return _NOT_ON_TABLES
     return None
 
 

@@ -30,11 +30,14 @@ def driver_arguments(sandbox: Sandbox, gateway: Gateway) -> dict[str, Any]:
 
 @pytest.fixture
 def connect(sandbox: Sandbox) -> Iterator[Connect]:
-    """Connects through a new gateway, of a mode and with arguments for the driver; autocommit is on."""
+    """Connects through a new gateway, of a kind and with arguments for the driver; autocommit is on."""
     with ExitStack() as stack:
 
-        def run(mode: str = "provisioned", **changes: Any) -> redshift_connector.Connection:
-            gateway = stack.enter_context(Gateway((sandbox.server.host, sandbox.server.port), mode=mode))
+        def run(
+            mode: str = "provisioned", *, lists_absent: bool = False, **changes: Any
+        ) -> redshift_connector.Connection:
+            upstream = (sandbox.server.host, sandbox.server.port)
+            gateway = stack.enter_context(Gateway(upstream, mode=mode, lists_absent=lists_absent))
             connection = redshift_connector.connect(**driver_arguments(sandbox, gateway) | changes)
             stack.callback(_close, connection)
             connection.autocommit = True

@@ -53,9 +53,7 @@ def test_views_for_superusers_are_closed_to_it(connect: Connect) -> None:
     for view, facts in documented_views().items():
         if not facts["provisioned"]:
             continue
-        may = facts["visibility"] != "superuser"
-        assert rows(connection, f"SELECT has_table_privilege('{view}', 'select')") == [[may]]
-        if may:
+        if facts["visibility"] != "superuser":
             rows(connection, f"SELECT * FROM {view} LIMIT 1")
         else:
             assert refused(connection, f"SELECT 1 FROM {view}")[0] == "42501"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.sandbox.dialect import MODES, exists
+from qupersync_assets.sandbox.dialect import MODES, Mode, standing
 from qupersync_assets.sandbox.warehouse import create_warehouse
 from qupersync_assets.syncs import all_specs
 from qupersync_assets.views import documented_views
@@ -22,25 +22,24 @@ WHERE n.nspname = 'pg_catalog' AND c.relname IN ('{1}')"""
 VIEWS = [*documented_views(), "svl_user_activity", "svl_qlog"]
 
 
+@pytest.mark.parametrize("lists_absent", [False, True])
 @pytest.mark.parametrize("mode", MODES)
-def test_views_exist_for_the_catalog_as_for_queries(connect: Connect, mode: str) -> None:
-    connection = connect(mode)
+def test_views_exist_for_the_catalog_as_for_queries(connect: Connect, mode: Mode, lists_absent: bool) -> None:
+    connection = connect(mode, lists_absent=lists_absent)
     statement = IN_CATALOG.format("pg_catalog.", "', '".join(VIEWS))
     listed = {name for (name,) in rows(connection, statement)}
-    assert listed == {view for view in VIEWS if exists(view, mode)}  # type: ignore[arg-type]
     for view in VIEWS:
-        if view not in listed:
-            assert refused(connection, f"SELECT 1 FROM {view}") == (
-                "42P01",
-                f'relation "{view}" does not exist',
-            )
-            assert refused(connection, f"SELECT has_table_privilege('{view}', 'select')")[0] == "42P01"
-        elif mode == "multi-az" and view.startswith(("stl_", "stv_")):
-            assert refused(connection, f"SELECT 1 FROM {view}")[0] == "0A000"
-        else:
+        found = standing(view, mode, lists_absent)
+        assert (view in listed) == (found != "absent"), view
+        if found == "readable":
             assert rows(connection, f"SELECT count(*) >= 0 FROM {view}") == [[True]]
-            for name in (view, f"pg_catalog.{view}"):
-                assert rows(connection, f"SELECT has_table_privilege('{name}', 'select')") == [[True]]
+        else:
+            message = f'relation "{view}" does not exist'
+            expected = {
+                "absent": ("42P01", message),
+                "denied": ("42501", f"permission denied for relation {view}"),
+            }
+            assert refused(connection, f"SELECT 1 FROM {view}") == expected[found]
     columns = rows(
         connection,
         "SELECT a.attname, a.atttypid::bigint FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
@@ -48,6 +47,25 @@ def test_views_exist_for_the_catalog_as_for_queries(connect: Connect, mode: str)
     )
     assert [name for name, _ in columns] == [c[0] for c in documented_views()["sys_query_history"]["columns"]]
     assert columns[1][1] == 20
+
+
+@pytest.mark.parametrize(
+    ("mode", "lists_absent", "view", "expected"),
+    [
+        ("provisioned", False, "stl_scan", "readable"),
+        ("provisioned", False, "sys_serverless_usage", "absent"),
+        ("provisioned", True, "sys_serverless_usage", "denied"),
+        ("serverless", False, "stl_scan", "absent"),
+        ("serverless", True, "stl_scan", "denied"),
+        ("serverless", True, "svv_table_info", "readable"),
+        ("multi-az", False, "stv_node_storage_capacity", "denied"),
+        ("multi-az", False, "svv_table_info", "readable"),
+        ("multi-az", False, "svl_user_activity", "readable"),
+        ("multi-az", True, "svl_qlog", "absent"),
+    ],
+)
+def test_where_views_can_be_read(mode: Mode, lists_absent: bool, view: str, expected: str) -> None:
+    assert standing(view, mode, lists_absent) == expected
 
 
 def test_column_stats_are_not_disturbed_by_them(sandbox: Sandbox, connect: Connect) -> None:

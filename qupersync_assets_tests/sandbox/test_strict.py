@@ -26,7 +26,7 @@ OPEN = State(in_transaction=True)
         "FETCH FORWARD 1000 FROM a",
         "FETCH NEXT FROM a",
         "DELETE FROM stl_scan",
-        "SELECT has_table_privilege('stl_scan', 'select'), current_user, current_database()",
+        "SELECT has_table_privilege('pg_catalog.pg_class', 'select'), current_user, current_database()",
         "SELECT relname FROM pg_catalog.pg_class WHERE relkind = 'r'::\"char\"",
         "SELECT usesuper FROM pg_user WHERE usename = current_user",
         "SELECT n FROM generate_series(1, 10) n",
@@ -71,6 +71,8 @@ def test_what_redshift_takes(statement: str) -> None:
         ("0A000", "SELECT now() FROM stl_scan"),
         ("0A000", "EXPLAIN SELECT current_timestamp FROM sys_query_history"),
         ("0A000", "SELECT has_table_privilege(\"table\", 'select') FROM svv_table_info"),
+        ("0A000", "SELECT has_table_privilege('stl_scan', 'select')"),
+        ("0A000", "SELECT has_table_privilege('bartek', 'pg_catalog.SYS_QUERY_HISTORY', 'select') FROM pg_user"),
         ("0A000", "SELECT n FROM generate_series(1, 10) n, stl_scan"),
         ("0A000", "SELECT relname FROM pg_class JOIN stl_scan ON tbl = oid"),
         ("0A000", "SELECT listagg(relname) FROM pg_class"),
@@ -89,6 +91,28 @@ def test_what_it_refuses(sqlstate: str, statement: str) -> None:
     found = refusal(statement, "provisioned", OPEN)
     assert found is not None
     assert found.sqlstate == sqlstate
+
+
+@pytest.mark.parametrize(
+    ("statement", "serverless", "provisioned"),
+    [
+        ("WITH qupersync_stl_scan AS (SELECT tbl FROM stl_scan) SELECT tbl FROM qupersync_stl_scan", "42P01", ""),
+        ("WITH stl_scan AS (SELECT tbl FROM stl_scan) SELECT tbl FROM stl_scan", "42P01", ""),
+        ("WITH stl_scan AS (SELECT 1 AS tbl) SELECT tbl FROM stl_scan", "", ""),
+        ("WITH a AS (SELECT 1 FROM stl_scan), stl_scan AS (SELECT 1) SELECT 1 FROM a, stl_scan", "42P01", ""),
+        ("WITH stl_scan AS (SELECT 1), a AS (SELECT 1 FROM stl_scan) SELECT 1 FROM (SELECT 1 FROM a, stl_scan) b", "", ""),
+        ("SELECT 1 FROM stl_scan, (WITH stl_scan AS (SELECT 1) SELECT 1 FROM stl_scan) a", "42P01", ""),
+        ("WITH RECURSIVE stl_scan(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM stl_scan) SELECT n FROM stl_scan", "", ""),
+        ("WITH a AS (SELECT tbl FROM stl_scan) SELECT now() FROM a", "42P01", "0A000"),
+        ("WITH a AS (SELECT tbl FROM stl_scan), b AS (SELECT oid FROM pg_class) SELECT 1 FROM a JOIN b ON oid = tbl", "42P01", "0A000"),
+    ],
+)  # fmt: skip
+def test_a_view_inside_a_common_table_expression_is_judged(
+    statement: str, serverless: str, provisioned: str
+) -> None:
+    for mode, expected in (("serverless", serverless), ("provisioned", provisioned)):
+        found = refusal(statement, mode, OPEN)
+        assert (found.sqlstate if found else "") == expected
 
 
 def test_the_size_of_a_fetch_depends_on_the_nodes() -> None:
