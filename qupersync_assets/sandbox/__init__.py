@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from qupersync_assets.sandbox.gateway import Gateway
 from qupersync_assets.sandbox.server import PostgresServer, SandboxError, write_private
 
 if TYPE_CHECKING:
+    from qupersync_assets.sandbox.access import Access
     from qupersync_assets.sandbox.dialect import Mode
     from qupersync_assets.sandbox.tls import TlsFiles
     from qupersync_assets.sandbox.workload import Workload
@@ -129,6 +131,23 @@ class Sandbox:
         from qupersync_assets.sandbox.workload import Workload
 
         return Workload(self.connect_redshift, seed)
+
+    def create_user(self, name: str) -> None:
+        """Create a login role of the warehouse like qupersync_ordinary, with the password of the reader."""
+        from qupersync_assets.sandbox.warehouse import create_user
+
+        with closing(self.connect_redshift()) as connection:
+            create_user(connection, name, self._passwords["reader"])
+
+    def set_access(self, user: str, **facts: Unpack[Access]) -> None:
+        """Change facts about a login role of the warehouse: `superuser`, `syslog`, `roles`; see Access.
+
+        What it may see follows at once. Facts stay over a restart, as data does.
+        """
+        from qupersync_assets.sandbox.access import set_access
+
+        with closing(self.connect_redshift()) as connection, connection, connection.cursor() as cursor:
+            set_access(cursor, user, **facts)
 
     def connect_redshift(self) -> Any:
         """A psycopg2 connection as superuser to the database that plays Redshift, past the gateway."""

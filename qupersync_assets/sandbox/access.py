@@ -1,8 +1,8 @@
-"""Who may see what in the sandbox's warehouse: roles, own rows only, and the catalog as a client finds it."""
+"""Who may see what in the sandbox's warehouse: facts about users, and the views and rows that follow."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 from psycopg2 import sql
 
@@ -11,12 +11,28 @@ from qupersync_assets.views import ViewFacts
 READER = "qupersync_reader"
 ORDINARY = "qupersync_ordinary"
 SCHEMA = "redshift"
-# In front of the search path of both roles. The tables behind its views stay as the workload made them.
+# In front of the search path of all users. The tables behind its views stay as the workload made them.
 CATALOG = "redshift_catalog"
 
 USER_IDS = {READER: 108, ORDINARY: 109}
-_SUPERUSERS = {"rdsdb": 1}
-_CATALOG_RELATIONS = ("pg_class", "pg_namespace", "pg_attribute", "pg_user")
+# A role of PostgreSQL that may read every view, as the superusers of the facts may.
+_SUPERUSERS = "qupersync_superusers"
+_FOR_EVERYBODY = ("pg_class", "pg_namespace", "pg_attribute", "pg_user", "svv_user_info", "svv_user_grants")
+
+
+class Access(TypedDict, total=False):
+    """Facts about a user.
+
+    Attributes:
+        superuser: may read every view and all rows.
+        syslog: SYSLOG ACCESS; with UNRESTRICTED the user sees all rows of the views that it may read.
+        roles: the roles granted to it; with sys:monitor it sees all rows as well.
+    """
+
+    superuser: bool
+    syslog: Literal["RESTRICTED", "UNRESTRICTED"]
+    roles: list[str]
+
 
 _REFUSE = """
 CREATE OR REPLACE FUNCTION redshift.refuse(sqlstate_ text, message_ text) RETURNS text LANGUAGE plpgsql
@@ -55,58 +71,146 @@ _SHARED_ATTRIBUTES = {
     "attrelid", "attname", "atttypid", "attlen", "attnum", "atttypmod", "attnotnull", "attisdropped",
 }  # fmt: skip
 
-_USERS = """
+# Users may not look into this schema: they learn from views. Their policies read `me`, for which SELECT does.
+_FACTS = """
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'qupersync_superusers') THEN
+        CREATE ROLE qupersync_superusers;
+    END IF;
+END $$;
+CREATE SCHEMA IF NOT EXISTS redshift_facts;
+CREATE TABLE IF NOT EXISTS redshift_facts.users (
+    user_id integer PRIMARY KEY,
+    user_name text NOT NULL UNIQUE,
+    superuser boolean NOT NULL DEFAULT false,
+    syslog_access text NOT NULL DEFAULT 'RESTRICTED' CHECK (syslog_access IN ('RESTRICTED', 'UNRESTRICTED')),
+    roles text[] NOT NULL DEFAULT '{}'
+);
+CREATE TABLE IF NOT EXISTS redshift_facts.roles (
+    role_id integer GENERATED ALWAYS AS IDENTITY (START WITH 7001) PRIMARY KEY,
+    role_name text NOT NULL UNIQUE
+);
+INSERT INTO redshift_facts.roles (role_name)
+VALUES ('sys:monitor'), ('sys:operator'), ('sys:dba'), ('sys:secadmin'), ('sys:superuser')
+ON CONFLICT DO NOTHING;
+
+CREATE OR REPLACE VIEW redshift_facts.me AS
+SELECT user_id, user_name, superuser,
+    superuser OR syslog_access = 'UNRESTRICTED' OR 'sys:monitor' = ANY (roles) AS sees_all_rows
+FROM redshift_facts.users WHERE user_name = current_user;
+GRANT SELECT ON redshift_facts.me TO PUBLIC;
+
 CREATE OR REPLACE VIEW redshift.pg_user AS
-SELECT name::name AS usename, id::integer AS usesysid, super AS usecreatedb, super AS usesuper,
-    super AS usecatupd
-FROM (VALUES {users}) AS users (name, id, super);
+SELECT user_name::name AS usename, user_id AS usesysid, superuser AS usecreatedb, superuser AS usesuper,
+    superuser AS usecatupd
+FROM redshift_facts.users;
+
+CREATE OR REPLACE VIEW redshift.svv_user_info AS
+SELECT user_name, user_id, superuser AS createdb, superuser, superuser AS catalog_update,
+    'UNLIMITED'::text AS connection_limit, syslog_access, NULL::timestamp AS last_ddl_timestamp,
+    0 AS session_timeout, NULL::text AS external_user_id
+FROM redshift_facts.users WHERE user_name = current_user OR (SELECT superuser FROM redshift_facts.me);
 
 CREATE OR REPLACE VIEW redshift.svv_user_grants AS
-SELECT {reader_id}::integer AS user_id, {reader}::varchar(128) AS user_name, 7001::integer AS role_id,
-    'sys:monitor'::varchar(128) AS role_name, false AS admin_option
+SELECT u.user_id, u.user_name::varchar(128) AS user_name, r.role_id, r.role_name::varchar(128) AS role_name,
+    false AS admin_option
+FROM redshift_facts.users u JOIN redshift_facts.roles r ON r.role_name = ANY (u.roles)
+WHERE u.user_name = current_user OR (SELECT superuser FROM redshift_facts.me);
+
+CREATE OR REPLACE FUNCTION redshift.user_is_member_of(user_ text, role_ text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = redshift_facts, pg_catalog
+    AS $$
+DECLARE
+    is_member boolean;
+BEGIN
+    IF NOT EXISTS (SELECT FROM roles WHERE role_name = role_) THEN
+        RAISE EXCEPTION 'role "%" does not exist', role_ USING ERRCODE = 'undefined_object';
+    END IF;
+    SELECT role_ = ANY (u.roles) INTO is_member
+    FROM users u JOIN users asking ON asking.user_name = session_user
+    WHERE u.user_name = user_ AND (u.user_name = asking.user_name OR asking.superuser);
+    IF is_member IS NULL THEN
+        RAISE EXCEPTION 'user "%" does not exist', user_ USING ERRCODE = 'undefined_object';
+    END IF;
+    RETURN is_member;
+END $$
 """
 
 
 def create_access(cursor: Any, database: str, views: dict[str, ViewFacts], users: dict[str, int]) -> None:
-    """Create or renew what both roles need in `database`, which has its relations; `users` have a name and an
-    id beside the two."""
+    """Create or renew what users need in `database`, which has its relations; `users` have a name and an id
+    beside the two that log in. Facts that are there stay as they are."""
     _create_catalog(cursor, views)
-    everyone = {**_SUPERUSERS, **users, **USER_IDS}
     cursor.execute(_REFUSE)
-    rows = [sql.Literal((name, user_id, name in _SUPERUSERS)) for name, user_id in everyone.items()]
-    reader = {"reader": sql.Literal(READER), "reader_id": sql.Literal(USER_IDS[READER])}
-    cursor.execute(sql.SQL(_USERS).format(users=sql.SQL(", ").join(rows), **reader))
-    for role in (READER, ORDINARY):
-        cursor.execute(
-            sql.SQL(
-                "ALTER ROLE {role} IN DATABASE {database} SET search_path = {catalog}, {schema}, pg_catalog;"
-                "GRANT USAGE ON SCHEMA {catalog}, {schema} TO {role};"
-                "GRANT SELECT ON ALL TABLES IN SCHEMA {catalog} TO {role}"
-            ).format(
-                role=sql.Identifier(role),
-                database=sql.Identifier(database),
-                catalog=sql.Identifier(CATALOG),
-                schema=sql.Identifier(SCHEMA),
-            )
-        )
+    cursor.execute(_FACTS)
+    cursor.executemany(
+        "INSERT INTO redshift_facts.users VALUES (%s, %s, %s, %s, %s::text[]) ON CONFLICT DO NOTHING",
+        [
+            (1, "rdsdb", True, "UNRESTRICTED", []),
+            *((user_id, name, False, "RESTRICTED", []) for name, user_id in users.items()),
+            (USER_IDS[READER], READER, False, "RESTRICTED", ["sys:monitor"]),
+            (USER_IDS[ORDINARY], ORDINARY, False, "RESTRICTED", []),
+        ],
+    )
+    for user in (READER, ORDINARY):
+        admit(cursor, database, user, views)
     cursor.execute(
-        sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(
-            sql.Identifier(SCHEMA), sql.Identifier(READER)
+        sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}, {}").format(
+            *map(sql.Identifier, (SCHEMA, READER, _SUPERUSERS))
         )
     )
     for view, facts in views.items():
         if facts["visibility"] == "own":
             _show_own_rows(cursor, view, facts)
-    for relation in (
-        *_CATALOG_RELATIONS,
-        "svv_user_grants",
-        *(view for view, facts in views.items() if facts["visibility"] != "superuser"),
-    ):
-        cursor.execute(
-            sql.SQL("GRANT SELECT ON {} TO {}").format(
-                sql.Identifier(SCHEMA, relation), sql.Identifier(ORDINARY)
-            )
+
+
+def admit(cursor: Any, database: str, user: str, views: dict[str, ViewFacts]) -> None:
+    """Give a login role what every user has, and no right of its own."""
+    visible = [view for view, facts in views.items() if facts["visibility"] != "superuser"]
+    relations = [sql.Identifier(SCHEMA, name) for name in (*_FOR_EVERYBODY, *visible)]
+    cursor.execute(
+        sql.SQL(
+            "ALTER ROLE {user} IN DATABASE {database} SET search_path = {catalog}, {schema}, pg_catalog;"
+            "GRANT CONNECT ON DATABASE {database} TO {user};"
+            "GRANT USAGE ON SCHEMA {catalog}, {schema} TO {user};"
+            "GRANT SELECT ON ALL TABLES IN SCHEMA {catalog} TO {user};"
+            "GRANT SELECT ON {relations} TO {user};"
+            "INSERT INTO redshift_facts.users (user_id, user_name)"
+            " SELECT max(user_id) + 1, {name} FROM redshift_facts.users ON CONFLICT (user_name) DO NOTHING"
+        ).format(
+            user=sql.Identifier(user),
+            name=sql.Literal(user),
+            database=sql.Identifier(database),
+            catalog=sql.Identifier(CATALOG),
+            schema=sql.Identifier(SCHEMA),
+            relations=sql.SQL(", ").join(relations),
         )
+    )
+
+
+def set_access(cursor: Any, user: str, **facts: Unpack[Access]) -> None:
+    """Change those facts about a login role that are given; the next statement of its sessions follows them.
+
+    Roles that are not known are created. What was granted to the user itself stays.
+
+    Raises:
+        ValueError: the warehouse has no such user.
+    """
+    cursor.execute(
+        "UPDATE redshift_facts.users SET superuser = coalesce(%(superuser)s, superuser),"
+        " syslog_access = coalesce(%(syslog)s, syslog_access), roles = coalesce(%(roles)s::text[], roles)"
+        " WHERE user_name = %(user)s",
+        {"superuser": None, "syslog": None, "roles": None, **facts, "user": user},
+    )
+    if cursor.rowcount == 0:
+        raise ValueError(f"The warehouse has no user {user}.")
+    cursor.execute(
+        "INSERT INTO redshift_facts.roles (role_name) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING",
+        [facts.get("roles", [])],
+    )
+    if "superuser" in facts:
+        statement = "GRANT {} TO {}" if facts["superuser"] else "REVOKE {} FROM {}"
+        cursor.execute(sql.SQL(statement).format(sql.Identifier(_SUPERUSERS), sql.Identifier(user)))
 
 
 def _create_catalog(cursor: Any, views: dict[str, ViewFacts]) -> None:
@@ -131,19 +235,17 @@ def _create_catalog(cursor: Any, views: dict[str, ViewFacts]) -> None:
 def _show_own_rows(cursor: Any, view: str, facts: ViewFacts) -> None:
     columns = [name for name, _ in facts["columns"]]
     own = next(name for name in ("userid", "user_id", "user_name") if name in columns)
-    value: str | int = ORDINARY if own == "user_name" else USER_IDS[ORDINARY]
-    # The reader's condition is constant and costs nothing; the owner's sessions are not filtered at all.
+    # Both sub-selects are evaluated once a query; the owner's sessions are not filtered at all.
     cursor.execute(
         sql.SQL(
             "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;"
             "DROP POLICY IF EXISTS everything ON {table}; DROP POLICY IF EXISTS own ON {table};"
-            "CREATE POLICY everything ON {table} FOR SELECT TO {reader} USING (true);"
-            "CREATE POLICY own ON {table} FOR SELECT TO {ordinary} USING (btrim({column}::text) = {value})"
+            "CREATE POLICY own ON {table} FOR SELECT USING ("
+            "(SELECT sees_all_rows FROM redshift_facts.me)"
+            " OR btrim({column}::text) = (SELECT {identity}::text FROM redshift_facts.me))"
         ).format(
             table=sql.Identifier(SCHEMA, view),
-            reader=sql.Identifier(READER),
-            ordinary=sql.Identifier(ORDINARY),
             column=sql.Identifier(own),
-            value=sql.Literal(str(value)),
+            identity=sql.Identifier("user_name" if own == "user_name" else "user_id"),
         )
     )

@@ -19,9 +19,9 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Beside the documented views: catalogs of the leader node, and what an administrator has added.
+# Beside the documented views: catalogs of the leader node, views about users, and what an administrator adds.
 CATALOGS = _names("pg_class pg_namespace pg_attribute pg_user pg_type pg_database")
-OTHERS = _names("svv_user_grants svl_user_activity")
+OTHERS = _names("svv_user_info svv_user_grants svl_user_activity")
 DENIED_ON_MULTI_AZ = ("stl_", "stv_", "svl_", "svcs_")
 # System tables and views, as against the catalogs.
 VIEW_PREFIXES = (*DENIED_ON_MULTI_AZ, "svv_", "sys_")

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
-from qupersync_assets.sandbox.access import ORDINARY, READER, SCHEMA, create_access
+from qupersync_assets.sandbox.access import ORDINARY, READER, SCHEMA, admit, create_access
 from qupersync_assets.sandbox.server import PostgresServer
 from qupersync_assets.sandbox.traffic import CLIENTS
 from qupersync_assets.views import documented_views
@@ -58,8 +58,8 @@ def create_warehouse(
             _create_role(cursor, READER, reader_password)
             _create_role(cursor, ORDINARY, reader_password)
             _create_role(cursor, OWNER, owner_password)
-            _create_database(cursor, database, server.user, [READER, ORDINARY])
-            _create_database(cursor, target, OWNER, [OWNER])
+            _create_database(cursor, database, server.user)
+            _create_database(cursor, target, OWNER)
             # Unqualified pg_class, pg_attribute ... mean the tables that play Redshift's catalog.
             cursor.execute(
                 sql.SQL("ALTER DATABASE {} SET search_path = redshift, pg_catalog").format(
@@ -76,6 +76,13 @@ def create_warehouse(
         create_access(cursor, database, documented_views(), users)
 
 
+def create_user(connection: Any, name: str, password: str) -> None:
+    """Create a login role of the warehouse to which `connection` is open, with no right of its own."""
+    with connection, connection.cursor() as cursor:
+        _create_role(cursor, name, password)
+        admit(cursor, connection.info.dbname, name, documented_views())
+
+
 def _create_role(cursor: Any, name: str, password: str) -> None:
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name])
     verb = sql.SQL("ALTER" if cursor.fetchone() else "CREATE")
@@ -84,7 +91,7 @@ def _create_role(cursor: Any, name: str, password: str) -> None:
     )
 
 
-def _create_database(cursor: Any, name: str, owner: str, users: list[str]) -> None:
+def _create_database(cursor: Any, name: str, owner: str) -> None:
     cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
     if not cursor.fetchone():
         cursor.execute(
@@ -93,11 +100,8 @@ def _create_database(cursor: Any, name: str, owner: str, users: list[str]) -> No
     for statement in (
         "ALTER DATABASE {database} SET timezone = 'UTC'",
         "REVOKE ALL ON DATABASE {database} FROM PUBLIC",
-        "GRANT CONNECT ON DATABASE {database} TO {users}",
     ):
-        grantees = sql.SQL(", ").join(map(sql.Identifier, users))
-        names = {"database": sql.Identifier(name), "users": grantees}
-        cursor.execute(sql.SQL(statement).format(**names))
+        cursor.execute(sql.SQL(statement).format(database=sql.Identifier(name)))
 
 
 def _create_relations(cursor: Any, user_activity: bool) -> None:

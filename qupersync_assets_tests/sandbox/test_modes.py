@@ -19,7 +19,7 @@ from .conftest import Connect, refused, rows
 IN_CATALOG = """
 SELECT c.relname FROM {0}pg_class c JOIN {0}pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'pg_catalog' AND c.relname IN ('{1}')"""
-VIEWS = [*documented_views(), "svl_user_activity", "svl_qlog"]
+VIEWS = [*documented_views(), "svl_user_activity", "svv_user_info", "svv_user_grants", "svl_qlog"]
 
 
 @pytest.mark.parametrize("lists_absent", [False, True])

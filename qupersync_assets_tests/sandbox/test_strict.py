@@ -27,6 +27,8 @@ OPEN = State(in_transaction=True)
         "FETCH NEXT FROM a",
         "DELETE FROM stl_scan",
         "SELECT has_table_privilege('pg_catalog.pg_class', 'select'), current_user, current_database()",
+        "SELECT superuser, syslog_access FROM svv_user_info WHERE user_name = current_user",
+        "SELECT user_is_member_of(current_user, 'sys:monitor')",
         "SELECT relname FROM pg_catalog.pg_class WHERE relkind = 'r'::\"char\"",
         "SELECT usesuper FROM pg_user WHERE usename = current_user",
         "SELECT n FROM generate_series(1, 10) n",
