@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ONCE ?=
+MODE ?=
 PORT ?=
 export UI_PORT := $(or $(PORT),$(UI_PORT))
 
@@ -9,10 +10,11 @@ export UI_PORT := $(or $(PORT),$(UI_PORT))
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo         run all syncs on an embedded sandbox, then serve the Dagster UI (PORT=3000)"
-	@echo "make demo ONCE=1  run all syncs once and exit"
-	@echo "make up           serve the Redshift and PostgreSQL of .env"
-	@echo "make test         run the tests;  make lint  ruff, mypy and Dagster's own validation"
+	@echo "make demo            run all syncs on an embedded sandbox, then serve the Dagster UI (PORT=3000)"
+	@echo "make demo ONCE=1     run all syncs once and exit"
+	@echo "make demo MODE=kind  play another Redshift: provisioned, single-node, serverless or multi-az"
+	@echo "make up              serve the Redshift and PostgreSQL of .env"
+	@echo "make test            run the tests;  make lint  ruff, mypy and Dagster's own validation"
 
 install: .venv/installed
 
@@ -26,7 +28,7 @@ install: .venv/installed
 	@touch $@
 
 demo: install
-	@$(BIN)/python -m qupersync_assets.sandbox.demo $(if $(ONCE),--once)
+	@$(BIN)/python -m qupersync_assets.sandbox.demo $(if $(ONCE),--once) $(if $(MODE),--mode='$(MODE)')
 
 up: install
 	@test -e .env || { echo "Copy .env.example to .env and fill it in first."; exit 1; }

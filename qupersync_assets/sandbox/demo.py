@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from qupersync_assets.sandbox import Sandbox, SandboxError
+from qupersync_assets.sandbox.dialect import MODES, Mode
 from qupersync_assets.sandbox.first_run import first_run
 from qupersync_assets.sandbox.workload import Workload
 from qupersync_assets.serve import ServeError, dagster_processes, free_port, prepare_home, stop_on_signals
@@ -30,17 +31,28 @@ def main() -> int:
     """Run the demo; return the exit code: 0, or 1 if a job failed or the demo could not run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="exit after the summary")
-    once = parser.parse_args().once
+    parser.add_argument("--mode", default=MODES[0], help=f"the kind of Redshift to play: {', '.join(MODES)}")
+    options = parser.parse_args()
+    once = options.once
     stop_on_signals()
     try:
+        mode = _mode(options.mode)
         with _state_folder(STATE):
-            return _demo(once)
+            return _demo(once, mode)
     except (SandboxError, ServeError, SettingsError) as error:
         console.print(f"[red]{error}", soft_wrap=True, highlight=False)
         return 1
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 0 if not once else 130
+
+
+def _mode(name: str) -> Mode:
+    """The mode of that name; SandboxError if there is none."""
+    for mode in MODES:
+        if name == mode:
+            return mode
+    raise SandboxError(f"MODE={name} is no kind of Redshift; allowed are {', '.join(MODES)}.")
 
 
 @contextlib.contextmanager
@@ -71,11 +83,11 @@ def _state_folder(folder: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _demo(once: bool) -> int:
+def _demo(once: bool, mode: Mode) -> int:
     host = os.environ.get("UI_HOST") or "127.0.0.1"
     port = 0 if once else free_port(host, os.environ.get("UI_PORT") or "3000")
     with console.status("Starting the sandbox: PostgreSQL, playing Redshift and the target"):
-        sandbox = Sandbox(STATE / "sandbox")
+        sandbox = Sandbox(STATE / "sandbox", mode)
         sandbox.start()
     try:
         workload = sandbox.workload()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,17 +19,15 @@ from qupersync_assets.runs import JOB_NAME
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.serve import STOP_SECONDS, ProcessGroup
 
-# Heading of the summary -> column of quper.sync_logs.
+# Heading of the summary -> column of quper.sync_logs; as many as 80 characters hold.
 COLUMNS = {
     "job": "sync_job_id",
-    "extracted": "rows_extracted",
-    "inserted": "rows_inserted",
-    "updated": "rows_updated",
-    "unchanged": "rows_unchanged",
-    "duplicates": "rows_duplicate",
+    "read": "rows_extracted",
+    "new": "rows_inserted",
+    "changed": "rows_updated",
+    "same": "rows_unchanged",
     "skipped": "rows_skipped",
-    "ms": "duration_ms",
-    "status": "status",
+    "source": "source",
 }
 
 
@@ -45,7 +44,7 @@ def first_run(sandbox: Sandbox, console: Console, logs: Path) -> bool:
     The run is a process of its own, which nothing outlives; `logs` is the folder for its output.
 
     Returns:
-        Whether every job succeeded.
+        Whether no job failed.
     """
     since = datetime.now(UTC)
     told: set[str] = set()
@@ -74,7 +73,8 @@ def first_run(sandbox: Sandbox, console: Console, logs: Path) -> bool:
     _summary(console, rows)
     for row in rows:
         if row["error"]:
-            console.print(f"{row['sync_job_id']}: {row['error']}", soft_wrap=True, markup=False)
+            line = f"{row['sync_job_id']}: {row['error']}"
+            console.print(line, style=_style(row), soft_wrap=True, markup=False, highlight=False)
     if code != 0:
         console.print(f"The run did not succeed; see {run.log} and the UI.", soft_wrap=True)
     return code == 0
@@ -94,7 +94,7 @@ def main() -> int:
 
 def _logs(sandbox: Sandbox, since: datetime) -> list[dict[str, Any]]:
     """Rows of quper.sync_logs from then on, or none while the table does not exist yet."""
-    names = [*COLUMNS.values(), "completed_at", "error"]
+    names = [*COLUMNS.values(), "status", "duration_ms", "completed_at", "error"]
     with closing(sandbox.connect_quper()) as connection, connection.cursor() as cursor:
         try:
             cursor.execute(
@@ -107,14 +107,23 @@ def _logs(sandbox: Sandbox, since: datetime) -> list[dict[str, Any]]:
 
 
 def _summary(console: Console, rows: list[dict[str, Any]]) -> None:
-    table = Table(title="quper.sync_logs", box=None, padding=(0, 1, 0, 0))
+    """Print what each job read and wrote, and from where; or its status, if that is not success."""
+    statuses = Counter(row["status"] for row in rows)
+    counts = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
+    table = Table(title=f"quper.sync_logs: {counts}", box=None, padding=(0, 1, 0, 0))
     for heading in COLUMNS:
-        justify: Literal["left", "right"] = "left" if heading in ("job", "status") else "right"
+        justify: Literal["left", "right"] = "left" if heading in ("job", "source") else "right"
         table.add_column(heading, justify=justify, overflow="fold")
     for row in rows:
-        cells = [f"{v:,}" if isinstance(v, int) else str(v) for v in (row[c] for c in COLUMNS.values())]
-        table.add_row(*cells, style=None if row["status"] == "success" else "red")
+        shown = row if row["status"] == "success" else row | {"source": row["status"]}
+        cells = [f"{v:,}" if isinstance(v, int) else str(v) for v in (shown[c] for c in COLUMNS.values())]
+        table.add_row(*cells, style=_style(row))
     console.print(table)
+
+
+def _style(row: dict[str, Any]) -> str | None:
+    # That a cluster has nothing to read is no fault.
+    return {"success": None, "unavailable": "yellow"}.get(row["status"], "red")
 
 
 if __name__ == "__main__":
