@@ -42,23 +42,28 @@ CREATE OR REPLACE FUNCTION redshift.refuse(sqlstate_ text, message_ text) RETURN
 # Which relations there are depends on what the gateway plays; the gateway says so in the start-up packet.
 _SYSTEM_RELATIONS = """
 CREATE OR REPLACE VIEW redshift_catalog.system_relations AS
-SELECT c.oid, c.relname
+SELECT c.oid, c.relname, 11::oid AS relnamespace
 FROM pg_catalog.pg_class c
 WHERE c.relnamespace = 'redshift'::regnamespace AND c.relkind IN ('r', 'v')
     AND c.relname ~ '^(stl|stv|svl|svv|svcs|sys|pg)_'
     AND (current_setting('redshift.lists_absent', true) = 'on'
         OR c.relname <> ALL (CASE current_setting('redshift.mode', true)
-            WHEN 'serverless' THEN {not_serverless}::name[] ELSE {not_provisioned}::name[] END));
+            WHEN 'serverless' THEN {not_serverless}::name[] ELSE {not_provisioned}::name[] END))
+UNION ALL -- what an administrator made, wherever
+SELECT c.oid, c.relname, c.relnamespace FROM pg_catalog.pg_class c
+WHERE c.relnamespace <> 'redshift'::regnamespace AND c.relname = 'svl_user_activity';
 
 CREATE OR REPLACE VIEW redshift_catalog.pg_namespace AS
 SELECT oid, nspname FROM redshift.pg_namespace
 UNION ALL
-SELECT 11, 'pg_catalog' WHERE NOT EXISTS (SELECT FROM redshift.pg_namespace WHERE oid = 11);
+SELECT n.oid, n.nspname FROM pg_catalog.pg_namespace n
+WHERE n.oid IN (SELECT relnamespace FROM redshift_catalog.system_relations)
+    AND n.oid NOT IN (SELECT oid FROM redshift.pg_namespace);
 
 CREATE OR REPLACE VIEW redshift_catalog.pg_class AS
 SELECT oid, relname, relnamespace, relkind FROM redshift.pg_class
 UNION ALL
-SELECT oid, relname, 11, 'v' FROM redshift_catalog.system_relations;
+SELECT oid, relname, relnamespace, 'v' FROM redshift_catalog.system_relations;
 
 CREATE OR REPLACE VIEW redshift_catalog.pg_attribute AS
 SELECT {columns} FROM redshift.pg_attribute

@@ -55,6 +55,7 @@ def test_all_is_well(doctor: Doctor, sync: Sync) -> None:
     assert found(after, "job vacuum_history_sync") == "from stl_vacuum"
     assert found(after, "view stl_vacuum") == "readable, all rows"
     assert found(after, "kind").startswith("provisioned")
+    assert found(after, "version") == "1.0.117891"
 
 
 LOGINS = [
@@ -139,6 +140,23 @@ def grant_in(told: dict[str, str]) -> str:
     """The statement that the doctor gives."""
     (statement,) = re.findall(r"GRANT .*?;", " ".join(told.values()))
     return str(statement)
+
+
+def test_a_user_that_sees_only_its_own_rows(doctor: Doctor, sandbox: Sandbox) -> None:
+    sandbox.set_access("qupersync_reader", roles=[])
+    try:
+        report = doctor()
+        told = faults(report)
+        assert list(told) == ["redshift rows"]
+        assert 'GRANT ROLE sys:monitor TO "qupersync_reader";' in told["redshift rows"]
+        assert found(report, "view sys_query_history") == "readable, own rows only"
+        for cure in ({"syslog": "UNRESTRICTED"}, {"superuser": True}):
+            sandbox.set_access("qupersync_reader", **cure)
+            assert doctor()["ok"]
+            sandbox.set_access("qupersync_reader", superuser=False, syslog="RESTRICTED")
+    finally:
+        sandbox.set_access("qupersync_reader", superuser=False, syslog="RESTRICTED", roles=["sys:monitor"])
+    assert doctor()["ok"]
 
 
 TAKE_OVER = (

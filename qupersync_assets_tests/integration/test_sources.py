@@ -97,7 +97,9 @@ def logs(target: Query, run_id: str) -> dict[str, tuple[Any, ...]]:
     return {tables[job]: tuple(told) for job, *told in rows}
 
 
-@pytest.mark.parametrize("mode", ["serverless", "multi-az"])
+@pytest.mark.parametrize(
+    ("mode", "listed"), [("serverless", False), ("serverless", True), ("multi-az", True)]
+)
 def test_sys_views_stand_in_where_there_are_no_stl_views(
     filled: None,
     sandbox: Sandbox,
@@ -106,13 +108,15 @@ def test_sys_views_stand_in_where_there_are_no_stl_views(
     target: Query,
     monkeypatch: pytest.MonkeyPatch,
     mode: Any,
+    listed: bool,
 ) -> None:
     without_activity = changed(
         source,
         "ALTER VIEW svl_user_activity RENAME TO gone",
         "ALTER VIEW gone RENAME TO svl_user_activity",
     )
-    with Gateway((sandbox.server.host, sandbox.server.port), mode=mode) as gateway, without_activity:
+    upstream = (sandbox.server.host, sandbox.server.port)
+    with Gateway(upstream, mode=mode, lists_absent=listed) as gateway, without_activity:
         monkeypatch.setenv("REDSHIFT_PORT", str(gateway.port))
         first, second = sync(), sync()
     assert first.success and second.success
@@ -187,6 +191,23 @@ def test_applications_come_from_any_connection_log(
             assert same("stl_connection_log", source, target)
             description = str(checks(result, "source_schema")["applications"].description)
             assert "there is no svl_user_activity; there is no sys_connection_log" in description
+
+
+def test_an_administrators_view_is_found_in_the_search_path(
+    filled: None, sync: Sync, source: Query, target: Query
+) -> None:
+    made = (
+        "ALTER VIEW svl_user_activity SET SCHEMA public; GRANT USAGE ON SCHEMA public TO qupersync_reader; "
+        "ALTER ROLE qupersync_reader IN DATABASE redshift "
+        "SET search_path = redshift_catalog, redshift, pg_catalog, public"
+    )
+    undone = (
+        "ALTER VIEW public.svl_user_activity SET SCHEMA redshift; ALTER ROLE qupersync_reader IN DATABASE redshift "
+        "SET search_path = redshift_catalog, redshift, pg_catalog"
+    )
+    with changed(source, made, undone):
+        result = sync("applications")
+    assert logs(target, result.run_id)["applications"] == ("success", "svl_user_activity", None)
 
 
 def test_a_column_that_a_patch_level_lacks_is_null(
