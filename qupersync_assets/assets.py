@@ -1,12 +1,11 @@
 """From a spec to its asset: the external assets it reads, the asset with its checks, how fresh it must be."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 from sqlalchemy.dialects import postgresql
 
 from qupersync_assets.checks import check_results, check_specs
@@ -20,6 +19,14 @@ from qupersync_assets.views import column_types
 
 IO_MANAGER_KEY = "postgres_io_manager"
 OWNERS = ["team:data-platform"]
+
+
+class SyncConfig(dg.Config):
+    """What one may ask of a run in the launchpad."""
+
+    full_refresh: bool = Field(
+        default=False, description="Read all that Redshift holds, and not only what is new."
+    )
 
 
 def source_key(view: str) -> dg.AssetKey:
@@ -68,9 +75,10 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
         ),
         freshness_policy=_freshness(settings.sync_interval),
     )
-    def sync(redshift: RedshiftResource) -> Iterator[Any]:
+    def sync(config: SyncConfig, redshift: RedshiftResource) -> Iterator[Any]:
         source = Source()
-        feed = Feed(spec, read(redshift, spec, settings.sync_batch_size, source), source)
+        pages = read(redshift, spec, settings.sync_batch_size, source, settings.sync_include_self)
+        feed = Feed(spec, pages, source, config.full_refresh)
         yield dg.Output(feed)  # returns when the IO manager has loaded it
         yield from check_results(feed, settings.sync_max_skipped_ratio)
 

@@ -36,7 +36,10 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             "redshift": redshift_resource(settings, by_name),
             "postgres": postgres,
             IO_MANAGER_KEY: PostgresUpsertIOManager(
-                postgres=postgres, cluster=settings.cluster_name, max_silence=settings.max_silence
+                postgres=postgres,
+                cluster=settings.cluster_name,
+                lookback=settings.sync_lookback,
+                max_silence=settings.max_silence,
             ),
         },
         # A forked server that has imported everything starts a step in a fraction of a fresh process's time.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from qupersync_assets.rights import Rights
-from qupersync_assets.spec import SyncSpec, Variant
+from qupersync_assets.spec import WHOLE, SyncSpec, Variant, Window
 from qupersync_assets.transform import Counts, Page, Rejected
 
 
@@ -16,6 +16,8 @@ class Source:
     """What a job found in its cluster to read from, filled when reading begins.
 
     Attributes:
+        window: what of it is to be read, filled by the IO manager.
+        read_to: Redshift's clock when reading began (UTC).
         variant: the variant that is read, None if there is none.
         statement: its SELECT.
         missing: `view.column` of the source columns that the cluster lacks and that are read as NULL.
@@ -25,6 +27,8 @@ class Source:
         unavailable: why there is no variant, if so.
     """
 
+    window: Window = WHOLE
+    read_to: datetime | None = None
     variant: Variant | None = None
     statement: str = ""
     missing: list[str] = field(default_factory=list)
@@ -32,6 +36,11 @@ class Source:
     passed_over: list[str] = field(default_factory=list)
     rights: Rights | None = None
     unavailable: str | None = None
+
+    @property
+    def missing_names(self) -> str | None:
+        """The missing columns, as quper.sync_logs names them."""
+        return ", ".join(self.missing) or None
 
     @property
     def name(self) -> str | None:
@@ -46,6 +55,7 @@ class Feed:
     Attributes:
         spec: the sync job.
         pages: the source, read while it is loaded.
+        full_refresh: all that Redshift holds is wanted, whatever the target has.
         source: where the pages come from, known when the first one has come.
         counts: filled by the IO manager.
         samples: the first few rejected rows, filled by the IO manager.
@@ -56,6 +66,7 @@ class Feed:
     spec: SyncSpec
     pages: Iterator[Page]
     source: Source = field(default_factory=Source)
+    full_refresh: bool = False
     counts: Counts = field(default_factory=Counts)
     samples: list[Rejected] = field(default_factory=list)
     gap: tuple[datetime, datetime] | None = None

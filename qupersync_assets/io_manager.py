@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -23,6 +24,7 @@ from qupersync_assets.sources import Unavailable
 from qupersync_assets.spec import METADATA, RETENTION
 from qupersync_assets.transform import Counts, Rejected, transform
 from qupersync_assets.upsert import BatchWriter
+from qupersync_assets.windows import find_window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +37,7 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
 
     postgres: PostgresResource
     cluster: str = Field(description="Name of the source cluster, first column of every key.")
+    lookback: float = Field(description="Seconds before the newest known row that are read again.")
     max_silence: float = Field(description="Seconds after which a silent earlier run is taken for dead.")
 
     def handle_output(self, context: dg.OutputContext, obj: Feed) -> None:
@@ -73,6 +76,10 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
             try:
                 with _told(f"Beginning with {spec.table.fullname}"), target.begin() as connection:
                     log_id = sync_log.start(connection, self.cluster, spec.sync_job_id, context.run_id)
+                    lookback = timedelta(seconds=self.lookback)
+                    feed.source.window = find_window(
+                        connection, spec, self.cluster, lookback, feed.full_refresh
+                    )
                     if spec.kind == "history":
                         feed.gap = sync_log.find_gap(connection, self.cluster, spec.sync_job_id, RETENTION)
             except Busy as holder:
@@ -97,7 +104,11 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
                     log_id,
                     "success",
                     feed.source.name,
+                    columns_missing=feed.source.missing_names,
                     rows_removed=writer.counts.removed,
+                    read_from=feed.source.window.since,
+                    read_to=feed.source.read_to,
+                    read_why=feed.source.window.why,
                     gap_from=gap_from,
                     gap_to=gap_to,
                 )
@@ -168,9 +179,16 @@ def _metadata(feed: Feed, seconds: float, row_count: int) -> dict[str, Any]:
         "duration_ms": round(seconds * 1000),
         "rows_per_second": round(counts.extracted / seconds, 1),
         "source": feed.source.name or ("skipped" if feed.skipped else "unavailable"),
+        "read_why": feed.source.window.why,
+        "read_from": _time(feed.source.window.since),
+        "read_to": _time(feed.source.read_to),
         "gap_seconds": round((feed.gap[1] - feed.gap[0]).total_seconds()) if feed.gap else 0,
         "statement": dg.MetadataValue.md(f"```sql\n{feed.source.statement}\n```"),
     }
+
+
+def _time(value: datetime | None) -> dg.MetadataValue[Any]:
+    return dg.MetadataValue.timestamp(value) if value else dg.MetadataValue.text("all that Redshift holds")
 
 
 def read_table(engine: sa.Engine, table: sa.Table, names: Sequence[str] | None) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import itertools
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -24,6 +25,8 @@ from qupersync_assets.transform import Page
 
 # A single-node cluster refuses larger fetches; a page is then put together from several.
 SINGLE_NODE_FETCH = 1000
+# Shows administrators, and their workload management, which queries are ours.
+QUERY_GROUP = "qupersync"
 _cursor_numbers = itertools.count(1)
 
 
@@ -47,6 +50,11 @@ class Session:
             cursor = self._connection.cursor()
             cursor.execute(sql)
             return list(cursor.fetchall())
+
+    def clock(self) -> datetime:
+        """Redshift's own time, in UTC, as the session is."""
+        now: datetime = self.rows("SELECT GETDATE()")[0][0]
+        return now.replace(tzinfo=UTC)
 
     def pages(self, sql: str, size: int) -> Iterator[Page]:
         """Run one SELECT and yield its rows, never more than one page in memory.
@@ -143,6 +151,7 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
             )
         cursor = connection.cursor()
         cursor.execute("SET timezone TO 'UTC'")
+        cursor.execute(f"SET query_group TO '{QUERY_GROUP}'")
         cursor.execute(f"SET statement_timeout TO {self.statement_timeout * 1000}")
         connection.commit()
         return connection

@@ -76,6 +76,12 @@ class Settings(BaseSettings):
     sync_batch_size: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1000, description="Rows read from Redshift at a time, and written in one transaction."
     )
+    sync_lookback: Annotated[int, Field(ge=0, le=7 * 86400)] = Field(
+        3600, description="Seconds before the newest known row that are read again, as Redshift logs late."
+    )
+    sync_include_self: bool = Field(
+        False, description="Whether query_history has QuperSync's own queries too."
+    )
     sync_timezone: Annotated[str, AfterValidator(_time_zone)] = Field(
         "US/Pacific", description="Time zone of the schedule (data are always UTC)."
     )

@@ -12,7 +12,7 @@ from qupersync_assets.errors import ErrorClass, LoadError
 from qupersync_assets.feed import Source
 from qupersync_assets.redshift import RedshiftResource, Session
 from qupersync_assets.rights import find_rights, grant_select
-from qupersync_assets.spec import SyncSpec, Variant
+from qupersync_assets.spec import SyncSpec, Variant, Window
 from qupersync_assets.transform import Page
 from qupersync_assets.views import column_types, documented_views, shows_own_rows
 
@@ -82,11 +82,14 @@ def new_columns(variant: Variant, present: Catalog) -> list[str]:
     ]
 
 
-def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source) -> Iterator[Page]:
+def read(
+    redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source, ours: bool = False
+) -> Iterator[Page]:
     """The rows of the first variant that this cluster has and lets us read, in pages of `size` rows.
 
     Args:
         source: filled when the first page has come.
+        ours: whether our own queries are wanted too.
 
     Raises:
         Unavailable: the cluster has no variant.
@@ -95,6 +98,7 @@ def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source) 
     forbidden: list[Variant] = []
     with redshift.session() as session:
         present = catalog(session, spec.all_sources)
+        source.read_to = session.clock()
         found = [variant for variant in spec.variants if present.keys() >= set(variant.sources)]
         # What a catalog does not show may be there all the same: only a refusal proves that it is not.
         for variant in spec.variants:
@@ -103,7 +107,11 @@ def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source) 
                 source.passed_over.append(f"there is no {' and no '.join(absent)}")
                 continue
             missing = missing_columns(spec, variant, present)
-            statement = spec.statement(variant, missing)
+            source.variant, source.missing = variant, [f"{view}.{name}" for view, name in sorted(missing)]
+            window = source.window
+            if window.since and window.known_from != (source.name, source.missing_names):
+                window = Window("the source is another than before")
+            statement = spec.statement(variant, missing, window, ours)
             if source.rights is None and shows_own_rows(variant.sources):
                 source.rights = find_rights(session)
             pages = session.pages(statement, size)
@@ -116,13 +124,13 @@ def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source) 
                 if error.sqlstate == "42501":
                     forbidden.append(variant)
                 continue
-            source.variant, source.statement = variant, statement
-            source.missing = [f"{view}.{name}" for view, name in sorted(missing)]
+            source.window, source.statement = window, statement
             source.ignored = new_columns(variant, present)
             if first is not None:
                 yield first
                 yield from pages
             return
+        source.variant, source.missing = None, []
         if granted := [v for v in forbidden if not _is_withheld(session, v)]:
             raise _not_granted(session, granted[0])
     source.unavailable = (

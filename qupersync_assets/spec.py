@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
@@ -134,6 +134,25 @@ def quper_table(
     return table
 
 
+class Window(NamedTuple):
+    """What of a history is read.
+
+    Attributes:
+        why: in words, for people.
+        since: rows from that time on (UTC); None: all that Redshift holds.
+        unfinished: keys of rows that are read whatever their time, because they may have changed.
+        known_from: the source of the known rows, by name, and what it lacked: from another all is read.
+    """
+
+    why: str
+    since: datetime | None = None
+    unfinished: tuple[int, ...] = ()
+    known_from: tuple[str | None, str | None] = (None, None)
+
+
+WHOLE = Window("always read whole")
+
+
 @dataclass(frozen=True)
 class Variant:
     """One way to fill a job's table: views that some clusters have, and the statement over them.
@@ -142,6 +161,8 @@ class Variant:
         sources: the Redshift views that are read, the main one first.
         tail: the statement after its select list, from `FROM` on. A history is sorted by time, so that the
             last of two rows with one key is the newest, and an interrupted read leaves no hole behind it.
+            In it, {since} stands for the time (UTC) from which on rows are read, {unfinished} for a list of
+            keys, {ours} for whether our own queries are wanted; without {since} all is read each time.
         readings: by target column; a column without one is NULL, because these views cannot tell it.
         needs: source columns that only the tail uses, as `column` or `view.column`.
     """
@@ -175,6 +196,9 @@ class SyncSpec:
         sources, tail, needs: the preferred variant, whose readings are those of the table's columns.
         alternatives: further variants, for clusters that lack the views or do not let us read them.
         time_column: of a history: the column that says when a row happened.
+        oldest: what {since} stands for when all is read, a Redshift expression.
+        logged_late: rows appear when their query ends, and carry the time when it began.
+        unfinished: a condition on the table under which a row may still change in Redshift.
         newer_by: a timestamp column; a known row gives way only to one that is not older by it.
         after_load: a statement with the parameter `cluster` to run after the last batch.
         still_there: for a snapshot whose source leaves rows out: a condition under which the table's row `t`
@@ -190,6 +214,9 @@ class SyncSpec:
     needs: tuple[str, ...] = ()
     alternatives: tuple[Variant, ...] = ()
     time_column: str | None = None
+    oldest: str = f"GETDATE() - INTERVAL '{RETENTION.days} days'"
+    logged_late: bool = False
+    unfinished: str | None = None
     newer_by: str | None = None
     after_load: sa.Executable | None = None
     still_there: str | None = None
@@ -235,17 +262,36 @@ class SyncSpec:
         reads = [source for name, r in variant.readings.items() if name in names for source in r.reads]
         return set(variant.located([*reads, *variant.needs]))
 
-    def statement(self, variant: Variant, missing: Collection[tuple[str, str]] = ()) -> str:
+    @property
+    def is_incremental(self) -> bool:
+        """Whether its statements can leave out what was read before."""
+        return self.time_column is not None and any("{since}" in v.tail for v in self.variants)
+
+    def statement(
+        self,
+        variant: Variant,
+        missing: Collection[tuple[str, str]] = (),
+        window: Window = WHOLE,
+        ours: bool = False,
+    ) -> str:
         """The SELECT to run in Redshift; its labels are the names of `columns`.
 
         Args:
             missing: (view, column) of the source columns that this cluster lacks; they are read as NULL.
+            window: what of a history to read.
+            ours: whether our own queries are wanted, which carry the label qupersync.
         """
+        since = self.oldest
+        if window.since is not None:
+            since = f"'{window.since.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'::timestamp"
+        unfinished = ", ".join(str(int(key)) for key in window.unfinished) or "NULL"
+        tail = variant.tail.strip().replace("{since}", since).replace("{unfinished}", unfinished)
+        tail = tail.replace("{ours}", "1 = 1" if ours else "1 = 0")
         select = ",\n       ".join(
             f'{variant.readings[c.name].sql if c.name in variant.readings else _null(c.type)} AS "{c.name}"'
             for c in self.columns
         )
-        statement = f"SELECT {select}\n{variant.tail.strip()}"
+        statement = f"SELECT {select}\n{tail}"
         completed = []
         for view in dict.fromkeys(view for view, _ in sorted(missing)):
             # A name that nobody uses stands for the view with its missing columns; 'view' is a text.

@@ -76,7 +76,7 @@ def _server(session: Session) -> Iterator[Finding]:
     number = re.search(r"Redshift ([\d.]+)", version)
     yield Finding("redshift", "version", number[1] if number else version)
     before = datetime.now(UTC)
-    theirs = session.rows("SELECT GETDATE()")[0][0]
+    theirs = session.clock()
     after = datetime.now(UTC)
     yield clock(
         "redshift",

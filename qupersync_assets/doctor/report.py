@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 Side = Literal["settings", "redshift", "postgres"]
@@ -39,12 +39,7 @@ class Finding:
 
 
 def clock(side: Side, before: datetime, theirs: datetime, after: datetime, remedy: str) -> Finding:
-    """How far a server's clock is from this machine's, which was read before and after it.
-
-    Args:
-        theirs: without a time zone it is taken for UTC.
-    """
-    theirs = theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)
+    """How far a server's clock is from this machine's, which was read before and after it."""
     ahead = (theirs - before - (after - before) / 2).total_seconds()
     slack = (after - before).total_seconds() / 2
     apart = max(abs(ahead) - slack, 0.0)

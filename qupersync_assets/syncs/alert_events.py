@@ -72,12 +72,13 @@ SPEC = SyncSpec(
     ),
     kind="history",
     time_column="event_time",
+    logged_late=True,
     description="Alerts: missing statistics, nested loops, large broadcasts and the like, with the remedy.",
     sources=("stl_alert_event_log",),
     # User 1 is Redshift itself. Slices report late and age out: values are merged with the known ones.
     tail="""
 FROM stl_alert_event_log
-WHERE (event_time >= GETDATE() - INTERVAL '7 days' OR event_time IS NULL)
+WHERE (event_time >= {since} OR event_time IS NULL)
   AND (userid <> 1 OR userid IS NULL)
 GROUP BY query, segment, step, RTRIM(event)
 ORDER BY MIN(event_time), query, segment, step""",
@@ -97,7 +98,7 @@ ORDER BY MIN(event_time), query, segment, step""",
             },
             tail="""
 FROM sys_query_detail
-WHERE RTRIM(alert) <> '' AND (start_time >= GETDATE() - INTERVAL '7 days' OR start_time IS NULL)
+WHERE RTRIM(alert) <> '' AND (start_time >= {since} OR start_time IS NULL)
   AND (user_id <> 1 OR user_id IS NULL)
 GROUP BY query_id, segment_id, step_id, RTRIM(alert)
 ORDER BY MIN(start_time), query_id, segment_id, step_id""",

@@ -89,8 +89,10 @@ SPEC = SyncSpec(
     # User 1 is Redshift itself. A row that lacks its user or its start is not left out for that.
     tail="""
 FROM sys_query_history
-WHERE (start_time >= GETDATE() - INTERVAL '7 days' OR start_time IS NULL)
+WHERE (start_time >= {since} OR start_time IS NULL OR query_id IN ({unfinished}))
   AND (user_id <> 1 OR user_id IS NULL)
+  AND ({ours} OR query_label IS NULL OR RTRIM(query_label) <> 'qupersync')
 ORDER BY start_time, query_id, elapsed_time""",
+    unfinished="coalesce(status, '') NOT IN ('success', 'failed', 'canceled')",
     newer_by="start_time",
 )

@@ -82,11 +82,13 @@ SPEC = SyncSpec(
     ),
     kind="history",
     time_column="scan_hour",
+    logged_late=True,
     description="Scans, rows and bytes read of every table, hour by hour.",
     sources=("stl_scan",),
     needs=("segment", "step", "type", "userid"),
-    # The inner query makes one scan of its slices. Type 2 is a permanent table; user 1 is Redshift itself;
-    # a step that never ran carries the time 2000-01-01.
+    # The inner query makes one scan of its slices, which may begin on both sides of an hour. Type 2 is a
+    # permanent table; user 1 is Redshift itself; a step that never ran carries the time 2000-01-01.
+    oldest="'2010-01-01'::timestamp",
     tail="""
 FROM (
     SELECT query, segment, step, tbl, MAX(RTRIM(perm_table_name)) AS table_name,
@@ -97,9 +99,10 @@ FROM (
            MAX(CASE WHEN is_rrscan = 't' THEN 1 ELSE 0 END) AS range_restricted
     FROM stl_scan
     WHERE type = 2 AND (userid <> 1 OR userid IS NULL)
-      AND (starttime >= '2010-01-01' OR starttime IS NULL)
+      AND (starttime >= DATE_TRUNC('hour', {since}) - INTERVAL '1 hour' OR starttime IS NULL)
     GROUP BY query, segment, step, tbl
 ) s
+WHERE scan_hour >= DATE_TRUNC('hour', {since}) OR scan_hour IS NULL
 GROUP BY tbl, scan_hour
 ORDER BY scan_hour, tbl""",
     # Its steps have their slices added up already. Names come as database.schema.table.
@@ -126,6 +129,7 @@ ORDER BY scan_hour, tbl""",
             tail="""
 FROM sys_query_detail
 WHERE RTRIM(step_name) = 'scan' AND step_id >= 0 AND table_id > 0 AND (user_id <> 1 OR user_id IS NULL)
+  AND (start_time >= DATE_TRUNC('hour', {since}) OR start_time IS NULL)
 GROUP BY table_id, DATE_TRUNC('hour', start_time)
 ORDER BY DATE_TRUNC('hour', start_time), table_id""",
         ),

@@ -64,7 +64,8 @@ SYS_VACUUM_HISTORY = Variant(
     tail=f"""
 FROM sys_vacuum_history
 CROSS JOIN (SELECT false AS is_end UNION ALL SELECT true) ends
-WHERE NOT is_end OR (end_time IS NOT NULL AND NOT {_SKIPPED})
+WHERE (NOT is_end AND (start_time >= {{since}} OR start_time IS NULL))
+   OR (is_end AND end_time >= {{since}} AND NOT {_SKIPPED})
 ORDER BY eventtime, transaction_id, table_id""",
 )
 
@@ -101,7 +102,12 @@ SPEC = SyncSpec(
     time_column="eventtime",
     description="Vacuums of every table: when, which kind, rows and blocks before and after.",
     sources=("stl_vacuum",),
-    tail="FROM stl_vacuum\nORDER BY eventtime, xid, table_id",
+    tail="""
+FROM stl_vacuum
+WHERE eventtime >= {since} OR eventtime IS NULL
+ORDER BY eventtime, xid, table_id""",
+    # Whatever the view still holds.
+    oldest="'1970-01-01'",
     alternatives=(SYS_VACUUM_HISTORY,),
     after_load=LINK_LAST_VACUUM,
 )

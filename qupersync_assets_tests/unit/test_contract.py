@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from qupersync_assets.sandbox.dialect import MODES, Mode
 from qupersync_assets.sandbox.strict import State, refusal
 from qupersync_assets.sources import catalog_statement
-from qupersync_assets.spec import SyncSpec, Variant
+from qupersync_assets.spec import SyncSpec, Variant, Window
 from qupersync_assets.syncs import all_specs
 from qupersync_assets.views import documented_views
 
@@ -21,6 +22,7 @@ VARIANTS = pytest.mark.parametrize(
     [(spec, variant) for spec in all_specs() for variant in spec.variants],
     ids=lambda value: value.name if isinstance(value, Variant) else value.sync_job_id,
 )
+NEWS = Window("news", datetime(2026, 11, 1, tzinfo=UTC), (1, 2**63 - 1))
 OPEN = State(in_transaction=True)
 UNITS = {"us": "microseconds", "ms": "milliseconds", "s": "seconds"}
 # Catalogs that are joined only to find other catalogs' rows.
@@ -35,6 +37,7 @@ def statements(spec: SyncSpec, variant: Variant) -> list[str]:
         spec.statement(variant),
         *(spec.statement(variant, [column]) for column in sorted(spare)),
         spec.statement(variant, spare),
+        spec.statement(variant, (), NEWS, ours=True),
     ]
 
 
@@ -79,6 +82,14 @@ def test_the_catalog_is_asked_about_all_views_anywhere(mode: Mode) -> None:
     views = sorted({view for spec in all_specs() for view in spec.all_sources})
     assert refusal(catalog_statement(views), mode, OPEN) is None
     documented.parsed(catalog_statement(views))
+
+
+@VARIANTS
+def test_news_is_a_part_of_the_whole(spec: SyncSpec, variant: Variant) -> None:
+    whole, news = spec.statement(variant), spec.statement(variant, (), NEWS)
+    assert (whole != news) == (spec.kind == "history")
+    assert not re.search(r"[{}]", whole + news)
+    assert ("2026-11-01 00:00:00" in news) == (spec.kind == "history")
 
 
 @VARIANTS
