@@ -13,7 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from qupersync_assets import doctor as diagnosis
+from qupersync_assets import schema
 from qupersync_assets.doctor import Finding
+from qupersync_assets.errors import LoadError, redact
+from qupersync_assets.resources import in_clear, postgres_resource
 from qupersync_assets.settings import Settings, SettingsError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -47,6 +50,24 @@ def doctor(
     else:
         _print(findings)
     raise typer.Exit(0 if well else 1)
+
+
+@app.command()
+def migrate(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a sentence.")] = False,
+) -> None:
+    """Bring the schema quper to the version that this QuperSync needs, whatever SYNC_AUTO_MIGRATE says."""
+    try:
+        before, after = schema.migrate(postgres_resource(Settings.load(), in_clear))
+    except (SettingsError, LoadError) as error:
+        console.print(f"[red]{escape(redact(str(error)))}", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(json.dumps({"before": before, "after": after}))
+    elif before == after:
+        console.print(f"The schema has version {after} already.", highlight=False)
+    else:
+        console.print(f"The schema went from version {before or 'none'} to {after}.", highlight=False)
 
 
 def _print(findings: list[Finding]) -> None:

@@ -62,6 +62,7 @@ _REMEDIES = {
     "42501": "Grant the missing right to {side}_USER.",
     "42P01": "The relation is not there for {side}_USER: check the cluster's kind and the user's rights.",
     "42703": "The relation lacks that column: its version differs from the documentation.",
+    "55P03": "Another session holds the lock for long: end what it does, or wait for it.",
     "57014": "It took longer than {side}_STATEMENT_TIMEOUT.",
 }
 

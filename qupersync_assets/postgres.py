@@ -23,6 +23,7 @@ class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
     sslmode: str = Field(default="prefer", description="libpq's sslmode.")
     connect_timeout: int = Field(default=10, description="Seconds to wait for a connection.")
     statement_timeout: int = Field(default=120, description="Seconds that one statement may take.")
+    auto_migrate: bool = Field(default=True, description="Whether a sync brings the schema quper up to date.")
 
     _engine: sa.Engine | None = PrivateAttr(default=None)
 

@@ -66,4 +66,5 @@ def postgres_resource(settings: Settings, secret: Secret) -> PostgresResource:
         sslmode=settings.postgres_sslmode,
         connect_timeout=settings.postgres_connect_timeout,
         statement_timeout=settings.postgres_statement_timeout,
+        auto_migrate=settings.sync_auto_migrate,
     )

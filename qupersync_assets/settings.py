@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     dagster_run_retention_days: Annotated[int, Field(ge=1)] = Field(
         14, description="Days that Dagster's runs and their events are kept; the last 100 always are."
     )
+    sync_auto_migrate: bool = Field(
+        True, description="Whether a sync brings the schema quper up to date; else `qupersync migrate` does."
+    )
     cluster_name: Filled = Field(
         "default", description="Name of the Redshift cluster; the first column of every key."
     )

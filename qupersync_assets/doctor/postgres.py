@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from qupersync_assets.doctor.report import Finding, clock
 from qupersync_assets.errors import LoadError, redact
 from qupersync_assets.postgres import PostgresResource
-from qupersync_assets.schema import tables
+from qupersync_assets.schema import state, tables, versions
 from qupersync_assets.spec import SCHEMA
 
 # https://www.postgresql.org/support/versioning/: older ones get no fixes any more.
@@ -73,6 +73,8 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
         "allowed" if temporary else "not allowed",
         None if temporary else f"As its owner: GRANT TEMPORARY ON DATABASE {on} TO {grantee};",
     )
+    if exists and usable:
+        yield _version(postgres)
     if exists:
         remedy = None if usable else f"As its owner: GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {grantee};"
         yield Finding("postgres", f"schema {SCHEMA}", "usable" if usable else "not usable", remedy)
@@ -85,3 +87,17 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
     for table, rights in lacking.items():
         statement = f"GRANT {', '.join(rights)} ON {SCHEMA}.{table} TO {grantee};"
         yield Finding("postgres", f"table {table}", "not all rights", f"As its owner: {statement}")
+
+
+def _version(postgres: PostgresResource) -> Finding:
+    try:
+        version, _ = state(postgres)
+    except LoadError as error:
+        return Finding("postgres", "schema version", "unknown", redact(str(error)))
+    known = versions()
+    remedy = None
+    if version is not None and version not in known:
+        remedy = f"Upgrade QuperSync: this one knows versions up to {known[-1]}."
+    elif version != known[-1] and not postgres.auto_migrate:
+        remedy = "Run `qupersync migrate`; SYNC_AUTO_MIGRATE is false."
+    return Finding("postgres", "schema version", f"{version or 'none'} of {known[-1]}", remedy)

@@ -101,18 +101,23 @@ def logged(target: Query) -> Callable[[str], tuple[Any, ...]]:
 
 
 @pytest.fixture
-def postgres(environment: dict[str, str]) -> PostgresResource:
-    """The target with its schema, as the product's user."""
+def bare(environment: dict[str, str]) -> PostgresResource:
+    """The target without a schema, as the product's user."""
     settings = Settings.load()
-    resource = PostgresResource(
+    return PostgresResource(
         host=settings.postgres_host,
         port=settings.postgres_port,
         database=settings.postgres_database,
         user=settings.postgres_user,
         password=environment["POSTGRES_PASSWORD"],
     )
-    ensure_schema(resource)
-    return resource
+
+
+@pytest.fixture
+def postgres(bare: PostgresResource) -> PostgresResource:
+    """The target with its schema, as the product's user."""
+    ensure_schema(bare)
+    return bare
 
 
 @pytest.fixture

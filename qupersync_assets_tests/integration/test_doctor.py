@@ -189,6 +189,30 @@ def test_a_right_that_is_missing_in_the_target(
         target("ALTER DATABASE quper OWNER TO qupersync; GRANT ALL ON DATABASE quper TO qupersync")
 
 
+def test_the_version_of_the_schema(
+    doctor: Doctor, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sync("node_details").success
+    target("UPDATE quper.schema_version SET version_num = '9999'")
+    told = faults(doctor())
+    assert (
+        list(told) == ["postgres schema version"] and "Upgrade QuperSync" in told["postgres schema version"]
+    )
+    target("UPDATE quper.schema_version SET version_num = '0001'")
+    assert doctor()["ok"]  # the next run sees to it
+    monkeypatch.setenv("SYNC_AUTO_MIGRATE", "false")
+    assert "qupersync migrate" in faults(doctor())["postgres schema version"]
+    target("DROP SCHEMA quper CASCADE")
+    done = CliRunner().invoke(app, ["migrate"])
+    assert done.exit_code == 0 and "from version none to" in done.stdout
+    again = json.loads(CliRunner().invoke(app, ["migrate", "--json"]).stdout)
+    assert again["before"] == again["after"]
+    assert doctor()["ok"]
+    monkeypatch.setenv("POSTGRES_PASSWORD", "wrong")
+    refused = CliRunner().invoke(app, ["migrate"])
+    assert refused.exit_code == 1 and "Check POSTGRES_USER and POSTGRES_PASSWORD" in refused.output
+
+
 def test_a_target_that_may_not_be_written(doctor: Doctor, target: Query) -> None:
     target("ALTER ROLE qupersync IN DATABASE quper SET default_transaction_read_only = on")
     try:

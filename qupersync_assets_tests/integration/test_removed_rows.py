@@ -21,6 +21,7 @@ def test_a_row_that_left_is_marked_and_comes_back(sync: Sync, source: Query, tar
     source("DELETE FROM stv_node_storage_capacity WHERE node IN (1, 1700)")
     result = sync("node_details")
     assert target(MARKED) == [(1,), (1700,)] and target(REMOVED) == [(2,)]
+    assert target("SELECT count(*) FROM quper.node_details_current") == [(2498,)]
     (event,) = result.get_asset_materialization_events()
     assert event.materialization.metadata["rows_removed"].value == 2
     ((since,),) = target("SELECT DISTINCT removed_at FROM quper.node_details WHERE node = 1")
