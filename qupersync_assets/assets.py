@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql
 
 from qupersync_assets.checks import check_results, check_specs
 from qupersync_assets.feed import Feed, Source
+from qupersync_assets.query_text import protect
 from qupersync_assets.redshift import RedshiftResource
 from qupersync_assets.runs import asset_key
 from qupersync_assets.settings import Settings
@@ -78,7 +79,7 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
     def sync(config: SyncConfig, redshift: RedshiftResource) -> Iterator[Any]:
         source = Source()
         pages = read(redshift, spec, settings.sync_batch_size, source, settings.sync_include_self)
-        feed = Feed(spec, pages, source, config.full_refresh)
+        feed = Feed(spec, protect(spec, pages, settings.sync_query_text), source, config.full_refresh)
         yield dg.Output(feed)  # returns when the IO manager has loaded it
         yield from check_results(feed, settings.sync_max_skipped_ratio)
 

@@ -111,6 +111,9 @@ class Settings(BaseSettings):
     sync_auto_migrate: bool = Field(
         True, description="Whether a sync brings the schema quper up to date; else `qupersync migrate` does."
     )
+    sync_query_text: Literal["full", "redacted", "none"] = Field(
+        "full", description="Texts of statements: full, redacted (literals become ?) or none (NULL)."
+    )
     cluster_name: Filled = Field(
         "default", description="Name of the Redshift cluster; the first column of every key."
     )

@@ -24,6 +24,7 @@ METADATA = sa.MetaData(schema=SCHEMA)
 RETENTION = timedelta(days=7)
 
 Merge = Literal["replace", "least", "greatest"]
+Sensitive = Literal["sql", "message"]
 
 
 class Reading(NamedTuple):
@@ -55,6 +56,7 @@ def column(
     sql: str | None = None,
     padded: bool = False,
     merge: Merge = "replace",
+    sensitive: Sensitive | None = None,
 ) -> sa.Column[Any]:
     """A target column and where its value comes from.
 
@@ -67,8 +69,10 @@ def column(
         padded: the source is char(n), whose blank padding is removed in Redshift already.
         merge: what happens when the row is known: the new value replaces the old one, or the least or the
             greatest ever seen is kept.
+        sensitive: the value may quote customers' data, which SYNC_QUERY_TEXT can hide: `sql` is text of
+            statements, `message` a sentence about the statements of its row.
     """
-    info = {"reading": reading(reads or name, sql, padded=padded), "merge": merge}
+    info = {"reading": reading(reads or name, sql, padded=padded), "merge": merge, "sensitive": sensitive}
     return sa.Column(name, type_, comment=comment, info=info)
 
 

@@ -5,11 +5,13 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, Integer, Text
 from sqlalchemy.types import TypeEngine
 
-from qupersync_assets.spec import SyncSpec, column, quper_table
+from qupersync_assets.spec import Sensitive, SyncSpec, column, quper_table
 
 
-def _from_svv(name: str, type_: TypeEngine[Any], comment: str) -> Column[Any]:
-    return column(name, type_, comment, sql=f'c."{name}"')
+def _from_svv(
+    name: str, type_: TypeEngine[Any], comment: str, sensitive: Sensitive | None = None
+) -> Column[Any]:
+    return column(name, type_, comment, sql=f'c."{name}"', sensitive=sensitive)
 
 
 def _from_attribute(name: str, type_: TypeEngine[Any], comment: str, reads: str, sql: str) -> Column[Any]:
@@ -25,7 +27,8 @@ SPEC = SyncSpec(
         _from_svv("table_name", Text(), "table or view"),
         _from_svv("column_name", Text(), "column"),
         _from_svv("ordinal_position", Integer(), "position of the column in its table, from 1"),
-        _from_svv("column_default", Text(), "default expression"),
+        # Its literals are values of rows. A remark, below, is written to be read.
+        _from_svv("column_default", Text(), "default expression", sensitive="sql"),
         _from_svv("is_nullable", Text(), "YES or NO"),
         _from_svv("data_type", Text(), "type"),
         _from_svv("character_maximum_length", Integer(), "length of a character type"),

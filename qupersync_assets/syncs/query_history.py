@@ -31,7 +31,7 @@ SPEC = SyncSpec(
         column("elapsed_time_us", BigInteger(), "total time, in microseconds", reads="elapsed_time"),
         column("queue_time_us", BigInteger(), "time in the queue, in microseconds", reads="queue_time"),
         column("execution_time_us", BigInteger(), "time executing, in microseconds", reads="execution_time"),
-        column("error_message", Text(), "why the query failed", padded=True),
+        column("error_message", Text(), "why the query failed", padded=True, sensitive="message"),
         column("returned_rows", BigInteger(), "rows returned to the client"),
         column("returned_bytes", BigInteger(), "bytes returned to the client"),
         column(
@@ -39,6 +39,7 @@ SPEC = SyncSpec(
             Text(),
             "text of the statement, which Redshift may cut at 4000 characters",
             padded=True,
+            sensitive="sql",
         ),
         column("redshift_version", Text(), "version of Redshift", padded=True),
         column("usage_limit", Text(), "usage limits that the query ran into", padded=True),

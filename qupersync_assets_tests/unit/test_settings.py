@@ -38,6 +38,7 @@ SECRETS = ["REDSHIFT_PASSWORD", "POSTGRES_PASSWORD"]
         ("SYNC_MAX_RETRIES", "-1", "or equal to 0"),
         ("SYNC_RETRY_DELAY", "inf", "or equal to 3600"),
         ("SYNC_AUTO_MIGRATE", "perhaps", "boolean"),
+        ("SYNC_QUERY_TEXT", "hidden", "'full', 'redacted' or 'none'"),
         ("REDSHIFT_PORT", "70000", "or equal to 65535"),
         ("REDSHIFT_PORT", "0", "or equal to 1"),
         ("POSTGRES_PORT", "70000", "or equal to 65535"),
@@ -95,6 +96,7 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         ("redshift_iam", False),
         ("redshift_secret_arn", None),
         ("redshift_ssl_ca", None),
+        ("sync_query_text", "full"),
         ("cluster_name", "default"),
     ],
 )

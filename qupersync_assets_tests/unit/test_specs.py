@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 
 from qupersync_assets.spec import SyncSpec
 from qupersync_assets.syncs import all_specs
@@ -49,6 +50,28 @@ def test_a_row_tells_when_it_was_written(spec: SyncSpec) -> None:
 def test_table_and_columns_are_described(spec: SyncSpec) -> None:
     assert spec.description and spec.table.comment
     assert [c.name for c in spec.table.c if not c.comment] == []
+
+
+@SPECS
+def test_what_may_quote_data_can_be_null(spec: SyncSpec) -> None:
+    sensitive = [c for c in spec.columns if c.info["sensitive"]]
+    assert all(c.nullable and isinstance(c.type, sa.Text) for c in sensitive)
+    computed_from = {base for c in spec.key for base in c.info.get("of", ())}
+    assert not computed_from & {c.name for c in sensitive}
+
+
+def test_what_may_quote_data_is_known() -> None:
+    sensitive = {
+        (spec.table.name, c.name): c.info["sensitive"]
+        for spec in all_specs()
+        for c in spec.columns
+        if c.info["sensitive"]
+    }
+    assert sensitive == {
+        ("query_history", "query_text"): "sql",
+        ("query_history", "error_message"): "message",
+        ("column_stats", "column_default"): "sql",
+    }
 
 
 @SPECS
