@@ -59,7 +59,7 @@ _REMEDIES = {
     "28P01": "Check {login}.",
     "28000": "Check {login}, and that this user may log in from here.",
     "3D000": "Check {side}_DATABASE.",
-    "42501": "Grant the missing right to {side}_USER.",
+    "42501": "{side}_USER lacks a right: `qupersync doctor` names the statement that grants it.",
     "42P01": "The relation is not there for {side}_USER: check the cluster's kind and the user's rights.",
     "42703": "The relation lacks that column: its version differs from the documentation.",
     "55P03": "Another session holds the lock for long: end what it does, or wait for it.",

@@ -167,6 +167,9 @@ def test_every_value_arrives_and_only_news_is_written(
 
 
 def test_news_is_merged(filled: Sandbox, sync: Sync, source: Query, target: Query) -> None:
+    at_work = "SELECT query_id FROM sys_query_history WHERE rtrim(status) = 'running' AND user_id <> 1"
+    while not source(at_work):
+        filled.workload().advance(datetime.now(UTC))
     assert sync().success
     running = target("SELECT query_id FROM quper.query_history WHERE status = 'running'")
     assert running

@@ -306,3 +306,19 @@ def test_a_grant_that_is_missing_is_told_as_a_statement(
         assert status == "failed" and statement in error
         source(statement)
         assert sync("node_details").success
+
+
+def test_a_column_of_another_type_is_coerced_row_by_row(sync: Sync, source: Query, target: Query) -> None:
+    source("INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, 5) n")
+    retyped = (
+        "ALTER TABLE stv_node_storage_capacity ALTER used TYPE text USING "
+        "CASE node WHEN 2 THEN 'much' WHEN 3 THEN ' 3.0 ' WHEN 4 THEN '9223372036854775807' ELSE used::text END"
+    )
+    back = "TRUNCATE stv_node_storage_capacity; ALTER TABLE stv_node_storage_capacity ALTER used TYPE integer USING 1"
+    with changed(source, retyped, back):
+        result = sync("node_details")
+    assert result.success
+    assert target("SELECT node, used_mb FROM quper.node_details ORDER BY node") == [
+        (1, 1), (3, 3), (4, 2**63 - 1), (5, 5)
+    ]  # fmt: skip
+    assert target("SELECT column_name, row->>'used_mb' FROM quper.skipped_rows") == [("used_mb", "much")]
