@@ -3,7 +3,7 @@
 Redshift drivers send start-up parameters that PostgreSQL refuses, and redshift_connector cannot read the list
 of SASL mechanisms that PostgreSQL sends. The gateway mends both, so that the driver runs unchanged. Of what
 the client sends then it looks at the statements, and has those refused that Redshift refuses. What the server
-sends it passes on without looking at it.
+sends it passes on without looking at it, unless a test has set a fault.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import socket
 import ssl
 import struct
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
+from qupersync_assets.sandbox.faults import Fault, Wire, reset
 from qupersync_assets.sandbox.startup import (
     Received,
     with_parameter,
@@ -46,7 +48,8 @@ class Gateway:
     `mode` is the kind of warehouse that it plays: `provisioned` (of several nodes), `single-node`,
     `serverless` or `multi-az`. With `lists_absent` views that the mode lacks are in its catalog all the same,
     and denied to everybody, as was reported of Serverless. While `strict`, which may be changed at any time,
-    it refuses what Redshift refuses. `received` counts what came.
+    it refuses what Redshift refuses. `received` counts what came. `fault`, which may be set at any time, is
+    what happens to its connections, those that are open too.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Gateway:
         self.lists_absent = lists_absent
         self.strict = strict
         self.received = Received()
+        self.fault: Fault | None = None
         self.tls = tls
         self.context: ssl.SSLContext | None = None
         self.host = host
@@ -131,11 +135,11 @@ class Gateway:
     def _accept(self) -> asyncio.Protocol:
         return _Client(self, self._connections)
 
-    def new_session(self) -> Session:
-        """What the messages of a client pass through after its start-up packet."""
+    def new_session(self, runs: Callable[[str], None]) -> Session:
+        """What a client's messages pass through after its start-up packet; `runs` is told its statements."""
         from qupersync_assets.sandbox.session import Session  # slow to import
 
-        return Session(self.mode, lambda: self.strict, self._saw, self.lists_absent)
+        return Session(self.mode, lambda: self.strict, self._saw, runs, self.lists_absent)
 
     def _saw(self, kind: bytes) -> None:
         self.received.passwords += kind == b"p"
@@ -159,7 +163,10 @@ class _Relay(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.peer is not None:
-            self.peer.transport.write(data)
+            self.peer.send(data)
+
+    def send(self, data: bytes) -> None:
+        self.transport.write(data)
 
     def pause_writing(self) -> None:
         if self.peer is not None:
@@ -200,6 +207,26 @@ class _Client(_Relay):
         self._task: asyncio.Task[None] | None = None
         self._session: Session | None = None
         self._securing = False
+        self._wire: Wire | None = None
+
+    def send(self, data: bytes) -> None:
+        self._follow_fault()
+        (self._wire or self.transport).write(data)
+
+    def _run(self, statement: str) -> None:
+        self._follow_fault()
+        if self._wire is not None:
+            self._wire.saw(statement)
+
+    def _follow_fault(self) -> None:
+        """Lay the wire of the gateway's fault, if that has changed; what is hurt stays hurt."""
+        fault, wire = self._gateway.fault, self._wire
+        if fault is not (wire and wire.fault) and not (wire and wire.hurt):
+            self._wire = Wire(fault, self.transport, self._cut_off) if fault else None
+
+    def _cut_off(self) -> None:
+        if self.peer is not None:
+            reset(self.peer.transport)
 
     def data_received(self, data: bytes) -> None:
         if self.peer is not None:
@@ -267,7 +294,7 @@ class _Client(_Relay):
             packet = with_parameter(mended, b"redshift.mode", self._gateway.mode.encode())
             if self._gateway.lists_absent:
                 packet = with_parameter(packet, b"redshift.lists_absent", b"on")
-            self._session = self._gateway.new_session()
+            self._session = self._gateway.new_session(self._run)
             self._startup = self._session.feed(self._startup)
         host, port = self._gateway.upstream
         loop = asyncio.get_running_loop()

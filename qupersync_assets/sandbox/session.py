@@ -27,16 +27,23 @@ _READY = State(in_transaction=True)
 class Session:
     """The client's side of one session after its start-up packet.
 
-    `strict()` says whether statements are judged just now; `saw(kind)` is told the type of every message.
+    `strict()` says whether statements are judged just now; `saw(kind)` is told the type of every message, and
+    `runs(statement)` each statement that is about to run.
     """
 
     def __init__(
-        self, mode: Mode, strict: Callable[[], bool], saw: Callable[[bytes], None], lists_absent: bool = False
+        self,
+        mode: Mode,
+        strict: Callable[[], bool],
+        saw: Callable[[bytes], None],
+        runs: Callable[[str], None],
+        lists_absent: bool = False,
     ) -> None:
         self._mode = mode
         self._lists_absent = lists_absent
         self._strict = strict
         self._saw = saw
+        self._runs = runs
         self._state = State()
         self._prepared: dict[bytes, str] = {}
         self._buffer = b""
@@ -79,6 +86,7 @@ class Session:
     def _bind(self, body: bytes) -> bytes:
         portal, name, values = body.split(b"\0", 2)
         statement = self._prepared.get(name, "")
+        self._runs(statement)
         refused = self._refusal(statement, self._state)
         by_state = refused is not None and self._refusal(statement, _READY) is None
         self._follow(statement, refused)
@@ -90,6 +98,7 @@ class Session:
 
     def _query(self, body: bytes) -> bytes:
         statement = _decode(body[:-1])
+        self._runs(statement)
         refused = self._refusal(statement, self._state)
         self._follow(statement, refused)
         text = _encode(rewritten(statement)) if refused is None else _raising(refused)
