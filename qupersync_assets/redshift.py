@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,7 +28,11 @@ from qupersync_assets.transform import Page
 SINGLE_NODE_FETCH = 1000
 # Shows administrators, and their workload management, which queries are ours.
 QUERY_GROUP = "qupersync"
+# Seconds after the server's own time-out, which comes first, until nothing more is expected of it.
+_SPARE = 15
 _cursor_numbers = itertools.count(1)
+# What the driver raises while it logs in if the answers end within a message.
+_GARBLED = (struct.error, LookupError, UnicodeDecodeError)
 
 
 class AwsConfig(Aws, dg.Config):
@@ -84,7 +89,7 @@ class Session:
                 self._connection.invalidate(error)
             if not isinstance(error, Exception):
                 raise
-            raise load_error(error, "REDSHIFT", "Reading from Redshift failed") from error
+            raise load_error(_told(error), "REDSHIFT", "Reading from Redshift failed") from error
 
 
 class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
@@ -118,7 +123,8 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
             connection = self._pool.connect()
         except Exception as error:
             doing = f"No connection to Redshift at {self._account()}"
-            raise load_error(error, "REDSHIFT", doing, self.aws.variables) from error
+            told = _told(error) if isinstance(error, _GARBLED) else error
+            raise load_error(told, "REDSHIFT", doing, self.aws.variables) from error
         try:
             yield Session(connection)
         finally:
@@ -146,7 +152,7 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
                 **login_arguments(account, self.aws),
                 ssl=self.ssl,
                 sslmode=self.sslmode,
-                timeout=self.statement_timeout + 15,  # the server's own time-out comes first
+                timeout=self.statement_timeout + _SPARE,
                 application_name="qupersync",
             )
         cursor = connection.cursor()
@@ -155,6 +161,19 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
         cursor.execute(f"SET statement_timeout TO {self.statement_timeout * 1000}")
         connection.commit()
         return connection
+
+
+def _told(error: Exception) -> Exception:
+    """The error, or what it means where the driver has stumbled over bytes that make no sense.
+
+    The driver believes the lengths and codes that it reads. Where a connection ends within a message, or bytes
+    are garbled, it fails in any way: with a KeyError, a struct.error, a UnicodeDecodeError ...
+    """
+    from redshift_connector.error import Error
+
+    if isinstance(error, Error | OSError):
+        return error
+    return ConnectionError(f"the answer broke off or makes no sense ({type(error).__name__}: {error})")
 
 
 def _check_alive(connection: Any, _record: Any, _proxy: Any) -> None:
