@@ -1,0 +1,100 @@
+"""Faults set at the gateway, and what must hold after each: nothing lost, nothing made up, nothing told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sandbox.faults import Fault
+from qupersync_assets.syncs import all_specs
+
+from ..integration.conftest import (
+    LOG_COLUMNS,
+    Query,
+    Sync,
+    environment,
+    instance,
+    logged,
+    source,
+    sync,
+    target,
+)
+from ..integration.test_all_jobs import oracle
+
+__all__ = ["LOG_COLUMNS", "environment", "instance", "logged", "source", "sync", "target"]
+
+SPECS = {spec.table.name: spec for spec in all_specs()}
+NODES = "INSERT INTO stv_node_storage_capacity SELECT n, 7 * n, 9000 FROM generate_series(%s, %s) n"
+
+SetFault = Callable[..., Fault]
+Check = Callable[..., None]
+
+
+def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """The condition's first true value, or a failure after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds} s: {condition}")
+
+
+@pytest.fixture
+def fault(sandbox: Sandbox) -> Iterator[SetFault]:
+    """Sets the fault of the sandbox's gateway; afterwards there is none."""
+
+    def set_fault(action: Any, statement: str | None = None, **settings: Any) -> Fault:
+        sandbox.gateway.fault = Fault(action, statement, **settings)
+        return sandbox.gateway.fault
+
+    yield set_fault
+    sandbox.gateway.fault = None
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are tried again soon."""
+    monkeypatch.setattr("qupersync_assets.upsert.RETRY_SECONDS", 0.1)
+
+
+@pytest.fixture
+def sound(environment: dict[str, str], target: Query, instance: dg.DagsterInstance) -> Check:
+    """Asserts that all counts in quper.sync_logs balance, that no load is open, and that no secret was told."""
+
+    def check() -> None:
+        rows = target(f"SELECT {LOG_COLUMNS}, error, rows_upserted FROM quper.sync_logs")
+        assert rows
+        for extracted, *parts, batches, status, error, upserted in rows:
+            assert extracted == sum(parts) and upserted == sum(parts[:3])
+            assert bool(batches) == bool(extracted)
+            assert status == "success" or (status == "failed" and error)
+        told = "\n".join(str(row) for row in rows)
+        for run in instance.get_runs():
+            told += "\n".join(str(entry) for entry in instance.all_logs(run.run_id))
+        assert not [name for name, value in environment.items() if "PASSWORD" in name and value in told]
+
+    return check
+
+
+@pytest.fixture
+def converges(sync: Sync, source: Query, target: Query, sound: Check, sandbox: Sandbox) -> Check:
+    """Asserts that the next run of a table succeeds, and that the table is then what its source says."""
+
+    def check(table: str) -> None:
+        sandbox.gateway.fault = None
+        assert sync(table).success
+        same(table)
+        sound()
+
+    def same(table: str) -> None:
+        expected, actual = oracle(SPECS[table], source, target)
+        assert actual == expected
+
+    return check

@@ -1,0 +1,212 @@
+"""The connection to Redshift fails in every way: no row is lost or made up, and what passes is tried again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from qupersync_assets.sandbox import Sandbox, session
+
+from ..integration.conftest import Query, Sync
+from .conftest import NODES, Check, SetFault, until
+
+# The answer to a FETCH: BindComplete (5 bytes), then for each row of node_details a message of type D: type (1
+# byte), length (4), number of columns (2), and each column's length (4) and value.
+BETWEEN, TYPE, LENGTH, COLUMN_LENGTH = 0, 5, 6, 12
+MID_PAGE = 7_000  # in the middle of a row
+
+
+@pytest.fixture(autouse=True)
+def nodes(source: Query) -> None:
+    source(NODES, [1, 2500])
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing more is expected of Redshift after two seconds."""
+    monkeypatch.setenv("REDSHIFT_STATEMENT_TIMEOUT", "1")
+    monkeypatch.setattr("qupersync_assets.redshift._SPARE", 1)
+
+
+FAULTS: list[tuple[str, dict[str, Any]]] = [
+    ("cut", {"after": MID_PAGE}),
+    ("cut", {"after": BETWEEN}),
+    ("truncate", {"after": MID_PAGE}),
+    ("truncate", {"after": LENGTH + 1}),
+    ("stall", {"after": MID_PAGE}),
+    ("corrupt", {"after": TYPE}),
+    ("corrupt", {"after": LENGTH + 3, "flip": 0x01}),
+    ("corrupt", {"after": LENGTH, "flip": 0x80}),
+    ("corrupt", {"after": COLUMN_LENGTH + 1}),
+]
+
+
+@pytest.mark.parametrize(("action", "settings"), FAULTS, ids=str)
+def test_a_page_that_breaks_off_is_read_again(
+    fault: SetFault,
+    impatient: None,
+    sync: Sync,
+    target: Query,
+    logged: Callable[..., Any],
+    converges: Check,
+    action: str,
+    settings: dict[str, Any],
+) -> None:
+    hurt = fault(action, "FETCH", nth=2, **settings)
+    assert sync("node_details").success
+    assert hurt.fired == 1
+    # The first page had been committed; the second attempt finds its rows there.
+    assert logged("node_details_sync") == (2500, 1500, 0, 1000, 0, 0, 3, "success")
+    assert target("SELECT attempts FROM quper.sync_logs") == [(2,)]
+    converges("node_details")
+
+
+@pytest.mark.parametrize(("action", "settings"), [FAULTS[0], FAULTS[5]], ids=str)
+def test_a_connection_that_always_breaks_is_told(
+    fault: SetFault,
+    sync: Sync,
+    target: Query,
+    logged: Callable[..., Any],
+    sound: Check,
+    converges: Check,
+    action: str,
+    settings: dict[str, Any],
+) -> None:
+    hurt = fault(action, "FETCH", nth=3, times=None, **settings)
+    assert not sync("node_details").success
+    assert hurt.fired == 2
+    # Whole pages only: neither the half page nor the end is taken for anything.
+    assert logged("node_details_sync") == (2000, 0, 0, 2000, 0, 0, 2, "failed")
+    assert target(
+        "SELECT count(*), max(node), min(used_mb / node), max(used_mb / node) FROM quper.node_details"
+    ) == [(2000, 2000, 7, 7)]
+    ((error, attempts),) = target("SELECT error, attempts FROM quper.sync_logs")
+    assert "Reading from Redshift failed" in error and attempts == 2
+    sound()
+    converges("node_details")
+
+
+def test_a_slow_connection_is_only_slow(
+    fault: SetFault, impatient: None, sync: Sync, target: Query, converges: Check
+) -> None:
+    slow = fault("slow", "FETCH", nth=2, after=MID_PAGE, rate=60_000)
+    assert sync("node_details").success
+    assert slow.fired == 1
+    assert target("SELECT attempts, rows_inserted FROM quper.sync_logs") == [(1, 2500)]
+    converges("node_details")
+
+
+@pytest.mark.parametrize("action", ["truncate", "stall"])
+def test_a_login_that_breaks_off_is_tried_again(
+    fault: SetFault, impatient: None, sync: Sync, target: Query, converges: Check, action: str
+) -> None:
+    hurt = fault(action, after=30)  # within the challenge of the login
+    assert sync("node_details").success
+    assert hurt.fired == 1
+    assert target("SELECT attempts, rows_inserted FROM quper.sync_logs") == [(2, 2500)]
+    converges("node_details")
+
+
+def test_a_refused_connection_is_tried_again(
+    sandbox: Sandbox, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch, converges: Check
+) -> None:
+    monkeypatch.setenv("SYNC_RETRY_DELAY", "1")
+    assert sync("applications").success  # creates the tables that are looked at
+    sandbox.gateway.stop()
+
+    def open_again() -> None:
+        try:
+            seen.extend(until(lambda: target("SELECT error FROM quper.sync_logs WHERE status = 'failed'")))
+        finally:
+            sandbox.gateway.start()
+
+    seen: list[Any] = []
+    thread = threading.Thread(target=open_again)
+    thread.start()
+    result = sync("node_details")
+    thread.join()
+    assert result.success
+    assert "Connection refused" in seen[0][0] and "REDSHIFT_PORT" in seen[0][0]
+    assert target(
+        "SELECT attempts, rows_inserted, error FROM quper.sync_logs WHERE sync_job_id = 'node_details_sync'"
+    ) == [(2, 2500, None)]
+    converges("node_details")
+
+
+def test_a_refused_login_is_not_tried_again(
+    sandbox: Sandbox, sync: Sync, source: Query, target: Query, sound: Check, converges: Check
+) -> None:
+    # Redshift locks a user after five of them.
+    source("ALTER ROLE qupersync_reader NOLOGIN")
+    before = sandbox.gateway.received.startups
+    try:
+        assert not sync("node_details").success
+    finally:
+        source("ALTER ROLE qupersync_reader LOGIN")
+    assert sandbox.gateway.received.startups == before + 1
+    ((error, attempts),) = target("SELECT error, attempts FROM quper.sync_logs")
+    assert "28000" in error and attempts == 1
+    sound()
+    converges("node_details")
+
+
+@pytest.fixture
+def short_fetches(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Lets Redshift give fewer rows than it was asked for, though there are more."""
+    rewritten, seen = session.rewritten, []
+
+    def shorter(statement: str) -> str:
+        seen.extend([statement] if "FETCH FORWARD 1000" in statement else [])
+        return rewritten(statement).replace("FETCH FORWARD 1000", "FETCH FORWARD 700")
+
+    monkeypatch.setattr(session, "rewritten", shorter)
+    return seen
+
+
+def test_a_short_answer_is_not_the_end(
+    short_fetches: list[str], sync: Sync, logged: Callable[..., Any], converges: Check
+) -> None:
+    assert sync("node_details").success
+    assert short_fetches
+    assert logged("node_details_sync") == (2500, 2500, 0, 0, 0, 0, 3, "success")
+    converges("node_details")
+
+
+@pytest.fixture
+def held_up(target: Query, sync: Sync, sandbox: Sandbox) -> Iterator[Any]:
+    """A session that keeps the third page from being written, until it ends."""
+    assert sync("applications").success
+    with closing(sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
+        cursor.execute("INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 2400)")
+        yield blocker
+
+
+def test_a_source_that_changes_between_two_pages_is_read_as_it_was(
+    held_up: Any, sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch, converges: Check
+) -> None:
+    changed = []
+
+    def change() -> None:
+        try:
+            changed.extend(
+                until(lambda: target("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+            )
+            source("UPDATE stv_node_storage_capacity SET used = 0 WHERE node IN (1, 1500, 2450)")
+            source(NODES, [2501, 2600])
+        finally:
+            held_up.rollback()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    monkeypatch.setenv("SYNC_BATCH_SIZE", "1200")  # two pages are written, the third is still to be read
+    result = sync("node_details")
+    thread.join()
+    assert result.success and changed
+    assert target("SELECT count(*), count(*) FILTER (WHERE used_mb = 7 * node) FROM quper.node_details") == [
+        (2500, 2500)
+    ]
+    converges("node_details")
