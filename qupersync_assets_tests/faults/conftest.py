@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -44,6 +46,27 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
             return value
         time.sleep(0.02)
     raise AssertionError(f"not within {seconds} s: {condition}")
+
+
+@contextmanager
+def meanwhile(action: Callable[[], Any]) -> Iterator[None]:
+    """Runs `action` beside the block, and waits for it; its failure is the test's."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            action()
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(60)
+    for failure in failures:
+        raise failure
 
 
 @pytest.fixture

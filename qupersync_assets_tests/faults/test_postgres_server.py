@@ -1,0 +1,367 @@
+"""The target PostgreSQL fails in every way: whole batches only, and what passes is tried again.
+
+It is a server of its own here, so that it can be stopped while the one that plays Redshift goes on. Its log
+tells the SQLSTATE of each error that it has really given.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from qupersync_assets.sandbox.server import PostgresServer
+
+from ..integration.conftest import Query, Sync
+from .conftest import NODES, Check, meanwhile, until
+
+PASSWORD = secrets.token_hex(16)
+CONNECTIONS = 16  # of which PostgreSQL keeps three for superusers
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    settings = {
+        "max_connections": str(CONNECTIONS),
+        "synchronous_commit": "on",  # a batch that is committed is there after a crash
+        "log_line_prefix": "%e %u ",
+    }
+    with PostgresServer(tmp_path_factory.mktemp("target"), settings) as running:
+        with closing(psycopg2.connect(running.dsn("postgres"))) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f"CREATE ROLE qupersync LOGIN PASSWORD '{PASSWORD}'")
+                cursor.execute("CREATE DATABASE quper OWNER qupersync")
+        yield running
+
+
+@pytest.fixture
+def environment(
+    environment: dict[str, str], server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, str]]:
+    server.start()  # if a test has failed while it was down
+    variables = {
+        "POSTGRES_HOST": server.host,
+        "POSTGRES_PORT": str(server.port),
+        "POSTGRES_PASSWORD": PASSWORD,
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with (
+        closing(psycopg2.connect(server.dsn("quper"))) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
+    yield {**environment, **variables}
+    with (
+        closing(psycopg2.connect(server.dsn("quper"))) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("ALTER ROLE qupersync RESET ALL")
+
+
+@pytest.fixture
+def target(server: PostgresServer, environment: dict[str, str]) -> Query:
+    def run(sql: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        connection = psycopg2.connect(server.dsn("quper"))
+        with closing(connection), connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    return run
+
+
+@pytest.fixture
+def errors(server: PostgresServer, environment: dict[str, str]) -> Callable[[str], int]:
+    """How often the server has given our user an error with that SQLSTATE since the test began."""
+    before = server.log.stat().st_size
+
+    def count(sqlstate: str) -> int:
+        text = server.log.read_text("utf-8", "replace")  # begun anew when the server starts
+        since = text[before:] if len(text) >= before else text
+        return len(re.findall(rf"^{sqlstate} qupersync (?:ERROR|FATAL)", since, re.M))
+
+    return count
+
+
+@pytest.fixture
+def nodes(source: Query, sync: Sync) -> None:
+    """2500 rows to load, and the tables to load them into."""
+    assert sync("node_details").success
+    source(NODES, [1, 2500])
+
+
+@pytest.fixture
+def blocker(nodes: None, server: PostgresServer) -> Iterator[Any]:
+    """A session that keeps the second batch from being written until its transaction ends."""
+    with closing(psycopg2.connect(server.dsn("quper"))) as connection:
+        connection.cursor().execute("INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 1500)")
+        yield connection
+
+
+Waiting = Callable[[], int]
+
+
+@pytest.fixture
+def waiting(target: Query) -> Waiting:
+    """Waits until a batch waits for a lock; returns its server process."""
+
+    def wait() -> int:
+        sql = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = 'qupersync'"
+        pid: int = until(lambda: target(sql))[0][0]
+        return pid
+
+    return wait
+
+
+WHOLE = (2500, 2500, 0, 0, 0, 0, 3, "success")
+Logged = Callable[[str], tuple[Any, ...]]
+
+
+@pytest.mark.parametrize(
+    ("setting", "sqlstate"), [("lock_timeout = 300", "55P03"), ("statement_timeout", "57014")]
+)
+def test_a_batch_that_waits_too_long_is_tried_again(
+    blocker: Any,
+    errors: Callable[[str], int],
+    sync: Sync,
+    target: Query,
+    logged: Logged,
+    converges: Check,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    sqlstate: str,
+) -> None:
+    if setting == "statement_timeout":
+        monkeypatch.setenv("POSTGRES_STATEMENT_TIMEOUT", "1")
+    else:
+        target(f"ALTER ROLE qupersync SET {setting}")
+
+    def release() -> None:
+        until(lambda: errors(sqlstate))
+        blocker.rollback()
+
+    with meanwhile(release):
+        assert sync("node_details").success
+    assert logged("node_details_sync") == WHOLE
+    converges("node_details")
+
+
+def test_a_deadlock_is_tried_again(
+    blocker: Any,
+    waiting: Waiting,
+    errors: Callable[[str], int],
+    sync: Sync,
+    target: Query,
+    logged: Logged,
+    converges: Check,
+) -> None:
+    # Who waits for so long looks for a deadlock, and gives way: the batch, not the test's session.
+    target("ALTER ROLE qupersync SET deadlock_timeout = '1s'")
+
+    def lock_out() -> None:
+        with blocker.cursor() as cursor:
+            cursor.execute("SET deadlock_timeout = '1h'")
+            waiting()  # has written node 1400, wants 1500
+            cursor.execute("INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 1400)")
+        blocker.rollback()
+
+    with meanwhile(lock_out):
+        assert sync("node_details").success
+    assert errors("40P01") == 1
+    assert logged("node_details_sync") == WHOLE
+    converges("node_details")
+
+
+def test_a_serialization_failure_is_tried_again(
+    blocker: Any,
+    waiting: Waiting,
+    errors: Callable[[str], int],
+    sync: Sync,
+    target: Query,
+    logged: Logged,
+    converges: Check,
+) -> None:
+    target("ALTER ROLE qupersync SET default_transaction_isolation = 'serializable'")
+
+    def commit() -> None:
+        waiting()
+        blocker.commit()  # a row that the batch, as of its beginning, cannot see
+
+    with meanwhile(commit):
+        assert sync("node_details").success
+    assert errors("40001") == 1
+    assert logged("node_details_sync") == (2500, 2499, 1, 0, 0, 0, 3, "success")
+    converges("node_details")
+
+
+def test_a_server_process_that_is_killed(
+    blocker: Any,
+    waiting: Waiting,
+    server: PostgresServer,
+    sync: Sync,
+    logged: Logged,
+    monkeypatch: pytest.MonkeyPatch,
+    converges: Check,
+) -> None:
+    monkeypatch.setenv("SYNC_RETRY_DELAY", "1")
+    with meanwhile(lambda: os.kill(waiting(), signal.SIGKILL)):
+        assert sync("node_details").success
+    # PostgreSQL has ended all sessions and recovered; so the blocker is gone too.
+    log = server.log.read_text("utf-8", "replace")
+    assert "was terminated by signal 9" in log and "automatic recovery in progress" in log
+    rows, inserted, *_, status = logged("node_details_sync")
+    assert (rows, status) == (2500, "success") and inserted in (1500, 2500)
+    converges("node_details")
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_the_server_stops_at_once(
+    blocker: Any,
+    waiting: Waiting,
+    server: PostgresServer,
+    sync: Sync,
+    target: Query,
+    monkeypatch: pytest.MonkeyPatch,
+    sound: Check,
+    converges: Check,
+    comes_back: bool,
+) -> None:
+    monkeypatch.setenv("SYNC_RETRY_DELAY", "3" if comes_back else "0")
+    pids = [server.pid]
+
+    def stop() -> None:
+        waiting()
+        os.kill(server.pid or 0, signal.SIGQUIT)
+        server.stop()
+        if comes_back:
+            server.start()
+
+    with meanwhile(stop):
+        result = sync("node_details")
+    if not comes_back:
+        assert not result.success
+        server.start()
+        # Whole batches only, and their counts with them. Nobody could close the row.
+        assert target("SELECT count(*), max(node) FROM quper.node_details") == [(1000, 1000)]
+        assert target(
+            "SELECT status, rows_inserted, batches FROM quper.sync_logs WHERE run_id = %s", [result.run_id]
+        ) == [("running", 1000, 1)]
+    else:
+        assert result.success
+    assert server.pid not in pids
+    converges("node_details")
+    ((status, error),) = target(
+        "SELECT status, error FROM quper.sync_logs WHERE run_id = %s", [result.run_id]
+    )
+    assert (status, error is None) == (("success", True) if comes_back else ("failed", False))
+    sound()
+
+
+def test_no_connection_is_free(
+    nodes: None,
+    server: PostgresServer,
+    errors: Callable[[str], int],
+    sync: Sync,
+    target: Query,
+    logged: Logged,
+    monkeypatch: pytest.MonkeyPatch,
+    converges: Check,
+) -> None:
+    monkeypatch.setenv("SYNC_RETRY_DELAY", "1")
+    # What an earlier run has left in its pool must not make room later.
+    target("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'qupersync'")
+    with ExitStack() as crowd:
+        with pytest.raises(psycopg2.OperationalError):
+            for _ in range(CONNECTIONS):
+                dsn = server.dsn("quper")
+                crowd.enter_context(closing(psycopg2.connect(dsn, user="qupersync", password=PASSWORD)))
+        before = errors("53300")
+
+        def leave() -> None:
+            until(lambda: errors("53300") > before)
+            crowd.close()
+
+        with meanwhile(leave):
+            assert sync("node_details").success
+    assert logged("node_details_sync") == WHOLE
+    converges("node_details")
+
+
+def test_temporary_files_may_not_grow(
+    nodes: None,
+    errors: Callable[[str], int],
+    sync: Sync,
+    target: Query,
+    monkeypatch: pytest.MonkeyPatch,
+    sound: Check,
+    converges: Check,
+) -> None:
+    monkeypatch.setenv("SYNC_BATCH_SIZE", "2500")
+    target("ALTER ROLE qupersync SET work_mem = '64kB'; ALTER ROLE qupersync SET temp_file_limit = '64kB'")
+    result = sync("node_details")
+    assert not result.success
+    assert errors("53400") > 2  # tries of the batch, in two of the step
+    assert target("SELECT count(*) FROM quper.node_details") == [(0,)]
+    ((error, attempts),) = target(
+        "SELECT error, attempts FROM quper.sync_logs WHERE run_id = %s", [result.run_id]
+    )
+    assert "53400" in error and attempts == 2
+    sound()
+    target("ALTER ROLE qupersync RESET ALL")
+    converges("node_details")
+
+
+def test_the_disk_is_full(
+    nodes: None,
+    server: PostgresServer,
+    errors: Callable[[str], int],
+    sync: Sync,
+    target: Query,
+    logged: Logged,
+    converges: Check,
+) -> None:
+    # The file of the table is one that the kernel lets nobody write to for want of space:
+    # https://man7.org/linux/man-pages/man4/full.4.html
+    target("TRUNCATE quper.node_details")
+    file = Path(server.data, target("SELECT pg_relation_filepath('quper.node_details')")[0][0])
+    empty = file.with_name(file.name + ".empty")
+    file.rename(empty)
+    file.symlink_to("/dev/full")
+
+    def make_room() -> None:
+        try:
+            until(lambda: errors("53100"))
+        finally:
+            empty.replace(file)
+            # The session at work holds the file open that it has found.
+            target("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'qupersync'")
+
+    with meanwhile(make_room):
+        assert sync("node_details").success
+    assert logged("node_details_sync") == WHOLE
+    converges("node_details")
+
+
+def test_a_server_that_only_reads(
+    nodes: None, errors: Callable[[str], int], sync: Sync, target: Query, converges: Check
+) -> None:
+    # What a standby answers after a failover: somebody has to point us to the new primary.
+    target("ALTER ROLE qupersync SET default_transaction_read_only = on")
+    result = sync("node_details")
+    assert not result.success
+    assert errors("25006") == 1
+    (failure,) = [e for e in result.all_events if e.is_step_failure]
+    assert "25006" in str(failure.step_failure_data.error)
+    target("ALTER ROLE qupersync RESET ALL")
+    converges("node_details")
