@@ -140,6 +140,7 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
 
     def _connect(self) -> Any:
         import redshift_connector  # slow to import, and only a process that reads needs it
+        from redshift_connector.utils.type_utils import text_recv
 
         # Asked for anew each time: a password from AWS expires, or is rotated.
         account = with_secret(self._account(), self.aws) if self.aws.secret_arn else self._account()
@@ -155,6 +156,9 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
                 timeout=self.statement_timeout + _SPARE,
                 application_name="qupersync",
             )
+        for oid, (form, receive) in connection.redshift_types.items():
+            if receive is text_recv:
+                connection.redshift_types[oid] = (form, _text)
         cursor = connection.cursor()
         cursor.execute("SET timezone TO 'UTC'")
         cursor.execute(f"SET query_group TO '{QUERY_GROUP}'")
@@ -166,14 +170,23 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
 def _told(error: Exception) -> Exception:
     """The error, or what it means where the driver has stumbled over bytes that make no sense.
 
-    The driver believes the lengths and codes that it reads. Where a connection ends within a message, or bytes
-    are garbled, it fails in any way: with a KeyError, a struct.error, a UnicodeDecodeError ...
+    The driver believes the lengths and codes that it reads. Where a connection ends within a message, or
+    bytes are garbled, it fails in any way: with a KeyError, a struct.error, a UnicodeDecodeError ...
     """
     from redshift_connector.error import Error
 
     if isinstance(error, Error | OSError):
         return error
     return ConnectionError(f"the answer broke off or makes no sense ({type(error).__name__}: {error})")
+
+
+def _text(data: bytes, offset: int, length: int) -> str:
+    """A text as the driver reads it, but for bytes that are no UTF-8: they become lone surrogates.
+
+    The columns of system views count bytes, and a text may be cut within a character. The driver would
+    fail the page for it; so it is one row's fault, which `transform` rejects.
+    """
+    return data[offset : offset + length].decode("utf-8", "surrogateescape")
 
 
 def _check_alive(connection: Any, _record: Any, _proxy: Any) -> None:
