@@ -1,0 +1,171 @@
+"""Values and rows that are hostile in ways that integration/test_hostile_sources.py and test_bad_rows.py are not.
+
+Neither NUL nor a lone surrogate can come from a PostgreSQL, which refuses them in any text; the unit tests of
+the transformation hold them. Bytes that are no UTF-8, which Redshift can send where it has cut a text in the
+middle of a character, are made on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+
+from ..integration.conftest import Query, Sync
+from .conftest import NODES, Check, SetFault
+
+Logged = Callable[[str], tuple[Any, ...]]
+
+
+@pytest.mark.parametrize("statement", ["SELECT chr(0)", "SELECT U&'\\D800'"])
+def test_a_source_without_nul_and_lone_surrogates(source: Query, statement: str) -> None:
+    with pytest.raises(psycopg2.Error):
+        source(statement)
+
+
+# Where the first row of the answer has its query_text if all other columns but the key and the start are NULL.
+QUERY_TEXT = 104
+
+
+def test_bytes_that_are_no_text_cost_one_row(
+    fault: SetFault, sync: Sync, source: Query, target: Query, logged: Logged, converges: Check
+) -> None:
+    source(
+        "INSERT INTO sys_query_history (user_id, query_id, start_time, query_text) "
+        "SELECT 100, n, getdate() - interval '1 hour' + n * interval '1 second', repeat('a', 100) "
+        "FROM generate_series(1, 3) n"
+    )
+    # 0x80 can only follow: it turns the letter into the first byte of a character that never comes.
+    for seen in (1, 2):
+        flipped = fault("corrupt", "FETCH", after=QUERY_TEXT + 50, flip=0x80)
+        assert sync("query_history").success
+        assert flipped.fired == 1
+        assert target("SELECT query_id FROM quper.query_history ORDER BY 1") == [(2,), (3,)]
+        skipped = target(
+            "SELECT column_name, reason, row ->> 'query_text', times_seen FROM quper.skipped_rows"
+        )
+        assert [(column, times) for column, _, _, times in skipped] == [("query_text", seen)]
+        assert "not valid Unicode" in skipped[0][1] and "a" * 50 + "\\udce1" in skipped[0][2]
+    assert logged("query_history_sync") == (3, 0, 0, 2, 0, 1, 1, "success")
+    converges("query_history")
+
+
+@pytest.fixture
+def long_texts(source: Query) -> Iterator[None]:
+    """Lets the source hold longer texts than Redshift has."""
+    source("ALTER TABLE sys_query_history ALTER query_text TYPE text")
+    yield
+    source("TRUNCATE sys_query_history; ALTER TABLE sys_query_history ALTER query_text TYPE character(4000)")
+
+
+def test_long_and_strange_texts(
+    long_texts: None, sync: Sync, source: Query, target: Query, logged: Logged, sound: Check
+) -> None:
+    texts = [
+        "select '" + "x" * 14_000_000 + "ż" * 1_000_000 + "'",  # 16 MB
+        "\u200fשָׁלוֹם\u202e مرحبا \u2066abc\u2069",  # right to left, marks and overrides
+        "e\u0301 é \ufeff \ufffd \uffff \U0010ffff 👩‍👩‍👧‍👦",  # combining, not a character, joined
+        "\\.\n\\.",  # the end of the data, for COPY of old
+        "\x01\x07\x1b[31m\x7f\x85\u2028",
+        "",
+        "\\N",
+    ]
+    for number, text in enumerate(texts):
+        source(
+            "INSERT INTO sys_query_history (user_id, query_id, start_time, query_text) VALUES (100, %s, getdate(), %s)",
+            [number, text],
+        )
+    for inserted, unchanged in ((7, 0), (0, 7)):
+        assert sync("query_history").success
+        assert logged("query_history_sync") == (7, inserted, 0, unchanged, 0, 0, 1, "success")
+        arrived = target("SELECT query_text FROM quper.query_history ORDER BY query_id")
+        assert [text for (text,) in arrived] == texts
+    sound()
+
+
+@pytest.fixture
+def in_kolkata(source: Query) -> Iterator[None]:
+    """Gives the sessions of both users a time zone of five and a half hours, and the target's another one."""
+    zones = {"qupersync_reader": "Asia/Kolkata", "qupersync": "America/New_York"}
+    for role, zone in zones.items():
+        source(f"ALTER ROLE {role} SET timezone = '{zone}'")
+    assert source(
+        "SELECT count(*) FROM pg_catalog.pg_db_role_setting WHERE setconfig::text ~* 'timezone=A'"
+    ) == [(2,)]
+    yield
+    for role in zones:
+        source(f"ALTER ROLE {role} RESET timezone")
+
+
+def test_times_are_utc_whatever_the_time_zone_of_the_users(
+    in_kolkata: None, sync: Sync, source: Query, target: Query, converges: Check
+) -> None:
+    times = [
+        "2026-03-08 02:30:00",  # does not exist in New York
+        "2026-11-01 01:30:00",  # exists twice there
+        "2026-03-29 01:00:00",
+        "1970-01-01 00:00:00",
+        "0001-01-02 00:00:00",
+        "9999-12-30 23:59:59.999999",
+        "1945-10-15 00:00:00",  # Kolkata's clocks were changed
+    ]
+    for number, time in enumerate(times):
+        source(
+            "INSERT INTO stl_vacuum (xid, table_id, status, eventtime) VALUES (%s, 1, 'Started', %s)",
+            [number, time],
+        )
+    source("INSERT INTO sys_query_history (user_id, query_id, start_time) VALUES (100, 1, getdate())")
+    assert sync("vacuum_history", "query_history").success
+    arrived = target("SELECT (eventtime AT TIME ZONE 'UTC')::text FROM quper.vacuum_history ORDER BY xid")
+    assert [time for (time,) in arrived] == times
+    assert target(
+        "SELECT abs(extract(epoch FROM q.start_time - l.started_at)) < 60 FROM quper.query_history q, quper.sync_logs l "
+        "WHERE l.sync_job_id = 'query_history_sync'"
+    ) == [(True,)]
+    converges("vacuum_history")
+    converges("query_history")
+
+
+POSITIONS = {"n = 1": 1, "n = 2000": 1, "n IN (1000, 1001)": 2, "n > 1000": 1000, "true": 2000}
+
+
+@pytest.mark.parametrize(("bad", "count"), POSITIONS.items())
+def test_bad_rows_wherever_they_are(
+    sync: Sync, source: Query, target: Query, logged: Logged, sound: Check, bad: str, count: int
+) -> None:
+    source(
+        f"INSERT INTO stv_node_storage_capacity SELECT CASE WHEN {bad} THEN NULL ELSE n END, 7 * n, 9000 "
+        "FROM generate_series(1, 2000) n"
+    )
+    for inserted, unchanged in ((2000 - count, 0), (0, 2000 - count)):
+        assert sync("node_details").success
+        assert logged("node_details_sync") == (2000, inserted, 0, unchanged, 0, count, 2, "success")
+        good = source("SELECT node, used FROM stv_node_storage_capacity WHERE node IS NOT NULL ORDER BY 1")
+        assert target("SELECT node, used_mb FROM quper.node_details ORDER BY 1") == good
+    assert target("SELECT count(*), min(times_seen), max(times_seen) FROM quper.skipped_rows") == [
+        (count, 2, 2)
+    ]
+    sound()
+
+
+def test_a_batch_of_which_postgres_refuses_every_row(
+    sync: Sync,
+    source: Query,
+    target: Query,
+    logged: Logged,
+    monkeypatch: pytest.MonkeyPatch,
+    sound: Check,
+) -> None:
+    monkeypatch.setenv("SYNC_BATCH_SIZE", "200")
+    assert sync("node_details").success
+    target("ALTER TABLE quper.node_details ADD CONSTRAINT late CHECK (node > 200)")
+    source(NODES, [1, 300])
+    assert sync("node_details").success
+    assert logged("node_details_sync") == (300, 100, 0, 0, 0, 200, 2, "success")
+    assert target("SELECT min(node), count(*) FROM quper.node_details") == [(201, 100)]
+    assert target("SELECT count(*), bool_and(reason LIKE %s) FROM quper.skipped_rows", ["%late%"]) == [
+        (200, True)
+    ]
+    sound()
