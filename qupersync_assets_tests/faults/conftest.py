@@ -11,8 +11,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from qupersync_assets.resources import in_clear, postgres_resource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.faults import Fault
+from qupersync_assets.schema import ensure_schema
+from qupersync_assets.settings import Settings
 from qupersync_assets.syncs import all_specs
 
 from ..integration.conftest import (
@@ -85,6 +88,12 @@ def fault(sandbox: Sandbox) -> Iterator[SetFault]:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are tried again soon."""
     monkeypatch.setattr("qupersync_assets.upsert.RETRY_SECONDS", 0.1)
+
+
+@pytest.fixture
+def tables(target: Query) -> None:
+    """Creates the empty tables of the target, as a first run does."""
+    ensure_schema(postgres_resource(Settings.load(), in_clear))
 
 
 @pytest.fixture

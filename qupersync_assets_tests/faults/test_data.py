@@ -77,11 +77,10 @@ def test_long_and_strange_texts(
             "INSERT INTO sys_query_history (user_id, query_id, start_time, query_text) VALUES (100, %s, getdate(), %s)",
             [number, text],
         )
-    for inserted, unchanged in ((7, 0), (0, 7)):
-        assert sync("query_history").success
-        assert logged("query_history_sync") == (7, inserted, 0, unchanged, 0, 0, 1, "success")
-        arrived = target("SELECT query_text FROM quper.query_history ORDER BY query_id")
-        assert [text for (text,) in arrived] == texts
+    assert sync("query_history").success
+    assert logged("query_history_sync") == (7, 7, 0, 0, 0, 0, 1, "success")
+    arrived = target("SELECT query_text FROM quper.query_history ORDER BY query_id")
+    assert [text for (text,) in arrived] == texts
     sound()
 
 
@@ -128,7 +127,7 @@ def test_times_are_utc_whatever_the_time_zone_of_the_users(
     converges("query_history")
 
 
-POSITIONS = {"n = 1": 1, "n = 2000": 1, "n IN (1000, 1001)": 2, "n > 1000": 1000, "true": 2000}
+POSITIONS = {"n IN (1, 2000)": 2, "n IN (1000, 1001)": 2, "n > 1000": 1000, "true": 2000}
 
 
 @pytest.mark.parametrize(("bad", "count"), POSITIONS.items())

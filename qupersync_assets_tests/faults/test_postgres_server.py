@@ -95,9 +95,8 @@ def errors(server: PostgresServer, environment: dict[str, str]) -> Callable[[str
 
 
 @pytest.fixture
-def nodes(source: Query, sync: Sync) -> None:
+def nodes(source: Query, tables: None) -> None:
     """2500 rows to load, and the tables to load them into."""
-    assert sync("node_details").success
     source(NODES, [1, 2500])
 
 

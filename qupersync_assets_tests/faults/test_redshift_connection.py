@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from qupersync_assets.sandbox import Sandbox, session
 
 from ..integration.conftest import Query, Sync
-from .conftest import NODES, Check, SetFault, until
+from .conftest import NODES, Check, SetFault, meanwhile, until
 
 # The answer to a FETCH: BindComplete (5 bytes), then for each row of node_details a message of type D: type (1
 # byte), length (4), number of columns (2), and each column's length (4) and value.
@@ -112,10 +111,14 @@ def test_a_login_that_breaks_off_is_tried_again(
 
 
 def test_a_refused_connection_is_tried_again(
-    sandbox: Sandbox, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch, converges: Check
+    sandbox: Sandbox,
+    tables: None,
+    sync: Sync,
+    target: Query,
+    monkeypatch: pytest.MonkeyPatch,
+    converges: Check,
 ) -> None:
     monkeypatch.setenv("SYNC_RETRY_DELAY", "1")
-    assert sync("applications").success  # creates the tables that are looked at
     sandbox.gateway.stop()
 
     def open_again() -> None:
@@ -125,11 +128,8 @@ def test_a_refused_connection_is_tried_again(
             sandbox.gateway.start()
 
     seen: list[Any] = []
-    thread = threading.Thread(target=open_again)
-    thread.start()
-    result = sync("node_details")
-    thread.join()
-    assert result.success
+    with meanwhile(open_again):
+        assert sync("node_details").success
     assert "Connection refused" in seen[0][0] and "REDSHIFT_PORT" in seen[0][0]
     assert target(
         "SELECT attempts, rows_inserted, error FROM quper.sync_logs WHERE sync_job_id = 'node_details_sync'"
@@ -177,9 +177,8 @@ def test_a_short_answer_is_not_the_end(
 
 
 @pytest.fixture
-def held_up(target: Query, sync: Sync, sandbox: Sandbox) -> Iterator[Any]:
-    """A session that keeps the third page from being written, until it ends."""
-    assert sync("applications").success
+def held_up(tables: None, sandbox: Sandbox) -> Iterator[Any]:
+    """A session that keeps a page from being written until it ends: the one with row 2400."""
     with closing(sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
         cursor.execute("INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 2400)")
         yield blocker
@@ -188,24 +187,17 @@ def held_up(target: Query, sync: Sync, sandbox: Sandbox) -> Iterator[Any]:
 def test_a_source_that_changes_between_two_pages_is_read_as_it_was(
     held_up: Any, sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch, converges: Check
 ) -> None:
-    changed = []
-
     def change() -> None:
         try:
-            changed.extend(
-                until(lambda: target("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
-            )
+            until(lambda: target("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
             source("UPDATE stv_node_storage_capacity SET used = 0 WHERE node IN (1, 1500, 2450)")
             source(NODES, [2501, 2600])
         finally:
             held_up.rollback()
 
-    thread = threading.Thread(target=change)
-    thread.start()
-    monkeypatch.setenv("SYNC_BATCH_SIZE", "1200")  # two pages are written, the third is still to be read
-    result = sync("node_details")
-    thread.join()
-    assert result.success and changed
+    monkeypatch.setenv("SYNC_BATCH_SIZE", "1200")  # the second page is read then, the third is not
+    with meanwhile(change):
+        assert sync("node_details").success
     assert target("SELECT count(*), count(*) FILTER (WHERE used_mb = 7 * node) FROM quper.node_details") == [
         (2500, 2500)
     ]
