@@ -1,0 +1,115 @@
+"""A process that loads is killed: whole batches only, and the next run completes them and closes the log row."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qupersync_assets.sandbox import Sandbox
+
+from ..integration.conftest import Query, Sync
+from .conftest import NODES, Check, until
+
+PROJECT = Path(__file__).parents[2]
+Logged = Callable[[str], tuple[Any, ...]]
+
+
+@contextmanager
+def loading(table: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of its own that loads the table, with the environment of the test."""
+    command = [sys.executable, "-m", "qupersync_assets_tests.faults.load", table]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    assert process.poll() is None
+    process.kill()
+    assert process.wait(30) == -signal.SIGKILL
+
+
+@pytest.fixture
+def held(target: Query) -> Callable[[], int]:
+    """Waits until a load waits for a lock; returns its server process."""
+    sql = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = 'qupersync'"
+    return lambda: int(until(lambda: target(sql), 40)[0][0])
+
+
+@pytest.fixture
+def gone(target: Query) -> Callable[[int], Any]:
+    """Waits until that server process has noticed that nobody is there any more."""
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+    return lambda pid: until(lambda: target(sql, [pid]) == [(0,)])
+
+
+def test_killed_within_a_batch(
+    sandbox: Sandbox,
+    tables: None,
+    source: Query,
+    target: Query,
+    logged: Logged,
+    held: Callable[[], int],
+    gone: Callable[[int], Any],
+    converges: Check,
+) -> None:
+    source(NODES, [1, 3500])
+    with closing(sandbox.connect_quper()) as blocker, loading("node_details") as process:
+        blocker.cursor().execute("INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 2500)")
+        session = held()
+        kill(process)
+        assert logged("node_details_sync") == (2000, 2000, 0, 0, 0, 0, 2, "running")
+        blocker.rollback()
+        gone(session)
+    assert target("SELECT count(*), max(node) FROM quper.node_details") == [(2000, 2000)]
+    converges("node_details")
+    assert target(
+        "SELECT status, rows_extracted, rows_inserted, batches, completed_at IS NULL, error FROM quper.sync_logs ORDER BY id"
+    ) == [
+        ("failed", 2000, 2000, 2, False, "Dagster does not know this run"),
+        ("success", 3500, 1500, 4, False, None),
+    ]
+
+
+def test_killed_between_the_last_batch_and_the_end(
+    sandbox: Sandbox,
+    sync: Sync,
+    source: Query,
+    target: Query,
+    logged: Logged,
+    held: Callable[[], int],
+    gone: Callable[[int], Any],
+    converges: Check,
+) -> None:
+    source(
+        'INSERT INTO svv_table_info ("database", "schema", table_id, "table", tbl_rows, estimated_visible_rows) '
+        "VALUES ('d', 's', 1, 't', 10, 10)"
+    )
+    assert sync("table_stats").success
+    source(
+        "INSERT INTO stl_vacuum (xid, table_id, status, eventtime) "
+        "SELECT n, 1, 'Finished', timestamp '2026-01-01' + n * interval '1 second' FROM generate_series(1, 1500) n"
+    )
+    # After its last batch this job completes table_stats, in the transaction that closes the log row.
+    with closing(sandbox.connect_quper()) as blocker, loading("vacuum_history") as process:
+        blocker.cursor().execute("SELECT FROM quper.table_stats FOR UPDATE")
+        session = held()
+        kill(process)
+        blocker.rollback()
+        gone(session)
+    assert target("SELECT last_vacuum_date FROM quper.table_stats") == [(None,)]
+    assert logged("vacuum_history_sync") == (1500, 1500, 0, 0, 0, 0, 2, "running")
+    converges("vacuum_history")
+    assert logged("vacuum_history_sync") == (1500, 0, 0, 1500, 0, 0, 2, "success")
+    assert target("SELECT count(last_vacuum_date) FROM quper.table_stats") == [(1,)]
+    assert target("SELECT count(*) FROM quper.sync_logs WHERE status = 'running'") == [(0,)]
