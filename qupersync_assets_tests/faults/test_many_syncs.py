@@ -1,0 +1,66 @@
+"""Many syncs of unchanged data in one process: nothing grows."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+
+from qupersync_assets.definitions import build_definitions
+from qupersync_assets.runs import JOB_NAME
+from qupersync_assets.settings import Settings
+
+from ..integration.conftest import Query
+from .conftest import NODES
+
+SYNCS = int(os.environ.get("QUPERSYNC_TEST_SYNCS", "60"))
+WARM_UP = 10
+
+
+def test_nothing_grows(
+    environment: dict[str, str], instance: dg.DagsterInstance, source: Query, target: Query
+) -> None:
+    source(NODES, [1, 1200])
+    definitions = build_definitions(Settings.load())
+    keys = {dg.AssetKey(["quper", "node_details"])}
+    job = definitions.resolve_job_def(JOB_NAME).get_subset(asset_selection=keys)
+    us = psutil.Process()
+
+    def sync() -> None:
+        result = job.execute_in_process(instance=instance)
+        assert result.success
+        instance.delete_run(result.run_id)  # it is in memory, with all its events
+
+    def sizes() -> dict[str, Any]:
+        gc.collect()
+        activity = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'qupersync' "
+            "OR usename IN ('qupersync', 'qupersync_reader')"
+        )
+        return {
+            "connections": target(activity)[0][0],
+            "files": len(list(Path("/proc/self/fd").iterdir())),
+            "threads": us.num_threads(),
+            "memory": us.memory_info().rss,
+        }
+
+    for _ in range(WARM_UP):
+        sync()
+    before = sizes()
+    for _ in range(SYNCS - WARM_UP):
+        sync()
+    after = sizes()
+    for name in ("connections", "files", "threads"):
+        assert after[name] <= before[name], name
+    assert after["memory"] < 1.1 * before["memory"]
+    target("SELECT pg_stat_force_next_flush()")
+    assert target(
+        "SELECT n_dead_tup, n_tup_ins, n_tup_upd FROM pg_stat_user_tables WHERE relname = 'node_details'"
+    ) == [(0, 1200, 0)]
+    assert target(
+        "SELECT count(*), sum(rows_unchanged), sum(rows_inserted), bool_and(status = 'success') FROM quper.sync_logs"
+    ) == [(SYNCS, 1200 * (SYNCS - 1), 1200, True)]
