@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import dagster as dg
@@ -49,6 +49,16 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
             return value
         time.sleep(0.02)
     raise AssertionError(f"not within {seconds} s: {condition}")
+
+
+@contextmanager
+def holding(connection: Any, statement: str) -> Iterator[Any]:
+    """Holds the locks of a statement until the session's transaction ends: soon, also if a test has failed."""
+    with closing(connection):
+        with connection.cursor() as cursor:
+            cursor.execute("SET idle_in_transaction_session_timeout = '30s'")
+            cursor.execute(statement)
+        yield connection
 
 
 @contextmanager

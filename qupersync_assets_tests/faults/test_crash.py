@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from qupersync_assets.sandbox import Sandbox
 
 from ..integration.conftest import Query, Sync
-from .conftest import NODES, Check, until
+from .conftest import NODES, Check, holding, until
 
 PROJECT = Path(__file__).parents[2]
 Logged = Callable[[str], tuple[Any, ...]]
@@ -64,8 +64,8 @@ def test_killed_within_a_batch(
     converges: Check,
 ) -> None:
     source(NODES, [1, 3500])
-    with closing(sandbox.connect_quper()) as blocker, loading("node_details") as process:
-        blocker.cursor().execute("INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 2500)")
+    row = "INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 2500)"
+    with holding(sandbox.connect_quper(), row) as blocker, loading("node_details") as process:
         session = held()
         kill(process)
         assert logged("node_details_sync") == (2000, 2000, 0, 0, 0, 0, 2, "running")
@@ -101,8 +101,8 @@ def test_killed_between_the_last_batch_and_the_end(
         "SELECT n, 1, 'Finished', timestamp '2026-01-01' + n * interval '1 second' FROM generate_series(1, 1500) n"
     )
     # After its last batch this job completes table_stats, in the transaction that closes the log row.
-    with closing(sandbox.connect_quper()) as blocker, loading("vacuum_history") as process:
-        blocker.cursor().execute("SELECT FROM quper.table_stats FOR UPDATE")
+    rows = "SELECT FROM quper.table_stats FOR UPDATE"
+    with holding(sandbox.connect_quper(), rows) as blocker, loading("vacuum_history") as process:
         session = held()
         kill(process)
         blocker.rollback()

@@ -21,7 +21,7 @@ import pytest
 from qupersync_assets.sandbox.server import PostgresServer
 
 from ..integration.conftest import Query, Sync
-from .conftest import NODES, Check, meanwhile, until
+from .conftest import NODES, Check, holding, meanwhile, until
 
 PASSWORD = secrets.token_hex(16)
 CONNECTIONS = 16  # of which PostgreSQL keeps three for superusers
@@ -103,8 +103,8 @@ def nodes(source: Query, tables: None) -> None:
 @pytest.fixture
 def blocker(nodes: None, server: PostgresServer) -> Iterator[Any]:
     """A session that keeps the second batch from being written until its transaction ends."""
-    with closing(psycopg2.connect(server.dsn("quper"))) as connection:
-        connection.cursor().execute("INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 1500)")
+    row = "INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 1500)"
+    with holding(psycopg2.connect(server.dsn("quper")), row) as connection:
         yield connection
 
 
@@ -201,6 +201,43 @@ def test_a_serialization_failure_is_tried_again(
         assert sync("node_details").success
     assert errors("40001") == 1
     assert logged("node_details_sync") == (2500, 2499, 1, 0, 0, 0, 3, "success")
+    converges("node_details")
+
+
+def test_a_copy_that_is_canceled_is_tried_again(
+    blocker: Any,
+    waiting: Waiting,
+    server: PostgresServer,
+    errors: Callable[[str], int],
+    sync: Sync,
+    target: Query,
+    logged: Logged,
+    converges: Check,
+) -> None:
+    # Errors of COPY are the driver's own, not SQLAlchemy's; those of a dead connection are hidden by the failure
+    # to roll back, so it takes one that the connection survives.
+    def cancel() -> None:
+        waiting()
+        staging = target(
+            "SELECT oid::regclass::text FROM pg_class WHERE relpersistence = 't' AND relname ~ '^staging'"
+        )
+        with closing(psycopg2.connect(server.dsn("quper"))) as second, second.cursor() as cursor:
+            # It stands in line behind the second batch, and before the third.
+            with meanwhile(lambda: cursor.execute(f"LOCK TABLE {staging[0][0]}")):
+                until(
+                    lambda: target(
+                        "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"
+                    )
+                )
+                blocker.rollback()
+            copying = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ '^COPY'"
+            until(lambda: target(f"SELECT pg_cancel_backend(pid) {copying}"))
+            until(lambda: errors("57014"))
+
+    with meanwhile(cancel):
+        assert sync("node_details").success
+    assert "canceling statement due to user request" in server.log.read_text("utf-8", "replace")
+    assert logged("node_details_sync") == WHOLE
     converges("node_details")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from qupersync_assets.sandbox import Sandbox, session
 
 from ..integration.conftest import Query, Sync
-from .conftest import NODES, Check, SetFault, meanwhile, until
+from .conftest import NODES, Check, SetFault, holding, meanwhile, until
 
 # The answer to a FETCH: BindComplete (5 bytes), then for each row of node_details a message of type D: type (1
 # byte), length (4), number of columns (2), and each column's length (4) and value.
@@ -179,8 +178,8 @@ def test_a_short_answer_is_not_the_end(
 @pytest.fixture
 def held_up(tables: None, sandbox: Sandbox) -> Iterator[Any]:
     """A session that keeps a page from being written until it ends: the one with row 2400."""
-    with closing(sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
-        cursor.execute("INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 2400)")
+    row = "INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 2400)"
+    with holding(sandbox.connect_quper(), row) as blocker:
         yield blocker
 
 
