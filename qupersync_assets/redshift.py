@@ -181,12 +181,12 @@ def _told(error: Exception) -> Exception:
 
 
 def _text(data: bytes, offset: int, length: int) -> str:
-    """A text as the driver reads it, but for bytes that are no UTF-8: they become lone surrogates.
+    """A text as the driver reads it, but for bytes that are no UTF-8: each becomes U+FFFD.
 
-    The columns of system views count bytes, and a text may be cut within a character. The driver would
-    fail the page for it; so it is one row's fault, which `transform` rejects.
+    Columns of system views count bytes, and a text may be cut within a character: the driver would fail the
+    page for it.
     """
-    return data[offset : offset + length].decode("utf-8", "surrogateescape")
+    return data[offset : offset + length].decode("utf-8", "replace")
 
 
 def _check_alive(connection: Any, _record: Any, _proxy: Any) -> None:

@@ -106,8 +106,8 @@ SPEC = SyncSpec(
 FROM stl_vacuum
 WHERE eventtime >= {since} OR eventtime IS NULL
 ORDER BY eventtime, xid, table_id""",
-    # Whatever the view still holds.
-    oldest="'1970-01-01'",
+    # Whatever the view still holds: https://docs.aws.amazon.com/redshift/latest/dg/r_Datetime_types.html
+    oldest="'4713-01-01 BC'::timestamp",
     alternatives=(SYS_VACUUM_HISTORY,),
     after_load=LINK_LAST_VACUUM,
 )
