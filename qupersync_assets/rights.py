@@ -74,17 +74,15 @@ def _rows(session: Session, statement: str) -> list[tuple[Any, ...]]:
 
 def grant_select(views: Sequence[str], user: str) -> str:
     """The statement that lets a user read views."""
-    return f"GRANT SELECT ON {', '.join(views)} TO {_quoted(user)};"
+    return f"GRANT SELECT ON {', '.join(views)} TO {quoted(user)};"
 
 
 def grant_all_rows(user: str) -> str:
     """The statements of which one lets a user see everybody's rows."""
-    return (
-        f"GRANT ROLE {MONITOR} TO {_quoted(user)}; or ALTER USER {_quoted(user)} SYSLOG ACCESS UNRESTRICTED;"
-    )
+    return f"GRANT ROLE {MONITOR} TO {quoted(user)}; or ALTER USER {quoted(user)} SYSLOG ACCESS UNRESTRICTED;"
 
 
-def _quoted(user: str) -> str:
-    # IAM users have a colon in their names.
-    escaped = user.replace('"', '""')
+def quoted(name: str) -> str:
+    """A name as an identifier, whatever is in it: those of IAM users have a colon."""
+    escaped = name.replace('"', '""')
     return f'"{escaped}"'

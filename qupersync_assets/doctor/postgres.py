@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from qupersync_assets.doctor.report import Finding, clock
 from qupersync_assets.errors import LoadError, redact
 from qupersync_assets.postgres import PostgresResource
+from qupersync_assets.rights import quoted
 from qupersync_assets.schema import state, tables, versions
 from qupersync_assets.spec import SCHEMA
 
@@ -23,9 +24,9 @@ SELECT current_setting('server_version_num')::int / 10000, current_setting('serv
        current_setting('server_encoding'), current_user, current_database(),
        has_database_privilege(current_database(), 'TEMPORARY'),
        has_database_privilege(current_database(), 'CREATE'),
-       to_regnamespace(:schema) IS NOT NULL,
-       CASE WHEN to_regnamespace(:schema) IS NOT NULL
-            THEN has_schema_privilege(:schema, 'USAGE') AND has_schema_privilege(:schema, 'CREATE') END"""
+       n.oid IS NOT NULL, has_schema_privilege(n.oid, 'USAGE'), has_schema_privilege(n.oid, 'CREATE'),
+       (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = ANY (:names))
+FROM (SELECT to_regnamespace(:schema)::oid AS oid) AS n"""
 _TABLES = """
 SELECT c.relname, r.name FROM pg_class c CROSS JOIN unnest(CAST(:rights AS text[])) AS r (name)
 WHERE c.relnamespace = to_regnamespace(:schema) AND c.relname = ANY (:names)
@@ -46,7 +47,7 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
     except LoadError as error:
         yield Finding("postgres", "login", login, redact(str(error)))
         return
-    major, version, now, is_read_only, encoding, user, database, temporary, create, exists, usable = server
+    major, version, now, is_read_only, encoding, user, database, temporary, create, *schema = server
     yield Finding("postgres", "login", login)
     upgrade = f"Upgrade this server to PostgreSQL {OLDEST} or later."
     yield Finding("postgres", "version", f"PostgreSQL {version}", None if major >= OLDEST else upgrade)
@@ -65,7 +66,6 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
         encoding,
         None if encoding == "UTF8" else "Create the database anew WITH ENCODING 'UTF8'.",
     )
-    quoted = connection.dialect.identifier_preparer.quote_identifier
     grantee, on = quoted(user), quoted(database)
     yield Finding(
         "postgres",
@@ -73,11 +73,15 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
         "allowed" if temporary else "not allowed",
         None if temporary else f"As its owner: GRANT TEMPORARY ON DATABASE {on} TO {grantee};",
     )
-    if exists and usable:
+    exists, usage, create_tables, present = schema
+    if exists and usage:
         yield _version(postgres)
     if exists:
-        remedy = None if usable else f"As its owner: GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {grantee};"
-        yield Finding("postgres", f"schema {SCHEMA}", "usable" if usable else "not usable", remedy)
+        # Nothing is created where everything is: see deploy/sql/postgres.sql.
+        needed = {"USAGE": usage, "CREATE": create_tables or present == len(names["names"])}
+        missing = ", ".join(right for right, held in needed.items() if not held)
+        remedy = f"As its owner: GRANT {missing} ON SCHEMA {SCHEMA} TO {grantee};" if missing else None
+        yield Finding("postgres", f"schema {SCHEMA}", "not usable" if missing else "usable", remedy)
     else:
         remedy = None if create else f"As its owner: GRANT CREATE ON DATABASE {on} TO {grantee};"
         yield Finding("postgres", f"schema {SCHEMA}", "not there yet, the first run creates it", remedy)

