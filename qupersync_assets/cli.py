@@ -15,7 +15,7 @@ from rich.table import Table
 from qupersync_assets import doctor as diagnosis
 from qupersync_assets import schema
 from qupersync_assets.doctor import Finding
-from qupersync_assets.errors import LoadError, redact
+from qupersync_assets.errors import LoadError, secrets_kept
 from qupersync_assets.resources import in_clear, postgres_resource
 from qupersync_assets.settings import Settings, SettingsError
 
@@ -40,7 +40,8 @@ def doctor(
     The exit code is 0 only if all is well.
     """
     try:
-        findings = list(diagnosis.examine(Settings.load()))
+        with secrets_kept():
+            findings = list(diagnosis.examine(Settings.load()))
     except SettingsError as error:
         findings = [Finding("settings", "variables", "not usable", str(error))]
     well = all(finding.ok for finding in findings)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from qupersync_assets import skipped_rows, sync_log
-from qupersync_assets.errors import ErrorClass, LoadError, load_error, redact
+from qupersync_assets.errors import ErrorClass, LoadError, load_error, redact, secrets_kept, without_secrets
 from qupersync_assets.feed import Feed
 from qupersync_assets.job_lock import Busy, JobConnection
 from qupersync_assets.postgres import PostgresResource
@@ -54,9 +54,10 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
                 redact(str(error)),
                 metadata={"sqlstate": error.sqlstate or ""},
                 allow_retries=error.error_class is ErrorClass.TRANSIENT,
-            ) from error
+            ) from without_secrets(error)
         except Exception as error:
-            raise dg.Failure(redact(f"{type(error).__name__}: {error}"), allow_retries=False) from error
+            text = redact(f"{type(error).__name__}: {error}")
+            raise dg.Failure(text, allow_retries=False) from without_secrets(error)
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The table of the upstream asset, or only the columns named in the input's metadata `columns`.
@@ -64,7 +65,9 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         Integers, also those with NULLs, and numerics stay exact (Int64, Decimal); times are UTC.
         """
         table = METADATA.tables[".".join(context.asset_key.path)]
-        return read_table(self.postgres.engine(), table, (context.definition_metadata or {}).get("columns"))
+        names = (context.definition_metadata or {}).get("columns")
+        with secrets_kept():
+            return read_table(self.postgres.engine(), table, names)
 
     def _load(self, context: dg.OutputContext, feed: Feed) -> None:
         started = time.monotonic()

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
+from qupersync_assets.errors import secrets_kept
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.runs import JOB_NAME, asset_key
 from qupersync_assets.schema import ensure_schema
@@ -128,13 +129,14 @@ def build_maintenance(
         description="Deletes what is older than QUPER_RETENTION_DAYS, SYNC_LOG_RETENTION_DAYS and the like."
     )
     def purge(context: dg.OpExecutionContext, postgres: PostgresResource) -> None:
-        ensure_schema(postgres)
         cluster = settings.cluster_name
-        deleted = {
-            **purge_history(postgres, cluster, specs, settings.quper_retention_days),
-            **purge_books(postgres, cluster, settings.sync_log_retention_days),
-            **purge_runs(context.instance, specs, settings.dagster_run_retention_days),
-        }
+        with secrets_kept():
+            ensure_schema(postgres)
+            deleted = {
+                **purge_history(postgres, cluster, specs, settings.quper_retention_days),
+                **purge_books(postgres, cluster, settings.sync_log_retention_days),
+                **purge_runs(context.instance, specs, settings.dagster_run_retention_days),
+            }
         context.log.info("Deleted: " + ", ".join(f"{count} {what}" for what, count in deleted.items()))
         context.add_output_metadata({f"deleted {what}": count for what, count in deleted.items()})
 

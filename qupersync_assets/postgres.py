@@ -9,7 +9,7 @@ import dagster as dg
 import sqlalchemy as sa
 from pydantic import Field, PrivateAttr
 
-from qupersync_assets.errors import load_error
+from qupersync_assets.errors import load_error, without_secrets
 
 
 class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
@@ -64,7 +64,8 @@ class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
             with self.engine().begin() as connection:
                 yield connection
         except sa.exc.DBAPIError as error:
-            raise load_error(error, "POSTGRES", f"PostgreSQL at {self.host}:{self.port} failed") from error
+            told = load_error(error, "POSTGRES", f"PostgreSQL at {self.host}:{self.port} failed")
+            raise told from without_secrets(error)
 
     def count_rows(self, table: sa.Table) -> int:
         """Rows of a target table: counted, or above a million PostgreSQL's own estimate."""

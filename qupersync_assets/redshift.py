@@ -20,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
-from qupersync_assets.errors import is_refusal, load_error
+from qupersync_assets.errors import is_refusal, learn_secret, load_error, without_secrets
 from qupersync_assets.login import Account, Aws, login_arguments, trusting, with_secret
 from qupersync_assets.transform import Page
 
@@ -89,7 +89,8 @@ class Session:
                 self._connection.invalidate(error)
             if not isinstance(error, Exception):
                 raise
-            raise load_error(_told(error), "REDSHIFT", "Reading from Redshift failed") from error
+            told = load_error(_told(error), "REDSHIFT", "Reading from Redshift failed")
+            raise told from without_secrets(error)
 
 
 class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
@@ -124,7 +125,7 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
         except Exception as error:
             doing = f"No connection to Redshift at {self._account()}"
             told = _told(error) if isinstance(error, _GARBLED) else error
-            raise load_error(told, "REDSHIFT", doing, self.aws.variables) from error
+            raise load_error(told, "REDSHIFT", doing, self.aws.variables) from without_secrets(error)
         try:
             yield Session(connection)
         finally:
@@ -144,6 +145,7 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
 
         # Asked for anew each time: a password from AWS expires, or is rotated.
         account = with_secret(self._account(), self.aws) if self.aws.secret_arn else self._account()
+        learn_secret(account.password)
         if account.host:
             # The driver has one time-out for connecting and reading: find out first whether anybody listens.
             address = (account.host, account.port)

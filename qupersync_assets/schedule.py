@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from qupersync_assets.errors import secrets_kept
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.runs import BROKEN, JOB_NAME, asset_key, clear_away, close_logs, is_dead, unfinished
 from qupersync_assets.settings import Settings
@@ -115,13 +116,7 @@ def _interval_sensor(
 
 
 def _clearing_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.SensorDefinition:
-    @dg.sensor(
-        name="qupersync_clear_away",
-        minimum_interval_seconds=CLEAR_AWAY_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Closes the rows of quper.sync_logs of runs that failed early, were canceled or killed.",
-    )
-    def clear_away_sensor(context: dg.SensorEvaluationContext, postgres: PostgresResource) -> dg.SensorResult:
+    def clear(context: dg.SensorEvaluationContext, postgres: PostgresResource) -> dg.SensorResult:
         instance, cluster = context.instance, settings.cluster_name
         for record in unfinished(instance, {asset_key(spec) for spec in specs}):
             if is_dead(instance, record, settings.max_silence):
@@ -139,5 +134,15 @@ def _clearing_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.Sensor
         # Only now: if PostgreSQL was away, these runs are looked at again.
         latest = max((r.update_timestamp.timestamp() for r in broken), default=since)
         return dg.SensorResult(skip_reason=f"{closed} rows of quper.sync_logs closed.", cursor=str(latest))
+
+    @dg.sensor(
+        name="qupersync_clear_away",
+        minimum_interval_seconds=CLEAR_AWAY_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Closes the rows of quper.sync_logs of runs that failed early, were canceled or killed.",
+    )
+    def clear_away_sensor(context: dg.SensorEvaluationContext, postgres: PostgresResource) -> dg.SensorResult:
+        with secrets_kept():
+            return clear(context, postgres)
 
     return clear_away_sensor

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from qupersync_assets.errors import redact
 from qupersync_assets.login import login_faults
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -208,7 +209,7 @@ class Settings(BaseSettings):
             return cls()  # type: ignore[call-arg]  # fields come from the environment
         except ValidationError as error:
             lines = [_explain(cls, dict(problem)) for problem in error.errors()]
-        raise SettingsError("\n".join(["Check these environment variables:", *lines]))
+        raise SettingsError(redact("\n".join(["Check these environment variables:", *lines])))
 
     @property
     def max_silence(self) -> float:

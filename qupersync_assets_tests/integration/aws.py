@@ -11,6 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, Self
 from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
 
 import pytest
 
@@ -52,6 +53,7 @@ class AwsServer(ThreadingHTTPServer):
         self.calls: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.secret: dict[str, Any] | str = {}
         self.failure: tuple[int, str] | None = None  # status and code of the next answers
+        self.message = "refused"  # what the failure says
         self.good = True  # whether the passwords are
         self.passwords: list[str] = []
         self._source = source
@@ -105,10 +107,10 @@ class AwsServer(ThreadingHTTPServer):
 
     def _error(self, operation: str, status: int, code: str) -> tuple[int, str]:
         if operation in ("GetSecretValue", "GetCredentials", "GetWorkgroup"):
-            return status, json.dumps({"__type": code, "message": "refused"})
+            return status, json.dumps({"__type": code, "message": self.message})
         return (
             status,
-            f"<ErrorResponse><Error><Code>{code}</Code><Message>refused</Message></Error></ErrorResponse>",
+            f"<ErrorResponse><Error><Code>{code}</Code><Message>{escape(self.message)}</Message></Error></ErrorResponse>",
         )
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
+import time
+import traceback
+import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 import psycopg2
@@ -11,8 +16,19 @@ import psycopg2.errors
 import pytest
 import redshift_connector
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 
-from qupersync_assets.errors import ErrorClass, classify, load_error, redact
+from qupersync_assets.errors import (
+    ErrorClass,
+    Redacted,
+    classify,
+    learn_secret,
+    load_error,
+    redact,
+    secrets_kept,
+    without_secrets,
+)
 
 ROW, TRANSIENT, FATAL = ErrorClass.ROW, ErrorClass.TRANSIENT, ErrorClass.FATAL
 
@@ -194,6 +210,80 @@ def test_passwords_are_redacted(monkeypatch: pytest.MonkeyPatch, text: str, reda
     monkeypatch.setenv("REDSHIFT_PASSWORD", "hunter2")
     monkeypatch.setenv("POSTGRES_PASSWORD", "hunter2-and-more")
     assert redact(text) == redacted
+
+
+ESCAPES = [
+    urllib.parse.quote,
+    urllib.parse.quote_plus,
+    lambda text: urllib.parse.quote(text, safe=" +"),  # SQLAlchemy's URLs
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    lambda text: repr(text)[1:-1],
+    lambda text: ascii(text)[1:-1],
+    lambda text: repr(text.encode())[2:-1],
+    lambda text: text.replace("'", "''"),
+    lambda text: text.replace("\\", "\\\\").replace("'", "\\'"),  # connection strings
+    lambda text: text.replace("%", "%%"),
+]
+TRICKY = "p'w\"%\\ @/:é漢😀+=&{0}"
+
+
+@given(
+    secret=st.just(TRICKY)
+    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1),
+    escapes=st.lists(st.sampled_from(ESCAPES), max_size=2),
+)
+def test_an_escaped_secret_is_redacted(secret: str, escapes: list[Callable[[str], str]]) -> None:
+    text = secret
+    for escape in escapes:
+        text = escape(text)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("REDSHIFT_PASSWORD", "POSTGRES_PASSWORD"):
+            patch.delenv(name, raising=False)
+        patch.setenv("REDSHIFT_SESSION_TOKEN", secret)
+        assert set(redact(f"<{text}>").replace("***", "*")) <= set("<*>")
+
+
+def test_redacting_takes_no_time_with_much_to_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDSHIFT_PASSWORD", "\\" * 10 + "'" * 3 + "   % \\\\x")
+    started = time.monotonic()
+    for text in ("\\" * 5_000, "'" * 5_000, " " * 5_000, "%25" * 5_000):
+        assert redact(text) == text
+    assert time.monotonic() - started < 5
+
+
+def test_an_error_without_secrets_is_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", TRICKY)
+    error = ValueError("nothing to hide")
+    assert without_secrets(error) is error
+    with pytest.raises(ValueError, match="nothing"), secrets_kept():
+        raise error
+
+
+def test_neither_an_error_nor_what_caused_it_tells_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", TRICKY)
+    with pytest.raises(Redacted) as caught, secrets_kept():
+        try:
+            raise KeyError({"password": TRICKY})
+        except KeyError as error:
+            raise ValueError("the second") from error
+    told = "".join(traceback.format_exception(caught.value))
+    assert "the second" in told and "KeyError" in told and "***" in told
+    assert "p'w" not in told
+
+
+def test_the_sentence_of_a_failure_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDSHIFT_PASSWORD", "two  spaces\nand a line")
+    for error in (of_redshift("28P01", "not two  spaces\nand a line"), OSError("two  spaces\nand a line")):
+        told = load_error(error, "REDSHIFT", "Reading failed")
+        assert "***" in str(told) and "***" in told.said
+        assert "spaces" not in f"{told} {told.said}"
+
+
+def test_a_secret_that_aws_told_is_redacted() -> None:
+    learn_secret("told-by-aws")
+    learn_secret(None)
+    assert redact("told-by-aws is not told") == "*** is not told"
 
 
 def test_an_empty_password_redacts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
