@@ -26,7 +26,7 @@ from qupersync_assets.maintenance import MAINTENANCE_NAME
 from qupersync_assets.resources import in_clear, postgres_resource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway import Gateway
-from qupersync_assets.schema import ensure_schema
+from qupersync_assets.schema import ensure_schema, tables
 from qupersync_assets.settings import Settings
 from qupersync_assets.syncs import all_specs
 from qupersync_assets.views import documented_views
@@ -39,7 +39,8 @@ REDSHIFT_SQL = (PROJECT / "deploy" / "sql" / "redshift.sql").read_text("utf-8")
 OWNER, WRITER = "qupersync_owner", "qupersync_writer"
 # Names as awkward as PostgreSQL takes them.
 DATABASE = """quper "d'or" %s \\ ;--"""
-ADMIN = """the "admin's" role"""
+ADMIN = """the "admin's" %s @: role"""
+NEWCOMER = """new' "comer" %s \\ {0}; --"""
 PASSWORD = """p'w "%s\\ ü"""
 
 
@@ -213,20 +214,33 @@ def test_the_writer_can_do_what_is_needed_and_nothing_else(
     assert deployment.run(WRITER, "DELETE FROM quper.ninth RETURNING a") == [(2,)]
 
 
-def test_what_the_doctor_says_gives_the_rights_back(
-    deployment: Deployment, doctor: Callable[[], dict[str, str]]
+def test_what_the_doctor_says_gives_the_rights(
+    deployment: Deployment, doctor: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for statement, what in {
-        "REVOKE TEMPORARY ON DATABASE {} FROM {}": "postgres temporary tables",
-        "REVOKE USAGE ON SCHEMA quper FROM {1}": "postgres schema quper",
-        "REVOKE DELETE ON quper.sync_logs FROM {1}": "postgres table sync_logs",
-    }.items():
-        root = deployment.sandbox.server.user
-        deployment.run(root, quoted(statement, DATABASE, WRITER))
+    root = deployment.sandbox.server.user
+    deployment.run(root, quoted("CREATE ROLE {} LOGIN PASSWORD ", NEWCOMER) + sql.Literal(PASSWORD))
+    try:
+        deployment.run(root, quoted("GRANT CONNECT ON DATABASE {} TO {}", DATABASE, NEWCOMER))
+        monkeypatch.setenv("POSTGRES_USER", NEWCOMER)
         told = doctor()
-        assert list(told) == [what]
-        deployment.run(root, told[what].removeprefix("As its owner: "))
+        assert len(told) == 2 + len(tables())
+        for remedy in told.values():
+            deployment.run(root, remedy.removeprefix("As its owner: "))
         assert doctor() == {}
+    finally:
+        deployment.run(root, quoted("DROP OWNED BY {0}; DROP ROLE {0}", NEWCOMER))
+
+
+def test_a_user_that_owns_the_database_does_as_well(
+    deployment: Deployment,
+    sync: Sync,
+    doctor: Callable[[], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deployment.run(deployment.sandbox.server.user, "DROP SCHEMA quper CASCADE")
+    monkeypatch.setenv("POSTGRES_USER", ADMIN)
+    assert sync("node_details").success
+    assert doctor() == {}
 
 
 READER = "qupersync_reader"

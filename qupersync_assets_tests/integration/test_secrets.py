@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 import dagster as dg
@@ -16,7 +15,6 @@ import pytest
 import redshift_connector
 from dagster._utils.error import serializable_error_info_from_exc_info
 from dagster_shared.serdes import serialize_value
-from psycopg2 import sql
 from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
@@ -28,27 +26,9 @@ from qupersync_assets.sandbox.tls import Authority
 from qupersync_assets.settings import Settings
 
 from ..parrot import Parrot
+from ..tricky import TRICKY, Secrets, tricky_passwords
 from .aws import AwsServer, use
 from .conftest import Query, Sync
-
-# What is escaped somewhere, between marks that no escaping changes and that are looked for.
-TRICKY = "'\"%\\ @/:?&+=#{0}é漢"
-
-
-class Secrets:
-    """Makes secrets, and knows again every one that it made."""
-
-    def __init__(self) -> None:
-        self._marks: list[str] = []
-
-    def make(self, between: str = TRICKY) -> str:
-        marks = token_hex(5), token_hex(5)
-        self._marks += marks
-        return between.join(marks)
-
-    def in_(self, text: str) -> list[str]:
-        """Where the text tells one."""
-        return [text[max(text.index(m) - 80, 0) : text.index(m) + 60] for m in self._marks if m in text]
 
 
 @pytest.fixture
@@ -58,22 +38,13 @@ def made() -> Secrets:
 
 @pytest.fixture
 def passwords(
-    environment: dict[str, str], source: Query, made: Secrets, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, environment: dict[str, str], made: Secrets, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """Both databases have tricky passwords."""
-    users = {"REDSHIFT": "qupersync_reader", "POSTGRES": "qupersync"}
-
-    def change(user: str, password: str) -> None:
-        source(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(user), sql.Literal(password)))  # type: ignore[arg-type]
-
-    try:
-        for side, user in users.items():
-            monkeypatch.setenv(f"{side}_PASSWORD", made.make())
-            change(user, Settings.load().environment()[f"{side}_PASSWORD"])
+    with tricky_passwords(sandbox, made) as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
         yield
-    finally:
-        for side, user in users.items():
-            change(user, environment[f"{side}_PASSWORD"])
 
 
 @pytest.fixture

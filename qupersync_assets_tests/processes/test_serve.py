@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from dotenv import set_key
 
 from qupersync_assets.sandbox import Sandbox
 
@@ -41,11 +42,12 @@ def until(condition: Callable[[], Any], seconds: float) -> Any:
 class Served:
     """`make up` on the sandbox, with a sync every ten seconds."""
 
-    def __init__(self, sandbox: Sandbox, project: Path) -> None:
+    def __init__(self, sandbox: Sandbox, project: Path, **more: str) -> None:
         self.port = free_port()
         self.sandbox = sandbox
-        variables = {**sandbox.environment(), "SYNC_INTERVAL": "10", "UI_PORT": str(self.port)}
-        (project / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+        variables = {**sandbox.environment(), "SYNC_INTERVAL": "10", "UI_PORT": str(self.port), **more}
+        for name, value in variables.items():
+            set_key(project / ".env", name, value)
         self.log = (project / "log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "qupersync_assets.serve"],

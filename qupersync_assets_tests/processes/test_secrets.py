@@ -1,0 +1,115 @@
+"""What webserver and daemon write, store and answer holds no secret, while every run fails and quotes one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from psycopg2 import sql
+
+from qupersync_assets.runs import JOB_NAME
+from qupersync_assets.sandbox import Sandbox
+
+from ..parrot import Parrot
+from ..tricky import Secrets, tricky_passwords
+from .test_serve import Served, execute, until
+
+REPOSITORY = '{repositoryLocationName: "qupersync", repositoryName: "__repository__"}'
+JOB = REPOSITORY.replace("}", f', pipelineName: "{JOB_NAME}"}}')
+ERROR = "{ message stack className causes { message stack } errorChain { error { message stack } } }"
+# What the pages of the UI ask for: Deployment with its configuration, daemons and code location; Resources;
+# Launchpad; Runs; Automation.
+PAGES = {
+    "PostgresRunStorage": "{ instance { info } }",
+    "SENSOR": f"{{ instance {{ daemonHealth {{ allDaemonStatuses {{ daemonType lastHeartbeatErrors {ERROR} }} }} }} }}",
+    "qupersync": "{ workspaceOrError { ... on Workspace { locationEntries { name displayMetadata { key value } "
+    "locationOrLoadError { ... on RepositoryLocation { dagsterLibraryVersions { name version } } "
+    f"... on PythonError {ERROR} }} }} }} }} }}",
+    "REDSHIFT_PASSWORD": f"{{ allTopLevelResourceDetailsOrError(repositorySelector: {REPOSITORY}) "
+    "{ ... on ResourceDetailsList { results { name configFields { name description defaultValueAsJson } "
+    "configuredValues { key value type } nestedResources { name resource { configuredValues { key value } } } } } } }",
+    "POSTGRES_PASSWORD": f"{{ utilizedEnvVarsOrError(repositorySelector: {REPOSITORY}) "
+    "{ ... on EnvVarWithConsumersList { results { envVarName envVarConsumers { name } } } } }",
+    "resources": f"{{ runConfigSchemaOrError(selector: {JOB}) {{ ... on RunConfigSchema {{ rootDefaultYaml "
+    "allConfigTypes { key description ... on CompositeConfigType { fields { name defaultValueAsJson } } } } } }",
+    JOB_NAME: "{ runsOrError { ... on Runs { results { runConfigYaml tags { key value } "
+    "executionPlan { steps { key metadata { key value } } } } } } }",
+    "clear_away": f"{{ sensorsOrError(repositorySelector: {REPOSITORY}) {{ ... on Sensors {{ results {{ name "
+    f"sensorState {{ ticks {{ skipReason error {ERROR} }} }} }} }} }} }}",
+}
+LOGS = """{ logsForRun(runId: "%s") { ... on EventConnection { events { __typename ... on MessageEvent { message }
+  ... on ErrorEvent { error %s } ... on EngineEvent { metadataEntries { label description } }
+  ... on LogsCapturedEvent { fileKey stepKey externalStdoutUrl } } } } }"""
+CAPTURED = '{ capturedLogs(logKey: ["%s", "compute_logs", "%s"]) { stdout stderr } }'
+
+
+@pytest.fixture
+def made() -> Secrets:
+    return Secrets()
+
+
+@pytest.fixture
+def served(sandbox: Sandbox, project: Path, made: Secrets) -> Iterator[Served]:
+    """Up, with a source that repeats the password."""
+    execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
+    with tricky_passwords(sandbox, made) as passwords, Parrot() as parrot:
+        more = {"REDSHIFT_PORT": str(parrot.port), "SYNC_MAX_RETRIES": "0"}
+        server = Served(sandbox, project, **passwords, **more)
+        try:
+            yield server
+        finally:
+            server.process.terminate()
+            server.process.wait(60)
+
+
+def stored(sandbox: Sandbox) -> Iterator[str]:
+    """Every row of the target database: ours, and Dagster's."""
+    with closing(sandbox.connect_quper()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('quper', 'public')")
+        for schema, table in cursor.fetchall():
+            cursor.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(schema, table)))
+            yield from (text for (text,) in cursor.fetchall())
+
+
+def test_nothing_tells_a_secret(served: Served, project: Path, made: Secrets) -> None:
+    until(lambda: "QuperSync is up" in served.said() or served.process.poll() is not None, 120)
+    (run_id, *_) = until(lambda: served.runs("failed", "node_details_sync"), 120)
+    until(lambda: served.status(run_id) == "FAILURE", 60)
+
+    def page(query: str) -> str:
+        return json.dumps(served.ask(query), ensure_ascii=False)
+
+    pages = {query: page(query) for query in PAGES.values()}
+    for word, query in PAGES.items():
+        assert word in pages[query], pages[query][:500]
+    logs = served.ask(LOGS % (run_id, ERROR))
+    keys = [event["fileKey"] for event in logs["logsForRun"]["events"] if event.get("fileKey")]
+    captured = [page(CAPTURED % (run_id, key)) for key in keys]
+    assert any("no login with the password '***'" in text for text in captured)
+    debug = f"http://127.0.0.1:{served.port}/download_debug/{run_id}"
+    with urllib.request.urlopen(debug, timeout=20) as answer:
+        downloaded = gzip.decompress(answer.read()).decode()
+    family: list[Any] = [psutil.Process(served.process.pid)]
+    family += family[0].children(recursive=True)
+    files = [path for path in project.rglob("*") if path.is_file() and path.name != ".env"]
+    written = {
+        "pages": "\n".join(pages.values()),
+        "log of the run": json.dumps(logs),
+        "compute logs": "\n".join(captured),
+        "debug file": downloaded,
+        "commands": "\n".join(" ".join(process.cmdline()) for process in family if process.is_running()),
+        "tables": "\n".join(stored(served.sandbox)),
+        "output": served.said(),
+        "files": "\n".join(path.read_text("utf-8", errors="replace") for path in files),
+    }
+    assert all(len(text) > 20 for text in written.values()), {k: len(v) for k, v in written.items()}
+    for kind in ("log of the run", "tables", "debug file"):
+        assert "***" in written[kind]
+    assert not {kind: told for kind, text in written.items() if (told := made.in_(text))}
