@@ -34,9 +34,8 @@ END $$;
 -- Since PostgreSQL 15 this is so anyhow.
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 
--- The rows of QuperSync. The second and third statement are for tables that are there, the last one is for those that
--- qupersync_owner will create. DELETE is for the daily maintenance. Nobody needs a right on sequences: the only one is
--- that of an identity column.
+-- The rows of QuperSync: in tables that are there, and in those that qupersync_owner will create. DELETE is for the
+-- daily maintenance. No right on sequences is needed: the only one belongs to an identity column.
 CREATE SCHEMA IF NOT EXISTS quper AUTHORIZATION qupersync_owner;
 GRANT USAGE ON SCHEMA quper TO qupersync_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA quper TO qupersync_writer;
