@@ -15,7 +15,7 @@ from rich.table import Table
 from qupersync_assets import doctor as diagnosis
 from qupersync_assets import schema
 from qupersync_assets.doctor import Finding
-from qupersync_assets.errors import LoadError, secrets_kept
+from qupersync_assets.errors import LoadError, redact, secrets_kept
 from qupersync_assets.resources import in_clear, postgres_resource
 from qupersync_assets.settings import Settings, SettingsError
 
