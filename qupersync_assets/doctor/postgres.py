@@ -11,7 +11,7 @@ from qupersync_assets.doctor.report import Finding, clock
 from qupersync_assets.errors import LoadError, redact
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.rights import quoted
-from qupersync_assets.schema import state, tables, versions
+from qupersync_assets.schema import VERSION_TABLE, state, tables, versions
 from qupersync_assets.spec import SCHEMA
 
 # https://www.postgresql.org/support/versioning/: older ones get no fixes any more.
@@ -30,14 +30,19 @@ FROM (SELECT to_regnamespace(:schema)::oid AS oid) AS n"""
 _TABLES = """
 SELECT c.relname, r.name FROM pg_class c CROSS JOIN unnest(CAST(:rights AS text[])) AS r (name)
 WHERE c.relnamespace = to_regnamespace(:schema) AND c.relname = ANY (:names)
-  AND NOT has_table_privilege(c.oid, r.name)
+  AND NOT has_table_privilege(c.oid, r.name) AND (r.name = 'SELECT' OR c.relname <> :version_table)
 ORDER BY c.relname"""
 
 
 def examine(postgres: PostgresResource) -> Iterator[Finding]:
     """All findings about PostgreSQL; after a login that fails there is one only."""
     login = f"{postgres.user} at {postgres.host}:{postgres.port}, database {postgres.database}"
-    names = {"schema": SCHEMA, "rights": list(_TABLE_RIGHTS), "names": [table.name for table in tables()]}
+    names = {
+        "schema": SCHEMA,
+        "version_table": VERSION_TABLE,  # is only read
+        "rights": list(_TABLE_RIGHTS),
+        "names": [VERSION_TABLE, *(table.name for table in tables())],
+    }
     try:
         before = datetime.now(UTC)
         with postgres.transaction() as connection:
@@ -74,7 +79,7 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
         None if temporary else f"As its owner: GRANT TEMPORARY ON DATABASE {on} TO {grantee};",
     )
     exists, usage, create_tables, present = schema
-    if exists and usage:
+    if exists and usage and VERSION_TABLE not in {table for table, _ in forbidden}:
         yield _version(postgres)
     if exists:
         # Nothing is created where everything is: see deploy/sql/postgres.sql.
