@@ -13,7 +13,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-_LOCK = sa.text("SELECT pg_try_advisory_lock(:key)")
+from qupersync_assets.errors import sqlstate
+
+# A session that has ended, ours of the attempt before perhaps, keeps its locks for a moment.
+_PATIENCE = sa.text("SET LOCAL lock_timeout = '2s'")
+_LOCK = sa.text("SELECT pg_advisory_lock(:key)")
+_LOCK_NOT_AVAILABLE = "55P03"
 # A bigint key is shown in two halves.
 _HOLDER = sa.text(
     """
@@ -77,8 +82,17 @@ class JobConnection:
         connection.detach()  # from the pool, where it would keep the lock
         try:
             with connection.begin():
-                if not connection.scalar(_LOCK, names):
-                    raise Busy(self._busy(connection.execute(_HOLDER, names).first()))
+                connection.execute(_PATIENCE)
+                connection.execute(_LOCK, names)
+        except sa.exc.DBAPIError as error:
+            try:
+                if sqlstate(error) != _LOCK_NOT_AVAILABLE:
+                    raise
+                with connection.begin():
+                    holder = connection.execute(_HOLDER, names).first()
+                raise Busy(self._busy(holder)) from None
+            finally:
+                connection.close()
         except BaseException:
             connection.close()
             raise

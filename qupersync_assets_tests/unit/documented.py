@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ SCHEMA = {view: column_types(view) for view in [*documented_views(), *UNDOCUMENT
 RESULTS = {"date_trunc": "timestamp", "format_encoding": "text"}
 
 
+@cache
 def parsed(statement: str) -> exp.Query:
     """A statement with the type of each of its expressions; fails for a view or column without documentation."""
     query = sqlglot.parse_one(statement, read="redshift").transform(_with_result)
