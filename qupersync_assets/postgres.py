@@ -45,6 +45,11 @@ class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
                 connect_args={
                     "sslmode": self.sslmode,
                     "connect_timeout": self.connect_timeout,
+                    # We too notice a server that vanishes without a word.
+                    "keepalives_idle": 60,
+                    "keepalives_interval": 10,
+                    "keepalives_count": 3,
+                    "tcp_user_timeout": 90_000,
                     "application_name": "qupersync",
                     # A server that hears nothing more of us ends the session, and frees its locks.
                     "options": f"-c timezone=UTC -c statement_timeout={self.statement_timeout * 1000} "
