@@ -1,4 +1,4 @@
-"""Runs the Dagster webserver and daemon side by side until one ends or somebody stops them (`make up`)."""
+"""Keeps the Dagster webserver and daemon running until somebody stops them (`make up`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import sysconfig
 import time
@@ -20,12 +19,16 @@ from typing import NoReturn
 from dotenv import load_dotenv
 
 from qupersync_assets.settings import Settings, SettingsError
-
-STOP_SECONDS = 30
-
-
-class ServeError(RuntimeError):
-    """Dagster could not be started or did not stay up; the text is one sentence for the user."""
+from qupersync_assets.supervisor import (
+    LOOK_SECONDS,
+    STOP_SECONDS,
+    STOP_SIGNALS,
+    Command,
+    ServeError,
+    Service,
+    Supervisor,
+    uninterrupted,
+)
 
 
 def prepare_home(home: Path, project: Path) -> None:
@@ -55,104 +58,53 @@ def free_port(host: str, port: str) -> int:
     return number
 
 
-class ProcessGroup:
-    """A command in a session of its own: Ctrl-C reaches us alone, and all of it can be stopped as one."""
-
-    def __init__(self, name: str, command: Sequence[str | Path], cwd: Path, logs: Path | None) -> None:
-        """
-        Args:
-            logs: folder for the output; None leaves it on this process's own.
-        """
-        self.name = name
-        self.log = logs / f"{name}.log" if logs else None
-        if logs:
-            logs.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") if self.log else contextlib.nullcontext() as output:
-            self._process = subprocess.Popen(
-                [str(c) for c in command], cwd=cwd, stdout=output, stderr=output, start_new_session=True
-            )
-
-    def poll(self) -> int | None:
-        """The exit code of the command, None while it runs."""
-        return self._process.poll()
-
-    def check(self) -> None:
-        """Raise ServeError if the command has ended."""
-        if self.poll() is not None:
-            where = f"; see {self.log}" if self.log else ""
-            raise ServeError(f"{self.name} ended with exit code {self.poll()}{where}.")
-
-    def terminate(self) -> None:
-        """Ask the command and all its descendants to end."""
-        self._signal(signal.SIGTERM)
-
-    def wait(self, seconds: float) -> None:
-        """Wait until the command and all its descendants are gone; kill those that take longer."""
-        deadline = time.monotonic() + seconds
-        killed = False
-        while self.poll() is None or self._signal(0):
-            late = time.monotonic() - deadline
-            if late > 0 and not killed:
-                killed = self._signal(signal.SIGKILL)
-            if late > 5:
-                return  # what is left has ended, and nobody reaps it
-            time.sleep(0.05)
-
-    def _signal(self, number: int) -> bool:
-        """Whether there was anybody to receive it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
-            return True
-        return False
-
-
 @contextlib.contextmanager
 def dagster_processes(
-    project: Path, host: str, port: int, logs: Path | None
+    project: Path,
+    host: str,
+    port: int,
+    logs: Path | None,
+    tell: Callable[[str], None],
+    others: Sequence[Service] = (),
 ) -> Iterator[Callable[[], NoReturn]]:
     """Webserver and daemon, up when entered and all gone, with everything that they started, when left.
 
-    Yields a function that waits for ever, or until one of them ends (ServeError).
+    Yields a function that keeps them running for ever, and `others`, which run already; `tell` is told when
+    one is started again. ServeError if they do not come up at all.
     """
     workspace = project / "workspace.yaml"
     scripts = Path(sysconfig.get_path("scripts"))
-    webserver: list[str | Path] = [
-        scripts / "dagster-webserver",
-        "-w",
-        workspace,
-        "-h",
-        host,
-        "-p",
-        str(port),
+    web: list[str | Path] = [scripts / "dagster-webserver", "-w", workspace, "-h", host, "-p", str(port)]
+    daemon: list[str | Path] = [scripts / "dagster-daemon", "run", "-w", workspace]
+    commands = [
+        Command("dagster-daemon", daemon, project, logs),
+        Command("dagster-webserver", web, project, logs),
     ]
-    running: list[ProcessGroup] = []
     try:
-        running.append(
-            ProcessGroup(
-                "dagster-daemon", [scripts / "dagster-daemon", "run", "-w", workspace], project, logs
-            )
-        )
-        running.append(ProcessGroup("dagster-webserver", webserver, project, logs))
-        _wait_until_up(f"http://{host}:{port}/server_info", running)
+        for command in commands:
+            command.start()
+        _wait_until_up(f"http://{host}:{port}/server_info", commands)
+        supervisor = Supervisor([*commands, *others], tell)
 
-        def wait() -> NoReturn:
+        def keep() -> NoReturn:
             while True:
-                for group in running:
-                    group.check()
-                time.sleep(1)
+                supervisor.look()
+                time.sleep(LOOK_SECONDS)
 
-        yield wait
+        yield keep
     finally:
-        for group in running:
-            group.terminate()
-        for group in running:
-            group.wait(STOP_SECONDS)
+        with uninterrupted():  # whoever presses Ctrl-C twice would leave processes behind
+            for command in commands:
+                command.terminate()
+            for command in commands:
+                command.wait(STOP_SECONDS)
 
 
-def _wait_until_up(url: str, running: Sequence[ProcessGroup]) -> None:
+def _wait_until_up(url: str, commands: Sequence[Command]) -> None:
     while True:
-        for group in running:
-            group.check()
+        for command in commands:
+            if how := command.ended():
+                raise ServeError(f"{command.name} {how}.")
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 (http, ours)
             return
         time.sleep(0.3)
@@ -165,7 +117,7 @@ def stop_on_signals() -> None:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         signal.signal(number, interrupt)
 
 
@@ -180,15 +132,19 @@ def main() -> int:
         os.environ.setdefault("POSTGRES_PASSWORD", "")
         free_port(settings.ui_host, str(settings.ui_port))
         prepare_home(Path(".qupersync/dagster"), Path())
-        with dagster_processes(Path(), settings.ui_host, settings.ui_port, None) as wait:
-            print(f"QuperSync is up: http://{settings.ui_host}:{settings.ui_port}", flush=True)
-            wait()
+        with dagster_processes(Path(), settings.ui_host, settings.ui_port, None, _say) as keep:
+            _say(f"QuperSync is up: http://{settings.ui_host}:{settings.ui_port}")
+            keep()
     except (SettingsError, ServeError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Stopped.", flush=True)
+        _say("Stopped.")
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

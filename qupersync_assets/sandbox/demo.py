@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg2
 from rich.console import Console
 
 from qupersync_assets.sandbox import Sandbox, SandboxError
 from qupersync_assets.sandbox.dialect import MODES, Mode
 from qupersync_assets.sandbox.first_run import first_run
+from qupersync_assets.sandbox.server import PostgresServer
 from qupersync_assets.sandbox.workload import Workload
-from qupersync_assets.serve import ServeError, dagster_processes, free_port, prepare_home, stop_on_signals
+from qupersync_assets.serve import dagster_processes, free_port, prepare_home, stop_on_signals
 from qupersync_assets.settings import Settings, SettingsError
+from qupersync_assets.supervisor import ServeError, how_ended, uninterrupted
 
 STATE = Path(".qupersync")
 NEWS_SECONDS = 5
@@ -106,16 +109,40 @@ def _demo(once: bool, mode: Mode) -> int:
         succeeded = first_run(sandbox, console, STATE / "logs")
         if once:
             return 0 if succeeded else 1
-        with _news(workload), dagster_processes(Path(), host, port, STATE / "logs") as wait:
+        dagster = dagster_processes(Path(), host, port, STATE / "logs", _tell, [_Postgres(sandbox.server)])
+        with _news(workload), dagster as keep:
             console.print(
                 f"\nDagster UI: http://{host}:{port} - a sync every {settings.sync_interval} s, "
                 f"news from the sandbox every {NEWS_SECONDS} s. Ctrl-C stops everything.",
                 soft_wrap=True,
             )
-            wait()
+            keep()
     finally:
-        with console.status("Stopping the sandbox"):
+        with console.status("Stopping the sandbox"), uninterrupted():
             sandbox.stop()
+
+
+class _Postgres:
+    """The sandbox's PostgreSQL as a service to keep running; the gateway before it lives in this process."""
+
+    name = "PostgreSQL"
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+
+    def start(self) -> None:
+        with uninterrupted():
+            self._server.restart()
+
+    def ended(self) -> str | None:
+        return how_ended(self._server.poll(), self._server.log)
+
+    def failed(self) -> bool:
+        return False  # it was up
+
+
+def _tell(line: str) -> None:
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 @contextlib.contextmanager
@@ -125,7 +152,8 @@ def _news(workload: Workload) -> Iterator[None]:
 
     def go_on() -> None:
         while not over.wait(NEWS_SECONDS):
-            workload.advance(datetime.now(UTC))
+            with contextlib.suppress(psycopg2.Error):  # no news while PostgreSQL is away
+                workload.advance(datetime.now(UTC))
 
     thread = threading.Thread(target=go_on, daemon=True)
     thread.start()
@@ -133,7 +161,7 @@ def _news(workload: Workload) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join()
+        thread.join(NEWS_SECONDS)  # one that waits longer ends with PostgreSQL
 
 
 if __name__ == "__main__":

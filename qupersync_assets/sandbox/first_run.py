@@ -17,7 +17,7 @@ from rich.table import Table
 
 from qupersync_assets.runs import JOB_NAME
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.serve import STOP_SECONDS, ProcessGroup
+from qupersync_assets.supervisor import STOP_SECONDS, ProcessGroup
 
 # Heading of the summary -> column of quper.sync_logs; as many as 80 characters hold.
 COLUMNS = {

@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import IO, Self
@@ -97,15 +97,17 @@ class PostgresServer:
 
     def start(self) -> None:
         """Create the data folder if there is none, start the server, return when it accepts connections."""
-        if self._process is not None:
-            return
+        if self._process is None:
+            self._begin(self._choose_port)
+
+    def _begin(self, choose_port: Callable[[], int]) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             end_left_over(self.data)
             if not self.data.exists():
                 self._initdb()
-            self._start_postmaster()
+            self._start_postmaster(choose_port)
         except OSError as error:
             self.stop()
             where = f" ({error.filename})" if error.filename else ""
@@ -115,6 +117,16 @@ class PostgresServer:
         except BaseException:
             self.stop()
             raise
+
+    def poll(self) -> int | None:
+        """The exit code of a postmaster that ended or was killed (negative: the signal), else None."""
+        return self._process.poll() if self._process else None
+
+    def restart(self) -> None:
+        """Start again after the postmaster has ended, on the same port: others have been told of it."""
+        port = self.port
+        self.stop()
+        self._begin(lambda: port)
 
     def stop(self) -> None:
         """Stop the server at once (sessions are ended, data stays); returns when no process is left."""
@@ -175,9 +187,9 @@ class PostgresServer:
             raise SandboxError(f"initdb failed in {self.folder}: {_last_lines(result.stderr)}")
         unfinished.rename(self.data)
 
-    def _start_postmaster(self) -> None:
+    def _start_postmaster(self, choose_port: Callable[[], int]) -> None:
         for _ in range(10):
-            log = self._launch(self._choose_port())
+            log = self._launch(choose_port())
             if log is None:
                 return
             if "pre-existing shared memory" in log:  # the last server's children are still going down

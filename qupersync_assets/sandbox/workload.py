@@ -17,7 +17,7 @@ from qupersync_assets.sandbox.traffic import CLIENTS
 
 RETENTION = timedelta(days=7)
 
-_LOCK = 7_265_001  # one workload writes at a time, so that ids stay unique
+LOCK = 7_265_001  # one workload writes at a time, so that ids stay unique
 
 # Which rows have left the retention of their view.
 _OLD = {
@@ -110,5 +110,5 @@ class Workload:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Any]:
         with contextlib.closing(self._connect()) as connection, connection, connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
             yield cursor

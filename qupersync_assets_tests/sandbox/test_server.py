@@ -89,6 +89,23 @@ def test_it_starts_again_after_kill_9(server: PostgresServer) -> None:
     assert "not properly shut down" in server.log.read_text()
 
 
+def test_it_is_restarted_on_its_port_or_not_at_all(server: PostgresServer) -> None:
+    port, first = server.port, server.pid
+    assert server.poll() is None
+    os.kill(first, signal.SIGKILL)
+    while server.poll() is None:
+        os.sched_yield()
+    assert server.poll() == -signal.SIGKILL
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(SandboxError, match="could not create listen socket"),
+    ):
+        server.restart()
+    server.restart()
+    assert _query(server, "SELECT 1") == [(1,)]
+    assert server.port == port and server.pid != first and server.poll() is None
+
+
 def test_it_takes_over_from_a_parent_that_was_killed(tmp_path: Path) -> None:
     folder = tmp_path / "server"
     script = (
