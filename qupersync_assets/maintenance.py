@@ -90,6 +90,8 @@ def purge_runs(instance: dg.DagsterInstance, specs: Sequence[SyncSpec], days: in
                 run = record.dagster_run
                 foreign = job_name == ASSET_JOB and not (run.asset_selection or set()) & keys
                 if run.is_finished and run.run_id not in kept and not foreign:
+                    # Dagster would leave what the steps have written to stdout and stderr.
+                    instance.compute_log_manager.delete_logs(prefix=[run.run_id])
                     instance.delete_run(run.run_id)
                     deleted += 1
                 else:

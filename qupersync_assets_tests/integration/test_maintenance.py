@@ -136,8 +136,15 @@ def test_dagsters_old_runs_go_with_their_events_and_evaluations(
     )
     target("UPDATE asset_check_executions SET create_timestamp = create_timestamp - interval '21 days'")
     specs = all_specs()
+    files = Path(stored.storage_directory())  # what the steps wrote to stdout and stderr
+    for run in runs:
+        (files / run.run_id / "compute_logs").mkdir(parents=True, exist_ok=True)
     counted = purge_runs(stored, specs, 14)
     assert counted["runs"] == 4
+    assert {run.run_id for run in runs if (files / run.run_id).exists()} == {
+        runs[4].run_id,
+        runs[5].run_id,
+    }
     left = {record.dagster_run.run_id for record in stored.get_run_records()}
     assert left == {runs[4].run_id, runs[5].run_id, other.run_id}
     assert target("SELECT count(*) FROM event_logs WHERE run_id = ANY(%s)", [old[:4]]) == [(0,)]
