@@ -7,6 +7,7 @@ STARTED for ever. Nothing of ours may wait for such a run.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 
@@ -91,7 +92,28 @@ def _worker_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | No
         answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=5)
     except DagsterUserCodeUnreachableError:
         return False
-    return deserialize_value(answer, CanCancelExecutionResult).can_cancel
+    if not deserialize_value(answer, CanCancelExecutionResult).can_cancel:
+        return False
+    # A server whose run died while PostgreSQL was away claims for ever to have it. With one that listens on a
+    # socket, and so is on this machine, one can see for oneself.
+    return not (server.get("socket") and _process_gone(instance, run))
+
+
+def _process_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the process that the run has told of no longer exists on this machine."""
+    kind = dg.DagsterEventType.ENGINE_EVENT
+    for record in instance.get_records_for_run(run.run_id, of_type=kind, limit=10).records:
+        event = record.event_log_entry.dagster_event
+        pid = event.engine_event_data.metadata.get("pid") if event else None
+        if pid is not None:
+            try:
+                os.kill(int(str(pid.value)), 0)
+            except ProcessLookupError:
+                return True
+            except PermissionError:
+                pass  # it is there, and somebody else's
+            return False
+    return False
 
 
 def why_not_done(

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Protocol
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-STOP_SECONDS = 30
+STOP_SECONDS = 15
 LOOK_SECONDS = 0.5
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 # Who has lived so long was healthy: the next pause is the first again.

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,30 +17,14 @@ from dotenv import set_key
 
 from qupersync_assets.sandbox import Sandbox
 
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+from .watch import Watched, execute, free_port, gone, run_processes, until, waiting
 
 
-def until(condition: Callable[[], Any], seconds: float) -> Any:
-    """The condition's first true value, or a failure after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.3)
-    raise AssertionError(f"not within {seconds} s: {condition}")
-
-
-class Served:
+class Served(Watched):
     """`make up` on the sandbox, with a sync every ten seconds."""
 
     def __init__(self, sandbox: Sandbox, project: Path, **more: str) -> None:
-        self.port = free_port()
-        self.sandbox = sandbox
+        super().__init__(sandbox, free_port())
         variables = {**sandbox.environment(), "SYNC_INTERVAL": "10", "UI_PORT": str(self.port), **more}
         for name, value in variables.items():
             set_key(project / ".env", name, value)
@@ -60,41 +40,6 @@ class Served:
     def said(self) -> str:
         self.log.seek(0)
         return self.log.read()
-
-    def _logs(self, condition: str, *parameters: Any) -> list[str]:
-        with closing(self.sandbox.connect_quper()) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT to_regclass('quper.sync_logs')")
-            if cursor.fetchone() == (None,):
-                return []
-            cursor.execute(f"SELECT run_id FROM quper.sync_logs {condition}", parameters)
-            return [run_id for (run_id,) in cursor.fetchall()]
-
-    def runs(self, status: str, sync_job_id: str) -> list[str]:
-        """The runs in which the job has that status in quper.sync_logs."""
-        return self._logs("WHERE status = %s AND sync_job_id = %s", status, sync_job_id)
-
-    def whole_run(self, after: float) -> str | None:
-        """A run that started all eight jobs after that time, and succeeded."""
-        found = self._logs(
-            "WHERE status = 'success' AND started_at > to_timestamp(%s) GROUP BY run_id HAVING count(*) = 8",
-            after,
-        )
-        return found[0] if found else None
-
-    def ask(self, query: str) -> Any:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/graphql",
-            json.dumps({"query": query}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)["data"]
-
-    def status(self, run_id: str) -> str:
-        """What Dagster says of a run."""
-        answer = self.ask(f'{{ runOrError(runId: "{run_id}") {{ ... on Run {{ status }} }} }}')
-        status: str = answer["runOrError"]["status"]
-        return status
 
 
 @pytest.fixture(scope="module")
@@ -117,18 +62,6 @@ def served(sandbox: Sandbox, new_project: Callable[[], Path]) -> Iterator[Served
         if server.process.poll() is None:
             server.process.terminate()
             server.process.wait(60)
-
-
-def waiting(connect: Callable[[], Any], condition: str) -> bool:
-    """Whether a session waits so; only then the run that one sees running is the one that waits."""
-    with closing(connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(f"SELECT 1 FROM pg_stat_activity WHERE {condition}")
-        return cursor.fetchone() is not None
-
-
-def execute(connect: Callable[[], Any], sql: str) -> None:
-    with closing(connect()) as connection, connection, connection.cursor() as cursor:
-        cursor.execute(sql)
 
 
 def test_a_terminated_run_is_logged_as_canceled(served: Served) -> None:
@@ -170,13 +103,32 @@ def test_a_killed_run_is_closed_and_followed_by_the_next(served: Served) -> None
     assert served.status(run_id) == "FAILURE"
 
 
-def run_processes(pid: int) -> list[psutil.Process]:
-    """The processes of runs and of their steps, below those of Dagster."""
-    return [
+def test_an_outage_of_postgresql_needs_no_hand(served: Served) -> None:
+    (daemon,) = (
         child
-        for child in psutil.Process(pid).children(recursive=True)
-        if "multiprocessing" in " ".join(child.cmdline())
-    ]
+        for child in psutil.Process(served.process.pid).children()
+        if "dagster-daemon" in " ".join(child.cmdline())
+    )
+    # With a run under way, whose end nobody can note.
+    (run_id,) = until(lambda: served.runs("running", "query_history_sync"), 60)
+    worker, *_ = (p for p in run_processes(served.process.pid) if "spawn_main" in " ".join(p.cmdline()))
+    served.sandbox.server.stop()
+    try:
+        worker.kill()
+        until(lambda: gone(worker), 20)
+        daemon.kill()
+        until(lambda: "dagster-daemon was killed by SIGKILL" in served.said(), 20)
+        # Its next life, without PostgreSQL, is short.
+        until(
+            lambda: "dagster-daemon ended with exit code 1; it is started again in 2 s" in served.said(), 90
+        )
+    finally:
+        served.sandbox.server.start()
+    back = time.time()
+    until(lambda: served.whole_run(after=back), 120)
+    assert not served.left_open(before=back)
+    until(served.answers, 60)  # the webserver first has to find out that its old connections are gone
+    assert served.status(run_id) == "FAILURE"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""What one sees of a running QuperSync: its log rows, Dagster's answers, and its processes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import Any
+
+import psutil
+import psycopg2
+
+from qupersync_assets.sandbox import Sandbox
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def until(condition: Callable[[], Any], seconds: float) -> Any:
+    """The condition's first true value, or a failure after so many seconds; while PostgreSQL is away it is not
+    true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with suppress(psycopg2.OperationalError):
+            value = condition()
+            if value:
+                return value
+        time.sleep(0.3)
+    raise AssertionError(f"not within {seconds} s: {condition}")
+
+
+class Watched:
+    """A QuperSync that works on a sandbox, with Dagster's UI on a port."""
+
+    def __init__(self, sandbox: Sandbox, port: int) -> None:
+        self.sandbox = sandbox
+        self.port = port
+
+    def _logs(self, condition: str, *parameters: Any) -> list[str]:
+        with closing(self.sandbox.connect_quper()) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass('quper.sync_logs')")
+            if cursor.fetchone() == (None,):
+                return []
+            cursor.execute(f"SELECT run_id FROM quper.sync_logs {condition}", parameters)
+            return [run_id for (run_id,) in cursor.fetchall()]
+
+    def left_open(self, before: float) -> list[str]:
+        """The runs from before that time of which a row is still running."""
+        return self._logs("WHERE status = 'running' AND started_at < to_timestamp(%s)", before)
+
+    def runs(self, status: str, sync_job_id: str) -> list[str]:
+        """The runs in which the job has that status in quper.sync_logs."""
+        return self._logs("WHERE status = %s AND sync_job_id = %s", status, sync_job_id)
+
+    def whole_run(self, after: float) -> str | None:
+        """A run that started all eight jobs after that time, and succeeded."""
+        found = self._logs(
+            "WHERE status = 'success' AND started_at > to_timestamp(%s) GROUP BY run_id HAVING count(*) = 8",
+            after,
+        )
+        return found[0] if found else None
+
+    def ask(self, query: str) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql",
+            json.dumps({"query": query}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)["data"]
+
+    def answers(self) -> bool:
+        """Whether the webserver is up and has PostgreSQL."""
+        try:
+            return bool(self.ask("{ runsOrError(limit: 1) { __typename } }"))
+        except OSError:
+            return False
+
+    def status(self, run_id: str) -> str:
+        """What Dagster says of a run."""
+        answer = self.ask(f'{{ runOrError(runId: "{run_id}") {{ ... on Run {{ status }} }} }}')
+        status: str = answer["runOrError"]["status"]
+        return status
+
+
+def waiting(connect: Callable[[], Any], condition: str) -> bool:
+    """Whether a session waits so; only then the run that one sees running is the one that waits."""
+    with closing(connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM pg_stat_activity WHERE {condition}")
+        return cursor.fetchone() is not None
+
+
+def execute(connect: Callable[[], Any], sql: str) -> None:
+    with closing(connect()) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+
+
+def gone(process: psutil.Process) -> bool:
+    """Whether it has ended."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def run_processes(pid: int) -> list[psutil.Process]:
+    """The processes of runs and of their steps, below those of Dagster."""
+    return [
+        child
+        for child in psutil.Process(pid).children(recursive=True)
+        if "multiprocessing" in " ".join(child.cmdline())
+    ]
