@@ -45,6 +45,10 @@ def main() -> int:
     except (SandboxError, ServeError, SettingsError) as error:
         console.print(f"[red]{error}", soft_wrap=True, highlight=False)
         return 1
+    except psycopg2.OperationalError:  # only before it is looked after
+        log = STATE / "sandbox" / "postgres.log"
+        console.print(f"[red]The sandbox's PostgreSQL went away; see {log}.", soft_wrap=True, highlight=False)
+        return 1
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 0 if not once else 130

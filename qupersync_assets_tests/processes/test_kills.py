@@ -1,0 +1,237 @@
+"""`make demo`, left alone: whatever is killed, soon all goes on, and source and target are equal again."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+import pytest
+
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sandbox.workload import LOCK
+from qupersync_assets.syncs import all_specs
+
+from ..integration.test_all_jobs import TIMES, oracle
+from .test_demo import left_over
+from .watch import Watched, execute, free_port, gone, until, waiting
+
+INTERVAL = 10
+# Two intervals, and what it takes to start Dagster and to run on a machine that is busy with other tests.
+SOON = 2 * INTERVAL + 70
+
+
+class Demo(Watched):
+    """`make demo` with a sync every ten seconds, whose workload stands still except for `news()`."""
+
+    def __init__(self, project: Path) -> None:
+        super().__init__(Sandbox(project / ".qupersync" / "sandbox"), free_port())
+        self._log = (project / "output").open("w+")
+        kept = {n: v for n, v in os.environ.items() if not re.match("SYNC_|REDSHIFT_|POSTGRES_|CLUSTER_", n)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "qupersync_assets.sandbox.demo"],
+            cwd=project,
+            env={**kept, "SYNC_INTERVAL": str(INTERVAL), "SYNC_RETRY_DELAY": "1", "UI_PORT": str(self.port)},
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def said(self) -> str:
+        self._log.seek(0)
+        return self._log.read()
+
+    def child(self, word: str) -> psutil.Process | None:
+        """The child of the demo with that word in its command."""
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
+                if word in " ".join(child.cmdline()):
+                    return child
+        return None
+
+    def pause(self) -> None:
+        """Hold the lock of the workload; it ends with PostgreSQL."""
+        self._pause = self.sandbox.connect_redshift()
+        self._pause.autocommit = True
+        self._in_pause("SELECT pg_advisory_lock(%s)")
+
+    def end_pause(self) -> None:
+        self._pause.close()
+
+    def news(self) -> None:
+        """Let the workload, which waits for its lock, go on once."""
+        until(lambda: waiting(self.sandbox.connect_redshift, "wait_event = 'advisory'"), SOON)
+        self._in_pause("SELECT pg_advisory_unlock(%s)")
+        self._in_pause("SELECT pg_advisory_lock(%s)")
+
+    def _in_pause(self, statement: str) -> None:
+        with self._pause.cursor() as cursor:
+            cursor.execute(statement, [LOCK])
+
+    def compare(self) -> None:
+        """Source and target have to be equal, table by table."""
+
+        def source(sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+            return _query(self.sandbox.connect_redshift, sql, parameters)
+
+        def target(sql: str) -> list[tuple[Any, ...]]:
+            return _query(self.sandbox.connect_quper, sql)
+
+        for spec in all_specs():
+            expected, actual = oracle(spec, source, target)
+            assert len(actual) > 1 and actual == expected, spec.sync_job_id
+
+    def recovers(self, since: float) -> None:
+        """A whole run follows soon; nothing from before is left open, and source and target are equal."""
+        until(lambda: self.whole_run(after=since), SOON)
+        assert not self.left_open(before=since)
+        self.compare()
+
+
+def _query(connect: Any, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+    with closing(connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
+
+
+@pytest.fixture(scope="module")
+def demo(new_project: Any) -> Iterator[Demo]:
+    """Up; nothing of its source turns seven days old while we look. At the end Ctrl-C leaves nothing behind."""
+    project = new_project()
+    running = Demo(project)
+    try:
+        until(lambda: "Dagster UI" in running.said() or running.process.poll() is not None, 240)
+        assert running.process.poll() is None, running.said()
+        running.pause()
+        for view, column in TIMES.items():
+            execute(
+                running.sandbox.connect_redshift,
+                f"DELETE FROM redshift.{view} WHERE {column} "
+                "BETWEEN '2010-01-01' AND redshift.getdate() - interval '6 days 23 hours'",
+            )
+        running.news()  # it drops what depended on those rows
+        for spec in all_specs():
+            execute(running.sandbox.connect_quper, f"TRUNCATE {spec.table.fullname}")
+        yield running
+        running.end_pause()
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(60) == 0, running.said()
+        assert not left_over(project)
+    finally:
+        if running.process.poll() is None:
+            running.process.terminate()
+            running.process.wait(60)
+
+
+JOB = "alert_events_sync"
+BLOCKED = "wait_event = 'relation' AND usename = 'qupersync'"
+
+
+class Held:
+    """A run whose step of JOB waits for a lock of its table: its processes, from the step up to the daemon."""
+
+    def __init__(self, demo: Demo, blocker: Any) -> None:
+        demo.news()
+        self.blocker = blocker
+        self._demo = demo
+        self._lock()
+        (self.run_id,) = until(self._is_held, SOON)
+        until(self.find, SOON)
+
+    def find(self) -> bool:
+        """Find the processes; False if there are none just now."""
+        sessions = _query(
+            self._demo.sandbox.connect_quper, f"SELECT client_port, pid FROM pg_stat_activity WHERE {BLOCKED}"
+        )
+        for port, self.backend in sessions:
+            for end in psutil.net_connections("tcp"):
+                if end.laddr.port == port and end.raddr and end.pid:
+                    self.step = psutil.Process(end.pid)
+                    _, self.worker, self.code_server, self.daemon, *_ = self.step.parents()
+                    assert self.daemon == self._demo.child("dagster-daemon")
+                    return True
+        return False
+
+    def _lock(self) -> None:
+        self.blocker.rollback()
+        with self.blocker.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = '{SOON} s'; LOCK TABLE quper.alert_events")
+
+    def _is_held(self) -> list[str]:
+        if not waiting(self._demo.sandbox.connect_quper, BLOCKED):
+            return []
+        found = self._demo.runs("running", JOB)
+        if not found:
+            self._lock()  # it waits before it has begun, or at the end: the next time
+        return found
+
+
+@pytest.fixture
+def held(demo: Demo) -> Iterator[Held]:
+    """A run that is held up until the blocker's transaction ends."""
+    with closing(demo.sandbox.connect_quper()) as blocker:
+        yield Held(demo, blocker)
+
+
+def kill(*processes: psutil.Process) -> float:
+    """Kill them, see them gone, and return when that was."""
+    for process in processes:
+        process.kill()
+    until(lambda: all(gone(process) for process in processes), 20)
+    return time.time()
+
+
+def test_a_step_which_its_run_repeats_and_the_run(demo: Demo, held: Held) -> None:
+    first = held.step
+    kill(first)
+    # PostgreSQL would notice when it has something to say to the step, which is after the wait.
+    execute(demo.sandbox.connect_quper, f"SELECT pg_terminate_backend({held.backend})")
+    until(lambda: held.find() and held.step != first, SOON)
+    since = kill(held.worker)
+    held.blocker.rollback()
+    demo.recovers(since)
+    assert demo.status(held.run_id) == "FAILURE"
+
+
+def test_the_daemon_whose_run_comes_to_its_end(demo: Demo, held: Held) -> None:
+    since = kill(held.daemon)
+    until(lambda: demo.child("dagster-daemon"), SOON)
+    assert not gone(held.worker)
+    held.blocker.rollback()
+    demo.recovers(since)
+    assert held.run_id in demo.runs("success", JOB)
+    assert demo.status(held.run_id) == "SUCCESS"
+    assert "dagster-daemon was killed by SIGKILL" in demo.said()
+
+
+def test_the_webserver(demo: Demo) -> None:
+    demo.news()
+    webserver = demo.child("dagster-webserver")
+    since = kill(webserver)
+    demo.recovers(since)
+    until(lambda: demo.answers(), SOON)
+    assert demo.child("dagster-webserver") not in (None, webserver)
+    assert "dagster-webserver was killed by SIGKILL" in demo.said()
+
+
+def test_postgresql(demo: Demo, held: Held) -> None:
+    # One of its children: all sessions are ended, and PostgreSQL itself starts the others anew.
+    kill(psutil.Process(held.backend))
+    with pytest.raises(psycopg2.OperationalError):
+        held.blocker.cursor().execute("SELECT 1")
+    until(demo.sandbox.connect_quper, SOON).close()
+    postmaster = demo.child("postgres")
+    kill(postmaster, *postmaster.children(recursive=True))
+    until(lambda: demo.pause() is None, SOON)
+    assert demo.child("postgres") not in (None, postmaster)
+    assert "PostgreSQL was killed by SIGKILL" in demo.said()
+    demo.recovers(time.time())
