@@ -6,7 +6,7 @@ MODE ?=
 PORT ?=
 export UI_PORT := $(or $(PORT),$(UI_PORT))
 
-.PHONY: demo up test lint install clean
+.PHONY: demo up test test-long lint install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make demo MODE=kind  play another Redshift: provisioned, single-node, serverless or multi-az"
 	@echo "make up              serve the Redshift and PostgreSQL of .env"
 	@echo "make test            run the tests;  make lint  ruff, mypy and Dagster's own validation"
+	@echo "make test-long    kill the processes of a running demo, and sync 500 times"
 
 install: .venv/installed
 
@@ -36,6 +37,9 @@ up: install
 
 test: install
 	$(BIN)/pytest
+
+test-long: install
+	$(BIN)/pytest -m long -n0
 
 lint: install
 	$(BIN)/ruff check .

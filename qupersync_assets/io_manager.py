@@ -79,12 +79,6 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
             try:
                 with _told(f"Beginning with {spec.table.fullname}"), target.begin() as connection:
                     log_id = sync_log.start(connection, self.cluster, spec.sync_job_id, context.run_id)
-                    lookback = timedelta(seconds=self.lookback)
-                    feed.source.window = find_window(
-                        connection, spec, self.cluster, lookback, feed.full_refresh
-                    )
-                    if spec.kind == "history":
-                        feed.gap = sync_log.find_gap(connection, self.cluster, spec.sync_job_id, RETENTION)
             except Busy as holder:
                 self._skip(context, feed, str(holder))
             else:
@@ -96,6 +90,11 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         """Load the pages, and close the log row however it ends."""
         spec = feed.spec
         try:
+            with _told(f"Looking at {spec.table.fullname}"), target.begin() as connection:
+                lookback = timedelta(seconds=self.lookback)
+                feed.source.window = find_window(connection, spec, self.cluster, lookback, feed.full_refresh)
+                if spec.kind == "history":
+                    feed.gap = sync_log.find_gap(connection, self.cluster, spec.sync_job_id, RETENTION)
             writer = self._write_pages(context, feed, target, log_id)
             with _told(f"Ending with {spec.table.fullname}"), target.begin() as connection:
                 writer.mark_removed(connection)

@@ -1,14 +1,14 @@
-"""Many syncs of unchanged data in one process: nothing grows. QUPERSYNC_TEST_SYNCS says how many, 60 by default."""
+"""Many syncs of unchanged data in one process: nothing grows."""
 
 from __future__ import annotations
 
 import gc
-import os
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psutil
+import pytest
 
 from qupersync_assets.definitions import build_definitions
 from qupersync_assets.runs import JOB_NAME
@@ -17,12 +17,12 @@ from qupersync_assets.settings import Settings
 from ..integration.conftest import Query
 from .conftest import NODES
 
-SYNCS = int(os.environ.get("QUPERSYNC_TEST_SYNCS", "60"))
 WARM_UP = 10
 
 
+@pytest.mark.parametrize("syncs", [60, pytest.param(500, marks=pytest.mark.long)])
 def test_nothing_grows(
-    environment: dict[str, str], instance: dg.DagsterInstance, source: Query, target: Query
+    syncs: int, environment: dict[str, str], instance: dg.DagsterInstance, source: Query, target: Query
 ) -> None:
     source(NODES, [1, 1200])
     definitions = build_definitions(Settings.load())
@@ -51,7 +51,7 @@ def test_nothing_grows(
     for _ in range(WARM_UP):
         sync()
     before = sizes()
-    for _ in range(SYNCS - WARM_UP):
+    for _ in range(syncs - WARM_UP):
         sync()
     after = sizes()
     for name in ("connections", "files", "threads"):
@@ -63,4 +63,4 @@ def test_nothing_grows(
     ) == [(0, 1200, 0)]
     assert target(
         "SELECT count(*), sum(rows_unchanged), sum(rows_inserted), bool_and(status = 'success') FROM quper.sync_logs"
-    ) == [(SYNCS, 1200 * (SYNCS - 1), 1200, True)]
+    ) == [(syncs, 1200 * (syncs - 1), 1200, True)]

@@ -103,6 +103,9 @@ def _query(connect: Any, sql: str, parameters: Any = None) -> list[tuple[Any, ..
         return found
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def demo(new_project: Any) -> Iterator[Demo]:
     """Up; nothing of its source turns seven days old while we look. At the end Ctrl-C leaves nothing behind."""

@@ -103,6 +103,7 @@ def test_a_killed_run_is_closed_and_followed_by_the_next(served: Served) -> None
     assert served.status(run_id) == "FAILURE"
 
 
+@pytest.mark.long
 def test_an_outage_of_postgresql_needs_no_hand(served: Served) -> None:
     (daemon,) = (
         child
