@@ -58,6 +58,11 @@ class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
             )
         return self._engine
 
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Close the pooled connections: whoever runs many times in one process must not collect them."""
+        if self._engine is not None:
+            self._engine.dispose()
+
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """A connection in a transaction that is committed at the end, or rolled back by an error.

@@ -110,6 +110,11 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
 
     _pool: QueuePool | None = PrivateAttr(default=None)
 
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Close the pooled connections: whoever runs many times in one process must not collect them."""
+        if self._pool is not None:
+            self._pool.dispose()
+
     @contextmanager
     def session(self) -> Iterator[Session]:
         """A session of the pool, for this thread alone.

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from qupersync_assets import maintenance
 from qupersync_assets.definitions import build_definitions
 from qupersync_assets.maintenance import MAINTENANCE_NAME, purge_runs
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.runs import JOB_NAME
-from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets.syncs import all_specs
 
@@ -99,13 +99,16 @@ def test_old_bookkeeping_goes_but_each_jobs_last_success(
 
 
 @pytest.fixture
-def stored(sandbox: Sandbox, environment: dict[str, str], tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """An instance with its storage in PostgreSQL, in a schema of its own."""
-    from psycopg2.extensions import parse_dsn
-
-    dsn = parse_dsn(sandbox.server.dsn("quper"))
-    url = f"postgresql+psycopg2://{dsn['user']}@/quper?host={dsn['host']}&port={dsn['port']}"
-    url += f"&password={dsn['password']}" if "password" in dsn else ""
+def stored(environment: dict[str, str], tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance with its storage in PostgreSQL, as the product's user."""
+    url = sa.URL.create(
+        "postgresql+psycopg2",
+        environment["POSTGRES_USER"],
+        environment["POSTGRES_PASSWORD"],
+        environment["POSTGRES_HOST"],
+        int(environment["POSTGRES_PORT"]),
+        environment["POSTGRES_DATABASE"],
+    ).render_as_string(hide_password=False)
     (tmp_path / "dagster.yaml").write_text(f"storage:\n  postgres:\n    postgres_url: '{url}'\n")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         yield instance
