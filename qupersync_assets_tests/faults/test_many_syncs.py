@@ -20,7 +20,7 @@ from .conftest import NODES
 WARM_UP = 10
 
 
-@pytest.mark.parametrize("syncs", [60, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("syncs", [30, pytest.param(500, marks=pytest.mark.long)])
 def test_nothing_grows(
     syncs: int, environment: dict[str, str], instance: dg.DagsterInstance, source: Query, target: Query
 ) -> None:

@@ -109,8 +109,9 @@ def test_the_sensor_logs_broken_runs_once(
 ) -> None:
     def look(cursor: str | None) -> dg.SensorResult:
         sensor = build_definitions(Settings.load()).resolve_sensor_def("qupersync_clear_away")
-        context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"postgres": postgres})
-        result = sensor(context)
+        resources = {"postgres": postgres}
+        with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
+            result = sensor(context)
         assert isinstance(result, dg.SensorResult)
         return result
 
