@@ -111,7 +111,7 @@ ODD = st.lists(
     )
     | st.characters()
 ).map("".join)
-LONG = settings(max_examples=200, deadline=None)
+LONG = settings(max_examples=100, deadline=None)
 
 
 def marked(text: str) -> bool:
