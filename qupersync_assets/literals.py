@@ -15,33 +15,37 @@ from typing import NamedTuple
 HIDDEN = "?"
 
 _TAG = r"(?:[^\W\d]\w*+)?\$"  # of a dollar quote, without its first $
-_BACKSLASHES = r"'(?:[^'\\]++|''|\\.?+)*+'?+"
-_NO_BACKSLASHES = r"'(?:[^']++|'')*+'?+"
+_BACKSLASHES = r"'(?:[^'\\]++|''|\\.?)*'?"
+_NO_BACKSLASHES = r"'(?:[^']++|'')*'?"
 
 
 def _reading(string: str) -> re.Pattern[str]:
     """One token that hides something, and before it all that may stay; `string` is an ordinary string.
 
-    What has no end goes to the end of the text. All repetitions are possessive, hence the linear time.
+    What has no end goes to the end of the text. After the repetition one of the alternatives always matches,
+    the end of the text if nothing else, so that none is taken back: hence the linear time. Only single characters
+    are repeated possessively, because with groups Python does it wrong before 3.11.5:
+    https://github.com/python/cpython/issues/106052.
     """
     return re.compile(
         rf"""
-        (?: (?! [BbEeNnXx]' | [Uu]&' ) [^\W\d]\w*+ (?: \$ (?! {_TAG} ) \w*+ )*+ [^\w'"$./-]*+
+        (?: (?! [BbEeNnXx]' | [Uu]&' ) [^\W\d]\w*+ (?: \$ (?! {_TAG} ) \w*+ )* [^\w'"$./-]*+
           | [^\w'"$./-]++
           | \. (?! \d )
           | \$ (?! {_TAG} ) \d*+  # also a placeholder
           | / (?! \* )
           | - (?! - )
-        )*+
-        (?: (?P<literal> (?: [BbNnXx] | [Uu]& )?+ {string}
+        )*
+        (?: (?P<literal> (?: [BbNnXx] | [Uu]& )? {string}
               | [Ee] {_BACKSLASHES}
-              | \.? \d\w*+ (?: \.\w++ )*+ (?: (?<= [Ee] ) [+-] \d\w*+ )*+
-              | " (?: [^"]++ | "" )*+ \Z
+              | \.? \d\w*+ (?: \.\w++ )* (?: (?<= [Ee] ) [+-] \d\w*+ )*
+              | " (?: [^"]++ | "" )* \Z
             )
-          | (?P<name> " (?: [^"]++ | "" )*+ " )
+          | (?P<name> " (?: [^"]++ | "" )* " )
           | (?P<tag> \$ {_TAG} )
           | (?P<line> -- [^\n\r]*+ )
           | (?P<block> /\* )
+          | \Z
         )
         """,
         re.VERBOSE | re.DOTALL,
@@ -90,8 +94,7 @@ def _spans(sql: str) -> Iterator[_Span]:
 
 def _read(reading: re.Pattern[str], sql: str) -> Iterator[_Span]:
     end = 0
-    while token := reading.match(sql, end):
-        kind = token.lastgroup or ""
+    while (token := reading.match(sql, end)) and (kind := token.lastgroup):
         start, end = token.span(kind)
         shown = HIDDEN
         if kind == "name":
@@ -131,7 +134,7 @@ def _united(spans: Iterable[_Span]) -> Iterator[_Span]:
 
 
 # A number, or a word that may contain one.
-_WORD = re.compile(r"\d\w*+(?:\.\w++)*+|\w++")
+_WORD = re.compile(r"\d\w*+(?:\.\w++)*|\w++")
 # Not an apostrophe, as in "user's".
 _QUOTE = r"""(?:(?<![\w?])(?:[BbEeNnXx]|[Uu]&)?['"]|['"](?![\w?]))"""
 _QUOTED = re.compile(
