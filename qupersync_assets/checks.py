@@ -57,7 +57,7 @@ def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg
 def check_results(feed: Feed, max_skipped_ratio: float) -> Iterator[dg.AssetCheckResult]:
     """The results of a feed that has been loaded, one for each of `check_specs`."""
     yield _skipped_rows(feed, max_skipped_ratio)
-    yield _source_schema(feed.source)
+    yield _source_schema(feed)
     if shows_own_rows(feed.spec.all_sources):
         yield _all_rows(feed.source)
     if feed.spec.kind == "history":
@@ -81,10 +81,13 @@ def _skipped_rows(feed: Feed, max_ratio: float) -> dg.AssetCheckResult:
     )
 
 
-def _source_schema(source: Source) -> dg.AssetCheckResult:
+def _source_schema(feed: Feed) -> dg.AssetCheckResult:
     """Warns if there is no source, if it lacks columns, which then are NULL, or has new ones."""
+    source = feed.source
     if source.unavailable:
         text = source.unavailable
+    elif feed.skipped:
+        text = f"Nothing was read: {feed.skipped}."
     else:
         text = f"Read from {source.name}."
         if source.passed_over:
@@ -99,7 +102,7 @@ def _source_schema(source: Source) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.WARN,
         description=text,
         metadata={
-            "source": source.name or "unavailable",
+            "source": feed.source_name,
             "columns_missing": len(source.missing),
             "columns_ignored": len(source.ignored),
         },
@@ -110,8 +113,10 @@ def _all_rows(source: Source) -> dg.AssetCheckResult:
     """Warns if Redshift shows us only the rows of our own work, which it never says by itself."""
     views = shows_own_rows(source.variant.sources) if source.variant else []
     rights = source.rights
-    if not views or rights is None:
-        passed, text = True, f"Everybody who may read {source.name or 'the source'} sees all of its rows."
+    if source.variant is None:
+        passed, text = True, "Nothing was read."
+    elif not views or rights is None:
+        passed, text = True, f"Everybody who may read {source.name} sees all of its rows."
     elif rights.sees_all_rows:
         passed, text = True, f"{rights.user} ({rights}) sees all rows of {', '.join(views)}."
     else:

@@ -71,3 +71,8 @@ class Feed:
     samples: list[Rejected] = field(default_factory=list)
     gap: tuple[datetime, datetime] | None = None
     skipped: str | None = None
+
+    @property
+    def source_name(self) -> str:
+        """The views that were read, or in a word why none was, for metadata."""
+        return self.source.name or ("skipped" if self.skipped else "unavailable")

@@ -180,7 +180,7 @@ def _metadata(feed: Feed, seconds: float, row_count: int) -> dict[str, Any]:
         **counts.columns(),
         "duration_ms": round(seconds * 1000),
         "rows_per_second": round(counts.extracted / seconds, 1),
-        "source": feed.source.name or ("skipped" if feed.skipped else "unavailable"),
+        "source": feed.source_name,
         "read_why": feed.source.window.why,
         "read_from": _time(feed.source.window.since),
         "read_to": _time(feed.source.read_to),

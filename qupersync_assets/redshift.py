@@ -136,11 +136,6 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
         finally:
             connection.close()  # the pool rolls back
 
-    def pages(self, sql: str, size: int) -> Iterator[Page]:
-        """`Session.pages` in a session of its own."""
-        with self.session() as session:
-            yield from session.pages(sql, size)
-
     def _account(self) -> Account:
         return Account(self.host, self.port, self.database, self.user, self.password)
 

@@ -14,16 +14,13 @@ from qupersync_assets.redshift import RedshiftResource, Session
 from qupersync_assets.rights import find_rights, grant_select
 from qupersync_assets.spec import SyncSpec, Variant, Window
 from qupersync_assets.transform import Page
-from qupersync_assets.views import column_types, documented_views, shows_own_rows
+from qupersync_assets.views import READABLE_IF_PROVISIONED, column_types, needs_provisioned, shows_own_rows
 
 # The columns of each view, by name; no columns if the catalog does not tell them.
 Catalog = Mapping[str, frozenset[str]]
 
 # Not allowed to this user or not on this kind of cluster, not supported there, or gone.
 REFUSED = ("42501", "0A000", "42P01")
-# On provisioned clusters everybody may read this one. Serverless and Multi-AZ refuse it with the same 42501
-# that a missing grant gives.
-_PROBE = "SELECT 1 FROM stl_scan LIMIT 1"
 
 
 class Unavailable(Exception):
@@ -143,16 +140,25 @@ def _is_withheld(session: Session, variant: Variant) -> bool:
     """Whether a variant that was forbidden is not on this kind of cluster, whatever the grants."""
     if find_rights(session).superuser:
         return True  # there is nothing that it could be granted
-    facts = documented_views()
-    if all(view not in facts or facts[view]["serverless"] for view in variant.sources):
+    if not any(map(needs_provisioned, variant.sources)):
         return False
+    # A missing grant and a kind of cluster give the same 42501.
+    return refusal(session, READABLE_IF_PROVISIONED) is not None
+
+
+def refusal(session: Session, view: str) -> LoadError | None:
+    """Why a view cannot be read, None if it can.
+
+    Raises:
+        LoadError: for another reason than that it is not there, or not for us.
+    """
     try:
-        session.rows(_PROBE)
+        session.rows(f"SELECT 1 FROM {view} LIMIT 1")
     except LoadError as error:
         if error.sqlstate not in REFUSED:
             raise
-        return True
-    return False
+        return error
+    return None
 
 
 def _not_granted(session: Session, variant: Variant) -> LoadError:

@@ -38,6 +38,16 @@ def documented_views() -> dict[str, ViewFacts]:
     return cast(dict[str, ViewFacts], json.loads(Path(__file__).with_name("views.json").read_text("utf-8")))
 
 
+# On a provisioned cluster everybody may read it; Serverless and Multi-AZ refuse it to everybody.
+READABLE_IF_PROVISIONED = "stl_scan"
+
+
+def needs_provisioned(view: str) -> bool:
+    """Whether only provisioned clusters have the view; others withhold it, whatever the grants."""
+    facts = documented_views().get(view)
+    return facts is not None and not facts["serverless"]
+
+
 def shows_own_rows(views: Iterable[str]) -> list[str]:
     """Those of the views that show an ordinary user only the rows of its own work."""
     facts = documented_views()

@@ -11,12 +11,15 @@ from qupersync_assets.doctor.report import Finding, clock
 from qupersync_assets.errors import LoadError, redact
 from qupersync_assets.redshift import RedshiftResource, Session
 from qupersync_assets.rights import Rights, find_rights, grant_all_rows, grant_select
-from qupersync_assets.sources import REFUSED, Catalog, catalog, missing_columns
+from qupersync_assets.sources import Catalog, catalog, missing_columns, refusal
 from qupersync_assets.spec import SyncSpec, Variant
-from qupersync_assets.views import UNDOCUMENTED, documented_views, shows_own_rows
+from qupersync_assets.views import (
+    READABLE_IF_PROVISIONED,
+    UNDOCUMENTED,
+    needs_provisioned,
+    shows_own_rows,
+)
 
-# Everybody may read it on a provisioned cluster.
-OF_PROVISIONED = "stl_scan"
 # Every superuser may read it on Serverless.
 OF_SERVERLESS = "sys_serverless_usage"
 # One row a node, on provisioned clusters.
@@ -44,8 +47,7 @@ class Cluster:
 
     def is_withheld(self, view: str) -> bool:
         """Whether this kind of cluster does not have the view for anybody."""
-        facts = documented_views().get(view)
-        return facts is not None and self.kind != "provisioned" and not facts["serverless"]
+        return self.kind != "provisioned" and needs_provisioned(view)
 
 
 def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str) -> Iterator[Finding]:
@@ -90,14 +92,10 @@ def _server(session: Session) -> Iterator[Finding]:
 def _cluster(session: Session, redshift: RedshiftResource, specs: Sequence[SyncSpec]) -> Cluster:
     views = list(dict.fromkeys(view for spec in specs for view in spec.all_sources))
     refusals = {}
-    for view in dict.fromkeys([*views, OF_PROVISIONED, OF_SERVERLESS, OF_NODES]):
-        try:
-            session.rows(f"SELECT 1 FROM {view} LIMIT 1")
-        except LoadError as error:
-            if error.sqlstate not in REFUSED:
-                raise
+    for view in dict.fromkeys([*views, READABLE_IF_PROVISIONED, OF_SERVERLESS, OF_NODES]):
+        if error := refusal(session, view):
             refusals[view] = error
-    if OF_PROVISIONED not in refusals:
+    if READABLE_IF_PROVISIONED not in refusals:
         kind = "provisioned"
     elif OF_SERVERLESS not in refusals or redshift.aws.workgroup or "-serverless." in (redshift.host or ""):
         kind = "Serverless"
@@ -143,13 +141,13 @@ def _chosen(spec: SyncSpec, cluster: Cluster) -> Variant | None:
 
 def _view(view: str, cluster: Cluster, needed: bool) -> Finding:
     what = f"view {view}"
-    refusal = cluster.refusals.get(view)
-    if refusal is None:
+    error = cluster.refusals.get(view)
+    if error is None:
         own = shows_own_rows([view]) and not cluster.rights.sees_all_rows
         return Finding("redshift", what, f"readable, {'own rows only' if own else 'all rows'}")
     if cluster.is_withheld(view):
         return Finding("redshift", what, f"not on {cluster.kind}")
-    is_forbidden = refusal.sqlstate == "42501"
+    is_forbidden = error.sqlstate == "42501"
     detail = "not readable" if is_forbidden else "not there"
     if not needed or (view in UNDOCUMENTED and not is_forbidden):
         return Finding("redshift", what, f"{detail}, not needed")

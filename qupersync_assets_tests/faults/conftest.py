@@ -29,7 +29,7 @@ from ..integration.conftest import (
     sync,
     target,
 )
-from ..integration.test_all_jobs import oracle
+from ..integration.oracles import oracle
 
 __all__ = ["LOG_COLUMNS", "environment", "instance", "logged", "source", "sync", "target"]
 

@@ -12,10 +12,12 @@ import sqlalchemy as sa
 
 from qupersync_assets.definitions import build_definitions
 from qupersync_assets.postgres import PostgresResource
+from qupersync_assets.redshift import RedshiftResource
 from qupersync_assets.runs import JOB_NAME
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.schema import ensure_schema
 from qupersync_assets.settings import Settings
+from qupersync_assets.transform import Page
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -82,6 +84,18 @@ def sync(environment: dict[str, str], instance: dg.DagsterInstance) -> Sync:
         )
 
     return run
+
+
+def checks(result: dg.ExecuteInProcessResult, name: str) -> dict[str, dg.AssetCheckEvaluation]:
+    """The evaluations of a check, by table."""
+    found = result.get_asset_check_evaluations()
+    return {e.asset_key.path[-1]: e for e in found if e.check_name == name}
+
+
+def pages_of(redshift: RedshiftResource, sql: str, size: int) -> Iterator[Page]:
+    """The pages of a statement, in a session of its own."""
+    with redshift.session() as session:
+        yield from session.pages(sql, size)
 
 
 LOG_COLUMNS = "rows_extracted, rows_inserted, rows_updated, rows_unchanged, rows_duplicate, rows_skipped, batches, status"

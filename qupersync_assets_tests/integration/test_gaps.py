@@ -5,8 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from .conftest import Query, Sync
-from .test_sources import checks
+from .conftest import Query, Sync, checks
 
 
 @pytest.mark.parametrize(("pause", "lost"), [("8 days", True), ("6 days 23 hours", False)])

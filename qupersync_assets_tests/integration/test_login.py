@@ -19,7 +19,7 @@ from qupersync_assets.sandbox.gateway import Gateway
 from qupersync_assets.sandbox.tls import Authority, TlsFiles
 
 from .aws import ROLE, AwsServer, use
-from .conftest import Query, Sync
+from .conftest import Query, Sync, pages_of
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:quper-AbCdEf"
 
@@ -86,7 +86,7 @@ def cluster(**fields: Any) -> AwsConfig:
 
 
 def user(redshift: RedshiftResource) -> str:
-    name: str = next(redshift.pages("SELECT current_user::text AS name", 1)).rows[0][0]
+    name: str = next(pages_of(redshift, "SELECT current_user::text AS name", 1)).rows[0][0]
     return name
 
 

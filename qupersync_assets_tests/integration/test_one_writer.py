@@ -30,6 +30,14 @@ def test_a_job_that_is_being_loaded_is_skipped(
     ((error,),) = target("SELECT error FROM quper.sync_logs WHERE status = 'skipped'")
     assert "node_details_sync of cluster sandbox" in error and f"process {pid}" in error
 
+    (check,) = [
+        e
+        for e in result.get_asset_check_evaluations()
+        if e.check_name == "source_schema" and e.asset_key.path[-1] == "node_details"
+    ]
+    assert check.passed and str(check.description).startswith("Nothing was read: node_details_sync")
+    assert check.metadata["source"].value == "skipped"
+
     assert sync("node_details").success
     assert target("SELECT count(*) FROM quper.node_details") == [(10,)]
     assert target(LOCKS) == [(0,)]

@@ -13,7 +13,7 @@ from qupersync_assets.errors import LoadError
 from qupersync_assets.redshift import RedshiftResource
 from qupersync_assets.sandbox import Sandbox
 
-from .conftest import Query
+from .conftest import Query, pages_of
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def lenient(sandbox: Sandbox) -> Iterator[None]:
 
 @pytest.mark.parametrize(("rows", "size"), [(0, 10), (1, 10), (10, 10), (11, 10), (2500, 1000), (2500, 2200)])
 def test_pages_hold_every_row_once(redshift: RedshiftResource, rows: int, size: int) -> None:
-    pages = list(redshift.pages(f"SELECT n, n * 2 AS double FROM generate_series(1, {rows}) n", size))
+    pages = list(pages_of(redshift, f"SELECT n, n * 2 AS double FROM generate_series(1, {rows}) n", size))
     assert [list(r) for p in pages for r in p.rows] == [[n, n * 2] for n in range(1, rows + 1)]
     assert all(p.columns == ("n", "double") for p in pages)
     assert [len(p.rows) for p in pages[:-1]] == [size] * (len(pages) - 1)
@@ -50,7 +50,7 @@ def test_values_are_exact(redshift: RedshiftResource) -> None:
         "'x  '::char(3) AS c, timestamp '2026-03-08 02:30:00.123456' AS t, NULL::bigint AS nothing, "
         "true AS b, '%s % 100%'::text AS percent"
     )
-    (page,) = redshift.pages(sql, 10)
+    (page,) = pages_of(redshift, sql, 10)
     assert list(page.rows[0]) == [
         *(2**63 - 1, Decimal(10**38 - 1), "x  ", datetime(2026, 3, 8, 2, 30, 0, 123456), None, True),
         "%s % 100%",
@@ -63,7 +63,7 @@ def test_pages_are_read_as_they_are_asked_for(
     source(
         "DROP SEQUENCE IF EXISTS reads; CREATE SEQUENCE reads; GRANT USAGE ON SEQUENCE reads TO qupersync_reader"
     )
-    pages = redshift.pages("SELECT nextval('reads') FROM generate_series(1, 100000)", 100)
+    pages = pages_of(redshift, "SELECT nextval('reads') FROM generate_series(1, 100000)", 100)
     assert len(list(islice(pages, 3))) == 3
     pages.close()  # type: ignore[attr-defined]
     read = source("SELECT last_value FROM reads")[0][0]
@@ -72,7 +72,7 @@ def test_pages_are_read_as_they_are_asked_for(
 
 def test_a_dead_connection_is_replaced(redshift: RedshiftResource, source: Query) -> None:
     def backend() -> int:
-        return next(redshift.pages("SELECT pg_backend_pid()", 1)).rows[0][0]
+        return next(pages_of(redshift, "SELECT pg_backend_pid()", 1)).rows[0][0]
 
     first = backend()
     assert backend() == first  # pooled
@@ -83,12 +83,13 @@ def test_a_dead_connection_is_replaced(redshift: RedshiftResource, source: Query
 
 def test_an_error_leaves_a_usable_pool(redshift: RedshiftResource) -> None:
     with pytest.raises(LoadError, match="22012"):
-        list(redshift.pages("SELECT 1 / (n - 5) FROM generate_series(1, 10) n", 2))
-    assert next(redshift.pages("SELECT 1 AS one", 1)).rows[0][0] == 1
+        list(pages_of(redshift, "SELECT 1 / (n - 5) FROM generate_series(1, 10) n", 2))
+    assert next(pages_of(redshift, "SELECT 1 AS one", 1)).rows[0][0] == 1
 
 
 def test_sessions_are_known_by_name_and_in_utc(redshift: RedshiftResource, lenient: None) -> None:
-    (page,) = redshift.pages(
+    (page,) = pages_of(
+        redshift,
         "SELECT application_name, current_setting('TimeZone') FROM pg_stat_activity "
         "WHERE pid = pg_backend_pid()",
         1,

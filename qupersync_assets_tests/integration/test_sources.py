@@ -14,8 +14,8 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway import Gateway
 from qupersync_assets.syncs import all_specs
 
-from .conftest import Query, Sync
-from .test_all_jobs import ORACLES, plain
+from .conftest import Query, Sync, checks
+from .oracles import ORACLES, plain
 
 DETAIL = "FROM sys_query_detail WHERE user_id <> 1"
 STARTED = (
@@ -80,12 +80,6 @@ def same(names: str, source: Query, target: Query) -> bool:
     rows = plain(target(actual))
     assert rows == plain(source(expected))
     return len(rows) > 5
-
-
-def checks(result: dg.ExecuteInProcessResult, name: str) -> dict[str, dg.AssetCheckEvaluation]:
-    """The evaluations of a check, by table."""
-    found = result.get_asset_check_evaluations()
-    return {e.asset_key.path[-1]: e for e in found if e.check_name == name}
 
 
 def logs(target: Query, run_id: str) -> dict[str, tuple[Any, ...]]:

@@ -13,7 +13,7 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 
 from .conftest import Query, Sync
-from .test_all_jobs import ORACLES, plain
+from .oracles import ORACLES, plain
 
 QUERY = (
     "INSERT INTO sys_query_history (user_id, query_id, status, start_time, end_time, query_label) "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import re
@@ -11,9 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
-
 from qupersync_assets.sandbox.dialect import MODES
+
+from .watch import left_over
 
 
 def demo(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -36,19 +35,6 @@ def summary(output: str) -> dict[str, tuple[str, ...]]:
     """The cells of the summary by job: rows read, new, changed, same and skipped, and the source."""
     lines = re.findall(r"^(\w+_sync)" + 5 * r" +([\d,]+)" + r" +(\S.*\S) *$", output, re.MULTILINE)
     return {job: tuple(cells) for job, *cells in lines}
-
-
-def left_over(project: Path) -> list[str]:
-    """Processes that work in the project's folder or have it in their environment or command."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.cwd() == str(project) or str(project) in " ".join(
-                [*process.cmdline(), *process.environ().values()]
-            ):
-                found.append(f"{process.pid} {' '.join(process.cmdline())}")
-    locks = [str(path) for path in project.glob(".qupersync/**/*lock") if path.is_file()]
-    return found + locks
 
 
 def test_once_and_once_more(project: Path) -> None:

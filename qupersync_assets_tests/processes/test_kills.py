@@ -21,9 +21,8 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.workload import LOCK
 from qupersync_assets.syncs import all_specs
 
-from ..integration.test_all_jobs import TIMES, oracle
-from .test_demo import left_over
-from .watch import Watched, execute, free_port, gone, until, waiting
+from ..integration.oracles import TIMES, oracle
+from .watch import Watched, execute, free_port, gone, left_over, until, waiting
 
 INTERVAL = 10
 # Two intervals, and what it takes to start Dagster and to run on a machine that is busy with other tests.

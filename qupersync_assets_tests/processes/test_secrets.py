@@ -19,7 +19,7 @@ from qupersync_assets.sandbox import Sandbox
 
 from ..parrot import Parrot
 from ..tricky import Secrets, tricky_passwords
-from .test_serve import Served, execute, until
+from .watch import Served, execute, until
 
 REPOSITORY = '{repositoryLocationName: "qupersync", repositoryName: "__repository__"}'
 JOB = REPOSITORY.replace("}", f', pipelineName: "{JOB_NAME}"}}')

@@ -13,33 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dotenv import set_key
 
 from qupersync_assets.sandbox import Sandbox
 
-from .watch import Watched, execute, free_port, gone, run_processes, until, waiting
-
-
-class Served(Watched):
-    """`make up` on the sandbox, with a sync every ten seconds."""
-
-    def __init__(self, sandbox: Sandbox, project: Path, **more: str) -> None:
-        super().__init__(sandbox, free_port())
-        variables = {**sandbox.environment(), "SYNC_INTERVAL": "10", "UI_PORT": str(self.port), **more}
-        for name, value in variables.items():
-            set_key(project / ".env", name, value)
-        self.log = (project / "log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "qupersync_assets.serve"],
-            cwd=project,
-            env={name: value for name, value in os.environ.items() if name not in variables},
-            stdout=self.log,
-            stderr=self.log,
-        )
-
-    def said(self) -> str:
-        self.log.seek(0)
-        return self.log.read()
+from .watch import Served, execute, gone, run_processes, until, waiting
 
 
 @pytest.fixture(scope="module")

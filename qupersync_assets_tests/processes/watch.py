@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg2
+from dotenv import set_key
 
 from qupersync_assets.sandbox import Sandbox
 
@@ -87,6 +92,41 @@ class Watched:
         answer = self.ask(f'{{ runOrError(runId: "{run_id}") {{ ... on Run {{ status }} }} }}')
         status: str = answer["runOrError"]["status"]
         return status
+
+
+class Served(Watched):
+    """`make up` on the sandbox, with a sync every ten seconds."""
+
+    def __init__(self, sandbox: Sandbox, project: Path, **more: str) -> None:
+        super().__init__(sandbox, free_port())
+        variables = {**sandbox.environment(), "SYNC_INTERVAL": "10", "UI_PORT": str(self.port), **more}
+        for name, value in variables.items():
+            set_key(project / ".env", name, value)
+        self.log = (project / "log").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "qupersync_assets.serve"],
+            cwd=project,
+            env={name: value for name, value in os.environ.items() if name not in variables},
+            stdout=self.log,
+            stderr=self.log,
+        )
+
+    def said(self) -> str:
+        self.log.seek(0)
+        return self.log.read()
+
+
+def left_over(project: Path) -> list[str]:
+    """Processes that work in the project's folder or have it in their environment or command."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.cwd() == str(project) or str(project) in " ".join(
+                [*process.cmdline(), *process.environ().values()]
+            ):
+                found.append(f"{process.pid} {' '.join(process.cmdline())}")
+    locks = [str(path) for path in project.glob(".qupersync/**/*lock") if path.is_file()]
+    return found + locks
 
 
 def waiting(connect: Callable[[], Any], condition: str) -> bool:

@@ -13,7 +13,7 @@ from qupersync_assets.sandbox.strict import State, refusal
 from qupersync_assets.sources import catalog_statement
 from qupersync_assets.spec import SyncSpec, Variant, Window
 from qupersync_assets.syncs import all_specs
-from qupersync_assets.views import documented_views
+from qupersync_assets.views import needs_provisioned
 
 from . import documented
 
@@ -69,8 +69,7 @@ def test_a_column_that_is_lacking_is_not_read(spec: SyncSpec, variant: Variant) 
 @VARIANTS
 @pytest.mark.parametrize("mode", MODES)
 def test_redshift_takes_it_where_its_views_are(spec: SyncSpec, variant: Variant, mode: Mode) -> None:
-    facts = documented_views()
-    old = [v for v in variant.sources if v in facts and not facts[v]["serverless"]]
+    old = any(map(needs_provisioned, variant.sources))
     expected = {"serverless": "42P01", "multi-az": "42501"}.get(mode, "") if old else ""
     for statement in statements(spec, variant):
         found = refusal(f"DECLARE a CURSOR FOR {statement}", mode, OPEN)
