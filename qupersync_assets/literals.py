@@ -23,8 +23,8 @@ def _reading(string: str) -> re.Pattern[str]:
     """One token that hides something, and before it all that may stay; `string` is an ordinary string.
 
     What has no end goes to the end of the text. After the repetition one of the alternatives always matches,
-    the end of the text if nothing else, so that none is taken back: hence the linear time. Only single characters
-    are repeated possessively, because with groups Python does it wrong before 3.11.5:
+    the end of the text if nothing else, so that none is taken back: hence the linear time. Only single
+    characters are repeated possessively, because with groups Python does it wrong before 3.11.5:
     https://github.com/python/cpython/issues/106052.
     """
     return re.compile(
