@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
-import sqlalchemy as sa
 
 from qupersync_assets import maintenance
 from qupersync_assets.definitions import build_definitions
@@ -101,15 +101,7 @@ def test_old_bookkeeping_goes_but_each_jobs_last_success(
 @pytest.fixture
 def stored(environment: dict[str, str], tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """An instance with its storage in PostgreSQL, as the product's user."""
-    url = sa.URL.create(
-        "postgresql+psycopg2",
-        environment["POSTGRES_USER"],
-        environment["POSTGRES_PASSWORD"],
-        environment["POSTGRES_HOST"],
-        int(environment["POSTGRES_PORT"]),
-        environment["POSTGRES_DATABASE"],
-    ).render_as_string(hide_password=False)
-    (tmp_path / "dagster.yaml").write_text(f"storage:\n  postgres:\n    postgres_url: '{url}'\n")
+    shutil.copy(Path(__file__).parents[2] / "dagster.yaml", tmp_path)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         yield instance
         instance.wipe()
