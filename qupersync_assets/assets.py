@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 from sqlalchemy.dialects import postgresql
 
+from qupersync_assets.ahead import read_ahead
 from qupersync_assets.checks import check_results, check_specs
 from qupersync_assets.feed import Feed, Source
 from qupersync_assets.query_text import protect
@@ -79,7 +80,8 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
     def sync(config: SyncConfig, redshift: RedshiftResource) -> Iterator[Any]:
         source = Source()
         pages = read(redshift, spec, settings.sync_batch_size, source, settings.sync_include_self)
-        feed = Feed(spec, protect(spec, pages, settings.sync_query_text), source, config.full_refresh)
+        pages = read_ahead(protect(spec, pages, settings.sync_query_text), redshift.cut_off)
+        feed = Feed(spec, pages, source, config.full_refresh)
         yield dg.Output(feed)  # returns when the IO manager has loaded it
         yield from check_results(feed, settings.sync_max_skipped_ratio)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from qupersync_assets.rights import Rights
 from qupersync_assets.spec import WHOLE, SyncSpec, Variant, Window
-from qupersync_assets.transform import Counts, Page, Rejected
+from qupersync_assets.transform import Counts, Rejected
+from qupersync_assets.wire import Pages
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Feed:
     """
 
     spec: SyncSpec
-    pages: Iterator[Page]
+    pages: Pages
     source: Source = field(default_factory=Source)
     full_refresh: bool = False
     counts: Counts = field(default_factory=Counts)

@@ -22,7 +22,7 @@ from qupersync_assets.runs import clear_away
 from qupersync_assets.schema import ensure_schema
 from qupersync_assets.sources import Unavailable
 from qupersync_assets.spec import METADATA, RETENTION
-from qupersync_assets.transform import Counts, Rejected, transform
+from qupersync_assets.transform import Counts, Rejected
 from qupersync_assets.upsert import BatchWriter
 from qupersync_assets.windows import find_window
 
@@ -132,9 +132,9 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
             sync_log.keep_up(connection, log_id, counts)
 
         writer = BatchWriter(target, spec, finish)
-        with _told(f"Writing {spec.table.fullname}"), closing(feed.pages):  # type: ignore[type-var]
+        with _told(f"Writing {spec.table.fullname}"), closing(feed.pages):
             for page in feed.pages:
-                rejected = writer.write(*transform(spec, page))
+                rejected = writer.write(page)
                 feed.counts = writer.counts
                 for bad in rejected[: SAMPLES - len(feed.samples)]:
                     feed.samples.append(bad)

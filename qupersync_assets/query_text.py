@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal
 
 from qupersync_assets.literals import HIDDEN, hide_literals, hide_values, literal_words
 from qupersync_assets.spec import Sensitive, SyncSpec
 from qupersync_assets.transform import Page
+from qupersync_assets.wire import Pages
 
 QueryText = Literal["full", "redacted", "none"]
 
 
-def protect(spec: SyncSpec, pages: Iterator[Page], query_text: QueryText) -> Iterator[Page]:
+def protect(spec: SyncSpec, pages: Pages, query_text: QueryText) -> Pages:
     """The pages of a job's source, their sensitive columns as the setting wants them.
 
     Args:
-        pages: a generator, which is closed with the one that is returned.
+        pages: closed with the generator that is returned.
         query_text: `full`: as they are; `redacted`: with `?` for literals; `none`: NULL.
     """
     kinds: dict[str, Sensitive] = {c.name: c.info["sensitive"] for c in spec.columns if c.info["sensitive"]}
     return pages if query_text == "full" or not kinds else _protected(kinds, pages, query_text)
 
 
-def _protected(
-    kinds: Mapping[str, Sensitive], pages: Iterator[Page], query_text: QueryText
-) -> Iterator[Page]:
-    with closing(pages):  # type: ignore[type-var]  # a generator
-        for page in pages:
+def _protected(kinds: Mapping[str, Sensitive], pages: Pages, query_text: QueryText) -> Pages:
+    with closing(pages):
+        for undecoded in pages:
+            page = undecoded.decoded()
             found = {i: kinds[name] for i, name in enumerate(page.columns) if name in kinds}
             if query_text == "none":
                 rows = [[None if i in found else v for i, v in enumerate(row)] for row in page.rows]

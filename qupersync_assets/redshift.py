@@ -20,11 +20,11 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
-from qupersync_assets.errors import is_refusal, learn_secret, load_error, without_secrets
+from qupersync_assets.errors import is_refusal, learn_secret, load_error, message, sqlstate, without_secrets
 from qupersync_assets.login import Account, Aws, login_arguments, trusting, with_secret
-from qupersync_assets.transform import Page
+from qupersync_assets.wire import AnyPage, Pages, Tap, cut_off, joined, read_any_text
 
-# A single-node cluster refuses larger fetches; a page is then put together from several.
+# A single-node cluster refuses larger fetches: https://docs.aws.amazon.com/redshift/latest/dg/fetch.html
 SINGLE_NODE_FETCH = 1000
 # Shows administrators, and their workload management, which queries are ours.
 QUERY_GROUP = "qupersync"
@@ -61,7 +61,11 @@ class Session:
         now: datetime = self.rows("SELECT GETDATE()")[0][0]
         return now.replace(tzinfo=UTC)
 
-    def pages(self, sql: str, size: int) -> Iterator[Page]:
+    def cut_off(self) -> None:
+        """End the session, from another thread too: what waits for its answer fails."""
+        cut_off(self._connection)
+
+    def pages(self, sql: str, size: int) -> Pages:
         """Run one SELECT and yield its rows, never more than one page in memory.
 
         Args:
@@ -73,7 +77,14 @@ class Session:
                 statement if it was refused.
         """
         with self._errors():
-            yield from _pages(self._connection, sql, size)
+            try:
+                yield from _pages(self._connection, sql, size)
+            except Exception as error:
+                if size <= SINGLE_NODE_FETCH or not _is_too_large(error):
+                    raise
+                # It was the first fetch: nothing has been read.
+                self._connection.rollback()
+                yield from _pages(self._connection, sql, size, SINGLE_NODE_FETCH)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -109,6 +120,12 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
     statement_timeout: int = Field(default=300, description="Seconds that one statement may take.")
 
     _pool: QueuePool | None = PrivateAttr(default=None)
+    _sessions: set[Session] = PrivateAttr(default_factory=set)
+
+    def cut_off(self) -> None:
+        """End all sessions, from another thread too: what waits for an answer of Redshift fails."""
+        for session in list(self._sessions):
+            session.cut_off()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close the pooled connections: whoever runs many times in one process must not collect them."""
@@ -131,9 +148,12 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
             doing = f"No connection to Redshift at {self._account()}"
             told = _told(error) if isinstance(error, _GARBLED) else error
             raise load_error(told, "REDSHIFT", doing, self.aws.variables) from without_secrets(error)
+        session = Session(connection)
+        self._sessions.add(session)
         try:
-            yield Session(connection)
+            yield session
         finally:
+            self._sessions.remove(session)
             connection.close()  # the pool rolls back
 
     def _account(self) -> Account:
@@ -141,7 +161,6 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
 
     def _connect(self) -> Any:
         import redshift_connector  # slow to import, and only a process that reads needs it
-        from redshift_connector.utils.type_utils import text_recv
 
         # Asked for anew each time: a password from AWS expires, or is rotated.
         account = with_secret(self._account(), self.aws) if self.aws.secret_arn else self._account()
@@ -158,9 +177,7 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
                 timeout=self.statement_timeout + _SPARE,
                 application_name="qupersync",
             )
-        for oid, (form, receive) in connection.redshift_types.items():
-            if receive is text_recv:
-                connection.redshift_types[oid] = (form, _text)
+        read_any_text(connection)
         cursor = connection.cursor()
         cursor.execute("SET timezone TO 'UTC'")
         cursor.execute(f"SET query_group TO '{QUERY_GROUP}'")
@@ -182,15 +199,6 @@ def _told(error: Exception) -> Exception:
     return ConnectionError(f"the answer broke off or makes no sense ({type(error).__name__}: {error})")
 
 
-def _text(data: bytes, offset: int, length: int) -> str:
-    """A text as the driver reads it, but for bytes that are no UTF-8: each becomes U+FFFD.
-
-    Columns of system views count bytes, and a text may be cut within a character: the driver would fail the
-    page for it.
-    """
-    return data[offset : offset + length].decode("utf-8", "replace")
-
-
 def _check_alive(connection: Any, _record: Any, _proxy: Any) -> None:
     """Make the pool replace a connection that has died while it lay idle."""
     try:
@@ -200,22 +208,27 @@ def _check_alive(connection: Any, _record: Any, _proxy: Any) -> None:
         raise DisconnectionError from error
 
 
-def _pages(connection: Any, sql: str, size: int) -> Iterator[Page]:
+def _is_too_large(error: Exception) -> bool:
+    """Whether a single-node cluster has refused the size of a fetch."""
+    return is_refusal(error) and sqlstate(error) == "0A000" and "fetch size" in message(error).lower()
+
+
+def _pages(connection: Any, sql: str, size: int, fetch: int | None = None) -> Pages:
+    """The rows of a SELECT in pages of `size`, each put together from fetches of `fetch` rows."""
     cursor = connection.cursor()
     # The driver keeps prepared statements by their text: a name of its own for every cursor keeps them apart.
     name = f"qupersync_{next(_cursor_numbers)}"
     cursor.execute(f"DECLARE {name} CURSOR FOR {sql}")
-    fetch = min(size, SINGLE_NODE_FETCH)
-    rows: list[Any] = []
-    # Only an empty answer is the end: a short one may be a slow server's.
-    while True:
-        cursor.execute(f"FETCH FORWARD {min(fetch, size - len(rows))} FROM {name}")
-        fetched = cursor.fetchall()
-        columns = tuple(d[0] for d in cursor.description)
-        rows.extend(fetched)
-        if rows and (len(rows) >= size or not fetched):
-            yield Page(columns, rows)
-            rows = []
-        if not fetched:
-            break
+    with Tap(connection) as tap:
+        pieces: list[AnyPage] = []
+        rest = size
+        # Only an empty answer is the end: a short one may be a slow server's.
+        while len(fetched := tap.fetch(cursor, f"FETCH FORWARD {min(fetch or size, rest)} FROM {name}")):
+            pieces.append(fetched)
+            rest -= len(fetched)
+            if not rest:
+                yield joined(pieces)
+                rest, pieces = size, []
+        if pieces:
+            yield joined(pieces)
     cursor.execute(f"CLOSE {name}")

@@ -6,15 +6,15 @@ patch levels differ in columns. See docs/redshift.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from qupersync_assets.errors import ErrorClass, LoadError
 from qupersync_assets.feed import Source
 from qupersync_assets.redshift import RedshiftResource, Session
 from qupersync_assets.rights import find_rights, grant_select
 from qupersync_assets.spec import SyncSpec, Variant, Window
-from qupersync_assets.transform import Page
 from qupersync_assets.views import READABLE_IF_PROVISIONED, column_types, needs_provisioned, shows_own_rows
+from qupersync_assets.wire import Pages
 
 # The columns of each view, by name; no columns if the catalog does not tell them.
 Catalog = Mapping[str, frozenset[str]]
@@ -79,9 +79,7 @@ def new_columns(variant: Variant, present: Catalog) -> list[str]:
     ]
 
 
-def read(
-    redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source, ours: bool = False
-) -> Iterator[Page]:
+def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source, ours: bool = False) -> Pages:
     """The rows of the first variant that this cluster has and lets us read, in pages of `size` rows.
 
     Args:

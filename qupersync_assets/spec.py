@@ -107,8 +107,8 @@ def quper_table(
 
     Args:
         key: the columns that identify a row within one cluster.
-        indexes: further indexes, each a list of columns after `cluster`; `x DESC` sorts newest or longest
-            first, without the NULLs.
+        indexes: further indexes, each a list of columns after `cluster`; `x DESC` is for those who ask for
+            the newest or longest first, with the NULLs last.
     """
     table = sa.Table(
         name,
@@ -131,8 +131,9 @@ def quper_table(
     )
     for names in indexes:
         bare = [n.removesuffix(" DESC") for n in names]
+        # To be read backwards: new rows at the end of an index cost less than at its beginning.
         terms = [
-            table.c[b].desc().nulls_last() if n != b else table.c[b] for n, b in zip(names, bare, strict=True)
+            table.c[b].asc().nulls_first() if n != b else table.c[b] for n, b in zip(names, bare, strict=True)
         ]
         sa.Index("_".join([name, *bare, "idx"]), table.c.cluster, *terms)
     return table

@@ -27,6 +27,13 @@ class Page:
     columns: tuple[str, ...]
     rows: Sequence[Sequence[Any]]
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def decoded(self) -> Page:
+        """Itself."""
+        return self
+
 
 @dataclass(frozen=True)
 class Rejected:

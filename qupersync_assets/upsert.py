@@ -2,6 +2,11 @@
 
 https://www.postgresql.org/docs/current/sql-insert.html#SQL-ON-CONFLICT. The statement refuses to touch a row
 twice, hence the DISTINCT ON; and writes only rows that differ, hence the WHERE.
+
+Rows are copied as they came over the wire where that is possible. A batch of which PostgreSQL refuses a row,
+has a doubt, or finds a key twice, is decoded and coerced by `transform`, which alone judges rows.
+
+Rows are written in the order of their keys, as all writers do it, lest two lock each other out.
 """
 
 from __future__ import annotations
@@ -10,18 +15,19 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from qupersync_assets.errors import ErrorClass, classify, message
 from qupersync_assets.job_lock import JobConnection
 from qupersync_assets.spec import SyncSpec
-from qupersync_assets.transform import Counts, Rejected, Row
+from qupersync_assets.staging import Staging, coerced, quote, undecoded
+from qupersync_assets.transform import Counts, Rejected, Row, transform
+from qupersync_assets.wire import AnyPage, UndecodedPage
 
-_quote = postgresql.dialect().identifier_preparer.quote  # type: ignore[no-untyped-call]
 _NEEDS_ESCAPE = re.compile(r"[\\\t\n\r]")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _AT_COLUMN = re.compile(r"column (\w+):")
@@ -29,31 +35,37 @@ _AT_COLUMN = re.compile(r"column (\w+):")
 # The first retry of a batch waits up to so long, further ones up to twice as long each.
 RETRY_SECONDS = 0.5
 
-Finish = Callable[[sa.Connection, Counts, list[Rejected]], None]
+# Something to do within a batch's transaction with its totals and its rejected rows.
+Load = Callable[[sa.Connection, Counts, list[Rejected]], None]
 
 
-def staging_statement(spec: SyncSpec) -> str:
-    """The temporary table that batches of this job are copied into, empty after each transaction."""
-    return (
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {_staging(spec)} ON COMMIT DELETE ROWS "
-        f"AS SELECT 0 AS _row, {_names(spec)} FROM {spec.table.fullname} WITH NO DATA"
-    )
+class _Doubt(Exception):
+    """There is a row that `transform` has to judge, or a key twice."""
 
 
-def merge_statement(spec: SyncSpec) -> str:
+def merge_statement(spec: SyncSpec, staging: Staging) -> str:
     """The statement that merges the temporary table into the target.
 
-    Its parameter is `cluster`; it returns one row: distinct keys, rows inserted, rows updated.
+    Its parameter is `cluster`; it returns one row: distinct keys, NULL if all keys are distinct; rows
+    inserted; rows updated; whether there is a doubt, and nothing is written.
     """
     # A key column that PostgreSQL computes is not in the temporary table, but what it is computed from is.
     keys = ", ".join(
-        _quote(c.name) if c.computed is None else str(c.computed.sqltext)
+        staging.values[c.name] if c.computed is None else str(c.computed.sqltext)
         for c in spec.key
         if c.name != "cluster"
     )
+    if staging.is_numbered:
+        doubt, distinct = "false", "(SELECT count(*) FROM picked)"
+        picked = f"SELECT DISTINCT ON ({keys}) {_names(spec)} FROM {staging.name} ORDER BY {keys}, _row DESC"
+    else:
+        is_doubtful = f"coalesce(bool_or({staging.doubt}), false) OR count(*) <> count(DISTINCT ({keys}))"
+        doubt, distinct = f"(SELECT {is_doubtful} FROM {staging.name})", "NULL"
+        values = ", ".join(f"{staging.values[c.name]} AS {quote(c.name)}" for c in spec.columns)
+        picked = f"SELECT {values} FROM {staging.name} WHERE NOT (SELECT found FROM doubt) ORDER BY {keys}"
     key_names = {c.name for c in spec.key}
     changing = [c for c in spec.columns if c.name not in key_names]
-    merged = {_quote(c.name): _merged(c) for c in changing}
+    merged = {quote(c.name): _merged(c) for c in changing}
     differs = f"({', '.join(f't.{name}' for name in merged)}) IS DISTINCT FROM ({', '.join(merged.values())})"
     merged["synced_at"] = "now()"
     if spec.kind == "snapshot":
@@ -61,36 +73,41 @@ def merge_statement(spec: SyncSpec) -> str:
         differs = f"({differs} OR t.removed_at IS NOT NULL)"
     newer = ""
     if spec.newer_by:
-        stamp = _quote(spec.newer_by)
+        stamp = quote(spec.newer_by)
         newer = f"\n      AND (t.{stamp} IS NULL OR excluded.{stamp} >= t.{stamp})"
     return f"""
-WITH picked AS (
-    SELECT DISTINCT ON ({keys}) {_names(spec)} FROM {_staging(spec)} ORDER BY {keys}, _row DESC
+WITH doubt AS MATERIALIZED (
+    SELECT {doubt} AS found
+), picked AS (
+    {picked}
 ), merged AS (
     INSERT INTO {spec.table.fullname} AS t (cluster, {_names(spec)})
     SELECT :cluster, {_names(spec)} FROM picked
-    ON CONFLICT ({", ".join(_quote(c.name) for c in spec.key)}) DO UPDATE
+    ON CONFLICT ({", ".join(quote(c.name) for c in spec.key)}) DO UPDATE
     SET {", ".join(f"{name} = {value}" for name, value in merged.items())}
     WHERE {differs}{newer}
     RETURNING t.xmax = 0 AS inserted
 )
-SELECT (SELECT count(*) FROM picked), count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted)
+SELECT {distinct}, count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted),
+       (SELECT found FROM doubt)
 FROM merged"""
 
 
-def remember_statements(spec: SyncSpec) -> list[str]:
+def remember_statements(spec: SyncSpec, staging: Staging) -> list[str]:
     """What notes the keys of a snapshot's batch in a temporary table, as long-lived as the session."""
-    names = ", ".join(_quote(c.name) for c in spec.key if c.name != "cluster")
+    keys = [c.name for c in spec.key if c.name != "cluster"]
+    names = ", ".join(map(quote, keys))
+    values = ", ".join(staging.values[key] for key in keys)
     return [
         f"CREATE TEMPORARY TABLE IF NOT EXISTS {_seen(spec)} AS "
         f"SELECT {names} FROM {spec.table.fullname} WITH NO DATA",
-        f"INSERT INTO {_seen(spec)} SELECT {names} FROM {_staging(spec)}",
+        f"INSERT INTO {_seen(spec)} SELECT {values} FROM {staging.name}",
     ]
 
 
 def removal_statement(spec: SyncSpec) -> str:
     """The statement that marks the rows of a snapshot that no batch has held; its parameter is `cluster`."""
-    names = [_quote(c.name) for c in spec.key if c.name != "cluster"]
+    names = [quote(c.name) for c in spec.key if c.name != "cluster"]
     still_there = f" AND NOT {spec.still_there}" if spec.still_there else ""
     return f"""
 UPDATE {spec.table.fullname} AS u SET removed_at = now()
@@ -108,13 +125,9 @@ def _equal(left: str, right: str, names: Sequence[str]) -> str:
 
 
 def _merged(column: sa.Column[Any]) -> str:
-    name = _quote(column.name)
+    name = quote(column.name)
     merge = column.info["merge"]
     return f"excluded.{name}" if merge == "replace" else f"{merge}(t.{name}, excluded.{name})"
-
-
-def _staging(spec: SyncSpec) -> str:
-    return f"staging_{spec.table.name}"
 
 
 def _seen(spec: SyncSpec) -> str:
@@ -122,7 +135,7 @@ def _seen(spec: SyncSpec) -> str:
 
 
 def _names(spec: SyncSpec) -> str:
-    return ", ".join(_quote(c.name) for c in spec.columns)
+    return ", ".join(quote(c.name) for c in spec.columns)
 
 
 class BatchWriter:
@@ -132,7 +145,7 @@ class BatchWriter:
         counts: what became of the rows of all committed batches.
     """
 
-    def __init__(self, target: JobConnection, spec: SyncSpec, finish: Finish) -> None:
+    def __init__(self, target: JobConnection, spec: SyncSpec, finish: Load) -> None:
         """
         Args:
             target: the load's connection; it is replaced when it is lost.
@@ -144,17 +157,20 @@ class BatchWriter:
         self._spec = spec
         self._first_opened = target.opened
         self._finish = finish
-        self._merge = sa.text(merge_statement(spec))
+        self._coerced = coerced(spec)
+        self._merges: dict[str, sa.TextClause] = {}
+        self._undecoded: dict[tuple[tuple[str, ...], tuple[str, ...]], Staging | None] = {}
 
-    def write(self, rows: Sequence[Row], rejected: Sequence[Rejected]) -> list[Rejected]:
-        """Merge one batch; a row that PostgreSQL refuses for its data is rejected, alone.
+    def write(self, page: AnyPage) -> list[Rejected]:
+        """Merge one batch; a row that cannot be loaded for its data is rejected, alone.
 
         Returns:
-            All rejected rows of the batch: the given ones and those that PostgreSQL refused.
+            The rejected rows of the batch: those that `transform` refuses and those that PostgreSQL refuses.
 
         Raises:
             sqlalchemy.exc.DBAPIError, psycopg2.Error: an error that is no row's fault; a transient one has
                 been tried five times. The batch is rolled back then, earlier ones stay.
+            LoadError: the page makes no sense.
         """
         for attempt in Retrying(
             stop=stop_after_attempt(5),
@@ -163,12 +179,7 @@ class BatchWriter:
             reraise=True,
         ):
             with attempt:
-                try:
-                    return self._transaction(rows, list(rejected), self._merge_rows)
-                except Exception as error:
-                    if classify(error) is not ErrorClass.ROW:
-                        raise
-                return self._transaction(rows, list(rejected), self._split)
+                return self._write(page)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def mark_removed(self, connection: sa.Connection) -> None:
@@ -182,33 +193,43 @@ class BatchWriter:
             statement = sa.text(removal_statement(self._spec))
             self.counts.removed = connection.execute(statement, {"cluster": self._target.cluster}).rowcount
 
-    def _transaction(
-        self,
-        rows: Sequence[Row],
-        rejected: list[Rejected],
-        load: Callable[[sa.Connection, Sequence[Row], Counts, list[Rejected]], None],
-    ) -> list[Rejected]:
-        counts = replace(self.counts)
-        counts.extracted += len(rows) + len(rejected)
+    def _write(self, page: AnyPage) -> list[Rejected]:
+        size = len(page)
+        if isinstance(page, UndecodedPage) and (staging := self._staging_of(page)):
+            data = copy_binary(page.bodies)
+            try:
+                return self._transaction(size, [], partial(self._merge, staging, "binary", data, size))
+            except Exception as error:
+                if not isinstance(error, _Doubt) and classify(error) is not ErrorClass.ROW:
+                    raise
+        rows, rejected = transform(self._spec, page.decoded())
+        try:
+            return self._transaction(size, rejected, partial(self._merge_rows, rows))
+        except Exception as error:
+            if classify(error) is not ErrorClass.ROW:
+                raise
+        return self._transaction(size, rejected, partial(self._split, rows))
+
+    def _transaction(self, size: int, rejected: Sequence[Rejected], load: Load) -> list[Rejected]:
+        counts, all_rejected = replace(self.counts), list(rejected)
+        counts.extracted += size
         counts.batches += 1
         with self._target.begin() as connection:
-            if rows:
-                connection.execute(sa.text(staging_statement(self._spec)))
-                load(connection, rows, counts, rejected)
-            counts.skipped += len(rejected)
-            self._finish(connection, counts, rejected)
+            load(connection, counts, all_rejected)
+            counts.skipped += len(all_rejected)
+            self._finish(connection, counts, all_rejected)
         self.counts = counts
-        return rejected
+        return all_rejected
 
     def _split(
-        self, connection: sa.Connection, rows: Sequence[Row], counts: Counts, rejected: list[Rejected]
+        self, rows: Sequence[Row], connection: sa.Connection, counts: Counts, rejected: list[Rejected]
     ) -> None:
         """Merge the rows in halves, and halves of halves, until those that are refused are alone."""
         try:
             with connection.begin_nested():
                 trial = replace(counts)
-                connection.execute(sa.text(f"TRUNCATE {_staging(self._spec)}"))
-                self._merge_rows(connection, rows, trial, rejected)
+                self._merge_rows(rows, connection, trial, rejected)
+                connection.execute(sa.text(f"TRUNCATE {self._coerced.name}"))
                 vars(counts).update(vars(trial))
         except Exception as error:
             if classify(error) is not ErrorClass.ROW:
@@ -217,23 +238,50 @@ class BatchWriter:
                 rejected.append(self._refused(rows[0], error))
                 return
             middle = len(rows) // 2
-            self._split(connection, rows[:middle], counts, rejected)
-            self._split(connection, rows[middle:], counts, rejected)
+            self._split(rows[:middle], connection, counts, rejected)
+            self._split(rows[middle:], connection, counts, rejected)
 
     def _merge_rows(
-        self, connection: sa.Connection, rows: Sequence[Row], counts: Counts, _rejected: list[Rejected]
+        self, rows: Sequence[Row], connection: sa.Connection, counts: Counts, rejected: list[Rejected]
     ) -> None:
+        if rows:
+            self._merge(self._coerced, "text", copy_text(rows), len(rows), connection, counts, rejected)
+
+    def _merge(
+        self,
+        staging: Staging,
+        form: str,
+        data: bytes,
+        size: int,
+        connection: sa.Connection,
+        counts: Counts,
+        _rejected: list[Rejected],
+    ) -> None:
+        connection.execute(sa.text(staging.definition))
         cursor: Any = connection.connection.cursor()
         with cursor:
-            cursor.copy_expert(f"COPY {_staging(self._spec)} FROM STDIN", io.BytesIO(copy_text(rows)))
-        keys, inserted, updated = connection.execute(self._merge, {"cluster": self._target.cluster}).one()
+            cursor.copy_expert(staging.copy(form), io.BytesIO(data), 1 << 20)
+        merge = self._merges.get(staging.name)
+        if merge is None:
+            merge = self._merges[staging.name] = sa.text(merge_statement(self._spec, staging))
+        keys, inserted, updated, in_doubt = connection.execute(merge, {"cluster": self._target.cluster}).one()
+        if in_doubt:
+            raise _Doubt
         if self._spec.kind == "snapshot":
-            for statement in remember_statements(self._spec):
+            for statement in remember_statements(self._spec, staging):
                 connection.execute(sa.text(statement))
         counts.inserted += inserted
         counts.updated += updated
+        keys = size if keys is None else keys
         counts.unchanged += keys - inserted - updated
-        counts.duplicates += len(rows) - keys
+        counts.duplicates += size - keys
+
+    def _staging_of(self, page: UndecodedPage) -> Staging | None:
+        """Where rows of these types are copied into as they are, None if they cannot be."""
+        come = page.columns, tuple(t.name for t in page.types)
+        if come not in self._undecoded:
+            self._undecoded[come] = undecoded(self._spec, *come)
+        return self._undecoded[come]
 
     def _refused(self, row: Row, error: Exception) -> Rejected:
         diagnosis = getattr(getattr(error, "orig", None) or error, "diag", None)
@@ -243,15 +291,21 @@ class BatchWriter:
         return Rejected(column, f"PostgreSQL: {message(error)}", dict(zip(names, row, strict=True)))
 
 
+def copy_binary(bodies: Sequence[bytes]) -> bytes:
+    """Bodies of DataRow messages as COPY's binary format.
+
+    https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS-BINARY
+    """
+    return b"".join([b"PGCOPY\n\xff\r\n\0", bytes(8), *bodies, b"\xff\xff"])
+
+
 def copy_text(rows: Sequence[Row]) -> bytes:
-    """Rows as COPY's text format, each with its number in front.
+    """Rows as COPY's text format.
 
     https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS-TEXT
     """
     columns = [_fields(column) for column in zip(*rows, strict=True)]
-    numbers = [str(i) for i in range(len(rows))]
-    lines = map("\t".join, zip(numbers, *columns, strict=True))
-    return ("\n".join(lines) + "\n").encode()
+    return ("\n".join(map("\t".join, zip(*columns, strict=True))) + "\n").encode()
 
 
 def _fields(column: Sequence[Any]) -> list[str]:

@@ -76,12 +76,7 @@ SPEC = SyncSpec(
         ),
         key=("query_id",),
         comment="Queries of all users but Redshift itself, as sys_query_history shows them; kept for good.",
-        indexes=[
-            ("start_time DESC",),
-            ("execution_time_us DESC",),
-            ("user_name", "start_time DESC"),
-            ("query_hash",),
-        ],
+        indexes=[("start_time DESC",), ("execution_time_us DESC",)],
     ),
     kind="history",
     time_column="start_time",

@@ -95,7 +95,8 @@ def checks(result: dg.ExecuteInProcessResult, name: str) -> dict[str, dg.AssetCh
 def pages_of(redshift: RedshiftResource, sql: str, size: int) -> Iterator[Page]:
     """The pages of a statement, in a session of its own."""
     with redshift.session() as session:
-        yield from session.pages(sql, size)
+        for page in session.pages(sql, size):
+            yield page.decoded()
 
 
 LOG_COLUMNS = "rows_extracted, rows_inserted, rows_updated, rows_unchanged, rows_duplicate, rows_skipped, batches, status"

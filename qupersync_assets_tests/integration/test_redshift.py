@@ -44,6 +44,20 @@ def test_pages_hold_every_row_once(redshift: RedshiftResource, rows: int, size: 
     assert [len(p.rows) for p in pages[:-1]] == [size] * (len(pages) - 1)
 
 
+def test_a_single_node_is_asked_for_less_at_once(
+    redshift: RedshiftResource, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox.gateway, "mode", "single-node")
+    sql = "SELECT n FROM generate_series(1, 5100) n"
+    with monkeypatch.context() as patched:
+        patched.setattr("qupersync_assets.redshift.SINGLE_NODE_FETCH", 2500)
+        with pytest.raises(LoadError, match="Fetch size 2500 exceeds the limit"):
+            next(pages_of(redshift, sql, 2500))
+    pages = list(pages_of(redshift, sql, 2500))
+    assert [len(p.rows) for p in pages] == [2500, 2500, 100]
+    assert [n for p in pages for (n,) in p.rows] == list(range(1, 5101))
+
+
 def test_values_are_exact(redshift: RedshiftResource) -> None:
     sql = (
         "SELECT 9223372036854775807::bigint AS i, 99999999999999999999999999999999999999::numeric(38,0) AS d, "
