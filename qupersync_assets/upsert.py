@@ -51,7 +51,7 @@ def merge_statement(spec: SyncSpec, staging: Staging) -> str:
     """
     # A key column that PostgreSQL computes is not in the temporary table, but what it is computed from is.
     keys = ", ".join(
-        staging.values[c.name] if c.computed is None else str(c.computed.sqltext)
+        quote(c.name) if c.computed is None else str(c.computed.sqltext)
         for c in spec.key
         if c.name != "cluster"
     )
@@ -59,10 +59,11 @@ def merge_statement(spec: SyncSpec, staging: Staging) -> str:
         doubt, distinct = "false", "(SELECT count(*) FROM picked)"
         picked = f"SELECT DISTINCT ON ({keys}) {_names(spec)} FROM {staging.name} ORDER BY {keys}, _row DESC"
     else:
-        is_doubtful = f"coalesce(bool_or({staging.doubt}), false) OR count(*) <> count(DISTINCT ({keys}))"
-        doubt, distinct = f"(SELECT {is_doubtful} FROM {staging.name})", "NULL"
         values = ", ".join(f"{staging.values[c.name]} AS {quote(c.name)}" for c in spec.columns)
-        picked = f"SELECT {values} FROM {staging.name} WHERE NOT (SELECT found FROM doubt) ORDER BY {keys}"
+        typed = f"(SELECT {values}, {staging.doubt} AS _doubt FROM {staging.name}) AS typed"
+        is_found = f"coalesce(bool_or(_doubt), false) OR count(*) <> count(DISTINCT ({keys}))"
+        doubt, distinct = f"(SELECT {is_found} FROM {typed})", "NULL"
+        picked = f"SELECT {_names(spec)} FROM {typed} WHERE NOT (SELECT found FROM doubt) ORDER BY {keys}"
     key_names = {c.name for c in spec.key}
     changing = [c for c in spec.columns if c.name not in key_names]
     merged = {quote(c.name): _merged(c) for c in changing}

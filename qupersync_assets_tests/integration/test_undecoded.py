@@ -52,15 +52,17 @@ def wire_types(redshift: RedshiftResource) -> dict[str, WireType]:
     with redshift.session() as session:
         (page,) = session.pages(ALL_TYPES, 10)
     assert isinstance(page, UndecodedPage)
-    return dict(zip(NAMES, page.types, strict=True))
+    types = dict(zip(NAMES, page.types, strict=True))
+    return types | {"digits": types["text"]}
 
 
 NUMBERS = st.one_of(
     st.integers(-300, 300).map(str),
     st.integers(-(10**45), 10**45).map(str),
     st.decimals(allow_nan=True, allow_infinity=True, places=3).map(str),
-    st.sampled_from(["1.000", "-0.0", "999.994", "999.995", "99999.9999", "9223372036854775808", "x", ""]),
+    st.sampled_from(["1.000", "-0.0", "999.994", "999.995", "99999.9999", "9223372036854775808"]),
 )
+DIGITS = st.one_of(NUMBERS, st.sampled_from(["x", "", " 7 ", "1_000", "7e2", "٣", "+5", "-", "1."]))
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=20).map(str.encode),
     st.sampled_from(
@@ -80,8 +82,8 @@ def values(wire: str) -> st.SearchStrategy[bytes]:
         return st.sampled_from([b"\0", b"\1"])
     if wire == "text":
         return TEXTS
-    if wire == "numeric":
-        return NUMBERS.map(str.encode)
+    if wire in ("numeric", "digits"):
+        return (NUMBERS if wire == "numeric" else DIGITS).map(str.encode)
     if wire.startswith("timestamp"):
         return TIMES.map(lambda n: struct.pack("!q", n))
     if wire == "oid":
@@ -101,9 +103,9 @@ def come_as(column: sa.Column[Any]) -> list[str]:
         case sa.DateTime():
             return ["timestamp", "timestamptz"]
         case sa.Integer():
-            return ["bigint", "integer", "smallint", "numeric", "oid"]
+            return ["bigint", "integer", "smallint", "numeric", "oid", "digits"]
         case sa.Numeric():
-            return ["numeric", "bigint", "integer"]
+            return ["numeric", "bigint", "integer", "digits"]
     raise AssertionError(f"no wire type for {column.type!r}")
 
 
@@ -115,7 +117,7 @@ def pages(draw: st.DrawFn) -> tuple[SyncSpec, list[str], list[bytes]]:
     # All columns but these are alike in all rows, lest every row be bad.
     naughty = draw(st.sets(st.integers(0, len(types) - 1), max_size=3))
     naughty |= {i for i, c in enumerate(spec.columns) if c in set(spec.key)}
-    plain = {"text": b"7", "numeric": b"7", "boolean": b"\1"}
+    plain = {"text": b"7", "numeric": b"7", "digits": b"7", "boolean": b"\1"}
     usual = [plain.get(t) or struct.pack(FORMATS[t], 7) for t in types]
     rows = []
     for _ in range(draw(st.integers(1, 6))):
