@@ -23,6 +23,11 @@ _CREDENTIALS = ("profile", "access_key_id", "secret_access_key", "session_token"
 _environment = threading.Lock()
 
 
+def renamed(text: str, prefix: str) -> str:
+    """A text of ours about REDSHIFT_*, about the variables of a cluster whose prefix is another."""
+    return text.replace("REDSHIFT_", f"{prefix}_")
+
+
 class LoginError(ValueError):
     """What is needed for a login is not there; the text says what, and holds no secret."""
 
@@ -42,17 +47,20 @@ class Aws(BaseModel):
     session_token: str | None = Field(
         default=None, repr=False, description="Its session token, if temporary."
     )
+    prefix: str = Field(default="REDSHIFT", description="What the names of its variables begin with.")
 
     @property
     def variables(self) -> str:
         """The variables that decide whether a login succeeds, for a sentence."""
         if self.secret_arn:
-            return "REDSHIFT_SECRET_ARN, what it holds, and the AWS identity's rights"
-        if self.iam and self.workgroup:
-            return "REDSHIFT_WORKGROUP, REDSHIFT_REGION and the AWS identity's rights"
-        if self.iam:
-            return "REDSHIFT_CLUSTER_IDENTIFIER, REDSHIFT_USER, REDSHIFT_REGION and the AWS identity's rights"
-        return "REDSHIFT_USER and REDSHIFT_PASSWORD"
+            text = "REDSHIFT_SECRET_ARN, what it holds, and the AWS identity's rights"
+        elif self.iam and self.workgroup:
+            text = "REDSHIFT_WORKGROUP, REDSHIFT_REGION and the AWS identity's rights"
+        elif self.iam:
+            text = "REDSHIFT_CLUSTER_IDENTIFIER, REDSHIFT_USER, REDSHIFT_REGION and the AWS identity's rights"
+        else:
+            text = "REDSHIFT_USER and REDSHIFT_PASSWORD"
+        return renamed(text, self.prefix)
 
 
 @dataclass(frozen=True)
@@ -104,12 +112,13 @@ def with_secret(account: Account, aws: Aws) -> Account:
         LoginError: the secret is not JSON, or lacks something; its text is not told.
         botocore.exceptions.BotoCoreError, ClientError: AWS cannot be asked, or refuses.
     """
+    named = f"The secret of {aws.prefix}_SECRET_ARN"
     try:
         secret = json.loads(_read_secret(aws))
     except ValueError:
         secret = None
     if not isinstance(secret, dict):
-        raise LoginError("The secret of REDSHIFT_SECRET_ARN is not a JSON object")
+        raise LoginError(f"{named} is not a JSON object")
     # https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html has
     # dbname; secrets for other tools spell it otherwise.
     held = {str(name).lower(): value for name, value in secret.items() if value not in (None, "")}
@@ -119,15 +128,15 @@ def with_secret(account: Account, aws: Aws) -> Account:
         told["host"] = held.get("host")
     missing = [name for name, value in {**told, "dbname": database}.items() if not value]
     if missing:
-        instead = {"host": " or set REDSHIFT_HOST", "dbname": " or set REDSHIFT_DATABASE"}
+        instead = {"host": f" or set {aws.prefix}_HOST", "dbname": f" or set {aws.prefix}_DATABASE"}
         raise LoginError(
-            f"The secret of REDSHIFT_SECRET_ARN lacks {', '.join(missing)}: add it"
+            f"{named} lacks {', '.join(missing)}: add it"
             + "".join(text for name, text in instead.items() if name in missing)
         )
     try:
         port = account.port if account.host else int(held.get("port", account.port))
     except (TypeError, ValueError):
-        raise LoginError("The port in the secret of REDSHIFT_SECRET_ARN is not a number") from None
+        raise LoginError(f"The port in the secret of {aws.prefix}_SECRET_ARN is not a number") from None
     return replace(
         account,
         host=account.host or str(told["host"]),

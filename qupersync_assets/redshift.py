@@ -42,8 +42,10 @@ class AwsConfig(Aws, dg.Config):
 class Session:
     """A connection to Redshift, in a transaction since its first statement."""
 
-    def __init__(self, connection: PoolProxiedConnection) -> None:
+    def __init__(self, connection: PoolProxiedConnection, variables: str = "REDSHIFT") -> None:
+        """`variables`: what the names of its settings begin with, for what errors say."""
         self._connection = connection
+        self._variables = variables
 
     def rows(self, sql: str) -> list[Any]:
         """All rows of a SELECT with a small answer.
@@ -100,7 +102,7 @@ class Session:
                 self._connection.invalidate(error)
             if not isinstance(error, Exception):
                 raise
-            told = load_error(_told(error), "REDSHIFT", "Reading from Redshift failed")
+            told = load_error(_told(error), self._variables, "Reading from Redshift failed")
             raise told from without_secrets(error)
 
 
@@ -147,8 +149,8 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
         except Exception as error:
             doing = f"No connection to Redshift at {self._account()}"
             told = _told(error) if isinstance(error, _GARBLED) else error
-            raise load_error(told, "REDSHIFT", doing, self.aws.variables) from without_secrets(error)
-        session = Session(connection)
+            raise load_error(told, self.aws.prefix, doing, self.aws.variables) from without_secrets(error)
+        session = Session(connection, self.aws.prefix)
         self._sessions.add(session)
         try:
             yield session

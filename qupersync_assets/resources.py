@@ -10,25 +10,26 @@ from pydantic import SecretStr
 
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.redshift import AwsConfig, RedshiftResource
+from qupersync_assets.redshift_settings import RedshiftSettings
 from qupersync_assets.settings import Settings
 
 # How a resource gets a secret of the settings, by its field.
-Secret = Callable[[Settings, str], Any]
+Secret = Callable[[RedshiftSettings, str], Any]
 
 
-def by_name(settings: Settings, field: str) -> dg.EnvVar | None:
+def by_name(settings: RedshiftSettings, field: str) -> dg.EnvVar | None:
     """The secret's variable, if it is set: for definitions, which Dagster stores and shows."""
-    return dg.EnvVar(field.upper()) if getattr(settings, field) else None
+    return dg.EnvVar(settings.variable(field)) if getattr(settings, field) else None
 
 
-def in_clear(settings: Settings, field: str) -> str | None:
+def in_clear(settings: RedshiftSettings, field: str) -> str | None:
     """The secret itself: for a resource that is used without Dagster."""
     value: SecretStr | None = getattr(settings, field)
     return value.get_secret_value() if value else None
 
 
-def redshift_resource(settings: Settings, secret: Secret) -> RedshiftResource:
-    """The source."""
+def redshift_resource(settings: RedshiftSettings, secret: Secret) -> RedshiftResource:
+    """The source of one cluster."""
     return RedshiftResource(
         host=settings.redshift_host,
         port=settings.redshift_port,
@@ -46,6 +47,7 @@ def redshift_resource(settings: Settings, secret: Secret) -> RedshiftResource:
             access_key_id=secret(settings, "redshift_access_key_id"),
             secret_access_key=secret(settings, "redshift_secret_access_key"),
             session_token=secret(settings, "redshift_session_token"),
+            prefix=settings.prefix,
         ),
         ssl=settings.redshift_ssl,
         sslmode=settings.redshift_sslmode,

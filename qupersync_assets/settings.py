@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import re
-import ssl
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    ModelWrapValidatorHandler,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from qupersync_assets.errors import redact
-from qupersync_assets.login import login_faults
+from qupersync_assets.redshift_settings import (
+    OF_ONE_CLUSTER,
+    REDSHIFT,
+    Port,
+    RedshiftSettings,
+    Seconds,
+    SettingsError,
+    cluster_names,
+    explain,
+    is_secret,
+)
 
-Port = Annotated[int, Field(ge=1, le=65535)]
+__all__ = ["Settings", "SettingsError", "secrets"]
+
 Filled = Annotated[str, Field(min_length=1)]
-# Servers count them in milliseconds, as a 32-bit integer.
-Seconds = Annotated[int, Field(ge=1, le=2_000_000)]
 
 
 def _time_zone(name: str) -> str:
@@ -35,36 +34,11 @@ def _time_zone(name: str) -> str:
     return name
 
 
-def _account_id(number: str) -> str:
-    if not re.fullmatch(r"\d{12}", number):
-        raise ValueError("allowed is an AWS account number of 12 digits")
-    return number
+def _names(text: str) -> str:
+    return ",".join(cluster_names(text))
 
 
-def _secret_arn(arn: str) -> str:
-    # https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_iam-permissions.html
-    if not re.fullmatch(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:\S+", arn):
-        raise ValueError("allowed is arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME")
-    return arn
-
-
-def _ca_file(path: Path) -> Path:
-    """The absolute path, because the processes that connect may work in another folder."""
-    try:
-        authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        authorities.load_verify_locations(path)
-    except OSError as error:
-        raise ValueError(
-            f"allowed is a file of PEM certificates; this is not one: {error.strerror}"
-        ) from None
-    return path.resolve()
-
-
-class SettingsError(ValueError):
-    """Environment variables are missing or have values that are not allowed; the text names each one."""
-
-
-class Settings(BaseSettings):
+class Settings(BaseSettings, RedshiftSettings):
     """Every setting of QuperSync, under the name of its environment variable in lower case."""
 
     model_config = SettingsConfigDict(
@@ -118,52 +92,10 @@ class Settings(BaseSettings):
     cluster_name: Filled = Field(
         "default", description="Name of the Redshift cluster; the first column of every key."
     )
-
-    # Which of them are needed depends on the login: `login_faults`.
-    redshift_host: str | None = Field(
+    clusters: Annotated[str, AfterValidator(_names)] | None = Field(
         None,
-        description="Endpoint of the Redshift cluster or workgroup; with IAM or a secret AWS may tell it.",
-    )
-    redshift_port: Port = Field(5439, description="Its port.")
-    redshift_database: str | None = Field(None, description="Database to connect to; a secret may tell it.")
-    redshift_user: str | None = Field(
-        None, description="User to connect as; Serverless with IAM, or a secret, tells it."
-    )
-    redshift_password: SecretStr | None = Field(None, description="Password of that user. A secret.")
-    redshift_iam: bool = Field(
-        False, description="Whether to log in with temporary credentials of AWS IAM, instead of a password."
-    )
-    redshift_cluster_identifier: str | None = Field(
-        None, description="IAM: the cluster's identifier, for a provisioned cluster."
-    )
-    redshift_workgroup: str | None = Field(None, description="IAM: the workgroup's name, for Serverless.")
-    redshift_account_id: Annotated[str, AfterValidator(_account_id)] | None = Field(
-        None, description="IAM: the workgroup's AWS account, 12 digits; the host usually tells it."
-    )
-    redshift_region: str | None = Field(None, description="IAM: the AWS region; the host usually tells it.")
-    redshift_secret_arn: Annotated[str, AfterValidator(_secret_arn)] | None = Field(
-        None, description="Secret in AWS Secrets Manager that holds user and password, instead of the two."
-    )
-    redshift_profile: str | None = Field(
-        None, description="Profile of the AWS configuration files; without it and keys, boto3's own search."
-    )
-    redshift_access_key_id: SecretStr | None = Field(None, description="AWS access key. A secret.")
-    redshift_secret_access_key: SecretStr | None = Field(
-        None, description="The access key's secret half. A secret."
-    )
-    redshift_session_token: SecretStr | None = Field(
-        None, description="Session token of a temporary access key. A secret."
-    )
-    redshift_ssl: bool = Field(True, description="Whether to insist on TLS.")
-    redshift_sslmode: Literal["verify-ca", "verify-full"] = Field(
-        "verify-full", description="What TLS verifies: the CA, or the CA and the host name."
-    )
-    redshift_ssl_ca: Annotated[Path, AfterValidator(_ca_file)] | None = Field(
-        None, description="PEM file of a private CA, trusted besides the CAs of AWS."
-    )
-    redshift_connect_timeout: Seconds = Field(10, description="Seconds to wait for a connection.")
-    redshift_statement_timeout: Seconds = Field(
-        300, description="Seconds that Redshift may work on one statement."
+        description="Names of several clusters, with commas, each with variables REDSHIFT_<NAME>_*: see the "
+        "README.",
     )
 
     postgres_host: Filled = Field(description="Host of the target PostgreSQL.")
@@ -180,23 +112,7 @@ class Settings(BaseSettings):
     ui_host: Filled = Field("127.0.0.1", description="Address that the Dagster UI listens on.")
     ui_port: Port = Field(3000, description="Port of the Dagster UI.")
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _check_login(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Tell the faults of the combination together with those of single variables."""
-        problems: list[InitErrorDetails] = [
-            {"type": PydanticCustomError("login", "{text}", {"text": text}), "loc": (field,), "input": None}
-            if text
-            else {"type": "missing", "loc": (field,), "input": None}
-            for field, text in login_faults(values)
-        ]
-        try:
-            settings = handler(values)
-        except ValidationError as error:
-            problems += [_again(dict(problem)) for problem in error.errors()]
-        if problems:
-            raise ValidationError.from_exception_data(cls.__name__, problems, hide_input=True)
-        return settings
+    _clusters: dict[str, RedshiftSettings] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def load(cls) -> Settings:
@@ -205,11 +121,39 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: with one line for each variable that is missing or not allowed.
         """
+        lines: list[str] = []
+        clusters: dict[str, RedshiftSettings] = {}
+        environment = {name.lower(): value for name, value in os.environ.items() if value}
         try:
-            return cls()  # type: ignore[call-arg]  # fields come from the environment
+            settings = cls()  # type: ignore[call-arg]  # fields come from the environment
         except ValidationError as error:
-            lines = [_explain(cls, dict(problem)) for problem in error.errors()]
-        raise SettingsError(redact("\n".join(["Check these environment variables:", *lines])))
+            lines += explain(cls, error)
+        with contextlib.suppress(ValueError):  # told above
+            for name in cluster_names(environment["clusters"]) if "clusters" in environment else ():
+                try:
+                    clusters[name] = RedshiftSettings.of_cluster(name, environment)
+                except SettingsError as error:
+                    lines += error.lines
+        if lines:
+            raise SettingsError(list(dict.fromkeys(lines)))
+        settings._clusters = clusters
+        return settings
+
+    @classmethod
+    def _faults(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        given = {field for field, value in values.items() if value not in (None, "")}
+        if "clusters" not in given:
+            yield from super()._faults(values)
+            return
+        if "cluster_name" in given:
+            yield "cluster_name", "allowed is this or CLUSTERS, not both"
+        for field in sorted(given & OF_ONE_CLUSTER):
+            own = field.upper().replace(REDSHIFT, f"{REDSHIFT}_<NAME>")
+            yield field, f"with CLUSTERS each cluster has its own, {own}"
+
+    def by_cluster(self) -> dict[str, RedshiftSettings]:
+        """The settings of each cluster's source, by its name: of one, or of those of CLUSTERS."""
+        return self._clusters or {self.cluster_name: self}
 
     @property
     def max_silence(self) -> float:
@@ -222,34 +166,21 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """Every setting as an environment variable, defaults included; secrets in clear."""
-        values: Mapping[str, Any] = self.model_dump()
-        clear = {k: v.get_secret_value() if isinstance(v, SecretStr) else v for k, v in values.items()}
-        return {
-            k.upper(): str(v).lower() if isinstance(v, bool) else str(v)
-            for k, v in clear.items()
-            if v is not None
-        }
+        of_one = {"cluster_name"} if self._clusters else set()
+        texts = {k.upper(): v for k, v in _texts(self).items() if k not in of_one}
+        for source in self._clusters.values():
+            texts |= {source.variable(field): text for field, text in _texts(source).items()}
+        return texts
+
+
+def _texts(settings: BaseModel) -> dict[str, str]:
+    """The values that are set, as the environment holds them, by field."""
+    values = {
+        k: v.get_secret_value() if isinstance(v, SecretStr) else v for k, v in settings if v is not None
+    }
+    return {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in values.items()}
 
 
 def secrets() -> frozenset[str]:
     """The fields that hold secrets."""
-    return frozenset(n for n, f in Settings.model_fields.items() if "SecretStr" in str(f.annotation))
-
-
-def _again(problem: dict[str, Any]) -> InitErrorDetails:
-    """A problem that pydantic has told, in the form that it takes."""
-    return InitErrorDetails(
-        type=problem["type"], loc=problem["loc"], input=problem["input"], ctx=problem.get("ctx", {})
-    )
-
-
-def _explain(settings: type[Settings], problem: dict[str, Any]) -> str:
-    """One line: the variable, its value unless it is secret, what is allowed."""
-    field = str(problem["loc"][0])
-    variable = field.upper()
-    if problem["type"] == "missing":
-        return f"  {variable} is not set. {settings.model_fields[field].description}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    shown = problem["type"] != "login" and field not in secrets()
-    value = f"={problem['input']!r}" if shown else ""
-    return f"  {variable}{value}: {message}. {settings.model_fields[field].description}"
+    return frozenset(name for name in Settings.model_fields if is_secret(Settings, name))

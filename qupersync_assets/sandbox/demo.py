@@ -102,7 +102,7 @@ def _demo(once: bool, mode: Mode) -> int:
             workload.backfill(datetime.now(UTC))
             workload.advance(datetime.now(UTC))
         # Nothing of another Redshift or PostgreSQL counts here.
-        for name in [n for n in os.environ if n.startswith(("REDSHIFT_", "POSTGRES_"))]:
+        for name in [n for n in os.environ if n.startswith(("REDSHIFT_", "POSTGRES_", "CLUSTERS"))]:
             del os.environ[name]
         # A short interval unless another is asked for, so that one sees the schedule at work.
         os.environ.update({"SYNC_INTERVAL": "60", **os.environ, **sandbox.environment()})
