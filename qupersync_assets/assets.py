@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql
 
 from qupersync_assets.ahead import read_ahead
 from qupersync_assets.checks import check_results, check_specs
+from qupersync_assets.clusters import cluster_of_step, partitions_of, resource_keys
 from qupersync_assets.feed import Feed, Source
 from qupersync_assets.query_text import protect
 from qupersync_assets.redshift import RedshiftResource
@@ -57,6 +58,11 @@ def build_sources(specs: Sequence[SyncSpec]) -> list[dg.AssetSpec]:
 def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
     """The asset of a sync job, with its checks in the same step, to save a process."""
     key = asset_key(spec)
+    sources = resource_keys(settings)
+    partitions = partitions_of(settings)
+    description = f"{spec.description}\n\n{spec.table.comment}"
+    if partitions is not None:
+        description += "\n\nEach cluster is a partition; the freshness is that of the one synced last."
 
     @dg.asset(
         key=key,
@@ -64,9 +70,11 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
         group_name="quper",
         kinds={"redshift", "postgres"},
         owners=OWNERS,
-        description=f"{spec.description}\n\n{spec.table.comment}",
+        description=description,
         tags={"sync_job_id": spec.sync_job_id, "source": spec.kind},
         metadata=_definition_metadata(spec),
+        partitions_def=partitions,
+        required_resource_keys=set(sources.values()),
         io_manager_key=IO_MANAGER_KEY,
         check_specs=check_specs(key, spec, settings),
         retry_policy=dg.RetryPolicy(
@@ -77,11 +85,13 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
         ),
         freshness_policy=_freshness(settings.sync_interval),
     )
-    def sync(config: SyncConfig, redshift: RedshiftResource) -> Iterator[Any]:
+    def sync(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[Any]:
+        cluster = cluster_of_step(context, list(sources))
+        redshift: RedshiftResource = getattr(context.resources, sources[cluster])
         source = Source()
         pages = read(redshift, spec, settings.sync_batch_size, source, settings.sync_include_self)
         pages = read_ahead(protect(spec, pages, settings.sync_query_text), redshift.cut_off)
-        feed = Feed(spec, pages, source, config.full_refresh)
+        feed = Feed(spec, cluster, pages, source, config.full_refresh)
         yield dg.Output(feed)  # returns when the IO manager has loaded it
         yield from check_results(feed, settings.sync_max_skipped_ratio)
 

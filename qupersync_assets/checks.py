@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
+from qupersync_assets.clusters import partitions_of
 from qupersync_assets.feed import Feed, Source
 from qupersync_assets.rights import grant_all_rows
 from qupersync_assets.settings import Settings
@@ -21,37 +23,23 @@ GAP = "no_gap"
 
 
 def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg.AssetCheckSpec]:
-    """The checks of a job's asset."""
-    specs = [
-        dg.AssetCheckSpec(
-            SKIPPED,
-            asset=key,
-            description="Every row that Redshift gave was loaded. The others are in quper.skipped_rows; "
-            f"above a share of {settings.sync_max_skipped_ratio:g} this is an error.",
-        ),
-        dg.AssetCheckSpec(
-            SCHEMA,
-            asset=key,
-            description="The cluster has a source for this table, with the documented columns.",
-        ),
-    ]
+    """The checks of a job's asset; of several clusters, each has its own results."""
+    described = {
+        SKIPPED: "Every row that Redshift gave was loaded. The others are in quper.skipped_rows; "
+        f"above a share of {settings.sync_max_skipped_ratio:g} this is an error.",
+        SCHEMA: "The cluster has a source for this table, with the documented columns.",
+    }
     if shows_own_rows(spec.all_sources):
-        specs.append(
-            dg.AssetCheckSpec(
-                ALL_ROWS,
-                asset=key,
-                description="Redshift shows us everybody's rows, and not only those of our own user's work.",
-            )
-        )
+        described[ALL_ROWS] = "Redshift shows us everybody's rows, and not only those of our own user's work."
     if spec.kind == "history":
-        specs.append(
-            dg.AssetCheckSpec(
-                GAP,
-                asset=key,
-                description=f"The last success is not older than what Redshift holds: {RETENTION.days} days.",
-            )
-        )
-    return specs
+        described[GAP] = f"The last success is not older than what Redshift holds: {RETENTION.days} days."
+    with warnings.catch_warnings():
+        # Without partitions, a preview in Dagster, one cluster's result takes the place of another's.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return [
+            dg.AssetCheckSpec(name, asset=key, description=text, partitions_def=partitions_of(settings))
+            for name, text in described.items()
+        ]
 
 
 def check_results(feed: Feed, max_skipped_ratio: float) -> Iterator[dg.AssetCheckResult]:

@@ -77,11 +77,11 @@ def _print(findings: list[Finding]) -> None:
         table.add_column(heading, overflow="fold")
     for finding in findings:
         mark = "[green]ok[/]" if finding.ok else "[red]!![/]"
-        table.add_row(mark, finding.side, escape(finding.what), escape(finding.detail))
+        table.add_row(mark, finding.where, escape(finding.what), escape(finding.detail))
     console.print(table)
     # Below the table and not broken, so that statements can be copied.
     for finding in findings:
         if finding.remedy:
-            console.print(f"\n[red]!![/] {finding.side}, {escape(finding.what)}: {escape(finding.detail)}")
+            console.print(f"\n[red]!![/] {finding.where}, {escape(finding.what)}: {escape(finding.detail)}")
             console.print(escape(finding.remedy), soft_wrap=True, highlight=False)
     console.print("\nAll is well." if all(f.ok for f in findings) else "")

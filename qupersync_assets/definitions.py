@@ -5,11 +5,12 @@ from __future__ import annotations
 import dagster as dg
 
 from qupersync_assets.assets import IO_MANAGER_KEY, build_asset, build_sources
+from qupersync_assets.clusters import resource_keys, tagged
 from qupersync_assets.io_manager import PostgresUpsertIOManager
 from qupersync_assets.maintenance import build_maintenance
 from qupersync_assets.resources import by_name, postgres_resource, redshift_resource
 from qupersync_assets.runs import JOB_NAME
-from qupersync_assets.schedule import CLUSTER_TAG, build_automation
+from qupersync_assets.schedule import build_automation
 from qupersync_assets.settings import Settings
 from qupersync_assets.syncs import all_specs
 
@@ -22,10 +23,11 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         JOB_NAME,
         selection=dg.AssetSelection.assets(*assets),
         description="Redshift to PostgreSQL Sync: all sync jobs, each on its own.",
-        tags={CLUSTER_TAG: settings.cluster_name},
+        **tagged(settings),
     )
     schedules, sensors = build_automation(specs, settings, job)
     maintenance, daily = build_maintenance(specs, settings)
+    sources = settings.by_cluster()
     postgres = postgres_resource(settings, by_name)
     return dg.Definitions(
         assets=[*build_sources(specs), *assets],
@@ -33,11 +35,13 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         schedules=[*schedules, daily],
         sensors=sensors,
         resources={
-            "redshift": redshift_resource(settings, by_name),
+            **{
+                key: redshift_resource(sources[name], by_name)
+                for name, key in resource_keys(settings).items()
+            },
             "postgres": postgres,
             IO_MANAGER_KEY: PostgresUpsertIOManager(
                 postgres=postgres,
-                cluster=settings.cluster_name,
                 lookback=settings.sync_lookback,
                 max_silence=settings.max_silence,
             ),

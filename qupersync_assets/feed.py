@@ -54,6 +54,7 @@ class Feed:
 
     Attributes:
         spec: the sync job.
+        cluster: name of the source cluster, first column of every key.
         pages: the source, read while it is loaded.
         full_refresh: all that Redshift holds is wanted, whatever the target has.
         source: where the pages come from, known when the first one has come.
@@ -64,6 +65,7 @@ class Feed:
     """
 
     spec: SyncSpec
+    cluster: str
     pages: Pages
     source: Source = field(default_factory=Source)
     full_refresh: bool = False

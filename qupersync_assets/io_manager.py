@@ -36,7 +36,6 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
     """Upserts Feeds; each batch is one transaction, and one row in quper.sync_logs tells of all of them."""
 
     postgres: PostgresResource
-    cluster: str = Field(description="Name of the source cluster, first column of every key.")
     lookback: float = Field(description="Seconds before the newest known row that are read again.")
     max_silence: float = Field(description="Seconds after which a silent earlier run is taken for dead.")
 
@@ -62,29 +61,33 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The table of the upstream asset, or only the columns named in the input's metadata `columns`.
 
-        Integers, also those with NULLs, and numerics stay exact (Int64, Decimal); times are UTC.
+        Of several clusters, it has the rows of those whose partitions are wanted. Integers, also those with
+        NULLs, and numerics stay exact (Int64, Decimal); times are UTC.
         """
         table = METADATA.tables[".".join(context.asset_key.path)]
         names = (context.definition_metadata or {}).get("columns")
+        clusters = context.asset_partition_keys if context.has_asset_partitions else None
         with secrets_kept():
-            return read_table(self.postgres.engine(), table, names)
+            return read_table(self.postgres.engine(), table, names, clusters)
 
     def _load(self, context: dg.OutputContext, feed: Feed) -> None:
         started = time.monotonic()
         spec = feed.spec
         ensure_schema(self.postgres)
         instance = context.step_context.instance
-        clear_away(instance, self.postgres, self.cluster, [spec], self.max_silence, context.run_id)
-        with closing(JobConnection(self.postgres.engine(), self.cluster, spec.sync_job_id)) as target:
+        clear_away(instance, self.postgres, feed.cluster, [spec], self.max_silence, context.run_id)
+        with closing(JobConnection(self.postgres.engine(), feed.cluster, spec.sync_job_id)) as target:
             try:
                 with _told(f"Beginning with {spec.table.fullname}"), target.begin() as connection:
-                    log_id = sync_log.start(connection, self.cluster, spec.sync_job_id, context.run_id)
+                    log_id = sync_log.start(connection, feed.cluster, spec.sync_job_id, context.run_id)
             except Busy as holder:
                 self._skip(context, feed, str(holder))
             else:
                 self._write(context, feed, target, log_id)
         seconds = time.monotonic() - started
-        context.add_output_metadata(_metadata(feed, seconds, self.postgres.count_rows(spec.table)))
+        context.add_output_metadata(
+            _metadata(feed, seconds, self.postgres.count_rows(spec.table, feed.cluster))
+        )
 
     def _write(self, context: dg.OutputContext, feed: Feed, target: JobConnection, log_id: int) -> None:
         """Load the pages, and close the log row however it ends."""
@@ -92,14 +95,14 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         try:
             with _told(f"Looking at {spec.table.fullname}"), target.begin() as connection:
                 lookback = timedelta(seconds=self.lookback)
-                feed.source.window = find_window(connection, spec, self.cluster, lookback, feed.full_refresh)
+                feed.source.window = find_window(connection, spec, feed.cluster, lookback, feed.full_refresh)
                 if spec.kind == "history":
-                    feed.gap = sync_log.find_gap(connection, self.cluster, spec.sync_job_id, RETENTION)
+                    feed.gap = sync_log.find_gap(connection, feed.cluster, spec.sync_job_id, RETENTION)
             writer = self._write_pages(context, feed, target, log_id)
             with _told(f"Ending with {spec.table.fullname}"), target.begin() as connection:
                 writer.mark_removed(connection)
                 if spec.after_load is not None:
-                    connection.execute(spec.after_load, {"cluster": self.cluster})
+                    connection.execute(spec.after_load, {"cluster": feed.cluster})
                 gap_from, gap_to = feed.gap or (None, None)
                 sync_log.finish(
                     connection,
@@ -128,7 +131,7 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         spec = feed.spec
 
         def finish(connection: sa.Connection, counts: Counts, rejected: list[Rejected]) -> None:
-            skipped_rows.record(connection, spec, self.cluster, context.run_id, rejected)
+            skipped_rows.record(connection, spec, feed.cluster, context.run_id, rejected)
             sync_log.keep_up(connection, log_id, counts)
 
         writer = BatchWriter(target, spec, finish)
@@ -146,7 +149,7 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         feed.skipped = holder
         context.log.info(f"Skipped: {holder}")
         with self.postgres.transaction() as connection:
-            log_id = sync_log.start(connection, self.cluster, feed.spec.sync_job_id, context.run_id)
+            log_id = sync_log.start(connection, feed.cluster, feed.spec.sync_job_id, context.run_id)
             sync_log.finish(connection, log_id, "skipped", error=holder)
 
     def _close(self, context: dg.OutputContext, log_id: int, feed: Feed, error: BaseException) -> None:
@@ -193,11 +196,14 @@ def _time(value: datetime | None) -> dg.MetadataValue[Any]:
     return dg.MetadataValue.timestamp(value) if value else dg.MetadataValue.text("all that Redshift holds")
 
 
-def read_table(engine: sa.Engine, table: sa.Table, names: Sequence[str] | None) -> pd.DataFrame:
+def read_table(
+    engine: sa.Engine, table: sa.Table, names: Sequence[str] | None, clusters: Sequence[str] | None = None
+) -> pd.DataFrame:
     """A table as a DataFrame, without a detour through float.
 
     Args:
         names: the columns wanted, in that order; None for all.
+        clusters: those whose rows are wanted; None for all.
 
     Raises:
         ValueError: the table has no column of that name.
@@ -210,8 +216,9 @@ def read_table(engine: sa.Engine, table: sa.Table, names: Sequence[str] | None) 
             f"{table.fullname} has no column {', '.join(unknown)}; it has {', '.join(table.c.keys())}"
         )
     columns = [table.c[n] for n in names] if names is not None else list(table.c)
+    wanted = sa.true() if clusters is None else table.c.cluster.in_(clusters)
     with engine.connect() as connection:
-        rows = connection.execute(sa.select(*columns)).all()
+        rows = connection.execute(sa.select(*columns).where(wanted)).all()
     values = zip(*rows, strict=True) if rows else [()] * len(columns)
     return pd.DataFrame(
         {c.name: pd.Series(list(v), dtype=_dtype(c.type)) for c, v in zip(columns, values, strict=True)}

@@ -1,5 +1,6 @@
 """What is deleted when it is old: history, bookkeeping, and Dagster's own runs; daily, in small batches."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -109,7 +110,9 @@ def _purge_evaluations(instance: dg.DagsterInstance, keys: set[dg.AssetKey], bor
     table = AssetCheckExecutionsTable
     old = table.c.create_timestamp < border.replace(tzinfo=None)
     old &= table.c.asset_key.in_([key.to_string() for key in keys])
-    newest = sa.select(sa.func.max(table.c.id)).group_by(table.c.asset_key, table.c.check_name)
+    newest = sa.select(sa.func.max(table.c.id)).group_by(
+        table.c.asset_key, table.c.check_name, table.c.partition
+    )
     some = sa.select(table.c.id).where(old, table.c.id.not_in(newest)).limit(BATCH_ROWS)
     deleted = 0
     while True:
@@ -131,14 +134,13 @@ def build_maintenance(
         description="Deletes what is older than QUPER_RETENTION_DAYS, SYNC_LOG_RETENTION_DAYS and the like."
     )
     def purge(context: dg.OpExecutionContext, postgres: PostgresResource) -> None:
-        cluster = settings.cluster_name
+        deleted: Counter[str] = Counter()
         with secrets_kept():
             ensure_schema(postgres)
-            deleted = {
-                **purge_history(postgres, cluster, specs, settings.quper_retention_days),
-                **purge_books(postgres, cluster, settings.sync_log_retention_days),
-                **purge_runs(context.instance, specs, settings.dagster_run_retention_days),
-            }
+            for cluster in settings.by_cluster():
+                deleted.update(purge_history(postgres, cluster, specs, settings.quper_retention_days))
+                deleted.update(purge_books(postgres, cluster, settings.sync_log_retention_days))
+            deleted.update(purge_runs(context.instance, specs, settings.dagster_run_retention_days))
         context.log.info("Deleted: " + ", ".join(f"{count} {what}" for what, count in deleted.items()))
         context.add_output_metadata({f"deleted {what}": count for what, count in deleted.items()})
 

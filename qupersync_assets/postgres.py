@@ -77,11 +77,14 @@ class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
             told = load_error(error, "POSTGRES", f"PostgreSQL at {self.host}:{self.port} failed")
             raise told from without_secrets(error)
 
-    def count_rows(self, table: sa.Table) -> int:
-        """Rows of a target table: counted, or above a million PostgreSQL's own estimate."""
+    def count_rows(self, table: sa.Table, cluster: str) -> int:
+        """Rows of a cluster in a target table: counted, or above a million PostgreSQL's own estimate."""
         with self.transaction() as connection:
-            estimate = sa.text("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(:name)")
-            rows: int = connection.execute(estimate, {"name": table.fullname}).scalar_one()
+            # https://www.postgresql.org/docs/current/sql-explain.html
+            explain = sa.text(f"EXPLAIN (FORMAT JSON) SELECT FROM {table.fullname} WHERE cluster = :cluster")
+            [node] = connection.execute(explain, {"cluster": cluster}).scalar_one()
+            rows: int = node["Plan"]["Plan Rows"]
             if rows < 1_000_000:
-                rows = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+                counted = sa.select(sa.func.count()).select_from(table).where(table.c.cluster == cluster)
+                rows = connection.execute(counted).scalar_one()
             return rows

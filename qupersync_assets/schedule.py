@@ -1,4 +1,4 @@
-"""When to sync: every SYNC_INTERVAL seconds, one run at a time, not late; and the closing of broken runs.
+"""When to sync: every SYNC_INTERVAL seconds, one run at a time, none late; and the closing of broken runs.
 
 Cron says only some intervals exactly, and nothing below a minute
 (https://docs.dagster.io/guides/automate/schedules); the others are kept by a sensor on the same rules.
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from qupersync_assets.clusters import CLUSTER_TAG, cluster_of_run
 from qupersync_assets.errors import secrets_kept
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.runs import BROKEN, JOB_NAME, asset_key, clear_away, close_logs, is_dead, unfinished
@@ -22,7 +23,6 @@ from qupersync_assets.spec import SyncSpec
 SENSOR_SECONDS = 5
 CLEAR_AWAY_SECONDS = 30
 SCHEDULED_TAG = "qupersync/scheduled_at"
-CLUSTER_TAG = "qupersync/cluster"
 
 
 def cron_for(interval: int) -> str | None:
@@ -51,21 +51,38 @@ def build_automation(
 
 def _decide(
     instance: dg.DagsterInstance, keys: set[dg.AssetKey], settings: Settings, due: datetime
-) -> dg.RunRequest | dg.SkipReason:
-    """Run, or skip and say why: the tick is late, or a sync run is queued or going."""
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """A run of each cluster of which no run is queued or going; skip, and say why, if the tick is late or no
+    cluster is left."""
     late = (datetime.now(UTC) - due).total_seconds()
     if late > settings.sync_misfire_grace:
         return dg.SkipReason(
             f"The sync of {due:%Y-%m-%d %H:%M:%S} UTC came {late:.0f} s late, more than SYNC_MISFIRE_GRACE "
             f"({settings.sync_misfire_grace} s) allows."
         )
-    for record in unfinished(instance, keys):
-        run = record.dagster_run
-        if not is_dead(instance, record, settings.max_silence):
-            return dg.SkipReason(f"Run {run.run_id} is {run.status.value}; only one sync runs at a time.")
-    return dg.RunRequest(
-        run_key=due.isoformat(), tags={SCHEDULED_TAG: due.isoformat(), CLUSTER_TAG: settings.cluster_name}
-    )
+    going = [
+        record.dagster_run
+        for record in unfinished(instance, keys)
+        if not is_dead(instance, record, settings.max_silence)
+    ]
+    clusters = list(settings.by_cluster())
+    several = len(clusters) > 1
+    requests: list[dg.RunRequest] = []
+    reasons: list[str] = []
+    for cluster in clusters:
+        busy = next((run for run in going if cluster_of_run(run, clusters) in (cluster, None)), None)
+        if busy is not None:
+            of = f" of {cluster}" if several else ""
+            reasons.append(f"Run {busy.run_id}{of} is {busy.status.value}; only one sync{of} runs at a time.")
+            continue
+        requests.append(
+            dg.RunRequest(
+                run_key=f"{due.isoformat()} {cluster}" if several else due.isoformat(),
+                partition_key=cluster if several else None,
+                tags={SCHEDULED_TAG: due.isoformat(), CLUSTER_TAG: cluster},
+            )
+        )
+    return requests or dg.SkipReason(" ".join(reasons))
 
 
 def _schedule(
@@ -79,7 +96,7 @@ def _schedule(
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Syncs every {settings.sync_interval} s. Skips a tick while a sync runs or when late.",
     )
-    def sync_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def sync_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         return _decide(context.instance, keys, settings, context.scheduled_execution_time.astimezone(UTC))
 
     return sync_schedule
@@ -110,18 +127,19 @@ def _interval_sensor(
         decision = _decide(context.instance, keys, settings, datetime.fromtimestamp(due, UTC))
         if isinstance(decision, dg.SkipReason):
             return dg.SensorResult(skip_reason=decision, cursor=str(due))
-        return dg.SensorResult(run_requests=[decision], cursor=str(due))
+        return dg.SensorResult(run_requests=decision, cursor=str(due))
 
     return sync_interval
 
 
 def _clearing_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.SensorDefinition:
     def clear(context: dg.SensorEvaluationContext, postgres: PostgresResource) -> dg.SensorResult:
-        instance, cluster = context.instance, settings.cluster_name
+        instance, clusters = context.instance, list(settings.by_cluster())
         for record in unfinished(instance, {asset_key(spec) for spec in specs}):
             if is_dead(instance, record, settings.max_silence):
                 instance.report_run_failed(record.dagster_run, "The process of this run has died.")
-        clear_away(instance, postgres, cluster, specs, settings.max_silence)
+        for name in clusters:
+            clear_away(instance, postgres, name, specs, settings.max_silence)
         # What broke before the first look is not news.
         since = float(context.cursor) if context.cursor else time.time() - CLEAR_AWAY_SECONDS
         broken = instance.get_run_records(
@@ -130,7 +148,11 @@ def _clearing_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.Sensor
             order_by="update_timestamp",
             ascending=True,
         )
-        closed = sum(close_logs(instance, postgres, cluster, specs, record) for record in broken)
+        closed = 0
+        for record in broken:
+            cluster = cluster_of_run(record.dagster_run, clusters)
+            if cluster in clusters:
+                closed += close_logs(instance, postgres, cluster, specs, record)
         # Only now: if PostgreSQL was away, these runs are looked at again.
         latest = max((r.update_timestamp.timestamp() for r in broken), default=since)
         return dg.SensorResult(skip_reason=f"{closed} rows of quper.sync_logs closed.", cursor=str(latest))

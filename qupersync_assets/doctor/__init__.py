@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from qupersync_assets.doctor import postgres, redshift
 from qupersync_assets.doctor.report import Finding
+from qupersync_assets.redshift_settings import RedshiftSettings
 from qupersync_assets.resources import in_clear, postgres_resource, redshift_resource
 from qupersync_assets.settings import Settings
 from qupersync_assets.syncs import all_specs
@@ -14,13 +16,15 @@ __all__ = ["Finding", "examine"]
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """All findings, as they come; nothing is changed in either database."""
-    source = redshift_resource(settings, in_clear)
-    yield from redshift.examine(source, all_specs(), _login(settings))
+    """All findings, as they come; nothing is changed in any database."""
+    sources = settings.by_cluster()
+    for cluster, source in sources.items():
+        for finding in redshift.examine(redshift_resource(source, in_clear), all_specs(), _login(source)):
+            yield replace(finding, cluster=cluster) if len(sources) > 1 else finding
     yield from postgres.examine(postgres_resource(settings, in_clear))
 
 
-def _login(settings: Settings) -> str:
+def _login(settings: RedshiftSettings) -> str:
     """How one logs in to Redshift, without anything secret."""
     if settings.redshift_secret_arn:
         how = f"secret {settings.redshift_secret_arn}"

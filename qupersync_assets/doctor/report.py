@@ -21,12 +21,19 @@ class Finding:
         what: the thing.
         detail: what was found.
         remedy: what to do: a statement or a setting; None if all is well with it.
+        cluster: which of several clusters; None if there is one, or it is of no cluster.
     """
 
     side: Side
     what: str
     detail: str
     remedy: str | None = None
+    cluster: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The side, with the cluster."""
+        return f"{self.side} {self.cluster}" if self.cluster else self.side
 
     @property
     def ok(self) -> bool:

@@ -1,4 +1,4 @@
-"""Several clusters: their variables, and what is refused."""
+"""Several clusters: their variables, what is refused, and the partitions, resources and ticks that follow."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import itertools
 import re
 from typing import Any
 
+import dagster as dg
 import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster._core.test_utils import create_run_for_test
+from dagster_shared.serdes import serialize_value
 
 from qupersync_assets.redshift_settings import RedshiftSettings
 from qupersync_assets.settings import SettingsError
 
-from .conftest import Load
+from .conftest import Build, Load
+from .ticking import JOB, Clock, Ticker
 
 NOTHING: dict[str, str | None] = {"REDSHIFT_HOST": None}
 TWO: dict[str, str | None] = {
@@ -104,3 +109,98 @@ def test_what_is_refused(load: Load, variables: dict[str, str | None], said: dic
 def test_no_variable_can_be_meant_for_two_clusters() -> None:
     fields = [field.removeprefix("redshift_") for field in RedshiftSettings.model_fields]
     assert not [(a, b) for a, b in itertools.permutations(fields, 2) if a.endswith(f"_{b}")]
+
+
+@pytest.fixture
+def definitions(build: Build) -> dg.Definitions:
+    return build(**TWO)
+
+
+def told(definitions: dg.Definitions) -> str:
+    return serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
+
+
+def test_assets_and_checks_are_partitioned_by_cluster(definitions: dg.Definitions) -> None:
+    dg.Definitions.validate_loadable(definitions)
+    graph = definitions.get_repository_def().asset_graph
+    for key in graph.materializable_asset_keys:
+        [*checks] = graph.get(key).assets_def.check_specs
+        assert checks
+        for partitions in [graph.get(key).partitions_def, *(check.partitions_def for check in checks)]:
+            assert partitions is not None and partitions.get_partition_keys() == ["prod", "eu-west"]
+
+
+@pytest.mark.parametrize("variables", [{}, {**TWO, "CLUSTERS": "prod"}], ids=["CLUSTER_NAME", "CLUSTERS"])
+def test_nothing_of_it_shows_with_one_cluster(build: Build, variables: dict[str, str | None]) -> None:
+    definitions = build(**variables)
+    assert "StaticPartitions" not in told(definitions)
+    assert set(definitions.resources or ()) == {"redshift", "postgres", "postgres_io_manager"}
+
+
+def test_secrets_are_told_by_name(definitions: dg.Definitions) -> None:
+    text = told(definitions) + repr(definitions.resources)
+    assert "StaticPartitions" in text
+    assert "hunter2" not in text
+    assert all(f"REDSHIFT_{name}_PASSWORD" in text for name in ("PROD", "EU_WEST"))
+    assert {"redshift_prod", "redshift_eu_west"} <= set(definitions.resources or ())
+
+
+@pytest.fixture(params=[300, 420], ids=["schedule", "sensor"])
+def ticker(
+    request: pytest.FixtureRequest, build: Build, instance: dg.DagsterInstance, clock: Clock
+) -> Ticker:
+    """A ticker of two clusters that was due a second ago."""
+    ticker = Ticker(build(**TWO, SYNC_INTERVAL=str(request.param)), instance)
+    clock.now = (clock.now // request.param + 1) * request.param + 1.0
+    return ticker
+
+
+def requested(tick: Any) -> list[str]:
+    """The clusters that a tick asks a run for."""
+    assert len({request.run_key for request in tick.run_requests}) == len(tick.run_requests)
+    for request in tick.run_requests:
+        assert request.tags["qupersync/cluster"] == request.tags["dagster/partition"] == request.partition_key
+        assert request.asset_selection is None
+    return [request.partition_key for request in tick.run_requests]
+
+
+def test_a_tick_asks_for_one_run_a_cluster(ticker: Ticker, clock: Clock) -> None:
+    assert requested(ticker.look(clock.now - 1)) == ["prod", "eu-west"]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"job_name": JOB, "tags": {"qupersync/cluster": "prod"}},
+        # A backfill of one asset, by hand.
+        {
+            "job_name": "__ASSET_JOB",
+            "tags": {"dagster/partition": "prod"},
+            "asset_selection": frozenset({dg.AssetKey(["quper", "node_details"])}),
+        },
+    ],
+    ids=lambda run: str(run["job_name"]),
+)
+def test_a_tick_leaves_only_the_busy_cluster_out(ticker: Ticker, clock: Clock, run: dict[str, Any]) -> None:
+    create_run_for_test(ticker.instance, status=dg.DagsterRunStatus.STARTED, **run)
+    assert requested(ticker.look(clock.now - 1)) == ["eu-west"]
+
+
+def test_a_tick_is_skipped_if_all_are_busy(ticker: Ticker, clock: Clock) -> None:
+    for cluster in ("prod", "eu-west"):
+        create_run_for_test(
+            ticker.instance, JOB, status=dg.DagsterRunStatus.STARTED, tags={"qupersync/cluster": cluster}
+        )
+    tick = ticker.look(clock.now - 1)
+    assert not tick.run_requests
+    assert "of prod is STARTED" in tick.skip_message and "of eu-west is STARTED" in tick.skip_message
+
+
+def test_a_run_that_may_be_of_any_cluster_holds_up_all(ticker: Ticker, clock: Clock) -> None:
+    create_run_for_test(ticker.instance, JOB, status=dg.DagsterRunStatus.STARTED)
+    assert not ticker.look(clock.now - 1).run_requests
+
+
+def test_a_late_tick_is_skipped(ticker: Ticker, clock: Clock) -> None:
+    clock.now += 100
+    assert "SYNC_MISFIRE_GRACE" in ticker.look(clock.now - 101).skip_message
