@@ -16,6 +16,7 @@ from qupersync_assets.clusters import CLUSTER_TAG, cluster_of_run
 from qupersync_assets.errors import secrets_kept
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.runs import BROKEN, JOB_NAME, asset_key, clear_away, close_logs, is_dead, unfinished
+from qupersync_assets.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
@@ -135,6 +136,7 @@ def _interval_sensor(
 def _clearing_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.SensorDefinition:
     def clear(context: dg.SensorEvaluationContext, postgres: PostgresResource) -> dg.SensorResult:
         instance, clusters = context.instance, list(settings.by_cluster())
+        ensure_schema(postgres)  # it may look before the first sync
         for record in unfinished(instance, {asset_key(spec) for spec in specs}):
             if is_dead(instance, record, settings.max_silence):
                 instance.report_run_failed(record.dagster_run, "The process of this run has died.")

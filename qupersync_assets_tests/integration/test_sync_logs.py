@@ -101,7 +101,7 @@ def test_a_run_that_could_not_reach_postgres_is_logged_later(
 
 
 def test_the_sensor_logs_broken_runs_once(
-    postgres: PostgresResource,
+    bare: PostgresResource,
     sync: Sync,
     target: Query,
     monkeypatch: pytest.MonkeyPatch,
@@ -109,13 +109,13 @@ def test_the_sensor_logs_broken_runs_once(
 ) -> None:
     def look(cursor: str | None) -> dg.SensorResult:
         sensor = build_definitions(Settings.load()).resolve_sensor_def("qupersync_clear_away")
-        resources = {"postgres": postgres}
+        resources = {"postgres": bare}
         with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
             result = sensor(context)
         assert isinstance(result, dg.SensorResult)
         return result
 
-    first = look(None)
+    first = look(None)  # before there is a schema
     with monkeypatch.context() as outage:
         outage.setenv("POSTGRES_PORT", "1")
         sync("node_details")
