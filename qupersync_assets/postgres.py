@@ -78,13 +78,13 @@ class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
             raise told from without_secrets(error)
 
     def count_rows(self, table: sa.Table, cluster: str) -> int:
-        """Rows of a cluster in a target table: counted, or above a million PostgreSQL's own estimate."""
+        """Rows of a cluster in a target table: counted, or above 100,000 PostgreSQL's own estimate."""
         with self.transaction() as connection:
             # https://www.postgresql.org/docs/current/sql-explain.html
             explain = sa.text(f"EXPLAIN (FORMAT JSON) SELECT FROM {table.fullname} WHERE cluster = :cluster")
             [node] = connection.execute(explain, {"cluster": cluster}).scalar_one()
             rows: int = node["Plan"]["Plan Rows"]
-            if rows < 1_000_000:
+            if rows < 100_000:
                 counted = sa.select(sa.func.count()).select_from(table).where(table.c.cluster == cluster)
                 rows = connection.execute(counted).scalar_one()
             return rows

@@ -143,6 +143,7 @@ class RedshiftResource(dg.ConfigurableResource["RedshiftResource"]):
         """
         if self._pool is None:
             self._pool = QueuePool(self._connect, pool_size=1, max_overflow=4, recycle=3600)
+            event.listen(self._pool, "connect", _mark_as_fresh)
             event.listen(self._pool, "checkout", _check_alive)
         try:
             connection = self._pool.connect()
@@ -201,8 +202,14 @@ def _told(error: Exception) -> Exception:
     return ConnectionError(f"the answer broke off or makes no sense ({type(error).__name__}: {error})")
 
 
-def _check_alive(connection: Any, _record: Any, _proxy: Any) -> None:
+def _mark_as_fresh(_connection: Any, record: Any) -> None:
+    record.info["fresh"] = True
+
+
+def _check_alive(connection: Any, record: Any, _proxy: Any) -> None:
     """Make the pool replace a connection that has died while it lay idle."""
+    if record.info.pop("fresh", False):
+        return
     try:
         connection.cursor().execute("SELECT 1")
         connection.rollback()
@@ -233,4 +240,5 @@ def _pages(connection: Any, sql: str, size: int, fetch: int | None = None) -> Pa
                 rest, pieces = size, []
         if pieces:
             yield joined(pieces)
-    cursor.execute(f"CLOSE {name}")
+    # Ends the cursor with its transaction, and leaves nothing to do when the session ends.
+    connection.rollback()
