@@ -6,6 +6,7 @@ import dagster as dg
 
 from qupersync_assets.assets import IO_MANAGER_KEY, build_asset, build_sources
 from qupersync_assets.clusters import resource_keys, tagged
+from qupersync_assets.executors import build_executor, run_tags
 from qupersync_assets.io_manager import PostgresUpsertIOManager
 from qupersync_assets.maintenance import build_maintenance
 from qupersync_assets.resources import by_name, postgres_resource, redshift_resource
@@ -23,7 +24,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         JOB_NAME,
         selection=dg.AssetSelection.assets(*assets),
         description="Redshift to PostgreSQL Sync: all sync jobs, each on its own.",
-        **tagged(settings),
+        **tagged(settings, run_tags(settings)),
     )
     schedules, sensors = build_automation(specs, settings, job)
     maintenance, daily = build_maintenance(specs, settings)
@@ -46,10 +47,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
                 max_silence=settings.max_silence,
             ),
         },
-        # A forked server that has imported everything starts a step in a fraction of a fresh process's time.
-        executor=dg.multiprocess_executor.configured(
-            {"max_concurrent": 4, "start_method": {"forkserver": {"preload_modules": [__name__]}}}
-        ),
+        executor=build_executor(settings),
     )
 
 

@@ -17,6 +17,7 @@ from enum import Enum
 from functools import cache
 from itertools import groupby
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 
 class ErrorClass(Enum):
@@ -188,6 +189,8 @@ def load_error(error: BaseException, side: str, doing: str, login: str | None = 
 
 # How the names of variables end that hold secrets: those of the settings, boto3's own, and libpq's.
 SECRET_SUFFIXES = ("_PASSWORD", "_ACCESS_KEY_ID", "_SECRET_ACCESS_KEY", "_SESSION_TOKEN", "PGPASSWORD")
+# Those of URLs, whose password is the secret.
+URL_SUFFIXES = ("_BROKER_URL", "_BACKEND_URL")
 # Secrets that no variable holds: what AWS has told.
 _learned: set[str] = set()
 
@@ -200,9 +203,18 @@ def learn_secret(secret: str | None) -> None:
 def redact(text: str) -> str:
     """`text` with every secret in it replaced by ***, also where it is escaped."""
     secrets = {value for name, value in os.environ.items() if name.endswith(SECRET_SUFFIXES) and value}
+    secrets |= {_password(value) for name, value in os.environ.items() if name.endswith(URL_SUFFIXES)} - {""}
     for secret in sorted(secrets | _learned, key=len, reverse=True):
         text = _spellings(secret).sub("***", text)
     return text
+
+
+def _password(url: str) -> str:
+    """The password in a URL, "" if it has none."""
+    try:
+        return unquote(urlsplit(url).password or "")
+    except ValueError:  # a bracket in the wrong place
+        return url
 
 
 _PERCENT = "%{1,4}(?:25)*"  # URLs escape it again, formats double it

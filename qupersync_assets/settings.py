@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from qupersync_assets.executor_settings import ExecutorSettings, executor_faults
 from qupersync_assets.redshift_settings import (
     OF_ONE_CLUSTER,
     REDSHIFT,
@@ -38,7 +39,7 @@ def _names(text: str) -> str:
     return ",".join(cluster_names(text))
 
 
-class Settings(BaseSettings, RedshiftSettings):
+class Settings(BaseSettings, RedshiftSettings, ExecutorSettings):
     """Every setting of QuperSync, under the name of its environment variable in lower case."""
 
     model_config = SettingsConfigDict(
@@ -141,6 +142,7 @@ class Settings(BaseSettings, RedshiftSettings):
 
     @classmethod
     def _faults(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from executor_faults(values)
         given = {field for field, value in values.items() if value not in (None, "")}
         if "clusters" not in given:
             yield from super()._faults(values)

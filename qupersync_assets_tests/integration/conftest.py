@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -18,6 +19,8 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.transform import Page
+
+from .oracles import TIMES
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -59,6 +62,20 @@ def source(sandbox: Sandbox, environment: dict[str, str]) -> Query:
 def target(sandbox: Sandbox, environment: dict[str, str]) -> Query:
     """Runs SQL as superuser in the target database; returns the rows."""
     return _query(sandbox.connect_quper)
+
+
+@pytest.fixture
+def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> Sandbox:
+    """The sandbox with a realistic source, of which nothing turns seven days old while a test looks."""
+    workload = sandbox.workload()
+    workload.backfill(datetime.now(UTC), queries=1500)
+    for _ in range(4):
+        workload.advance(datetime.now(UTC))
+    for view, time in TIMES.items():
+        source(
+            f"DELETE FROM {view} WHERE {time} BETWEEN '2010-01-01' AND getdate() - interval '6 days 23 hours'"
+        )
+    return sandbox
 
 
 @pytest.fixture

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qupersync_assets.spec import SyncSpec
 
-from .conftest import Query
+if TYPE_CHECKING:
+    from .conftest import Query
 
 # What each table must hold, said in plain SQL over the source, independently of the product's statements.
 ORACLES = {

@@ -4,27 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import pytest
-
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.syncs import all_specs
 
 from .conftest import LOG_COLUMNS, Query, Sync
-from .oracles import TIMES, oracle
-
-
-@pytest.fixture
-def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> Sandbox:
-    """The sandbox with a realistic source, of which nothing turns seven days old while a test looks."""
-    workload = sandbox.workload()
-    workload.backfill(datetime.now(UTC), queries=1500)
-    for _ in range(4):
-        workload.advance(datetime.now(UTC))
-    for view, time in TIMES.items():
-        source(
-            f"DELETE FROM {view} WHERE {time} BETWEEN '2010-01-01' AND getdate() - interval '6 days 23 hours'"
-        )
-    return sandbox
+from .oracles import oracle
 
 
 def test_every_value_arrives_and_only_news_is_written(

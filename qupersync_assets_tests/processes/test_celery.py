@@ -1,0 +1,174 @@
+"""SYNC_EXECUTOR=celery: two workers and a real broker, and what becomes of the steps of a killed worker."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from qupersync_assets.job_lock import Busy, JobConnection
+from qupersync_assets.postgres import PostgresResource
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sandbox.faults import Fault
+from qupersync_assets.syncs import all_specs
+
+from ..integration.conftest import Query, bare, environment, filled, source, target
+from ..integration.oracles import oracle
+from .watch import free_port, until
+
+__all__ = ["bare", "environment", "filled", "source", "target"]
+
+BIN = Path(sysconfig.get_path("scripts"))
+
+
+class Process:
+    """A command as a process group of its own, with its output in a file."""
+
+    def __init__(self, log: Path, environment: dict[str, str], *command: Any) -> None:
+        self._log = log
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [str(c) for c in command],
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        return self._log.read_text("utf-8")
+
+    def kill(self) -> None:
+        """End it at once, with all that it started, as the end of its container or machine would."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(20)
+
+
+class Cluster:
+    """A broker, two workers, and runs that are given to them."""
+
+    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+        self.environment = {**os.environ, **variables, "DAGSTER_HOME": str(folder)}
+        self.password = secrets.token_hex()
+        self.port = free_port()
+        self.environment["CELERY_BROKER_URL"] = f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self.workers: list[Process] = []
+
+    def start(self, name: str, *command: Any) -> Process:
+        return Process(self._folder / name, self.environment, *command)
+
+    def start_worker(self, name: str) -> Process:
+        arguments = [
+            "-A",
+            "qupersync_assets.celery_worker",
+            "worker",
+            "-n",
+            f"{name}@%h",
+            "--loglevel",
+            "INFO",
+        ]
+        return self.start(name, BIN / "celery", *arguments)
+
+    def start_run(self) -> Process:
+        return self.start(
+            "run",
+            BIN / "dagster",
+            "job",
+            "execute",
+            "-m",
+            "qupersync_assets.definitions",
+            "-j",
+            "qupersync_main",
+        )
+
+
+@contextmanager
+def killed_at_the_end(process: Process) -> Iterator[Process]:
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+@pytest.fixture
+def cluster(filled: Sandbox, environment: dict[str, str], project: Path) -> Iterator[Cluster]:
+    """Two workers on a Redis that wants a password."""
+    server = shutil.which("redis-server")
+    if server is None:
+        pytest.skip("Celery is NOT tested: there is no redis-server; apt-get install redis-server brings it")
+    variables = {
+        **environment,
+        "SYNC_EXECUTOR": "celery",
+        "SYNC_MAX_CONCURRENT": "2",
+        "SYNC_BATCH_SIZE": "100",
+        "CELERY_STEP_TIMEOUT": "40",
+    }
+    cluster = Cluster(project, variables)
+    with ExitStack() as stack:
+        settings = (
+            f"port {cluster.port}\nbind 127.0.0.1\nrequirepass {cluster.password}\nsave ''\ndir {project}\n"
+        )
+        (project / "redis.conf").write_text(settings)
+        stack.enter_context(killed_at_the_end(cluster.start("redis", server, project / "redis.conf")))
+        for name in ("one", "two"):
+            worker = cluster.start_worker(name)
+            cluster.workers.append(stack.enter_context(killed_at_the_end(worker)))
+        until(lambda: all("ready." in worker.said() for worker in cluster.workers), 60)
+        yield cluster
+
+
+JOB = "query_history_sync"
+
+
+def holder(target: Query, resource: PostgresResource) -> psutil.Process:
+    """The process that loads JOB."""
+    with closing(JobConnection(resource.engine(), "sandbox", JOB)) as another, pytest.raises(Busy) as busy:
+        another.begin().__enter__()
+    (backend,) = re.findall(r"PostgreSQL process (\d+)", str(busy.value))
+    ((port,),) = target("SELECT client_port FROM pg_stat_activity WHERE pid = %s", [backend])
+    (pid,) = [
+        end.pid for end in psutil.net_connections("tcp") if end.laddr.port == port and end.pid and end.raddr
+    ]
+    return psutil.Process(pid)
+
+
+@pytest.mark.parametrize("victim", ["process", pytest.param("worker", marks=pytest.mark.long)])
+def test_what_a_killed_worker_had_begun_is_done_by_another(
+    cluster: Cluster, sandbox: Sandbox, bare: PostgresResource, source: Query, target: Query, victim: str
+) -> None:
+    """At once if the worker's process has died, and after CELERY_STEP_TIMEOUT if all of the worker has."""
+    half_way = sandbox.gateway.fault = Fault("stall", "(?s)DECLARE.*sys_query_history", after=100_000)
+    with killed_at_the_end(cluster.start_run()) as run:
+        until(lambda: half_way.fired, 90)
+        begun = "SELECT batches FROM quper.sync_logs WHERE sync_job_id = %s AND status = 'running'"
+        ((batches,),) = until(lambda: target(begun, [JOB]), 20)
+        assert 0 < batches < 15
+        process = holder(target, bare)
+        (worker,) = [w for w in cluster.workers if w.process.pid == process.ppid()]
+        if victim == "process":
+            process.kill()
+        else:
+            worker.kill()
+        assert run.process.wait(150) == 0, run.said()
+    said = "".join(w.said() for w in cluster.workers)
+    assert ("signal 9 (SIGKILL)" in said) == (victim == "process")
+    assert cluster.password not in said + run.said()
+    rows = target("SELECT sync_job_id, status, attempts > 1 FROM quper.sync_logs")
+    assert len(rows) == 8 and (JOB, "success", True) in rows
+    assert {status for _, status, _ in rows} == {"success"}
+    for spec in all_specs():
+        expected, actual = oracle(spec, source, target)
+        assert len(actual) > 1 and actual == expected, spec.sync_job_id
