@@ -45,6 +45,8 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@# With an instance of its own: that of dagster.yaml would want its PostgreSQL.
 	@set -a; . ./.env.example; set +a; export DAGSTER_HOME=$$(mktemp -d); \
 		$(BIN)/dagster definitions validate -w workspace.yaml; status=$$?; rm -rf $$DAGSTER_HOME; exit $$status

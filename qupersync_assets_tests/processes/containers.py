@@ -1,0 +1,107 @@
+"""The services of deploy/compose.yaml as processes: with the commands, the environment and the health checks
+that their containers would have, on ports of the loopback interface."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sysconfig
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dotenv import dotenv_values
+
+PROJECT = Path(__file__).parents[2]
+COMPOSE = PROJECT / "deploy" / "compose.yaml"
+DOCKERFILE = PROJECT / "deploy" / "Dockerfile"
+BIN = sysconfig.get_path("scripts")
+
+
+def composed(variables: dict[str, str]) -> dict[str, Any]:
+    """The services of the file, its variables replaced by those of `deploy/.env`."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match["name"] is None:
+            return "$"
+        value = variables.get(match["name"])
+        assert value or match["kind"] != "?", f"{match['name']} {match['other']}"
+        return value or match["other"]
+
+    pattern = r"\$(?:\$|\{(?P<name>\w+):(?P<kind>[-?])(?P<other>[^}]*)\})"
+    services: dict[str, Any] = yaml.safe_load(re.sub(pattern, replace, COMPOSE.read_text("utf-8")))[
+        "services"
+    ]
+    return services
+
+
+class Image:
+    """What the last stage of the Dockerfile puts into its folder, and its environment."""
+
+    def __init__(self, folder: Path) -> None:
+        text = DOCKERFILE.read_text("utf-8").replace("\\\n", " ").split("\nFROM ")[-1]
+        (workdir,) = re.findall(r"^WORKDIR (.*)$", text, re.MULTILINE)
+        for directory in re.findall(r"install --directory --owner \w+ (\S+)", text):
+            (folder / directory).mkdir(parents=True)
+        for source, target in re.findall(r"^COPY (?!--)(\S+) (\S+)$", text, re.MULTILINE):
+            shutil.copy(PROJECT / source, folder / target)
+        (assignments,) = re.findall(r"^ENV (.*)$", text, re.MULTILINE)
+        self.environment = dict(pair.split("=", 1) for pair in assignments.split())
+        self.environment = {n: v.replace(workdir, str(folder)) for n, v in self.environment.items()}
+        self.environment["PATH"] = f"{BIN}:{os.environ['PATH']}"
+        self.folder = folder
+
+
+class Service:
+    """A service of the compose file, as a process group that can be killed and started again."""
+
+    def __init__(
+        self, name: str, spec: dict[str, Any], image: Image, env_file: Path, places: dict[str, str]
+    ) -> None:
+        """
+        Args:
+            places: hosts and ports of containers, and what they are here.
+        """
+        given = dotenv_values(env_file) if "env_file" in spec else {}
+        own = {n: places.get(v, v) for n, v in spec["environment"].items()}
+        self.environment = {**image.environment, **{n: v for n, v in given.items() if v is not None}, **own}
+        self._command: list[str] = spec["command"]
+        self._check: list[str] = spec["healthcheck"]["test"]
+        self._folder = image.folder
+        self._log = image.folder.parent / f"{name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("a") as output:
+            self.process = subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """End it with all that it started, as its container's end would."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+
+    def healthy(self) -> bool:
+        """What its health check says; an AssertionError if it has ended."""
+        assert self.process is not None and self.process.poll() is None, self.said()
+        kind, *arguments = self._check
+        command = ["sh", "-c", *arguments] if kind == "CMD-SHELL" else arguments
+        done = subprocess.run(
+            command, cwd=self._folder, env=self.environment, capture_output=True, timeout=60
+        )
+        return done.returncode == 0
+
+    def said(self) -> str:
+        return self._log.read_text("utf-8")

@@ -1,0 +1,119 @@
+"""What deploy/compose.yaml starts: the processes find each other over gRPC, and each may be restarted alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from qupersync_assets.sandbox import Sandbox
+
+from .containers import PROJECT, Image, Service, composed
+from .watch import Watched, execute, free_port, until, waiting
+
+LAUNCH = """mutation { launchRun(executionParams: {runConfigData: {}, selector: {repositoryLocationName: "qupersync",
+  repositoryName: "__repository__", jobName: "qupersync_main"}})
+  { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+
+
+class Deployment(Watched):
+    """Code server, webserver and daemon on a sandbox, without a schedule that starts runs meanwhile."""
+
+    def __init__(self, sandbox: Sandbox, folder: Path) -> None:
+        super().__init__(sandbox, free_port())
+        variables = sandbox.environment()
+        env_file = folder / ".env"
+        redshift = [
+            f"{name}={value}" for name, value in variables.items() if not name.startswith("POSTGRES_")
+        ]
+        env_file.write_text(
+            "\n".join([(PROJECT / ".env.example").read_text("utf-8"), *redshift, "SYNC_INTERVAL=86400"])
+        )
+        places = {
+            "postgres": variables["POSTGRES_HOST"],
+            "5432": variables["POSTGRES_PORT"],
+            "code": "127.0.0.1",
+            "4000": str(free_port()),
+            "3000": str(self.port),
+            "0.0.0.0": "127.0.0.1",
+        }
+        image = Image(folder / "image")
+        services = composed({"POSTGRES_PASSWORD": variables["POSTGRES_PASSWORD"]})
+        self.home = Path(image.environment["DAGSTER_HOME"])
+        self.services = {
+            name: Service(name, services[name], image, env_file, places)
+            for name in ("code", "webserver", "daemon")
+        }
+
+    def start(self) -> None:
+        for service in self.services.values():
+            service.start()
+        self.get_well()
+
+    def get_well(self) -> None:
+        for service in self.services.values():
+            until(service.healthy, 120)
+
+    def launch(self) -> str:
+        """Start a run by the webserver, which has to know the code; return its id."""
+        launched = until(lambda: (answer := self.ask(LAUNCH)["launchRun"]).get("run") and answer, 60)
+        run_id: str = launched["run"]["runId"]
+        return run_id
+
+    def succeeds(self) -> None:
+        run_id = self.launch()
+        until(lambda: self.status(run_id) in ("SUCCESS", "FAILURE", "CANCELED"), 180)
+        assert self.status(run_id) == "SUCCESS", self.services["code"].said()
+        assert len(self._logs("WHERE run_id = %s AND status = 'success'", run_id)) == 8
+
+
+@pytest.fixture(scope="module")
+def deployment(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
+    deployed = Deployment(sandbox, tmp_path_factory.mktemp("deployment"))
+    try:
+        deployed.start()
+        yield deployed
+    finally:
+        for service in deployed.services.values():
+            service.kill()
+
+
+def test_they_are_well_and_do_what_the_webserver_is_asked(deployment: Deployment) -> None:
+    deployment.succeeds()
+    # All else is read-only in the containers. Telemetry, which is off, would have liked the last two.
+    written = {path.name for path in deployment.home.iterdir()}
+    assert written <= {"dagster.yaml", "storage", "logs", ".logs_queue"}
+    secrets = {v for n, v in os.environ.items() if "REDSHIFT" in n}
+    for name in ("webserver", "daemon"):
+        assert not secrets & set(deployment.services[name].environment.values())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["webserver", "daemon", "code"])
+def test_each_may_be_restarted_alone(deployment: Deployment, name: str) -> None:
+    service = deployment.services[name]
+    service.kill()
+    with pytest.raises(AssertionError):
+        service.healthy()
+    service.start()
+    deployment.get_well()
+    deployment.succeeds()
+
+
+@pytest.mark.long
+def test_a_run_that_went_with_its_code_server_holds_nothing_up(deployment: Deployment) -> None:
+    with closing(deployment.sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE quper.vacuum_history")
+        run_id = deployment.launch()
+        until(lambda: waiting(deployment.sandbox.connect_quper, "wait_event_type = 'Lock'"), 120)
+        deployment.services["code"].kill()
+        blocker.rollback()
+    deployment.services["code"].start()
+    deployment.get_well()
+    until(lambda: deployment.status(run_id) == "FAILURE", 120)
+    until(lambda: run_id in deployment.runs("failed", "vacuum_history_sync"), 60)
+    deployment.succeeds()
