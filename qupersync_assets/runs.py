@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 from dagster._core.launcher import WorkerStatus
@@ -76,6 +79,7 @@ def _worker_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | No
     if GRPC_INFO_TAG not in run.tags:
         return None
     # The default launcher's runs are processes of a code server, which knows them.
+    import grpc
     from dagster._core.errors import DagsterUserCodeUnreachableError
     from dagster._grpc.client import DagsterGrpcClient
     from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
@@ -90,13 +94,36 @@ def _worker_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | No
     )
     try:
         answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=5)
-    except DagsterUserCodeUnreachableError:
-        return False
+    except DagsterUserCodeUnreachableError as error:
+        # On a socket nobody listens any more. Another machine may be slow, or the network, or it comes again.
+        cause = error.__cause__
+        refused = isinstance(cause, grpc.RpcError) and cause.code() == grpc.StatusCode.UNAVAILABLE
+        return False if server.get("socket") and refused else None
     if not deserialize_value(answer, CanCancelExecutionResult).can_cancel:
         return False
-    # A server whose run died while PostgreSQL was away claims for ever to have it. With one that listens on a
-    # socket, and so is on this machine, one can see for oneself.
-    return not (server.get("socket") and _process_gone(instance, run))
+    # A server whose run died while PostgreSQL was away claims for ever to have it. Where its processes can be
+    # seen, one looks for oneself.
+    return not (_sees_processes_of(server) and _process_gone(instance, run))
+
+
+def _sees_processes_of(server: Mapping[str, Any]) -> bool:
+    """Whether the processes of a code server are among those that one sees from here.
+
+    They are if it listens on a socket, or is this very process, as where a schedule or a sensor is evaluated.
+    Containers may share an address, and not see each other's processes.
+    """
+    if server.get("socket"):
+        return True
+    # Of DagsterGrpcServer in dagster._grpc.server.
+    if all(thread.name != "grpc-server-termination" for thread in threading.enumerate()):
+        return False
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(server["host"], 0, type=socket.SOCK_DGRAM):
+            with socket.socket(family, kind) as probe:
+                probe.bind(address)  # which only an address of one's own allows
+    except OSError:
+        return False
+    return True
 
 
 def _process_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.schema import migrate
 
 from .containers import PROJECT, Image, Service, composed
-from .watch import Watched, execute, free_port, until, waiting
+from .watch import Watched, execute, free_port, gone, run_processes, until, waiting
 
 LAUNCH = """mutation { launchRun(executionParams: {runConfigData: {}, selector: {repositoryLocationName: "qupersync",
   repositoryName: "__repository__", jobName: "qupersync_main"}})
@@ -20,7 +24,10 @@ LAUNCH = """mutation { launchRun(executionParams: {runConfigData: {}, selector: 
 
 
 class Deployment(Watched):
-    """Code server, webserver and daemon on a sandbox, without a schedule that starts runs meanwhile."""
+    """Code server, webserver and daemon on a sandbox, without a schedule that starts runs meanwhile.
+
+    The webserver answers with an error once for each connection of which it finds out that PostgreSQL was away.
+    """
 
     def __init__(self, sandbox: Sandbox, folder: Path) -> None:
         super().__init__(sandbox, free_port())
@@ -53,26 +60,55 @@ class Deployment(Watched):
             service.start()
         self.get_well()
 
+    def restart_what_ended(self) -> None:
+        """As `restart: unless-stopped` does."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            for service in self.services.values():
+                if service.process is None or service.process.poll() is not None:
+                    service.start()
+            time.sleep(1)
+        self.get_well()
+
     def get_well(self) -> None:
         for service in self.services.values():
             until(service.healthy, 120)
 
     def launch(self) -> str:
         """Start a run by the webserver, which has to know the code; return its id."""
-        launched = until(lambda: (answer := self.ask(LAUNCH)["launchRun"]).get("run") and answer, 60)
-        run_id: str = launched["run"]["runId"]
+
+        def run() -> Any:
+            with suppress(OSError):
+                return self.ask(LAUNCH)["launchRun"].get("run")
+
+        run_id: str = until(run, 60)["runId"]
         return run_id
+
+    def end(self, run_id: str) -> str:
+        """How a run ends, which it has to do soon."""
+
+        def ended() -> str | None:
+            with suppress(OSError):
+                status = self.status(run_id)
+                return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
+            return None
+
+        how: str = until(ended, 180)
+        return how
 
     def succeeds(self) -> None:
         run_id = self.launch()
-        until(lambda: self.status(run_id) in ("SUCCESS", "FAILURE", "CANCELED"), 180)
-        assert self.status(run_id) == "SUCCESS", self.services["code"].said()
+        assert self.end(run_id) == "SUCCESS", self.services["code"].said()
         assert len(self._logs("WHERE run_id = %s AND status = 'success'", run_id)) == 8
 
 
 @pytest.fixture(scope="module")
 def deployment(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
+    target = {
+        n.removeprefix("POSTGRES_").lower(): v for n, v in sandbox.environment().items() if "POSTGRES" in n
+    }
+    migrate(PostgresResource(**{**target, "port": int(target["port"])}))
     deployed = Deployment(sandbox, tmp_path_factory.mktemp("deployment"))
     try:
         deployed.start()
@@ -114,6 +150,30 @@ def test_a_run_that_went_with_its_code_server_holds_nothing_up(deployment: Deplo
         blocker.rollback()
     deployment.services["code"].start()
     deployment.get_well()
-    until(lambda: deployment.status(run_id) == "FAILURE", 120)
+    assert deployment.end(run_id) == "FAILURE"
     until(lambda: run_id in deployment.runs("failed", "vacuum_history_sync"), 60)
+    deployment.succeeds()
+
+
+@pytest.mark.long
+def test_a_run_that_died_while_postgresql_was_away_holds_nothing_up(deployment: Deployment) -> None:
+    server = deployment.sandbox.server
+    with closing(deployment.sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE quper.vacuum_history")
+        run_id = deployment.launch()
+        until(lambda: waiting(deployment.sandbox.connect_quper, "wait_event_type = 'Lock'"), 120)
+        server.stop()
+    try:
+        code = deployment.services["code"].process
+        assert code is not None
+        run = run_processes(code.pid)
+        for process in run:
+            process.kill()
+        until(lambda: run and all(gone(process) for process in run), 20)
+        # Dagster's code server, which is to report it, does not get over that it cannot.
+        until(lambda: "Exception in thread" in deployment.services["code"].said(), 60)
+    finally:
+        server.start()
+    deployment.restart_what_ended()
+    assert deployment.end(run_id) == "FAILURE"
     deployment.succeeds()

@@ -106,6 +106,16 @@ def test_a_run_whose_code_server_is_gone_holds_nothing_up(
     assert len(ticker.look(clock.now - 1).run_requests) == 1
 
 
+def test_a_code_server_of_another_machine_that_is_out_of_reach_proves_nothing(
+    ticker: Ticker, clock: Clock
+) -> None:
+    server = {"host": "127.0.0.1", "port": 1}
+    run_id = sync_run(ticker.instance, Status.STARTED, tags={GRPC_INFO_TAG: json.dumps(server)})
+    assert run_id in ticker.look(clock.now - 1).skip_message
+    clock.now += 2 * ticker.interval
+    assert len(ticker.look(clock.now - 1).run_requests) == 1
+
+
 @pytest.mark.parametrize(("late", "runs_it"), [(0, True), (29, True), (31, False), (200, False)])
 @pytest.mark.parametrize("interval", ["300", "420"])
 def test_a_tick_later_than_the_grace_is_skipped(
