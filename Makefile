@@ -15,7 +15,7 @@ help:
 	@echo "make demo MODE=kind  play another Redshift: provisioned, single-node, serverless or multi-az"
 	@echo "make up              serve the Redshift and PostgreSQL of .env"
 	@echo "make test            run the tests;  make lint  ruff, mypy and Dagster's own validation"
-	@echo "make test-long    kill the processes of a running demo, and sync 500 times"
+	@echo "make test-long       kill what a demo, a deployment and Celery consist of, and sync 500 times"
 
 install: .venv/installed
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from redis import Redis
 
 from qupersync_assets.job_lock import Busy, JobConnection
 from qupersync_assets.postgres import PostgresResource
@@ -64,6 +65,7 @@ class Cluster:
         self.password = secrets.token_hex()
         self.port = free_port()
         self.environment["CELERY_BROKER_URL"] = f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+        self.secrets = {n: v for n, v in variables.items() if "PASSWORD" in n} | {"broker": self.password}
         self._folder = folder
         self.workers: list[Process] = []
 
@@ -165,7 +167,13 @@ def test_what_a_killed_worker_had_begun_is_done_by_another(
         assert run.process.wait(150) == 0, run.said()
     said = "".join(w.said() for w in cluster.workers)
     assert ("signal 9 (SIGKILL)" in said) == (victim == "process")
-    assert cluster.password not in said + run.said()
+    stored = "".join(
+        str(row) for row in target("SELECT event FROM event_logs UNION SELECT run_body FROM runs")
+    )
+    with Redis(port=cluster.port, password=cluster.password, decode_responses=True) as broker:
+        answers = "".join(str(broker.get(key)) for key in broker.scan_iter("celery-task-meta-*"))
+    for text in (said, run.said(), stored, answers):
+        assert text and not [name for name, secret in cluster.secrets.items() if secret in text]
     rows = target("SELECT sync_job_id, status, attempts > 1 FROM quper.sync_logs")
     assert len(rows) == 8 and (JOB, "success", True) in rows
     assert {status for _, status, _ in rows} == {"success"}
