@@ -7,7 +7,7 @@ the session ends, also when its client is killed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,23 @@ _HOLDER = sa.text(
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     """
 )
+
+
+_HELD = sa.text(
+    "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted "
+    "AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+def _key(cluster: str, sync_job_id: str) -> int:
+    digest = hashlib.blake2b(f"{cluster}\n{sync_job_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+def held(connection: sa.Connection, cluster: str, sync_job_ids: Collection[str]) -> set[str]:
+    """Those of the jobs that some process loads right now."""
+    locks = set(connection.scalars(_HELD))
+    return {job for job in sync_job_ids if _key(cluster, job) in locks}
 
 
 class Busy(Exception):
@@ -76,8 +93,7 @@ class JobConnection:
             connection.close()
 
     def _open(self) -> sa.Connection:
-        digest = hashlib.blake2b(f"{self.cluster}\n{self._job}".encode(), digest_size=8).digest()
-        names = {"key": int.from_bytes(digest, signed=True), "cluster": self.cluster, "job": self._job}
+        names = {"key": _key(self.cluster, self._job), "cluster": self.cluster, "job": self._job}
         connection = self._engine.connect()
         connection.detach()  # from the pool, where it would keep the lock
         try:

@@ -22,6 +22,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from qupersync_assets import sync_log
 from qupersync_assets.errors import redact
+from qupersync_assets.job_lock import held
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.spec import SyncSpec
 
@@ -209,14 +210,20 @@ def clear_away(
     own_run_id: str | None = None,
 ) -> None:
     """Close the log rows of these jobs that say `running` though their run has ended; a run whose process has
-    died is reported as failed to Dagster first."""
+    died is reported as failed to Dagster first.
+
+    Of a run that this instance does not know, another one's perhaps, only jobs that nobody loads are
+    closed."""
+    jobs = [s.sync_job_id for s in specs]
     with postgres.transaction() as connection:
-        run_ids = sync_log.running(connection, cluster, [s.sync_job_id for s in specs])
+        run_ids = sync_log.running(connection, cluster, jobs)
     for run_id in sorted(run_ids - {own_run_id or ""}):
         record = instance.get_run_record_by_id(run_id)
         if record is None:
             with postgres.transaction() as connection:
-                sync_log.abandon(connection, cluster, run_id, "failed", "Dagster does not know this run")
+                loading = held(connection, cluster, jobs)
+                unknown = "Dagster does not know this run"
+                sync_log.abandon(connection, cluster, run_id, "failed", unknown, except_for=loading)
             continue
         if not record.dagster_run.is_finished and is_dead(instance, record, max_silence):
             instance.report_run_failed(record.dagster_run, "The process of this run has died.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -181,12 +181,19 @@ def close_run(
     return sum(connection.execute(statement.values(row)).rowcount for row in rows)
 
 
-def abandon(connection: sa.Connection, cluster: str, run_id: str, status: Ending, error: str) -> None:
-    """Close all rows of a run that are still running."""
+def abandon(
+    connection: sa.Connection,
+    cluster: str,
+    run_id: str,
+    status: Ending,
+    error: str,
+    except_for: Collection[str] = (),
+) -> None:
+    """Close all rows of a run that are still running, except for those of some jobs."""
     connection.execute(
         sa.update(SYNC_LOGS)
         .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.run_id == run_id)
-        .where(SYNC_LOGS.c.status == "running")
+        .where(SYNC_LOGS.c.status == "running", SYNC_LOGS.c.sync_job_id.not_in(except_for))
         .values(status=status, error=error, completed_at=sa.func.clock_timestamp())
     )
 

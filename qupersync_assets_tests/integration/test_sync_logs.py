@@ -11,12 +11,14 @@ import pytest
 
 from qupersync_assets import sync_log
 from qupersync_assets.definitions import build_definitions
+from qupersync_assets.job_lock import JobConnection
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.runs import clear_away, close_logs
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets.syncs import all_specs
 
+from ..processes.watch import until
 from .conftest import Query, Sync
 
 
@@ -77,6 +79,23 @@ def test_rows_of_ended_runs_are_closed(
     clear_away(instance, postgres, "sandbox", all_specs(), max_silence=600)
     rows = target("SELECT status, error IS NOT NULL, completed_at IS NOT NULL FROM quper.sync_logs")
     assert rows == [(status, True, True)]
+
+
+def test_a_run_of_another_instance_is_left_alone_while_it_loads(
+    postgres: PostgresResource, target: Query, instance: dg.DagsterInstance
+) -> None:
+    status = "SELECT status FROM quper.sync_logs"
+    with closing(JobConnection(postgres.engine(), "sandbox", "node_details_sync")) as other:
+        with other.begin() as connection:
+            sync_log.start(connection, "sandbox", "node_details_sync", "unknown here")
+        clear_away(instance, postgres, "sandbox", all_specs(), max_silence=600)
+        assert target(status) == [("running",)]
+    until(
+        lambda: (
+            clear_away(instance, postgres, "sandbox", all_specs(), 600) or target(status) == [("failed",)]
+        ),
+        20,
+    )
 
 
 def test_a_run_that_could_not_reach_postgres_is_logged_later(
