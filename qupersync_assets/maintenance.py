@@ -28,9 +28,15 @@ KEPT_RUNS = 100
 
 
 def purge_history(
-    postgres: PostgresResource, cluster: str, specs: Sequence[SyncSpec], days: int | None
+    postgres: PostgresResource,
+    cluster: str,
+    specs: Sequence[SyncSpec],
+    days: float | None,
+    *,
+    dry_run: bool = False,
 ) -> dict[str, int]:
-    """Delete rows of histories that are older than `days`, None for never; return how many, by table."""
+    """Delete rows of histories that are older than `days`, None for never, or just count them; return how
+    many, by table."""
     deleted = {}
     for spec in specs if days is not None else ():
         if spec.time_column is None:
@@ -38,13 +44,15 @@ def purge_history(
         time, written = spec.table.c[spec.time_column], spec.table.c.synced_at
         border = sa.func.now() - timedelta(days=days or 0)
         old = (spec.table.c.cluster == cluster) & ((time < border) | (time.is_(None) & (written < border)))
-        deleted[spec.table.fullname] = _delete(postgres, spec.table, old)
+        deleted[spec.table.fullname] = _delete(postgres, spec.table, old, dry_run)
     return deleted
 
 
-def purge_books(postgres: PostgresResource, cluster: str, days: int) -> dict[str, int]:
-    """Delete rows of quper.sync_logs and quper.skipped_rows that are older than `days`; return how many, by
-    table. Each job's last success stays: from it one tells what was missed."""
+def purge_books(
+    postgres: PostgresResource, cluster: str, days: float, *, dry_run: bool = False
+) -> dict[str, int]:
+    """Delete rows of quper.sync_logs and quper.skipped_rows that are older than `days`, or just count them;
+    return how many, by table. Each job's last success stays: from it one tells what was missed."""
     border = sa.func.now() - timedelta(days=days)
     successes = (
         sa.select(sa.func.max(SYNC_LOGS.c.id))
@@ -55,13 +63,20 @@ def purge_books(postgres: PostgresResource, cluster: str, days: int) -> dict[str
     logs &= (SYNC_LOGS.c.status != "running") & SYNC_LOGS.c.id.not_in(successes)
     skipped = (SKIPPED_ROWS.c.cluster == cluster) & (SKIPPED_ROWS.c.last_seen < border)
     return {
-        SYNC_LOGS.fullname: _delete(postgres, SYNC_LOGS, logs),
-        SKIPPED_ROWS.fullname: _delete(postgres, SKIPPED_ROWS, skipped),
+        SYNC_LOGS.fullname: _delete(postgres, SYNC_LOGS, logs, dry_run),
+        SKIPPED_ROWS.fullname: _delete(postgres, SKIPPED_ROWS, skipped, dry_run),
     }
 
 
-def _delete(postgres: PostgresResource, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
-    """Delete in transactions of a few thousand rows each, so that nobody waits long for a lock."""
+def _delete(
+    postgres: PostgresResource, table: sa.Table, condition: sa.ColumnElement[bool], dry_run: bool
+) -> int:
+    """Delete in transactions of a few thousand rows each, so that nobody waits long for a lock; or just
+    count."""
+    if dry_run:
+        with postgres.transaction() as connection:
+            count = sa.select(sa.func.count()).select_from(table).where(condition)
+            return connection.scalar(count) or 0
     ctid: sa.ColumnClause[str] = sa.column("ctid", sa.Text)
     some = sa.select(ctid).select_from(table).where(condition).limit(BATCH_ROWS)
     statement = sa.delete(table).where(ctid == sa.any_(sa.func.array(some.scalar_subquery())))
@@ -74,9 +89,11 @@ def _delete(postgres: PostgresResource, table: sa.Table, condition: sa.ColumnEle
             return deleted
 
 
-def purge_runs(instance: dg.DagsterInstance, specs: Sequence[SyncSpec], days: int) -> dict[str, int]:
+def purge_runs(
+    instance: dg.DagsterInstance, specs: Sequence[SyncSpec], days: float, *, dry_run: bool = False
+) -> dict[str, int]:
     """Delete ended runs of ours that are older than `days`, with their events, and evaluations of checks as
-    old; return how many. The last of each stay."""
+    old, or just count them; return how many. The last of each stay."""
     keys = {asset_key(spec) for spec in specs}
     border = datetime.now(UTC) - timedelta(days=days)
     deleted = 0
@@ -90,19 +107,22 @@ def purge_runs(instance: dg.DagsterInstance, specs: Sequence[SyncSpec], days: in
             for record in records:
                 run = record.dagster_run
                 foreign = job_name == ASSET_JOB and not (run.asset_selection or set()) & keys
-                if run.is_finished and run.run_id not in kept and not foreign:
+                is_old = run.is_finished and run.run_id not in kept and not foreign
+                deleted += is_old
+                if is_old and not dry_run:
                     # Dagster would leave what the steps have written to stdout and stderr.
                     instance.compute_log_manager.delete_logs(prefix=[run.run_id])
                     instance.delete_run(run.run_id)
-                    deleted += 1
                 else:
                     cursor = run.run_id
             if len(records) < BATCH_RUNS:
                 break
-    return {"runs": deleted, "check evaluations": _purge_evaluations(instance, keys, border)}
+    return {"runs": deleted, "check evaluations": _purge_evaluations(instance, keys, border, dry_run)}
 
 
-def _purge_evaluations(instance: dg.DagsterInstance, keys: set[dg.AssetKey], border: datetime) -> int:
+def _purge_evaluations(
+    instance: dg.DagsterInstance, keys: set[dg.AssetKey], border: datetime, dry_run: bool
+) -> int:
     """Dagster deletes a run without the evaluations of its checks, which would pile up."""
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
@@ -113,6 +133,10 @@ def _purge_evaluations(instance: dg.DagsterInstance, keys: set[dg.AssetKey], bor
     newest = sa.select(sa.func.max(table.c.id)).group_by(
         table.c.asset_key, table.c.check_name, table.c.partition
     )
+    if dry_run:
+        with storage.index_connection() as connection:
+            count = sa.select(sa.func.count()).select_from(table).where(old, table.c.id.not_in(newest))
+            return connection.scalar(count) or 0
     some = sa.select(table.c.id).where(old, table.c.id.not_in(newest)).limit(BATCH_ROWS)
     deleted = 0
     while True:

@@ -27,6 +27,8 @@ from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.spec import SyncSpec
 
 JOB_NAME = "qupersync_main"
+# Of a run: who asked for it.
+TRIGGER_TAG = "qupersync/trigger"
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
+from dagster._utils.schedules import schedule_execution_time_iterator
 
 from qupersync_assets.clusters import CLUSTER_TAG, cluster_of_run
 from qupersync_assets.errors import secrets_kept
@@ -24,6 +25,8 @@ from qupersync_assets.spec import SyncSpec
 SENSOR_SECONDS = 5
 CLEAR_AWAY_SECONDS = 30
 SCHEDULED_TAG = "qupersync/scheduled_at"
+SCHEDULE_NAME = f"{JOB_NAME}_schedule"
+INTERVAL_NAME = f"{JOB_NAME}_interval"
 
 
 def cron_for(interval: int) -> str | None:
@@ -36,6 +39,16 @@ def cron_for(interval: int) -> str | None:
         if rest == 0 and hours <= 24 and 24 % hours == 0:
             return {1: "0 * * * *", 24: "0 0 * * *"}.get(hours, f"0 */{hours} * * *")
     return None
+
+
+def next_sync(settings: Settings, now: datetime) -> datetime:
+    """When the first sync after `now` is due (UTC), by the schedule or by the sensor in its place."""
+    cron = cron_for(settings.sync_interval)
+    if cron is None:
+        interval = settings.sync_interval
+        return datetime.fromtimestamp((int(now.timestamp() // interval) + 1) * interval, UTC)
+    ticks = schedule_execution_time_iterator(now.timestamp(), cron, settings.sync_timezone)
+    return next(tick.astimezone(UTC) for tick in ticks if tick > now)
 
 
 def build_automation(
@@ -90,7 +103,7 @@ def _schedule(
     cron: str, keys: set[dg.AssetKey], settings: Settings, job: dg.UnresolvedAssetJobDefinition
 ) -> dg.ScheduleDefinition:
     @dg.schedule(
-        name=f"{JOB_NAME}_schedule",
+        name=SCHEDULE_NAME,
         job=job,
         cron_schedule=cron,
         execution_timezone=settings.sync_timezone,
@@ -109,7 +122,7 @@ def _interval_sensor(
     interval = settings.sync_interval
 
     @dg.sensor(
-        name=f"{JOB_NAME}_interval",
+        name=INTERVAL_NAME,
         job=job,
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,

@@ -8,26 +8,28 @@ import fcntl
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg2
-from rich.console import Console
 
+from qupersync_assets.cli.output import out, print_json
+from qupersync_assets.instance import HOME
 from qupersync_assets.sandbox import Sandbox, SandboxError
 from qupersync_assets.sandbox.dialect import MODES, Mode
-from qupersync_assets.sandbox.first_run import first_run
-from qupersync_assets.sandbox.server import PostgresServer
+from qupersync_assets.sandbox.server import PostgresServer, write_private
 from qupersync_assets.sandbox.workload import Workload
 from qupersync_assets.serve import dagster_processes, free_port, prepare_home, stop_on_signals
 from qupersync_assets.settings import Settings, SettingsError
-from qupersync_assets.supervisor import ServeError, how_ended, uninterrupted
+from qupersync_assets.supervisor import STOP_SECONDS, ProcessGroup, ServeError, how_ended, uninterrupted
 
 STATE = Path(".qupersync")
+# The variables with which the command `qupersync` finds the sandbox.
+ENV_FILE = STATE / "demo.env"
 NEWS_SECONDS = 5
-# A pipe has no width of its own.
-console = Console() if sys.stdout.isatty() else Console(width=120)
+console = out()
 
 
 def main() -> int:
@@ -35,23 +37,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="exit after the summary")
     parser.add_argument("--mode", default=MODES[0], help=f"the kind of Redshift to play: {', '.join(MODES)}")
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout once the jobs have run")
     options = parser.parse_args()
     once = options.once
+    if options.json:
+        console.file = sys.stderr
     stop_on_signals()
     try:
         mode = _mode(options.mode)
+        _check_folder()
         with _state_folder(STATE):
-            return _demo(once, mode)
+            return _demo(once, mode, options.json)
     except (SandboxError, ServeError, SettingsError) as error:
-        console.print(f"[red]{error}", soft_wrap=True, highlight=False)
-        return 1
+        return _failed(str(error), options.json)
     except psycopg2.OperationalError:  # only before it is looked after
         log = STATE / "sandbox" / "postgres.log"
-        console.print(f"[red]The sandbox's PostgreSQL went away; see {log}.", soft_wrap=True, highlight=False)
-        return 1
+        return _failed(f"The sandbox's PostgreSQL went away; see {log}.", options.json)
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 0 if not once else 130
+
+
+def _failed(text: str, as_json: bool) -> int:
+    console.print(text, style="red", markup=False, soft_wrap=True)
+    if as_json:
+        print_json({"error": text})
+    return 1
 
 
 def _mode(name: str) -> Mode:
@@ -60,6 +71,13 @@ def _mode(name: str) -> Mode:
         if name == mode:
             return mode
     raise SandboxError(f"MODE={name} is no kind of Redshift; allowed are {', '.join(MODES)}.")
+
+
+def _check_folder() -> None:
+    """SandboxError if this is not the folder with the files that Dagster's processes read."""
+    missing = [name for name in ("workspace.yaml", "dagster.yaml") if not Path(name).is_file()]
+    if missing:
+        raise SandboxError(f"{Path.cwd()} has no {' and no '.join(missing)}: go to QuperSync's folder first.")
 
 
 @contextlib.contextmanager
@@ -90,7 +108,7 @@ def _state_folder(folder: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _demo(once: bool, mode: Mode) -> int:
+def _demo(once: bool, mode: Mode, as_json: bool) -> int:
     host = os.environ.get("UI_HOST") or "127.0.0.1"
     port = 0 if once else free_port(host, os.environ.get("UI_PORT") or "3000")
     with console.status("Starting the sandbox: PostgreSQL, playing Redshift and the target"):
@@ -109,21 +127,40 @@ def _demo(once: bool, mode: Mode) -> int:
         settings = Settings.load()
         os.environ.update(settings.environment())
         os.environ.pop("DAGSTER_HOME", None)  # the demo is no business of an instance elsewhere
-        prepare_home(STATE / "dagster", Path())
-        succeeded = first_run(sandbox, console, STATE / "logs")
+        prepare_home(HOME, Path())
+        variables = {
+            **sandbox.environment(),
+            **{name: os.environ[name] for name in ("SYNC_INTERVAL", "DAGSTER_HOME")},
+        }
+        write_private(ENV_FILE, "".join(f"{name}={value}\n" for name, value in variables.items()))
+        succeeded = _first_run(as_json)
         if once:
             return 0 if succeeded else 1
         dagster = dagster_processes(Path(), host, port, STATE / "logs", _tell, [_Postgres(sandbox.server)])
         with _news(workload), dagster as keep:
             console.print(
                 f"\nDagster UI: http://{host}:{port} - a sync every {settings.sync_interval} s, "
-                f"news from the sandbox every {NEWS_SECONDS} s. Ctrl-C stops everything.",
+                f"news from the sandbox every {NEWS_SECONDS} s. Ctrl-C stops everything.\n"
+                f"From another terminal: qupersync --env-file {ENV_FILE} status",
                 soft_wrap=True,
             )
             keep()
     finally:
         with console.status("Stopping the sandbox"), uninterrupted():
             sandbox.stop()
+
+
+def _first_run(as_json: bool) -> bool:
+    """`qupersync sync` as a process that this one does not leave behind; return whether no job failed."""
+    command = [sys.executable, "-m", "qupersync_assets.cli", "sync", *(["--json"] if as_json else [])]
+    run = ProcessGroup("first run", command, Path(), None)
+    try:
+        while (code := run.poll()) is None:
+            time.sleep(0.1)
+    finally:
+        run.terminate()
+        run.wait(STOP_SECONDS)
+    return code == 0
 
 
 class _Postgres:

