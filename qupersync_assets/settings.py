@@ -112,6 +112,8 @@ class Settings(BaseSettings, RedshiftSettings, ExecutorSettings):
 
     ui_host: Filled = Field("127.0.0.1", description="Address that the Dagster UI listens on.")
     ui_port: Port = Field(3000, description="Port of the Dagster UI.")
+    metrics_host: Filled = Field("127.0.0.1", description="Address that `qupersync metrics` listens on.")
+    metrics_port: Port = Field(9464, description="Port of `qupersync metrics`.")
 
     _clusters: dict[str, RedshiftSettings] = PrivateAttr(default_factory=dict)
 

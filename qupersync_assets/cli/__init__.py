@@ -40,6 +40,7 @@ for verb in (
     looking.status,
     looking.history,
     upkeep.purge,
+    serving.metrics,
     setup.doctor,
     setup.migrate,
     serving.demo,

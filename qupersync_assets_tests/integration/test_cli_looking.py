@@ -184,6 +184,7 @@ def test_the_history_is_filtered(qupersync: Command, log: Callable[..., None]) -
         (["purge", "--yes", "--older-than", "23h"], "1d or more"),
         (["purge", "--yes", "--older-than", "7d", "--with-history"], "8d or more"),
         (["purge", "--yes", "--with-history"], "needs --older-than"),
+        (["metrics", "--port", "70000"], "65535"),
         (["--env-file", "no-such-file", "status"], "no-such-file"),
         (["snyc"], "No such command"),
     ],

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from qupersync_assets.sandbox import Sandbox
 
@@ -88,6 +90,37 @@ def test_a_sync_that_is_stopped_says_so_everywhere(sandbox: Sandbox, project: Pa
     done = {"application_sync": "success"}
     assert rows == {**done, "node_details_sync": "canceled", "table_stats_sync": "canceled"}
     assert run == ("CANCELED",)
+
+
+def test_metrics_are_served_until_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
+    execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
+    process = subprocess.Popen(
+        [*COMMAND, "metrics", "--port", "0", "--json"],
+        env=variables(sandbox),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    lines = ""
+    while not lines.endswith("}\n"):
+        lines += process.stdout.readline()
+    urls: dict[str, Any] = json.loads(lines)
+    with urllib.request.urlopen(urls["metrics"], timeout=30) as answer:
+        assert b"qupersync_up 1.0" in answer.read()
+    second = subprocess.run(
+        [*COMMAND, "metrics", "--port", urls["metrics"].split(":")[2].split("/")[0]],
+        env=variables(sandbox),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert second.returncode == 1 and "METRICS_PORT" in second.stderr and "Traceback" not in second.stderr
+    process.terminate()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0 and not said
 
 
 def test_the_demo_says_what_it_needs(tmp_path: Path) -> None:
