@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from qupersync_assets.alerts.sensor import build_alerts
 from qupersync_assets.assets import IO_MANAGER_KEY, build_asset, build_sources
 from qupersync_assets.clusters import resource_keys, tagged
 from qupersync_assets.executors import build_executor, run_tags
@@ -29,17 +30,19 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     schedules, sensors = build_automation(specs, settings, job)
     maintenance, daily = build_maintenance(specs, settings)
     sources = settings.by_cluster()
+    alerts, notifiers = build_alerts(specs, settings)
     postgres = postgres_resource(settings, by_name)
     return dg.Definitions(
         assets=[*build_sources(specs), *assets],
         jobs=[job, maintenance],
         schedules=[*schedules, daily],
-        sensors=sensors,
+        sensors=[*sensors, *alerts],
         resources={
             **{
                 key: redshift_resource(sources[name], by_name)
                 for name, key in resource_keys(settings).items()
             },
+            **notifiers,
             "postgres": postgres,
             IO_MANAGER_KEY: PostgresUpsertIOManager(
                 postgres=postgres,

@@ -188,7 +188,14 @@ def load_error(error: BaseException, side: str, doing: str, login: str | None = 
 
 
 # How the names of variables end that hold secrets: those of the settings, boto3's own, and libpq's.
-SECRET_SUFFIXES = ("_PASSWORD", "_ACCESS_KEY_ID", "_SECRET_ACCESS_KEY", "_SESSION_TOKEN", "PGPASSWORD")
+SECRET_SUFFIXES = (
+    "_PASSWORD",
+    "_ACCESS_KEY_ID",
+    "_SECRET_ACCESS_KEY",
+    "_SESSION_TOKEN",
+    "_SLACK_TOKEN",
+    "PGPASSWORD",
+)
 # Those of URLs, whose password is the secret.
 URL_SUFFIXES = ("_BROKER_URL", "_BACKEND_URL")
 # Secrets that no variable holds: what AWS has told.

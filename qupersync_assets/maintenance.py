@@ -11,7 +11,7 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
 from qupersync_assets.errors import secrets_kept
 from qupersync_assets.postgres import PostgresResource
-from qupersync_assets.runs import JOB_NAME, asset_key
+from qupersync_assets.runs import ASSET_JOB, JOB_NAME, asset_key
 from qupersync_assets.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.skipped_rows import SKIPPED_ROWS
@@ -19,8 +19,6 @@ from qupersync_assets.spec import SyncSpec
 from qupersync_assets.sync_log import SYNC_LOGS
 
 MAINTENANCE_NAME = "qupersync_maintenance"
-# Materializing by hand in the UI makes runs of this job.
-ASSET_JOB = "__ASSET_JOB"
 BATCH_ROWS = 5000
 BATCH_RUNS = 50
 # However old they are: without its last runs the UI would know nothing of an asset.

@@ -27,6 +27,8 @@ from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.spec import SyncSpec
 
 JOB_NAME = "qupersync_main"
+# Materializing by hand in the UI makes runs of this job, whatever code location the assets are of.
+ASSET_JOB = "__ASSET_JOB"
 # Of a run: who asked for it.
 TRIGGER_TAG = "qupersync/trigger"
 UNFINISHED = [
@@ -167,7 +169,7 @@ def why_not_done(
         if event.event_type == dg.DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
             if event.step_key in steps:
-                errors[steps[event.step_key]] = redact(_reason(error)) if error else word
+                errors[steps[event.step_key]] = redact(reason(error)) if error else word
         elif event.asset_key in jobs:
             if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
                 done.add(jobs[event.asset_key])
@@ -176,12 +178,14 @@ def why_not_done(
     return {job: error for job, error in errors.items() if job not in done}
 
 
-def _reason(error: SerializableErrorInfo) -> str:
-    """The sentence of our Failure below what Dagster says of retries; else the innermost error."""
-    while error.cause is not None and error.cls_name != "Failure":
+def reason(error: SerializableErrorInfo) -> str:
+    """The sentence of our Failure or LoadError below what Dagster says of retries; else the innermost
+    error."""
+    sentences = ("Failure", "LoadError")
+    while error.cause is not None and error.cls_name not in sentences:
         error = error.cause
     text = error.message.strip()
-    return text.partition(": ")[2] if error.cls_name == "Failure" else text
+    return text.partition(": ")[2] if error.cls_name in sentences else text
 
 
 def close_logs(

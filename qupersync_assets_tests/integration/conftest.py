@@ -25,6 +25,8 @@ from qupersync_assets.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.transform import Page
 
+from ..channels import Slack
+from ..tricky import Secrets
 from .oracles import TIMES
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -212,3 +214,15 @@ def dagster_home(
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.wipe()
         instance.schedule_storage.wipe()
+
+
+@pytest.fixture
+def slack(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> Iterator[Slack]:
+    """Slack is configured, with a token of tricky characters that a header can hold."""
+    token = "xoxb-" + Secrets().make().encode("ascii", "ignore").decode().replace("\n", "").replace("\r", "")
+    with Slack(token) as server:
+        monkeypatch.setenv("ALERT_SLACK_TOKEN", server.token)
+        monkeypatch.setenv("ALERT_SLACK_CHANNEL", "#data")
+        monkeypatch.setenv("ALERT_SLACK_URL", server.url)
+        monkeypatch.setenv("UI_URL", "https://dagster.example/")
+        yield server

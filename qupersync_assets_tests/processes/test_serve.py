@@ -10,20 +10,32 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from secrets import token_hex
 
 import psutil
 import pytest
 
 from qupersync_assets.sandbox import Sandbox
 
+from ..channels import Slack
 from .watch import Served, execute, gone, run_processes, until, waiting
 
 
 @pytest.fixture(scope="module")
-def served(sandbox: Sandbox, new_project: Callable[[], Path]) -> Iterator[Served]:
+def slack() -> Iterator[Slack]:
+    """Takes the alerts of those who are served."""
+    with Slack(token_hex()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def served(sandbox: Sandbox, new_project: Callable[[], Path], slack: Slack) -> Iterator[Served]:
     """Up and syncing; at the end Ctrl-C, which has to leave nothing behind."""
     execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
-    server = Served(sandbox, new_project())
+    alerts = {"TOKEN": slack.token, "CHANNEL": "#data", "URL": slack.url}
+    server = Served(
+        sandbox, new_project(), **{f"ALERT_SLACK_{name}": value for name, value in alerts.items()}
+    )
     try:
         until(lambda: "QuperSync is up" in server.said() or server.process.poll() is not None, 120)
         assert server.process.poll() is None, server.said()
@@ -65,7 +77,7 @@ def test_a_terminated_run_is_logged_as_canceled(served: Served) -> None:
     until(lambda: served.status(run_id) == "CANCELED", 90)
 
 
-def test_a_killed_run_is_closed_and_followed_by_the_next(served: Served) -> None:
+def test_a_killed_run_is_closed_told_and_followed_by_the_next(served: Served, slack: Slack) -> None:
     with closing(served.sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE quper.vacuum_history")
         until(lambda: waiting(served.sandbox.connect_quper, "wait_event_type = 'Lock'"), 120)
@@ -78,6 +90,8 @@ def test_a_killed_run_is_closed_and_followed_by_the_next(served: Served) -> None
     until(lambda: run_id not in served.runs("running", "vacuum_history_sync"), 90)
     assert run_id in served.runs("failed", "vacuum_history_sync")
     assert served.status(run_id) == "FAILURE"
+    (message,) = until(lambda: [m["text"] for m in slack.messages if run_id in m["text"]], 90)
+    assert "vacuum_history_sync: " in message and "failed" in message
 
 
 @pytest.mark.long

@@ -151,8 +151,9 @@ def gone(process: psutil.Process) -> bool:
 
 def run_processes(pid: int) -> list[psutil.Process]:
     """The processes of runs and of their steps, below those of Dagster."""
-    return [
-        child
-        for child in psutil.Process(pid).children(recursive=True)
-        if "multiprocessing" in " ".join(child.cmdline())
-    ]
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):  # one that ends just now
+            if "multiprocessing" in " ".join(child.cmdline()):
+                found.append(child)
+    return found

@@ -44,6 +44,7 @@ SECRETS = ["REDSHIFT_PASSWORD", "POSTGRES_PASSWORD"]
         ("POSTGRES_PORT", "70000", "or equal to 65535"),
         ("POSTGRES_PORT", "0", "or equal to 1"),
         ("UI_PORT", "http", "integer"),
+        ("METRICS_PORT", "0", "or equal to 1"),
         ("REDSHIFT_SSL", "perhaps", "boolean"),
         ("REDSHIFT_SSLMODE", "disable", "verify-full"),
         ("POSTGRES_SSLMODE", "on", "prefer"),
@@ -59,6 +60,34 @@ def test_a_bad_value_is_named_with_what_is_allowed(
     assert len(said) == 1
     assert value in said[0]
     assert allowed in said[0].replace(value, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "variable", "words"),
+    [
+        ({"ALERT_SLACK_TOKEN": "xoxb-1"}, "ALERT_SLACK_CHANNEL", "ALERT_SLACK_TOKEN is set"),
+        ({"ALERT_SLACK_CHANNEL": "#data"}, "ALERT_SLACK_TOKEN", "ALERT_SLACK_CHANNEL is set"),
+        ({"ALERT_EMAIL_TO": "me@example.com"}, "ALERT_SMTP_HOST", "ALERT_EMAIL_TO is set"),
+        ({"ALERT_SMTP_HOST": "mail"}, "ALERT_EMAIL_TO", "ALERT_SMTP_HOST is set"),
+        ({"ALERT_SMTP_USER": "me"}, "ALERT_SMTP_PASSWORD", "ALERT_SMTP_USER is set"),
+        (
+            {"ALERT_SMTP_USER": "me", "ALERT_SMTP_SECURITY": "none"},
+            "ALERT_SMTP_SECURITY",
+            "ssl or starttls",
+        ),
+        ({"ALERT_EMAIL_TO": "me@example.com, you"}, "ALERT_EMAIL_TO", "me@example.com"),
+        ({"ALERT_SLACK_URL": "slack.com"}, "ALERT_SLACK_URL", "https://"),
+        ({"UI_URL": "https://me:pass@dagster"}, "UI_URL", "https://dagster.example.com"),
+    ],
+    ids=str,
+)
+def test_what_alerts_need_is_named(load: Load, variables: dict[str, str], variable: str, words: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load(**variables)
+    assert any(
+        re.match(rf"  {variable}\b.*{re.escape(words)}", line) for line in str(refusal.value).splitlines()
+    )
+    assert "xoxb-1" not in str(refusal.value)
 
 
 def test_a_bad_value_is_shown_however_its_variable_is_spelt(load: Load) -> None:
