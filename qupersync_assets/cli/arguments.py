@@ -12,6 +12,7 @@ import typer
 from qupersync_assets.cli.output import CommandError
 
 if TYPE_CHECKING:
+    from qupersync_assets.settings import Settings
     from qupersync_assets.spec import SyncSpec
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -78,3 +79,17 @@ def chosen(names: Sequence[str] | None) -> list[SyncSpec]:
             f"There is no job {', '.join(unknown)}. Jobs, and their tables:\n{known}", exit_code=2
         )
     return list({by_name[name].sync_job_id: by_name[name] for name in names}.values())
+
+
+def chosen_clusters(settings: Settings, names: Sequence[str] | None) -> list[str]:
+    """The clusters of these names; all of the settings if none is named.
+
+    Raises:
+        CommandError: a name is of no cluster.
+    """
+    known = list(settings.by_cluster())
+    unknown = sorted(set(names or ()) - set(known))
+    if unknown:
+        text = f"There is no cluster {', '.join(unknown)}; the settings name {', '.join(known)}."
+        raise CommandError(text, exit_code=2)
+    return [name for name in known if not names or name in names]

@@ -8,20 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qupersync_assets.cli.arguments import chosen, moment
-from qupersync_assets.cli.output import Json, out, plain_table, print_json, reported, short, style_of
+from qupersync_assets.cli.arguments import chosen, chosen_clusters, moment
+from qupersync_assets.cli.output import Cluster, Json, out, plain_table, print_json, reported, short, style_of
+
+# Name of a check -> its last evaluation, by cluster and job.
+Checks = dict[tuple[str, str], dict[str, dict[str, Any]]]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import dagster as dg
+    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+    from rich.console import Console
+    from rich.table import Table
 
     from qupersync_assets.monitoring.job_states import JobState, Log
     from qupersync_assets.settings import Settings
     from qupersync_assets.spec import SyncSpec
 
 
-def status(as_json: Json = False) -> None:
+def status(cluster: Cluster = None, as_json: Json = False) -> None:
     """Print the last and the next run of every job, how far its table lags behind, and its checks.
 
     `lag` is the age of a history's newest row, and of a snapshot the time since it was read. The checks, and
@@ -35,10 +41,11 @@ def status(as_json: Json = False) -> None:
         from qupersync_assets.settings import Settings
 
         settings, specs = Settings.load(), chosen(None)
-        states = job_states(postgres_resource(settings, in_clear), [settings.cluster_name], specs)
+        clusters = chosen_clusters(settings, cluster)
+        states = job_states(postgres_resource(settings, in_clear), clusters, specs)
         with configured_instance(settings) as instance:
             schedule = _schedule(settings, states[0].now, instance)
-            checks = _checks(instance, specs) if instance else {}
+            checks = _checks(instance, settings, clusters, specs) if instance else {}
         if as_json:
             print_json(
                 {"schedule": schedule, "jobs": [_as_json(state, schedule, checks) for state in states]}
@@ -71,35 +78,54 @@ def _schedule(settings: Settings, now: datetime, instance: dg.DagsterInstance | 
     }
 
 
-def _checks(instance: dg.DagsterInstance, specs: Sequence[SyncSpec]) -> dict[str, dict[str, dict[str, Any]]]:
-    """The last evaluation of each check, by job and name."""
+def _checks(
+    instance: dg.DagsterInstance, settings: Settings, clusters: Sequence[str], specs: Sequence[SyncSpec]
+) -> Checks:
+    """The last evaluation of each check; of one that a run has yet to make, the one before."""
+    from dagster._core.event_api import PartitionKeyFilter
+    from dagster._core.storage.asset_check_execution_record import (
+        COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as MADE,
+    )
+
     from qupersync_assets.checks import check_specs
     from qupersync_assets.runs import asset_key
-    from qupersync_assets.settings import Settings
 
     jobs = {
         check.key: spec.sync_job_id
         for spec in specs
-        for check in check_specs(asset_key(spec), spec, Settings.load())
+        for check in check_specs(asset_key(spec), spec, settings)
     }
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(jobs))
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for key, job in jobs.items():
-        record = records.get(key)
-        evaluation = record.evaluation if record and record.status.value != "PLANNED" else None
-        told: dict[str, Any] = {"status": "unknown", "text": None, "evaluated_at": None}
-        if record and evaluation:
-            fault = "warning" if evaluation.severity.value == "WARN" else "error"
-            told = {
-                "status": "passed" if evaluation.passed else fault,
-                "text": evaluation.description,
-                "evaluated_at": datetime.fromtimestamp(record.create_timestamp, UTC),
-            }
-        found.setdefault(job, {})[key.name] = told
+    storage = instance.event_log_storage
+    found: Checks = {}
+    for cluster in clusters:
+        only = PartitionKeyFilter(key=cluster) if len(settings.by_cluster()) > 1 else None
+        records = storage.get_latest_asset_check_execution_by_key(list(jobs), only)
+        for key, job in jobs.items():
+            record = records.get(key)
+            if record and record.status not in MADE:
+                record = next(
+                    iter(
+                        storage.get_asset_check_execution_history(key, 1, status=MADE, partition_filter=only)
+                    ),
+                    None,
+                )
+            found.setdefault((cluster, job), {})[key.name] = _evaluated(record)
     return found
 
 
-def _as_json(state: JobState, schedule: dict[str, Any], checks: dict[str, Any]) -> dict[str, Any]:
+def _evaluated(record: AssetCheckExecutionRecord | None) -> dict[str, Any]:
+    evaluation = record.evaluation if record else None
+    if record is None or evaluation is None:
+        return {"status": "unknown", "text": None, "evaluated_at": None}
+    fault = "warning" if evaluation.severity.value == "WARN" else "error"
+    return {
+        "status": "passed" if evaluation.passed else fault,
+        "text": evaluation.description,
+        "evaluated_at": datetime.fromtimestamp(record.create_timestamp, UTC),
+    }
+
+
+def _as_json(state: JobState, schedule: dict[str, Any], checks: Checks) -> dict[str, Any]:
     return {
         "cluster": state.cluster,
         "sync_job_id": state.sync_job_id,
@@ -110,38 +136,50 @@ def _as_json(state: JobState, schedule: dict[str, Any], checks: dict[str, Any]) 
         "next_run": schedule["next_run"],
         "lag_seconds": state.lag,
         "seconds_since_success": state.since_success,
-        "checks": checks.get(state.sync_job_id),
+        "checks": checks.get((state.cluster, state.sync_job_id)),
     }
 
 
 def _print_status(
-    settings: Settings, states: Sequence[JobState], schedule: dict[str, Any], checks: dict[str, Any]
+    settings: Settings, states: Sequence[JobState], schedule: dict[str, Any], checks: Checks
 ) -> None:
     console = out()
     console.print(_next(settings, states[0].now, schedule), markup=False, soft_wrap=True)
-    table = plain_table(("job", "last run", "ago", "took", "rows", "lag", "checks"), ("took", "rows"))
-    for state in states:
-        log = state.running or state.last
-        table.add_row(
-            state.sync_job_id,
-            log["status"] if log else "never",
-            short(state.now - (log["completed_at"] or log["started_at"])) if log else "-",
-            short((log["duration_ms"] or 0) / 1000) if log and not state.running else "-",
-            f"{log['rows_extracted']:,}" if log else "-",
-            short(state.lag),
-            _verdict(checks.get(state.sync_job_id)),
-            style=style_of(log["status"] if log else None),
-        )
-    console.print(table)
-    for state in states:
-        if state.last and state.last["error"]:
-            text = f"{state.sync_job_id}: {state.last['error']}"
-            console.print(text, style=style_of(state.last["status"]), markup=False, soft_wrap=True)
-        for name, check in checks.get(state.sync_job_id, {}).items():
-            if check["status"] in ("warning", "error"):
-                style = "red" if check["status"] == "error" else "yellow"
-                text = f"{state.sync_job_id}, {name}: {check['text']}"
-                console.print(text, style=style, markup=False, soft_wrap=True)
+    for cluster in dict.fromkeys(state.cluster for state in states):
+        title = f"\nCluster {cluster}" if len(settings.by_cluster()) > 1 else None
+        headings = ("job", "last run", "ago", "took", "rows", "lag", "checks")
+        table = plain_table(headings, ("took", "rows"), title)
+        own = [state for state in states if state.cluster == cluster]
+        for state in own:
+            _add_row(table, state, checks.get((cluster, state.sync_job_id)))
+        console.print(table)
+        for state in own:
+            _print_faults(console, state, checks.get((cluster, state.sync_job_id), {}))
+
+
+def _add_row(table: Table, state: JobState, checks: dict[str, Any] | None) -> None:
+    log = state.running or state.last
+    table.add_row(
+        state.sync_job_id,
+        log["status"] if log else "never",
+        short(state.now - (log["completed_at"] or log["started_at"])) if log else "-",
+        short((log["duration_ms"] or 0) / 1000) if log and not state.running else "-",
+        f"{log['rows_extracted']:,}" if log else "-",
+        short(state.lag),
+        _verdict(checks),
+        style=style_of(log["status"] if log else None),
+    )
+
+
+def _print_faults(console: Console, state: JobState, checks: dict[str, Any]) -> None:
+    if state.last and state.last["error"]:
+        text = f"{state.sync_job_id}: {state.last['error']}"
+        console.print(text, style=style_of(state.last["status"]), markup=False, soft_wrap=True)
+    for name, check in checks.items():
+        if check["status"] in ("warning", "error"):
+            style = "red" if check["status"] == "error" else "yellow"
+            text = f"{state.sync_job_id}, {name}: {check['text']}"
+            console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 def _next(settings: Settings, now: datetime, schedule: dict[str, Any]) -> str:
@@ -189,6 +227,7 @@ def history(
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 20,
+    cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
     """Print what quper.sync_logs has of past runs, the newest first; times are UTC."""
@@ -201,7 +240,7 @@ def history(
         settings = Settings.load()
         rows = log_rows(
             postgres_resource(settings, in_clear),
-            [settings.cluster_name],
+            chosen_clusters(settings, cluster),
             jobs=jobs,
             statuses=[s.value for s in status or []],
             since=since,
@@ -218,21 +257,26 @@ def _print_history(rows: Sequence[Log]) -> None:
     if not rows:
         console.print("There are no such runs in quper.sync_logs.")
         return
+    # Of one cluster nobody needs to be told the name.
+    several = len({row["cluster"] for row in rows}) > 1
     numbers = ("took", "read", "written", "skipped")
-    table = plain_table(("started (UTC)", "job", "status", *numbers), numbers)
+    table = plain_table(
+        ("started (UTC)", *(["cluster"] if several else []), "job", "status", *numbers), numbers
+    )
     for row in rows:
         counts = (row["rows_extracted"], row["rows_inserted"] + row["rows_updated"], row["rows_skipped"])
-        took = short(row["duration_ms"] / 1000) if row["duration_ms"] is not None else "-"
         table.add_row(
             f"{row['started_at'].astimezone(UTC):%m-%d %H:%M:%S}",
+            *([row["cluster"]] if several else []),
             row["sync_job_id"],
             row["status"],
-            took,
+            short(row["duration_ms"] / 1000) if row["duration_ms"] is not None else "-",
             *(f"{count:,}" for count in counts),
             style=style_of(row["status"]),
         )
     console.print(table)
     for row in rows:
         if row["error"]:
-            text = f"{row['started_at'].astimezone(UTC):%m-%d %H:%M:%S} {row['sync_job_id']}: {row['error']}"
+            when = f"{row['started_at'].astimezone(UTC):%m-%d %H:%M:%S}"
+            text = f"{when} {row['sync_job_id']}: {row['error']}"
             console.print(text, style=style_of(row["status"]), markup=False, soft_wrap=True)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+Cluster = Annotated[
+    list[str] | None, typer.Option(help="Only this one of several clusters (CLUSTERS); repeatable.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for machines.")]
 
 # A pipe has no width of its own, and what is piped should keep a row on a line.

@@ -35,10 +35,12 @@ def print_summary(console: Console, rows: Sequence[Row]) -> None:
     statuses = Counter(row["status"] for row in rows)
     counts = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
     numbers = [heading for heading in COLUMNS if heading not in ("job", "source")]
-    table = plain_table(list(COLUMNS), numbers, title=f"quper.sync_logs: {counts}")
+    # Of one cluster nobody needs to be told the name.
+    columns = {"cluster": "cluster", **COLUMNS} if len({row["cluster"] for row in rows}) > 1 else COLUMNS
+    table = plain_table(list(columns), numbers, title=f"quper.sync_logs: {counts}")
     for row in rows:
         shown = row if row["status"] == "success" else {**row, "source": row["status"]}
-        cells = [f"{v:,}" if isinstance(v, int) else str(v) for v in (shown[c] for c in COLUMNS.values())]
+        cells = [f"{v:,}" if isinstance(v, int) else str(v) for v in (shown[c] for c in columns.values())]
         table.add_row(*cells, style=style_of(row["status"]))
     console.print(table)
     for row in rows:

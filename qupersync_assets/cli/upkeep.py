@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -131,12 +132,12 @@ def _purge(
     postgres, specs = postgres_resource(settings, in_clear), chosen(None)
     kinds: list[tuple[timedelta, dict[str, int]]] = []
     if is_usable(postgres):
-        books = purge_books(postgres, settings.cluster_name, ages.books / DAY, dry_run=dry_run)
-        kinds.append((ages.books, books))
-        if ages.history:
-            days = ages.history / DAY
-            history = purge_history(postgres, settings.cluster_name, specs, days, dry_run=dry_run)
-            kinds.append((ages.history, history))
+        books, history = Counter[str](), Counter[str]()
+        for cluster in settings.by_cluster():
+            books.update(purge_books(postgres, cluster, ages.books / DAY, dry_run=dry_run))
+            days = ages.history / DAY if ages.history else None
+            history.update(purge_history(postgres, cluster, specs, days, dry_run=dry_run))
+        kinds += [(ages.books, books), (ages.history or DAY, history)]
     if instance:
         kinds.append((ages.runs, purge_runs(instance, specs, ages.runs / DAY, dry_run=dry_run)))
     for age, counts in kinds:

@@ -6,11 +6,12 @@ import json
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
+from pydantic import BaseModel
 
 from qupersync_assets.monitoring.collector import SyncCollector
 from qupersync_assets.monitoring.health import Health
@@ -21,6 +22,7 @@ from qupersync_assets.syncs import all_specs
 # Prometheus waits 10 seconds for an answer, unless told otherwise.
 STATEMENT_SECONDS = 8
 
+S = TypeVar("S", bound=BaseModel)
 _StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 _Environ = dict[str, Any]
 
@@ -43,15 +45,13 @@ def metrics_server(settings: Settings, host: str, port: int) -> Iterator[Threadi
     Raises:
         OSError: it cannot listen there.
     """
-    patience = {
-        "postgres_statement_timeout": min(settings.postgres_statement_timeout, STATEMENT_SECONDS),
-        "redshift_statement_timeout": min(settings.redshift_statement_timeout, STATEMENT_SECONDS),
+    postgres = postgres_resource(_patient(settings, "postgres_statement_timeout"), in_clear)
+    redshifts = {
+        name: redshift_resource(_patient(source, "redshift_statement_timeout"), in_clear)
+        for name, source in settings.by_cluster().items()
     }
-    settings = settings.model_copy(update=patience)
-    postgres = postgres_resource(settings, in_clear)
     registry = CollectorRegistry()
-    registry.register(SyncCollector(postgres, [settings.cluster_name], all_specs()))
-    redshifts = {settings.cluster_name: redshift_resource(settings, in_clear)}
+    registry.register(SyncCollector(postgres, list(redshifts), all_specs()))
     health = Health(settings, postgres, redshifts)
     server_class = _Server6 if ":" in host else ThreadingWSGIServer
     with make_server(host, port, _app(registry, health), server_class, _Silent) as server:
@@ -59,6 +59,11 @@ def metrics_server(settings: Settings, host: str, port: int) -> Iterator[Threadi
             yield server
         finally:
             health.close()
+
+
+def _patient(settings: S, field: str) -> S:
+    """The settings with a statement timeout that is no longer than one waits for our answer."""
+    return settings.model_copy(update={field: min(getattr(settings, field), STATEMENT_SECONDS)})
 
 
 def _app(

@@ -97,10 +97,17 @@ def test_the_next_run_is_when_it_is_due(
 
 
 def test_status_of_checks_schedule_and_daemon(
-    qupersync: Command, dagster_home: Path, source: Query, postgres: PostgresResource
+    qupersync: Command,
+    dagster_home: Path,
+    source: Query,
+    postgres: PostgresResource,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source("INSERT INTO stv_node_storage_capacity VALUES (NULL, 1, 2)")
     assert qupersync("sync", "node_details").code == 0
+    with monkeypatch.context() as outage:  # a run that does not come as far as the checks
+        outage.setenv("REDSHIFT_PORT", "1")
+        assert qupersync("sync", "node_details").code == 1
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
         first = qupersync("status", "--json").json
         now = datetime.now(UTC).timestamp()

@@ -27,7 +27,7 @@ def test_named_jobs_are_synced_and_told(qupersync: Command, source: Query, targe
     assert done.code == 0 and done.json["ok"] and not done.json["in_dagster"]
     assert [job["sync_job_id"] for job in done.json["jobs"]] == ["application_sync", "node_details_sync"]
     assert done.json["jobs"][1]["rows_inserted"] == 5
-    run_id = done.json["run_id"]
+    run_id = done.json["jobs"][0]["run_id"]
     logged = target(
         "SELECT sync_job_id, status, rows_extracted, duration_ms FROM quper.sync_logs WHERE run_id = %s ORDER BY 1",
         [run_id],
@@ -92,7 +92,7 @@ def test_a_job_that_another_instance_loads_is_left_alone(
         done = qupersync("sync", "node_details", "--json")
         rows = target("SELECT run_id, status FROM quper.sync_logs ORDER BY id")
     assert done.code == 0 and done.json["jobs"][0]["status"] == "skipped"
-    assert rows == [("of another instance", "running"), (done.json["run_id"], "skipped")]
+    assert rows == [("of another instance", "running"), (done.json["jobs"][0]["run_id"], "skipped")]
 
 
 def test_a_full_refresh_reads_all(qupersync: Command) -> None:
@@ -105,7 +105,7 @@ def test_the_run_is_recorded_in_the_configured_instance(qupersync: Command, dags
     done = qupersync("sync", "node_details", "--json")
     assert done.code == 0 and done.json["in_dagster"] and "DAGSTER_HOME" not in done.err
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
-        run = instance.get_run_by_id(done.json["run_id"])
+        run = instance.get_run_by_id(done.json["jobs"][0]["run_id"])
         assert run and run.is_success and run.tags["qupersync/trigger"] == "cli"
         assert run.asset_selection == {dg.AssetKey(["quper", "node_details"])}
         assert instance.get_latest_materialization_event(dg.AssetKey(["quper", "node_details"]))

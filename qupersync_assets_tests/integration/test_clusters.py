@@ -25,7 +25,10 @@ from qupersync_assets.sandbox.gateway import Gateway
 from qupersync_assets.sandbox.warehouse import create_user, create_warehouse
 from qupersync_assets.settings import Settings
 
-from .conftest import Query, checks
+from ..channels import Slack
+from .conftest import Command, Query, checks
+from .test_alerts import Watcher
+from .test_metrics import get, samples, serving
 
 READER = "south_reader"
 PASSWORD = "hunter2-of-south"
@@ -216,3 +219,60 @@ def test_maintenance_is_for_all(run: Run, target: Query, instance: dg.DagsterIns
     result = job.execute_in_process(instance=instance)
     assert target("SELECT cluster FROM quper.sync_logs WHERE sync_job_id = 'x'") == [("gone",)]
     assert any("2 quper.sync_logs" in str(entry) for entry in instance.all_logs(result.run_id))
+
+
+def test_the_command_line_and_the_metrics_know_both(
+    filled: None, qupersync: Command, south: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = qupersync("sync", "node_details", "--json")
+    assert both.code == 0
+    assert [(job["cluster"], job["status"]) for job in both.json["jobs"]] == [
+        ("north", "success"),
+        ("far-south", "success"),
+    ]
+    monkeypatch.setenv("REDSHIFT_FAR_SOUTH_PORT", "1")
+    # One is down: the other is synced.
+    half = qupersync("sync", "node_details")
+    assert half.code == 1 and "1 failed, 1 success" in half.out and "far-south" in half.out
+    assert qupersync("sync", "node_details", "--cluster", "north").code == 0
+    unknown = qupersync("status", "--cluster", "west")
+    assert unknown.code == 2 and "north, far-south" in unknown.err
+
+    jobs = {(j["cluster"], j["sync_job_id"]): j for j in qupersync("status", "--json").json["jobs"]}
+    assert len(jobs) == 16
+    assert jobs["north", "node_details_sync"]["failures_since_success"] == 0
+    assert jobs["far-south", "node_details_sync"]["failures_since_success"] == 1
+    assert len(qupersync("history", "--cluster", "far-south", "--json").json) == 2
+    table = qupersync("status").out
+    assert "Cluster north" in table and "Cluster far-south" in table
+    assert max(map(len, qupersync("history").out.splitlines()[:6])) <= 80
+    assert qupersync("purge", "--dry-run").code == 0
+
+    with serving() as base:
+        found = samples(base)
+        health = json.loads(get(f"{base}/health")[1])
+    failures = {
+        dict(labels)["cluster"]: value
+        for (name, labels), value in found.items()
+        if name == "qupersync_failed_runs_since_success" and ("sync_job", "node_details_sync") in labels
+    }
+    assert failures == {"north": 0, "far-south": 1}
+    assert {name: of["ok"] for name, of in health["redshift"].items()} == {"north": True, "far-south": False}
+
+
+def test_an_alert_names_the_cluster(
+    filled: None,
+    run: Run,
+    south: Gateway,
+    instance: dg.DagsterInstance,
+    slack: Slack,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watcher = Watcher(instance, "slack")
+    monkeypatch.setenv("REDSHIFT_FAR_SOUTH_PORT", "1")
+    for cluster in ("north", "far-south", "north", "far-south"):
+        run(cluster, "node_details")
+    watcher.look()
+    assert [m["text"].splitlines()[0] for m in slack.messages] == [
+        "QuperSync, cluster far-south: 1 job failed"
+    ]
