@@ -95,7 +95,7 @@ def purge_runs(
     keys = {asset_key(spec) for spec in specs}
     border = datetime.now(UTC) - timedelta(days=days)
     deleted = 0
-    for job_name in (JOB_NAME, MAINTENANCE_NAME, ASSET_JOB):
+    for job_name in (JOB_NAME, *(spec.sync_job_id for spec in specs), MAINTENANCE_NAME, ASSET_JOB):
         newest = instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=KEPT_RUNS)
         kept = {record.dagster_run.run_id for record in newest}
         cursor = None
@@ -180,5 +180,6 @@ def build_maintenance(
         cron_schedule="40 3 * * *",
         execution_timezone=settings.sync_timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Deletes what is old, once a night.",
     )
     return maintenance, schedule

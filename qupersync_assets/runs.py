@@ -29,7 +29,7 @@ from qupersync_assets.spec import SyncSpec
 JOB_NAME = "qupersync_main"
 # Materializing by hand in the UI makes runs of this job, whatever code location the assets are of.
 ASSET_JOB = "__ASSET_JOB"
-# Of a run: who asked for it.
+# What started a run: schedule, sensor, manual, or another word of whoever starts one.
 TRIGGER_TAG = "qupersync/trigger"
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -46,12 +46,14 @@ def asset_key(spec: SyncSpec) -> dg.AssetKey:
     return dg.AssetKey([spec.table.schema or "", spec.table.name])
 
 
-def unfinished(instance: dg.DagsterInstance, keys: set[dg.AssetKey]) -> list[RunRecord]:
-    """Runs of sync assets (`keys`) that are queued or going, or look like it."""
+def unfinished(instance: dg.DagsterInstance, specs: Sequence[SyncSpec]) -> list[RunRecord]:
+    """Runs of sync jobs that are queued or going, or look like it: of all, of one, or of assets by hand."""
+    jobs = {JOB_NAME, *(spec.sync_job_id for spec in specs)}
+    keys = {asset_key(spec) for spec in specs}
     return [
         record
         for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED))
-        if record.dagster_run.job_name == JOB_NAME or (record.dagster_run.asset_selection or set()) & keys
+        if record.dagster_run.job_name in jobs or (record.dagster_run.asset_selection or set()) & keys
     ]
 
 

@@ -16,7 +16,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from qupersync_assets.clusters import CLUSTER_TAG, cluster_of_run
 from qupersync_assets.errors import secrets_kept
 from qupersync_assets.postgres import PostgresResource
-from qupersync_assets.runs import BROKEN, JOB_NAME, asset_key, clear_away, close_logs, is_dead, unfinished
+from qupersync_assets.runs import BROKEN, JOB_NAME, TRIGGER_TAG, clear_away, close_logs, is_dead, unfinished
 from qupersync_assets.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
@@ -55,16 +55,15 @@ def build_automation(
     specs: Sequence[SyncSpec], settings: Settings, job: dg.UnresolvedAssetJobDefinition
 ) -> tuple[list[dg.ScheduleDefinition], list[dg.SensorDefinition]]:
     """The schedule, or the sensor in its place, and the sensor that clears broken runs away."""
-    keys = {asset_key(spec) for spec in specs}
     cron = cron_for(settings.sync_interval)
     clearing = _clearing_sensor(specs, settings)
     if cron is None:
-        return [], [_interval_sensor(keys, settings, job), clearing]
-    return [_schedule(cron, keys, settings, job)], [clearing]
+        return [], [_interval_sensor(specs, settings, job), clearing]
+    return [_schedule(cron, specs, settings, job)], [clearing]
 
 
 def _decide(
-    instance: dg.DagsterInstance, keys: set[dg.AssetKey], settings: Settings, due: datetime
+    instance: dg.DagsterInstance, specs: Sequence[SyncSpec], settings: Settings, due: datetime
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """A run of each cluster of which no run is queued or going; skip, and say why, if the tick is late or no
     cluster is left."""
@@ -76,11 +75,12 @@ def _decide(
         )
     going = [
         record.dagster_run
-        for record in unfinished(instance, keys)
+        for record in unfinished(instance, specs)
         if not is_dead(instance, record, settings.max_silence)
     ]
     clusters = list(settings.by_cluster())
     several = len(clusters) > 1
+    trigger = "schedule" if cron_for(settings.sync_interval) else "sensor"
     requests: list[dg.RunRequest] = []
     reasons: list[str] = []
     for cluster in clusters:
@@ -93,14 +93,14 @@ def _decide(
             dg.RunRequest(
                 run_key=f"{due.isoformat()} {cluster}" if several else due.isoformat(),
                 partition_key=cluster if several else None,
-                tags={SCHEDULED_TAG: due.isoformat(), CLUSTER_TAG: cluster},
+                tags={SCHEDULED_TAG: due.isoformat(), CLUSTER_TAG: cluster, TRIGGER_TAG: trigger},
             )
         )
     return requests or dg.SkipReason(" ".join(reasons))
 
 
 def _schedule(
-    cron: str, keys: set[dg.AssetKey], settings: Settings, job: dg.UnresolvedAssetJobDefinition
+    cron: str, specs: Sequence[SyncSpec], settings: Settings, job: dg.UnresolvedAssetJobDefinition
 ) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=SCHEDULE_NAME,
@@ -111,13 +111,13 @@ def _schedule(
         description=f"Syncs every {settings.sync_interval} s. Skips a tick while a sync runs or when late.",
     )
     def sync_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        return _decide(context.instance, keys, settings, context.scheduled_execution_time.astimezone(UTC))
+        return _decide(context.instance, specs, settings, context.scheduled_execution_time.astimezone(UTC))
 
     return sync_schedule
 
 
 def _interval_sensor(
-    keys: set[dg.AssetKey], settings: Settings, job: dg.UnresolvedAssetJobDefinition
+    specs: Sequence[SyncSpec], settings: Settings, job: dg.UnresolvedAssetJobDefinition
 ) -> dg.SensorDefinition:
     interval = settings.sync_interval
 
@@ -138,7 +138,7 @@ def _interval_sensor(
                 at = datetime.fromtimestamp(due, settings.time_zone())
                 return dg.SensorResult(skip_reason=f"The next sync is due at {at:%Y-%m-%d %H:%M:%S %Z}.")
             time.sleep(max(0.0, due - time.time()))  # to the second, not to the daemon's next look
-        decision = _decide(context.instance, keys, settings, datetime.fromtimestamp(due, UTC))
+        decision = _decide(context.instance, specs, settings, datetime.fromtimestamp(due, UTC))
         if isinstance(decision, dg.SkipReason):
             return dg.SensorResult(skip_reason=decision, cursor=str(due))
         return dg.SensorResult(run_requests=decision, cursor=str(due))
@@ -150,7 +150,7 @@ def _clearing_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.Sensor
     def clear(context: dg.SensorEvaluationContext, postgres: PostgresResource) -> dg.SensorResult:
         instance, clusters = context.instance, list(settings.by_cluster())
         ensure_schema(postgres)  # it may look before the first sync
-        for record in unfinished(instance, {asset_key(spec) for spec in specs}):
+        for record in unfinished(instance, specs):
             if is_dead(instance, record, settings.max_silence):
                 instance.report_run_failed(record.dagster_run, "The process of this run has died.")
         for name in clusters:

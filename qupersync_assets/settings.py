@@ -55,6 +55,19 @@ def _addresses(addresses: str) -> str:
     return addresses
 
 
+def _owner(name: str) -> str:
+    # https://docs.dagster.io/guides/build/assets/metadata-and-tags: what Dagster takes for an owner.
+    if not re.fullmatch(r"team:.+|[\w.%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", name, re.ASCII):
+        raise ValueError("allowed is an e-mail address, or team: and a name")
+    return name
+
+
+def _web_address(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]+/\S+", url):
+        raise ValueError("allowed is a web address such as https://github.com/OWNER/NAME/tree/main")
+    return url
+
+
 class Settings(BaseSettings, RedshiftSettings, ExecutorSettings):
     """Every setting of QuperSync, under the name of its environment variable in lower case."""
 
@@ -126,6 +139,14 @@ class Settings(BaseSettings, RedshiftSettings, ExecutorSettings):
     postgres_connect_timeout: Seconds = Field(10, description="Seconds to wait for a connection.")
     postgres_statement_timeout: Seconds = Field(120, description="Seconds that one statement may take.")
 
+    asset_owner: Annotated[str, AfterValidator(_owner)] = Field(
+        "team:data-platform",
+        description="Who looks after the assets: an e-mail address, or team: and a name.",
+    )
+    code_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
+        None,
+        description="Web address of the branch that this code is of; assets link to it, else to their files.",
+    )
     ui_host: Filled = Field("127.0.0.1", description="Address that the Dagster UI listens on.")
     ui_port: Port = Field(3000, description="Port of the Dagster UI.")
     metrics_host: Filled = Field("127.0.0.1", description="Address that `qupersync metrics` listens on.")

@@ -62,3 +62,12 @@ def column_types(view: str) -> dict[str, str]:
     """Documented types by column name, both in lower case; empty for a view that is not documented."""
     facts = documented_views().get(UNDOCUMENTED.get(view, view))
     return {name.lower(): type_name.lower() for name, type_name in facts["columns"]} if facts else {}
+
+
+def documentation_url(view: str) -> str:
+    """The page of AWS's documentation about a view, or about its kind if it has none of its own."""
+    if view in documented_views() and not view.startswith("pg_"):
+        page = view.upper() if view.startswith("sys_") else f"r_{view.upper()}"
+    else:
+        page = "c_intro_catalog_views" if view.startswith("pg_") else "cm_chap_system-tables"
+    return f"https://docs.aws.amazon.com/redshift/latest/dg/{page}.html"

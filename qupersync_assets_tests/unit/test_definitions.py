@@ -40,7 +40,10 @@ def test_an_asset_lies_downstream_of_its_views(definitions: dg.Definitions, spec
     assert node.parent_keys == {dg.AssetKey(["redshift", view]) for view in spec.all_sources}
     for parent in [definitions.get_repository_def().asset_graph.get(key) for key in node.parent_keys]:
         assert parent.is_external and not parent.is_executable
-        assert parent.kinds == {"redshift"} and parent.group_name == "redshift" and parent.description
+        assert parent.kinds == {"redshift"} and parent.group_name == "redshift" and parent.owners
+        view = parent.key.path[-1]
+        assert view in parent.description and f"quper.{spec.table.name}" in parent.description
+        assert parent.metadata["documentation"].value.startswith("https://docs.aws.amazon.com/redshift/")
 
 
 @SPECS
@@ -49,8 +52,9 @@ def test_an_asset_says_what_it_is(definitions: dg.Definitions, spec: SyncSpec) -
     assert node.is_materializable
     assert node.group_name == "quper"
     assert node.kinds == {"redshift", "postgres"}
-    assert node.owners
-    assert spec.description in node.description
+    assert node.owners == ["team:data-platform"]
+    assert spec.description in node.description and spec.table.comment in node.description
+    assert all(view in node.description for view in spec.all_sources)
     assert node.tags["sync_job_id"] == spec.sync_job_id
     assert node.metadata["dagster/table_name"] == f"quper.{spec.table.name}"
 
@@ -74,6 +78,32 @@ def test_both_ends_of_the_column_lineage_exist(definitions: dg.Definitions, spec
     for dep in [dep for deps in lineage.values() for dep in deps]:
         assert dep.asset_key in sources
         assert dep.column_name in column_types(dep.asset_key.path[-1])
+
+
+@SPECS
+def test_the_columns_link_to_their_other_ends(definitions: dg.Definitions, spec: SyncSpec) -> None:
+    """Dagster draws column lineage in Dagster+ only; in the columns of an asset one sees it everywhere."""
+    graph = definitions.get_repository_def().asset_graph
+    columns = {c.name: c for c in node_of(definitions, spec).metadata["dagster/column_schema"].columns}
+    for target, view, source in spec.lineage():
+        assert f"[{view}.{source}](/assets/redshift/{view})" in columns[target].description.replace(
+            "&#8203;", ""
+        )
+        schema = graph.get(dg.AssetKey(["redshift", view])).metadata["dagster/column_schema"]
+        [column] = [c for c in schema.columns if c.name == source]
+        name = spec.table.name
+        assert f"[{name}.{target}](/assets/quper/{name})" in column.description.replace("&#8203;", "")
+
+
+@SPECS
+def test_an_asset_links_to_its_code(definitions: dg.Definitions, build: Build, spec: SyncSpec) -> None:
+    [here] = node_of(definitions, spec).metadata["dagster/code_references"].code_references
+    assert f'sync_job_id="{spec.sync_job_id}"' in Path(here.file_path).read_text("utf-8")
+    elsewhere = build(CODE_URL="https://github.com/acme/qupersync/tree/main/")
+    [there] = node_of(elsewhere, spec).metadata["dagster/code_references"].code_references
+    path = f"qupersync_assets/syncs/{Path(here.file_path).name}"
+    assert there.url == f"https://github.com/acme/qupersync/tree/main/{path}"
+    assert (PACKAGE.parent / path).is_file()
 
 
 @SPECS
@@ -114,6 +144,14 @@ def test_one_job_has_all_assets(definitions: dg.Definitions) -> None:
         dg.AssetKey(["quper", spec.table.name]) for spec in all_specs()
     }
     assert set(job.asset_layer.executable_asset_keys) == set(repository.asset_graph.materializable_asset_keys)
+
+
+@SPECS
+def test_each_asset_has_a_job_of_its_own(definitions: dg.Definitions, spec: SyncSpec) -> None:
+    job = definitions.get_repository_def().get_job(spec.sync_job_id)
+    assert set(job.asset_layer.executable_asset_keys) == {dg.AssetKey(["quper", spec.table.name])}
+    assert job.description
+    assert job.tags["qupersync/cluster"] == "default" and job.tags["qupersync/trigger"] == "manual"
 
 
 def test_no_password_is_told(definitions: dg.Definitions) -> None:

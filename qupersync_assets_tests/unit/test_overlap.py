@@ -49,6 +49,7 @@ def test_a_tick_in_time_asks_for_one_run_of_the_whole_job(ticker: Ticker, clock:
     assert request.run_key
     assert request.asset_selection is None
     assert request.tags["qupersync/cluster"] == "default"
+    assert request.tags["qupersync/trigger"] == ("schedule" if ticker.interval == 300 else "sensor")
 
 
 @pytest.mark.parametrize("status", [Status.QUEUED, *WITH_A_PROCESS])
@@ -64,6 +65,11 @@ def test_a_tick_is_skipped_while_a_sync_is_queued_or_going(
 def test_a_manual_run_of_one_asset_counts(ticker: Ticker, clock: Clock) -> None:
     assets = frozenset({dg.AssetKey(["quper", "node_details"])})
     run_id = sync_run(ticker.instance, Status.STARTED, job_name="__ASSET_JOB", asset_selection=assets)
+    assert run_id in ticker.look(clock.now - 1).skip_message
+
+
+def test_a_run_of_the_job_of_one_asset_counts(ticker: Ticker, clock: Clock) -> None:
+    run_id = sync_run(ticker.instance, Status.STARTED, job_name="node_details_sync")
     assert run_id in ticker.look(clock.now - 1).skip_message
 
 
