@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+from sqlalchemy import RowMapping
 
 from qupersync_assets.clusters import partitions_of
 from qupersync_assets.feed import Feed, Source
@@ -20,6 +21,7 @@ SKIPPED = "no_skipped_rows"
 SCHEMA = "source_schema"
 ALL_ROWS = "sees_all_rows"
 GAP = "no_gap"
+RUN_NUMBERS = ("ms", "read", "new", "changed", "skipped")
 
 
 def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg.AssetCheckSpec]:
@@ -57,7 +59,11 @@ def _skipped_rows(feed: Feed, max_ratio: float) -> dg.AssetCheckResult:
     counts = feed.counts
     share = counts.skipped / counts.extracted if counts.extracted else 0.0
     reasons = "\n".join(f"- `{bad.column or '?'}`: {bad.reason}" for bad in feed.samples)
-    metadata: dict[str, Any] = {"rows_skipped": counts.skipped, "skipped_share": share}
+    metadata: dict[str, Any] = {
+        "rows_skipped": counts.skipped,
+        "skipped_share": share,
+        "last_runs": _runs(feed.last_runs),
+    }
     if reasons:
         metadata["samples"] = dg.MetadataValue.md(reasons)
     return dg.AssetCheckResult(
@@ -66,6 +72,33 @@ def _skipped_rows(feed: Feed, max_ratio: float) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.ERROR if share > max_ratio else dg.AssetCheckSeverity.WARN,
         description=f"{counts.skipped} of {counts.extracted} rows skipped ({share:.2%})",
         metadata=metadata,
+    )
+
+
+def _runs(logs: Sequence[RowMapping]) -> dg.TableMetadataValue:
+    """Rows of quper.sync_logs as a table that fits a page."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "start (UTC)": log["started_at"].astimezone(UTC).strftime("%m-%d %H:%M:%S"),
+                    "status": log["status"],
+                    "ms": log["duration_ms"] or 0,
+                    "read": log["rows_extracted"],
+                    "new": log["rows_inserted"],
+                    "changed": log["rows_updated"],
+                    "skipped": log["rows_skipped"],
+                    "run": log["run_id"][:8],
+                }
+            )
+            for log in logs
+        ],
+        dg.TableSchema(
+            [
+                dg.TableColumn(name, type="int" if name in RUN_NUMBERS else "string")
+                for name in ("start (UTC)", "status", *RUN_NUMBERS, "run")
+            ]
+        ),
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from sqlalchemy import RowMapping
 
 from qupersync_assets.rights import Rights
 from qupersync_assets.spec import WHOLE, SyncSpec, Variant, Window
@@ -62,6 +65,7 @@ class Feed:
         samples: the first few rejected rows, filled by the IO manager.
         gap: from when to when rows were lost to Redshift's forgetting, filled by the IO manager.
         skipped: which run was loading the job already, so that nothing was read; filled by the IO manager.
+        last_runs: the job's newest rows in quper.sync_logs, filled by the IO manager.
     """
 
     spec: SyncSpec
@@ -73,6 +77,7 @@ class Feed:
     samples: list[Rejected] = field(default_factory=list)
     gap: tuple[datetime, datetime] | None = None
     skipped: str | None = None
+    last_runs: Sequence[RowMapping] = ()
 
     @property
     def source_name(self) -> str:

@@ -24,12 +24,14 @@ from qupersync_assets.sources import Unavailable
 from qupersync_assets.spec import METADATA, RETENTION
 from qupersync_assets.transform import Counts, Rejected
 from qupersync_assets.upsert import BatchWriter
-from qupersync_assets.windows import find_window
+from qupersync_assets.windows import find_lag, find_window
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLES = 5
+LAST_RUNS = 10
+LINEAGE = "dagster/column_lineage"
 
 
 class PostgresUpsertIOManager(dg.ConfigurableIOManager):
@@ -85,9 +87,13 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
             else:
                 self._write(context, feed, target, log_id)
         seconds = time.monotonic() - started
-        context.add_output_metadata(
-            _metadata(feed, seconds, self.postgres.count_rows(spec.table, feed.cluster))
-        )
+        with self.postgres.transaction() as connection:
+            lag = find_lag(connection, spec, feed.cluster)
+            feed.last_runs = sync_log.last_runs(connection, feed.cluster, spec.sync_job_id, LAST_RUNS)
+        metadata = _metadata(feed, seconds, lag, self.postgres.count_rows(spec.table, feed.cluster))
+        # Where Dagster looks for it; that of the definition is not shown.
+        metadata[LINEAGE] = context.definition_metadata[LINEAGE]
+        context.add_output_metadata(metadata)
 
     def _write(self, context: dg.OutputContext, feed: Feed, target: JobConnection, log_id: int) -> None:
         """Load the pages, and close the log row however it ends."""
@@ -173,7 +179,7 @@ def _told(doing: str) -> Iterator[None]:
         raise load_error(error, "POSTGRES", f"{doing} failed") from error
 
 
-def _metadata(feed: Feed, seconds: float, row_count: int) -> dict[str, Any]:
+def _metadata(feed: Feed, seconds: float, lag: int, row_count: int) -> dict[str, Any]:
     """What a materialization tells: the same keys, with the same types, each time, so that they plot."""
     counts = feed.counts
     return {
@@ -183,6 +189,7 @@ def _metadata(feed: Feed, seconds: float, row_count: int) -> dict[str, Any]:
         **counts.columns(),
         "duration_ms": round(seconds * 1000),
         "rows_per_second": round(counts.extracted / seconds, 1),
+        "lag_seconds": lag,
         "source": feed.source_name,
         "read_why": feed.source.window.why,
         "read_from": _time(feed.source.window.since),

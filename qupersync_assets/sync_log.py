@@ -118,6 +118,17 @@ def find_gap(
     return (last, now - retention) if last is not None and last < now - retention else None
 
 
+def last_runs(connection: sa.Connection, cluster: str, sync_job_id: str, limit: int) -> list[sa.RowMapping]:
+    """The newest rows of a job, newest first."""
+    statement = (
+        sa.select(SYNC_LOGS)
+        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id == sync_job_id)
+        .order_by(SYNC_LOGS.c.id.desc())
+        .limit(limit)
+    )
+    return list(connection.execute(statement).mappings())
+
+
 def keep_up(connection: sa.Connection, log_id: int, counts: Counts) -> None:
     """Write the totals, in the transaction of the batch that they include."""
     connection.execute(sa.update(SYNC_LOGS).where(SYNC_LOGS.c.id == log_id).values(**counts.columns()))

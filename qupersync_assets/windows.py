@@ -32,14 +32,7 @@ def find_window(
         return Window("always read whole")
     if full_refresh:
         return Window("full refresh")
-    table = spec.table
-    time = table.c[spec.time_column]
-    newest = sa.select(sa.func.max(time)).where(table.c.cluster == cluster, time <= sa.func.now())
-    is_success = sa.and_(
-        SYNC_LOGS.c.cluster == cluster,
-        SYNC_LOGS.c.sync_job_id == spec.sync_job_id,
-        SYNC_LOGS.c.status == "success",
-    )
+    newest, is_success = _newest(spec, cluster), _is_success(spec, cluster)
     read_whole = sa.select(sa.func.max(SYNC_LOGS.c.started_at)).where(
         is_success, SYNC_LOGS.c.read_why != NEWS
     )
@@ -58,6 +51,31 @@ def find_window(
     source, missing = connection.execute(last.order_by(SYNC_LOGS.c.id.desc()).limit(1)).one()
     unfinished = _unfinished(connection, spec, cluster, now - RETENTION)
     return Window(NEWS, since, tuple(unfinished), (source, missing))
+
+
+def find_lag(connection: sa.Connection, spec: SyncSpec, cluster: str) -> int:
+    """Seconds since the newest row of the target happened in the source; for a snapshot, whose rows have no
+    time, since it was last read. 0 if there is nothing to reckon from."""
+    if spec.time_column is not None:
+        newest = _newest(spec, cluster)
+    else:
+        newest = sa.select(sa.func.max(SYNC_LOGS.c.read_to)).where(_is_success(spec, cluster))
+    seconds = sa.func.extract("epoch", sa.func.now() - newest.scalar_subquery())
+    return max(0, round(connection.scalar(sa.select(seconds)) or 0))
+
+
+def _newest(spec: SyncSpec, cluster: str) -> sa.Select[tuple[datetime]]:
+    """The newest time in a history that is not in the future."""
+    time = spec.table.c[spec.time_column or ""]
+    return sa.select(sa.func.max(time)).where(spec.table.c.cluster == cluster, time <= sa.func.now())
+
+
+def _is_success(spec: SyncSpec, cluster: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        SYNC_LOGS.c.cluster == cluster,
+        SYNC_LOGS.c.sync_job_id == spec.sync_job_id,
+        SYNC_LOGS.c.status == "success",
+    )
 
 
 def _began(connection: sa.Connection, cluster: str, since: datetime) -> datetime | None:
