@@ -6,7 +6,7 @@ MODE ?=
 PORT ?=
 export UI_PORT := $(or $(PORT),$(UI_PORT))
 
-.PHONY: demo up test test-long lint install clean
+.PHONY: demo up test test-long e2e lint install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make up              serve the Redshift and PostgreSQL of .env"
 	@echo "make test            run the tests;  make lint  ruff, mypy and Dagster's own validation"
 	@echo "make test-long       kill what a demo, a deployment and Celery consist of, and sync 500 times"
+	@echo "make e2e             run the tests in a browser; they need Chromium"
 
 install: .venv/installed
 
@@ -40,6 +41,10 @@ test: install
 
 test-long: install
 	$(BIN)/pytest -m long -n0
+
+e2e: install
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[e2e]'
+	$(BIN)/pytest -m e2e -n0 qupersync_assets_tests/e2e
 
 lint: install
 	$(BIN)/ruff check .

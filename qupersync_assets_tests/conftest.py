@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from dotenv import dotenv_values
 from qupersync_assets.sandbox import Sandbox
 
 # The definitions are built from the environment when they are imported; no test connects to what stands here.
-PLACEHOLDERS = dotenv_values(Path(__file__).parents[1] / ".env.example")
+PROJECT = Path(__file__).parents[1]
+PLACEHOLDERS = dotenv_values(PROJECT / ".env.example")
 os.environ.update({name: value for name, value in PLACEHOLDERS.items() if value})
 
 
@@ -21,3 +23,16 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A running sandbox with empty views; a test fills and empties them as it likes."""
     with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes a folder with the files that the commands read from where they are started."""
+
+    def make() -> Path:
+        folder = tmp_path_factory.mktemp("project")
+        for name in ("workspace.yaml", "dagster.yaml"):
+            shutil.copy(PROJECT / name, folder)
+        return folder
+
+    return make

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -17,36 +13,22 @@ import psutil
 import psycopg2
 import pytest
 
-from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.workload import LOCK
 from qupersync_assets.syncs import all_specs
 
 from ..integration.oracles import TIMES, oracle
-from .watch import Watched, execute, free_port, gone, left_over, until, waiting
+from .watch import Demo, execute, gone, left_over, until, waiting
 
 INTERVAL = 10
 # Two intervals, and what it takes to start Dagster and to run on a machine that is busy with other tests.
 SOON = 2 * INTERVAL + 70
 
 
-class Demo(Watched):
+class PausedDemo(Demo):
     """`make demo` with a sync every ten seconds, whose workload stands still except for `news()`."""
 
     def __init__(self, project: Path) -> None:
-        super().__init__(Sandbox(project / ".qupersync" / "sandbox"), free_port())
-        self._log = (project / "output").open("w+")
-        kept = {n: v for n, v in os.environ.items() if not re.match("SYNC_|REDSHIFT_|POSTGRES_|CLUSTER_", n)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "qupersync_assets.sandbox.demo"],
-            cwd=project,
-            env={**kept, "SYNC_INTERVAL": str(INTERVAL), "SYNC_RETRY_DELAY": "1", "UI_PORT": str(self.port)},
-            stdout=self._log,
-            stderr=self._log,
-        )
-
-    def said(self) -> str:
-        self._log.seek(0)
-        return self._log.read()
+        super().__init__(project, INTERVAL, SYNC_RETRY_DELAY="1")
 
     def child(self, word: str) -> psutil.Process | None:
         """The child of the demo with that word in its command."""
@@ -106,10 +88,10 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def demo(new_project: Any) -> Iterator[Demo]:
+def demo(new_project: Any) -> Iterator[PausedDemo]:
     """Up; nothing of its source turns seven days old while we look. At the end Ctrl-C leaves nothing behind."""
     project = new_project()
-    running = Demo(project)
+    running = PausedDemo(project)
     try:
         until(lambda: "Dagster UI" in running.said() or running.process.poll() is not None, 240)
         assert running.process.poll() is None, running.said()
@@ -141,7 +123,7 @@ BLOCKED = "wait_event = 'relation' AND usename = 'qupersync'"
 class Held:
     """A run whose step of JOB waits for a lock of its table: its processes, from the step up to the daemon."""
 
-    def __init__(self, demo: Demo, blocker: Any) -> None:
+    def __init__(self, demo: PausedDemo, blocker: Any) -> None:
         demo.news()
         self.blocker = blocker
         self._demo = demo
@@ -178,7 +160,7 @@ class Held:
 
 
 @pytest.fixture
-def held(demo: Demo) -> Iterator[Held]:
+def held(demo: PausedDemo) -> Iterator[Held]:
     """A run that is held up until the blocker's transaction ends."""
     with closing(demo.sandbox.connect_quper()) as blocker:
         yield Held(demo, blocker)
@@ -192,7 +174,7 @@ def kill(*processes: psutil.Process) -> float:
     return time.time()
 
 
-def test_a_step_which_its_run_repeats_and_the_run(demo: Demo, held: Held) -> None:
+def test_a_step_which_its_run_repeats_and_the_run(demo: PausedDemo, held: Held) -> None:
     first = held.step
     kill(first)
     # PostgreSQL would notice when it has something to say to the step, which is after the wait.
@@ -204,7 +186,7 @@ def test_a_step_which_its_run_repeats_and_the_run(demo: Demo, held: Held) -> Non
     assert demo.status(held.run_id) == "FAILURE"
 
 
-def test_the_daemon_whose_run_comes_to_its_end(demo: Demo, held: Held) -> None:
+def test_the_daemon_whose_run_comes_to_its_end(demo: PausedDemo, held: Held) -> None:
     since = kill(held.daemon)
     until(lambda: demo.child("dagster-daemon"), SOON)
     assert not gone(held.worker)
@@ -215,7 +197,7 @@ def test_the_daemon_whose_run_comes_to_its_end(demo: Demo, held: Held) -> None:
     assert "dagster-daemon was killed by SIGKILL" in demo.said()
 
 
-def test_the_webserver(demo: Demo) -> None:
+def test_the_webserver(demo: PausedDemo) -> None:
     demo.news()
     webserver = demo.child("dagster-webserver")
     since = kill(webserver)
@@ -225,7 +207,7 @@ def test_the_webserver(demo: Demo) -> None:
     assert "dagster-webserver was killed by SIGKILL" in demo.said()
 
 
-def test_postgresql(demo: Demo, held: Held) -> None:
+def test_postgresql(demo: PausedDemo, held: Held) -> None:
     # One of its children: all sessions are ended, and PostgreSQL itself starts the others anew.
     kill(psutil.Process(held.backend))
     with pytest.raises(psycopg2.OperationalError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -114,6 +115,26 @@ class Served(Watched):
     def said(self) -> str:
         self.log.seek(0)
         return self.log.read()
+
+
+class Demo(Watched):
+    """`make demo` in a folder, with a sync every so many seconds."""
+
+    def __init__(self, project: Path, interval: int, **more: str) -> None:
+        super().__init__(Sandbox(project / ".qupersync" / "sandbox"), free_port())
+        self._log = (project / "output").open("w+")
+        kept = {n: v for n, v in os.environ.items() if not re.match("SYNC_|REDSHIFT_|POSTGRES_|CLUSTER_", n)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "qupersync_assets.sandbox.demo"],
+            cwd=project,
+            env={**kept, "SYNC_INTERVAL": str(interval), "UI_PORT": str(self.port), **more},
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def said(self) -> str:
+        self._log.seek(0)
+        return self._log.read()
 
 
 def left_over(project: Path) -> list[str]:

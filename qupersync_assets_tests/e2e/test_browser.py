@@ -1,0 +1,193 @@
+"""What a user does in the browser: from lineage to a table, materialise it, look at its checks and the schedule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qupersync_assets.syncs import all_specs
+
+from ..processes.watch import Demo, until
+from .browser import watched
+from .conftest import Query
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.e2e
+
+SCHEDULE = "/locations/qupersync/schedules/qupersync_main_schedule"
+SUCCESSES = "SELECT * FROM quper.sync_logs WHERE sync_job_id = %s AND status = 'success' ORDER BY id DESC"
+
+
+def shown(page: Page, key: str) -> str:
+    """The value beside a key in a table of metadata."""
+    row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=key, exact=True))
+    text: str = row.first.get_by_role("cell").nth(1).inner_text()
+    return text.replace(",", "").strip()
+
+
+def toggle(page: Page, on: bool) -> None:
+    """Start or pause the schedule, as a user does."""
+    page.goto(SCHEDULE)
+    switch = page.get_by_role("checkbox")
+    switch.wait_for(state="attached")
+    if switch.is_checked() is not on:
+        switch.locator("xpath=ancestor-or-self::label").click()
+        until(lambda: switch.is_checked() is on, 30)
+
+
+@pytest.fixture
+def paused(page: Page, demo: Demo, target: Query) -> Iterator[None]:
+    """No run but those that the test starts."""
+    toggle(page, on=False)
+    running = "SELECT 1 FROM quper.sync_logs WHERE status = 'running'"
+    query = (
+        "{ runsOrError(filter: {statuses: [QUEUED, STARTING, STARTED]}) { ... on Runs { results { id } } } }"
+    )
+    until(lambda: not demo.ask(query)["runsOrError"]["results"] and not target(running), 120)
+    yield
+    toggle(page, on=True)
+
+
+def test_what_goes_wrong_in_a_page_is_seen(chrome: Browser) -> None:
+    page = chrome.new_page()
+    faults = watched(page, "127.0.0.1")
+    page.goto(
+        "data:text/html,<script>console.error('ouch'); fetch('http://elsewhere.invalid/'); nonsense()</script>"
+    )
+    until(lambda: len(faults) >= 3, 10)
+    for word in ("console: ouch", "request to http://elsewhere.invalid/", "nonsense is not defined"):
+        assert any(word in fault for fault in faults), faults
+
+
+def test_lineage_leads_from_a_table_to_its_view_and_back(page: Page) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="Lineage").click()
+    for group in ("redshift", "quper"):
+        heading = page.get_by_role("button", name=f"{group} {group}")
+        heading.locator("xpath=preceding::button[1]").click()
+    for name in {spec.table.name for spec in all_specs()} | {v for s in all_specs() for v in s.all_sources}:
+        assert page.get_by_role("button", name=f"{name} {name}", exact=False).count() == 1, name
+    page.get_by_role("button", name="table_stats table_stats").click()
+    page.get_by_text("as svv_table_info shows them").wait_for()
+    page.goto("/assets/quper/table_stats")
+    page.get_by_role("row").filter(has_text="size_mb").get_by_role("link").click()
+    page.wait_for_url("**/assets/redshift/svv_table_info")
+    documentation = page.get_by_role("link", name="https://docs.aws.amazon.com/redshift")
+    assert documentation.get_attribute("href") == (
+        "https://docs.aws.amazon.com/redshift/latest/dg/r_SVV_TABLE_INFO.html"
+    )
+    size = page.get_by_role("row").filter(has=page.get_by_role("cell", name="size", exact=True))
+    size.get_by_role("link").click()
+    page.wait_for_url("**/assets/quper/table_stats")
+    page.get_by_role("link", name="table_stats.py").wait_for()
+
+
+def test_a_materialisation_shows_what_the_books_say(page: Page, paused: None, target: Query) -> None:
+    before = target(SUCCESSES, "table_stats_sync")[0]["id"]
+    page.goto("/assets/quper/table_stats")
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_text("Launched run").wait_for()
+    log = until(lambda: [row for row in target(SUCCESSES, "table_stats_sync") if row["id"] > before], 120)[0]
+    (rows,) = target("SELECT count(*) FROM quper.table_stats")
+    page.goto("/assets/quper/table_stats?view=events")
+    page.get_by_text("Materialized in run").wait_for()
+    assert page.get_by_role("link", name=log["run_id"][:8], exact=True).count()
+    told = {name: log[name] for name in log if name.startswith("rows_")} | {"batches": log["batches"]}
+    assert told["rows_extracted"] > 20
+    assert {name: shown(page, name) for name in told} == {name: str(value) for name, value in told.items()}
+    assert shown(page, "dagster/row_count") == str(rows["count"])
+    assert shown(page, "source") == log["source"] == "svv_table_info"
+    assert abs(int(shown(page, "duration_ms")) - log["duration_ms"]) < 2000
+    assert 0 <= int(shown(page, "lag_seconds")) < 120
+    page.goto("/assets/quper/table_stats")
+    page.get_by_role("button", name="Plots").click()
+    for name in ("lag_seconds", "duration_ms", "rows_per_second", *told):
+        page.get_by_text(name, exact=True).first.wait_for()
+    assert page.locator("canvas").count() >= len(told) + 3
+
+
+def test_checks_have_passed_and_show_the_last_runs(page: Page, paused: None, target: Query) -> None:
+    page.goto("/assets/quper/query_history?view=checks")
+    for name in ("no_gap", "no_skipped_rows", "sees_all_rows", "source_schema"):
+        page.get_by_role("link", name=name).or_(page.get_by_text(name, exact=True)).first.click()
+        page.get_by_text("Passed", exact=True).wait_for()
+    page.goto("/assets/quper/query_history?view=checks&checkDetail=no_skipped_rows")
+    table = page.get_by_role("table").filter(has_text="start (UTC)").last
+    table.wait_for()
+    lines = [re.split(r"\s*\t\s*", text) for text in table.inner_text().strip().splitlines()]
+    cells = [cell for line in lines for cell in line if cell]
+    heading, numbers = cells[:8], cells[8:]
+    assert heading == ["start (UTC)", "status", "ms", "read", "new", "changed", "skipped", "run"]
+    logs = target(
+        "SELECT * FROM quper.sync_logs WHERE sync_job_id = 'query_history_sync' ORDER BY id DESC LIMIT 10"
+    )
+    names = ("status", "duration_ms", "rows_extracted", "rows_inserted", "rows_updated", "rows_skipped")
+    expected = [
+        [f"{log['started_at']:%m-%d %H:%M:%S}", *(str(log[name]) for name in names), log["run_id"][:8]]
+        for log in logs
+    ]
+    assert numbers == [cell for row in expected for cell in row]
+
+
+def test_a_run_says_what_started_it_and_how_it_ended(page: Page, target: Query) -> None:
+    first = target("SELECT run_id FROM quper.sync_logs ORDER BY id LIMIT 1")[0]["run_id"]
+    page.goto(f"/runs/{first}")
+    for text in ("Success", "8 assets", "RUN_SUCCESS", "quper__table_stats"):
+        page.get_by_text(text, exact=True).first.wait_for()
+    page.get_by_role("button", name="View tags and config").click()
+    for tag in ("qupersync/cluster: sandbox", "qupersync/trigger: demo"):
+        page.get_by_text(tag).first.wait_for()
+
+
+def test_the_schedule_ticks_and_can_be_paused(page: Page, demo: Demo, target: Query) -> None:
+    page.goto(SCHEDULE)
+    page.get_by_text("Syncs every 60 s").wait_for()
+    page.get_by_text("1 run requested").first.wait_for(timeout=150_000)
+    query = '{ runsOrError(filter: {tags: [{key: "qupersync/trigger", value: "schedule"}]}, limit: 1) { ... on Runs { results { runId } } } }'
+    run_id = until(lambda: demo.ask(query)["runsOrError"]["results"], 60)[0]["runId"]
+    page.get_by_role("link", name=run_id[:8]).first.wait_for()
+    until(
+        lambda: (
+            len(target("SELECT 1 FROM quper.sync_logs WHERE run_id = %s AND status = 'success'", run_id)) == 8
+        ),
+        120,
+    )
+    toggle(page, on=False)
+    page.get_by_role("row", name="Next tick").wait_for(state="detached")
+    toggle(page, on=True)
+    page.get_by_role("row", name="Next tick").wait_for()
+
+
+PAGES: dict[str, Any] = {
+    "/overview/activity/timeline": "qupersync_main",
+    "/assets": "alert_events",
+    "/asset-groups": "quper",
+    "/assets/quper/alert_events": "Freshness policy",
+    "/assets/quper/alert_events?view=events": "rows_upserted",
+    "/assets/quper/alert_events?view=checks": "no_skipped_rows",
+    "/assets/quper/alert_events?view=lineage": "Graph depth",
+    "/assets/redshift/svl_user_activity": "External Asset",
+    "/jobs": "node_details_sync",
+    "/locations/qupersync/jobs/qupersync_main": "Redshift to PostgreSQL Sync: all sync jobs, each on its own.",
+    "/locations/qupersync/jobs/node_details_sync": "quper.node_details alone",
+    "/runs": "qupersync/trigger: demo",
+    "/automation": "qupersync_clear_away",
+    SCHEDULE: "Skips a tick while a sync runs or when late.",
+    "/locations": "qupersync_assets.definitions",
+}
+
+
+def test_every_page_explains_itself_without_an_error(any_page: Page) -> None:
+    for address, words in PAGES.items():
+        any_page.goto(address)
+        any_page.get_by_text(words).first.wait_for(state="attached")
+        text = any_page.locator("body").inner_text()
+        assert not re.search(r"undefined|\bNaN\b|\[object|Something went wrong|Not found", text), (
+            address,
+            text,
+        )
