@@ -6,7 +6,7 @@ MODE ?=
 PORT ?=
 export UI_PORT := $(or $(PORT),$(UI_PORT))
 
-.PHONY: demo up test test-long e2e lint install clean
+.PHONY: demo up test test-long e2e docs screenshots lint install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test            run the tests;  make lint  ruff, mypy and Dagster's own validation"
 	@echo "make test-long       kill what a demo, a deployment and Celery consist of, and sync 500 times"
 	@echo "make e2e             run the tests in a browser; they need Chromium"
+	@echo "make docs            write what the documentation has from the code;  make screenshots  its pictures"
 
 install: .venv/installed
 
@@ -42,9 +43,18 @@ test: install
 test-long: install
 	$(BIN)/pytest -m long -n0
 
-e2e: install
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[e2e]'
+e2e: .venv/browser
 	$(BIN)/pytest -m e2e -n0 qupersync_assets_tests/e2e
+
+docs: install
+	$(BIN)/python docs/generate.py
+
+screenshots: .venv/browser
+	$(BIN)/python -m docs.screenshots
+
+.venv/browser: .venv/installed
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[e2e]'
+	@touch $@
 
 lint: install
 	$(BIN)/ruff check .

@@ -28,5 +28,5 @@ GRANT SELECT ON sys_connection_log TO qupersync_reader;
 --    Only before patch 172 (November 2022), which has no sys_connection_log:
 --GRANT SELECT ON stl_connection_log TO qupersync_reader;
 
--- 5. Only where there is a view of this name, which AWS does not document (see README.md):
+-- 5. Only where there is a view of this name, which AWS does not document (see docs/redshift.md):
 --GRANT SELECT ON svl_user_activity TO qupersync_reader;

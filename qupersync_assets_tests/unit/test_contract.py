@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -111,11 +110,3 @@ def test_a_duration_has_its_unit_in_its_name(spec: SyncSpec, variant: Variant) -
         if is_duration and documented.is_whole(delivered[name]):
             unit = name.rpartition("_")[2]
             assert unit in UNITS and UNITS[unit] in str(spec.table.c[name].comment), name
-
-
-def test_the_documentation_lists_the_variants() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "redshift.md").read_text("utf-8")
-    for spec in all_specs():
-        for number, variant in enumerate(spec.variants):
-            unknown = ", ".join(c.name for c in spec.columns if c.name not in variant.readings)
-            assert f"| {'' if number else spec.sync_job_id} | {variant.name} | {unknown} |" in text
