@@ -252,8 +252,9 @@ def test_a_host_tells_the_region_if_the_driver_can_tell_it(load: Load, host: str
 
 
 def test_every_secret_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(secrets()) == 5
-    for name in secrets():
+    urls = {"celery_backend_url", "celery_broker_url"}  # of which the password is the secret
+    assert len(secrets() - urls) == 7
+    for name in secrets() - urls:
         assert name.upper().endswith(SECRET_SUFFIXES)
         monkeypatch.setenv(name.upper(), f"hunter-{name}")
         assert redact(f"with hunter-{name}.") == "with ***."
