@@ -1,0 +1,37 @@
+"""`python -m benchmarks.ours [--full-refresh]`: query_history_sync, through its asset and its IO manager.
+
+Prints JSON: `seconds` of the run of Dagster's job, `work` seconds of the load itself, and the counts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import dagster as dg
+
+from qupersync_assets.definitions import defs
+from qupersync_assets.runs import JOB_NAME
+
+
+def main() -> None:
+    """Load, in this process."""
+    job = defs.resolve_job_def(JOB_NAME)
+    key = dg.AssetKey(["quper", "query_history"])
+    config = {"full_refresh": "--full-refresh" in sys.argv}
+    began = time.monotonic()
+    result = job.execute_in_process(
+        asset_selection=[key], run_config={"ops": {key.to_python_identifier(): {"config": config}}}
+    )
+    seconds = time.monotonic() - began
+    assert result.success
+    (event,) = result.asset_materializations_for_node(key.to_python_identifier())
+    metadata: dict[str, Any] = {name: value.value for name, value in event.metadata.items()}
+    counts = {name: value for name, value in metadata.items() if name.startswith("rows_")}
+    print(json.dumps({"seconds": seconds, "work": metadata["duration_ms"] / 1000, **counts}))
+
+
+if __name__ == "__main__":
+    main()

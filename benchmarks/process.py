@@ -1,0 +1,109 @@
+"""Running a pipeline as a process of its own, and what it took."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_SAMPLE_SECONDS = 0.1
+
+
+@dataclass
+class Measured:
+    """One run of a pipeline.
+
+    Attributes:
+        seconds: the load's, as the pipeline itself measures it: without starting Python and importing.
+        process_seconds: the whole process's.
+        cpu_seconds: of the process and all its children.
+        peak_mb: the most resident memory of the process and its children.
+        told: what else the pipeline said, a JSON object on its last line.
+    """
+
+    seconds: float
+    process_seconds: float
+    cpu_seconds: float
+    peak_mb: float
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+def run(
+    command: Sequence[str | Path], environment: Mapping[str, str], folder: Path | None = None
+) -> Measured:
+    """Run a command to its end; one that prints JSON with `seconds` in its last line says itself what counts.
+
+    Raises:
+        RuntimeError: it failed; with the end of its output.
+    """
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, cwd=folder, stdout=output, stderr=errors
+        )
+        memory = _Memory(process.pid)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
+        peak = memory.stop()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        lines = output.read().splitlines()
+        if process.returncode != 0:
+            errors.seek(0)
+            ends = [*lines[-20:], *errors.read().splitlines()[-60:]]
+            raise RuntimeError(
+                f"{Path(command[0]).name} ended with {process.returncode}:\n" + "\n".join(ends)
+            )
+    told = _json(lines[-1]) if lines else {}
+    return Measured(told.get("seconds", seconds), seconds, usage.ru_utime + usage.ru_stime, peak, told)
+
+
+def _json(line: str) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        told = json.loads(line)
+        if isinstance(told, dict):
+            return told
+    return {}
+
+
+class _Memory:
+    """The most memory that a process and its children hold, looked at ten times a second."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._peak = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float:
+        """The peak in MB."""
+        self._over.set()
+        self._thread.join()
+        return self._peak
+
+    def _watch(self) -> None:
+        while not self._over.wait(_SAMPLE_SECONDS):
+            with contextlib.suppress(psutil.Error, OSError):
+                root = psutil.Process(self._pid)
+                family = [root, *root.children(recursive=True)]
+                together = sum(member.memory_info().rss for member in family) / 2**20
+                # Between two looks the first of them may have had more.
+                self._peak = max(self._peak, together, _highest(self._pid))
+
+
+def _highest(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0

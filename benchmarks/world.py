@@ -1,0 +1,193 @@
+"""Both databases, what fills the source, and whether a target holds the same rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg2
+import sqlalchemy as sa
+
+from qupersync_assets.sandbox.workload import Workload
+from qupersync_assets.spec import WHOLE
+from qupersync_assets.syncs.query_history import SPEC
+
+SOURCE = "bench.queries"
+READER = "qupersync_reader"
+
+# Redshift keeps texts without their padding and takes little time for RTRIM; PostgreSQL stores the padding
+# and counts its characters. The source would otherwise be slower than the pipelines that are to be measured.
+_UNPAD = """
+SELECT string_agg(format('ALTER COLUMN %I TYPE varchar(%s)', attname, greatest(atttypmod - 4, 20)), ', ')
+FROM pg_catalog.pg_attribute
+WHERE attrelid = 'redshift.sys_query_history'::regclass AND atttypid = 'bpchar'::regtype AND attnum > 0
+"""
+
+# What Redshift gets from its zone maps: a few new rows are found without reading all.
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS bench_start ON redshift.sys_query_history (start_time, query_id, elapsed_time);
+CREATE INDEX IF NOT EXISTS bench_query ON redshift.sys_query_history (query_id)
+"""
+
+
+class Held(NamedTuple):
+    """What a relation holds: how many rows, and a sum of hashes over the columns that all have in common."""
+
+    rows: int
+    hashes: int
+
+
+class World:
+    """A running sandbox in `folder`, in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._host = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.host", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._host.stdout
+        told = json.loads(self._host.stdout.readline())
+        self.environment: dict[str, str] = told["environment"]
+        self.lenient: int = told["lenient"]
+        self._dsn: dict[str, str] = told["dsn"]
+        self._prepare()
+
+    def close(self) -> None:
+        """Stop the sandbox."""
+        self._host.communicate("")
+
+    @contextmanager
+    def cursor(self, database: str) -> Iterator[Any]:
+        """A superuser's cursor in `redshift` or `quper`, each statement its own transaction."""
+        with closing(psycopg2.connect(self._dsn[database])) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SET timezone = 'UTC'")
+                yield cursor
+
+    def urls(self) -> tuple[str, str]:
+        """Source, through the gateway that refuses nothing, and target, as other tools want to be told."""
+        own = self.environment
+        reader = f"{own['REDSHIFT_USER']}:{own['REDSHIFT_PASSWORD']}"
+        writer = f"{own['POSTGRES_USER']}:{own['POSTGRES_PASSWORD']}"
+        return (
+            f"postgresql://{reader}@127.0.0.1:{self.lenient}/redshift?sslmode=disable",
+            f"postgresql://{writer}@127.0.0.1:{own['POSTGRES_PORT']}/quper?sslmode=disable",
+        )
+
+    def dsns(self) -> dict[str, str]:
+        """How a superuser connects to both databases, past the gateway."""
+        return {"SOURCE_DSN": self._dsn["redshift"], "TARGET_DSN": self._dsn["quper"]}
+
+    def columns(self) -> str:
+        """The source's columns as a definition of a table."""
+        with self.cursor("redshift") as cursor:
+            cursor.execute(
+                "SELECT string_agg(format('%%I %%s', attname, format_type(atttypid, atttypmod)), ', '"
+                " ORDER BY attnum) FROM pg_catalog.pg_attribute WHERE attrelid = %s::regclass AND attnum > 0",
+                [SOURCE],
+            )
+            return str(cursor.fetchone()[0])
+
+    def drop(self, schema: str) -> None:
+        """Drop a tool's schema of the target and make it anew, empty."""
+        owner = self.environment["POSTGRES_USER"]
+        with self.cursor("quper") as cursor:
+            cursor.execute(
+                f"DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema} AUTHORIZATION {owner}"
+            )
+
+    def fill(self, rows: int) -> None:
+        """Make the source hold that many queries; none leaves the seven days in the next three hours."""
+        with self.cursor("redshift") as cursor:
+            cursor.execute("TRUNCATE redshift.sys_query_history")
+        self._workload().bulk_queries(rows, datetime.now(UTC) + timedelta(hours=3))
+        self._settle("redshift", "redshift.sys_query_history")
+
+    def add(self, rows: int) -> None:
+        """Add queries that are newer than all others."""
+        with self.cursor("redshift") as cursor:
+            cursor.execute(
+                """
+                CREATE TEMPORARY TABLE news AS
+                SELECT * FROM redshift.sys_query_history ORDER BY start_time DESC, query_id DESC LIMIT %s;
+                UPDATE news SET query_id = query_id + 10000000,
+                    start_time = start_time + interval '10 minutes',
+                    end_time = end_time + interval '10 minutes';
+                INSERT INTO redshift.sys_query_history SELECT * FROM news
+                """,
+                [rows],
+            )
+
+    def source(self) -> Held:
+        """What every pipeline is to bring to its target."""
+        with self.cursor("redshift") as cursor:
+            cursor.execute("SET search_path = redshift, pg_catalog")
+            return _rows(cursor, SOURCE)
+
+    def target(self, table: str) -> Held:
+        """What is in a table of the target database."""
+        with self.cursor("quper") as cursor:
+            return _rows(cursor, table)
+
+    def settle(self, *tables: str) -> int:
+        """Let the target's server finish what a load has left to do; a number for `rewritten`."""
+        for table in tables:
+            self._settle("quper", table)
+        with self.cursor("quper") as cursor:
+            cursor.execute("SELECT pg_current_xact_id()::text::bigint")
+            return int(cursor.fetchone()[0])
+
+    def rewritten(self, table: str, since: int) -> int:
+        """How many rows of a table were written after `settle` gave that number."""
+        with self.cursor("quper") as cursor:
+            cursor.execute(f"SELECT count(*) FROM {table} WHERE xmin::text::bigint > %s", [since])
+            return int(cursor.fetchone()[0])
+
+    def _prepare(self) -> None:
+        with self.cursor("redshift") as cursor:
+            cursor.execute(_UNPAD)
+            (changes,) = cursor.fetchone()
+            if changes:
+                cursor.execute(f"ALTER TABLE redshift.sys_query_history {changes}")
+            cursor.execute(_INDEXES)
+            # The rows that the product's own statement reads, under the names of its table.
+            statement = SPEC.statement(SPEC.variants[0], set(), WHOLE, False).split("ORDER BY")[0]
+            cursor.execute("SET search_path = redshift_catalog, redshift, pg_catalog")
+            cursor.execute(
+                f"CREATE SCHEMA IF NOT EXISTS bench; CREATE OR REPLACE VIEW {SOURCE} AS {statement};"
+                f"GRANT USAGE ON SCHEMA bench TO {READER}; GRANT SELECT ON {SOURCE} TO {READER}"
+            )
+
+    def _workload(self) -> Workload:
+        return Workload(lambda: psycopg2.connect(self._dsn["redshift"]))
+
+    def _settle(self, database: str, table: str) -> None:
+        with self.cursor(database) as cursor:
+            cursor.execute(f"VACUUM ANALYZE {table}")
+            cursor.execute("CHECKPOINT")
+
+
+def _rows(cursor: Any, relation: str) -> Held:
+    values = ", ".join(f"coalesce({_canonical(c)}, '~')" for c in SPEC.columns)
+    cursor.execute(
+        f"SELECT count(*), coalesce(sum(hashtextextended(concat_ws('|', {values}), 0)), 0) FROM {relation}"
+    )
+    return Held(*map(int, cursor.fetchone()))
+
+
+def _canonical(column: sa.Column[Any]) -> str:
+    """A column as text, whatever type a tool has given it."""
+    if isinstance(column.type, sa.DateTime):
+        return f"(extract(epoch FROM {column.name}::timestamptz) * 1000000)::bigint::text"
+    if isinstance(column.type, sa.Integer):
+        return f"{column.name}::bigint::text"
+    return f"{column.name}::boolean::text" if isinstance(column.type, sa.Boolean) else f"{column.name}::text"
