@@ -37,6 +37,11 @@ CREATE OR REPLACE FUNCTION redshift.version() RETURNS text LANGUAGE sql IMMUTABL
 CREATE OR REPLACE FUNCTION redshift.format_encoding(integer) RETURNS text LANGUAGE sql IMMUTABLE
     AS $$ SELECT (ARRAY['none', 'bytedict', 'delta', 'delta32k', 'lzo', 'mostly8', 'mostly16', 'mostly32',
                         'runlength', 'text255', 'text32k', 'zstd', 'az64'])[$1 + 1] $$;
+-- PostgreSQL's own goes through a padded text character by character, thousands of them a row.
+CREATE OR REPLACE FUNCTION redshift.beginning(character, integer, integer) RETURNS text
+    LANGUAGE internal IMMUTABLE STRICT AS 'text_substr';
+CREATE OR REPLACE FUNCTION redshift.rtrim(character) RETURNS text LANGUAGE sql IMMUTABLE
+    AS $$ SELECT redshift.beginning($1, 1, char_length($1)) $$;
 """
 
 

@@ -76,6 +76,17 @@ def test_anybody_may_insert_odd_rows_as_superuser(sandbox: Sandbox) -> None:
         connection.rollback()
 
 
+def test_a_padded_text_loses_its_blanks_as_in_postgres(sandbox: Sandbox) -> None:
+    texts = ["", " ", "a", "ab \t ", "Zażółć 東京 €  ", " ' \n\\", "x" * 12, None]
+    with closing(sandbox.connect_redshift()) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE padded (text character(12))")
+        cursor.executemany("INSERT INTO padded VALUES (%s)", [[text] for text in texts])
+        cursor.execute("SELECT rtrim(text), pg_catalog.rtrim(text::text) FROM padded")
+        trimmed, expected = zip(*cursor.fetchall(), strict=True)
+        assert trimmed == expected
+        assert trimmed == tuple(text and text.rstrip(" ") for text in texts)
+
+
 def test_the_command_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
     command = [
         sys.executable,
