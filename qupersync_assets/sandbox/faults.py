@@ -1,4 +1,4 @@
-"""Faults of a network, for the tests: what a gateway does to the answers of its server, and when."""
+"""Faults of a network, and its latency: what a gateway does to the answers of its server, and when."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 import re
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
+from typing import Literal, Protocol
 
 Action = Literal["cut", "truncate", "stall", "slow", "corrupt"]
 
@@ -108,6 +110,67 @@ class Wire:
         self._late = self._late[piece:]
         if self._late and not self._transport.is_closing():
             asyncio.get_running_loop().call_later(self._PAUSE, self._write_slowly)
+
+
+class Conditions(Protocol):
+    """Of a network, as they are just now."""
+
+    fault: Fault | None
+    latency: float
+
+
+class Answers:
+    """The way of one session's answers to the client at `transport()`, under the conditions of the moment.
+
+    `cut_off()` resets the other end of the session.
+    """
+
+    def __init__(
+        self,
+        conditions: Conditions,
+        transport: Callable[[], asyncio.Transport],
+        cut_off: Callable[[], None],
+    ) -> None:
+        self._conditions = conditions
+        self._transport = transport
+        self._cut_off = cut_off
+        self._wire: Wire | None = None
+        self._late: deque[Callable[[], object]] = deque()
+        self._due = 0.0
+
+    def saw(self, statement: str) -> None:
+        """The server is about to get this statement."""
+        self._follow_fault()
+        if self._wire is not None:
+            self._wire.saw(statement)
+
+    def write(self, data: bytes) -> None:
+        """Pass on what the server has sent; what follows need not wait until it has come."""
+        self._in_time(partial(self._deliver, data))
+
+    def close(self) -> None:
+        """Close the client's end after all that was written."""
+        self._in_time(self._transport().close)
+
+    def _in_time(self, action: Callable[[], object]) -> None:
+        latency = self._conditions.latency
+        if not latency and not self._late:
+            action()
+            return
+        loop = asyncio.get_running_loop()
+        self._due = max(self._due, loop.time() + latency)
+        self._late.append(action)
+        loop.call_at(self._due, lambda: self._late.popleft()())
+
+    def _deliver(self, data: bytes) -> None:
+        self._follow_fault()
+        (self._wire or self._transport()).write(data)
+
+    def _follow_fault(self) -> None:
+        """Lay the wire of the fault, if that has changed; what is hurt stays hurt."""
+        fault, wire = self._conditions.fault, self._wire
+        if fault is not (wire and wire.fault) and not (wire and wire.hurt):
+            self._wire = Wire(fault, self._transport(), self._cut_off) if fault else None
 
 
 def reset(transport: asyncio.Transport) -> None:

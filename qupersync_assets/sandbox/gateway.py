@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from qupersync_assets.sandbox.faults import Fault, Wire, reset
+from qupersync_assets.sandbox.faults import Answers, Fault, reset
 from qupersync_assets.sandbox.startup import (
     Received,
     with_parameter,
@@ -49,7 +49,8 @@ class Gateway:
     `serverless` or `multi-az`. With `lists_absent` views that the mode lacks are in its catalog all the same,
     and denied to everybody, as was reported of Serverless. While `strict`, which may be changed at any time,
     it refuses what Redshift refuses. `received` counts what came. `fault`, which may be set at any time, is
-    what happens to its connections, those that are open too.
+    what happens to its connections, those that are open too. `latency`, which may be set at any time as well,
+    is the number of seconds that every answer is on its way; what is sent meanwhile follows as closely.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Gateway:
         self.strict = strict
         self.received = Received()
         self.fault: Fault | None = None
+        self.latency = 0.0
         self.tls = tls
         self.context: ssl.SSLContext | None = None
         self.host = host
@@ -123,9 +125,7 @@ class Gateway:
             ready.set()
         await self._stopping.wait()
         server.close()
-        aborted: set[_Relay] = (
-            set()
-        )  # once each: until Python 3.11.5 a TLS transport fails at the second time
+        aborted: set[_Relay] = set()  # until Python 3.11.5 a TLS transport fails at the second time
         while self._connections:
             for connection in self._connections - aborted:
                 connection.transport.abort()
@@ -179,7 +179,11 @@ class _Relay(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
         if self.peer is not None:
-            self.peer.transport.close()  # after what is still in its buffer
+            self.peer.finish()
+
+    def finish(self) -> None:
+        """Close this end, after what is still in its buffer."""
+        self.transport.close()
 
 
 class _Server(_Relay):
@@ -207,22 +211,13 @@ class _Client(_Relay):
         self._task: asyncio.Task[None] | None = None
         self._session: Session | None = None
         self._securing = False
-        self._wire: Wire | None = None
+        self._answers = Answers(gateway, lambda: self.transport, self._cut_off)
 
     def send(self, data: bytes) -> None:
-        self._follow_fault()
-        (self._wire or self.transport).write(data)
+        self._answers.write(data)
 
-    def _run(self, statement: str) -> None:
-        self._follow_fault()
-        if self._wire is not None:
-            self._wire.saw(statement)
-
-    def _follow_fault(self) -> None:
-        """Lay the wire of the gateway's fault, if that has changed; what is hurt stays hurt."""
-        fault, wire = self._gateway.fault, self._wire
-        if fault is not (wire and wire.fault) and not (wire and wire.hurt):
-            self._wire = Wire(fault, self.transport, self._cut_off) if fault else None
+    def finish(self) -> None:
+        self._answers.close()
 
     def _cut_off(self) -> None:
         if self.peer is not None:
@@ -294,7 +289,7 @@ class _Client(_Relay):
             packet = with_parameter(mended, b"redshift.mode", self._gateway.mode.encode())
             if self._gateway.lists_absent:
                 packet = with_parameter(packet, b"redshift.lists_absent", b"on")
-            self._session = self._gateway.new_session(self._run)
+            self._session = self._gateway.new_session(self._answers.saw)
             self._startup = self._session.feed(self._startup)
         host, port = self._gateway.upstream
         loop = asyncio.get_running_loop()

@@ -198,6 +198,30 @@ def test_a_session_that_the_server_ends_is_over_for_the_driver(sandbox: Sandbox,
         cursor.execute("SELECT 1")
 
 
+def test_latency_delays_answers_and_not_what_follows_them(sandbox: Sandbox, gateway: Gateway) -> None:
+    connection = _connect(sandbox, gateway)
+    cursor = connection.cursor()
+    gateway.latency = 0.3
+    began = time.monotonic()
+    for expected in range(3):
+        cursor.execute(f"SELECT {expected}")
+        assert cursor.fetchone() == [expected]
+    assert time.monotonic() - began > 3 * gateway.latency
+    began = time.monotonic()
+    cursor.execute("SELECT repeat('x', 200000) FROM generate_series(1, 200)")
+    assert {len(text) for (text,) in cursor.fetchall()} == {200_000}
+    # One after another the pieces of 256 kB, as asyncio reads them, would take 45 seconds.
+    assert time.monotonic() - began < 20
+    # The error comes before the end, though the server has closed long ago.
+    with pytest.raises(redshift_connector.ProgrammingError) as raised:
+        _connect(sandbox, gateway, password="wrong")
+    assert raised.value.args[0]["C"] == "28P01"
+    gateway.latency = 0
+    began = time.monotonic()
+    cursor.execute("SELECT 1")
+    assert time.monotonic() - began < 0.3
+
+
 def test_stop_closes_both_ends_and_the_port(sandbox: Sandbox, gateway: Gateway) -> None:
     connection = _connect(sandbox, gateway)
     assert _sessions(sandbox) == 1
