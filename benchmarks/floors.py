@@ -13,6 +13,8 @@ import threading
 import time
 from typing import Any
 
+from benchmarks.world import PEER, PEER_PASSWORD, SOURCE
+
 TABLE = "floor.queries"
 
 
@@ -24,12 +26,12 @@ def read(size: int) -> int:
         host=os.environ["REDSHIFT_HOST"],
         port=int(os.environ["REDSHIFT_PORT"]),
         database=os.environ["REDSHIFT_DATABASE"],
-        user=os.environ["REDSHIFT_USER"],
-        password=os.environ["REDSHIFT_PASSWORD"],
+        user=PEER,
+        password=PEER_PASSWORD,
         ssl=False,
     )
     cursor, rows = connection.cursor(), 0
-    cursor.execute("DECLARE pages CURSOR FOR SELECT * FROM bench.queries")
+    cursor.execute(f"DECLARE pages CURSOR FOR SELECT * FROM {SOURCE}")
     while True:
         cursor.execute(f"FETCH FORWARD {size} FROM pages")
         page = cursor.fetchall()
@@ -49,7 +51,7 @@ def copy() -> int:
     def send() -> None:
         with os.fdopen(writing, "wb") as pipe:
             source.cursor().copy_expert(
-                "COPY (SELECT * FROM bench.queries) TO STDOUT (FORMAT binary)", pipe, 1 << 20
+                f"COPY (SELECT * FROM {SOURCE}) TO STDOUT (FORMAT binary)", pipe, 1 << 20
             )
 
     sender = threading.Thread(target=send)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -21,19 +22,25 @@ SETTINGS = {
     "autovacuum": "off",
 }
 
+LATENCY = 0.02  # seconds
+
 
 def main() -> None:
     """Serve until nobody is at the other end."""
+    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to a whole terminal; the standard input tells
+        signal.signal(stop, signal.SIG_IGN)
     folder = Path(sys.argv[1])
     sandbox = Sandbox(folder)
     sandbox.server = PostgresServer(folder, SETTINGS)
     with sandbox:
         upstream = sandbox.server.host, sandbox.server.port
         # Other tools ask Redshift for what the strict gateway refuses, such as PostgreSQL's own catalog.
-        with Gateway(upstream, strict=False) as lenient:
+        with Gateway(upstream, strict=False) as lenient, Gateway(upstream) as slow:
+            slow.latency = LATENCY
             told = {
                 "environment": sandbox.environment(),
                 "lenient": lenient.port,
+                "slow": slow.port,
                 "dsn": {database: sandbox.server.dsn(database) for database in ("redshift", "quper")},
             }
             print(json.dumps(told), flush=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from benchmarks.contenders import Contender
-from benchmarks.world import Held, World
+from benchmarks.contender import Contender
+from benchmarks.process import Measured
+from benchmarks.world import World
 
 Tell = Callable[[str], None]
+# Of one contender: the values of each round by what they are, `load` and `repeat` in rows/s.
+Rounds = dict[str, list[float]]
 
 
 class Mismatch(Exception):
@@ -18,41 +20,46 @@ class Mismatch(Exception):
 
 def measure(
     world: World, contenders: Sequence[Contender], rows: int, rounds: int, tell: Tell
-) -> dict[str, list[dict[str, Any]]]:
-    """Each contender's rounds: rows/s of `load` and `repeat`, peak MB, rows written by the repeat."""
+) -> dict[str, Rounds]:
+    """What each contender took, by its title.
+
+    Raises:
+        Mismatch: a target has other rows than the source.
+    """
     world.fill(rows)
-    source = world.source()
-    results: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for number in range(rounds):
+    results: dict[str, Rounds] = defaultdict(lambda: defaultdict(list))
+    for number in range(1, rounds + 1):
         for contender in contenders:
-            result = _round(world, contender, rows, source)
-            results[contender.name].append(result)
-            told = ", ".join(f"{name} {value:,.0f}" for name, value in result.items() if value is not None)
-            tell(f"round {number + 1}: {contender.name}: {told}")
-    return dict(results)
+            contender.reset(world)
+            found = once(world, contender, repeat=False)
+            if contender.repeats:
+                found |= once(world, contender, repeat=True)
+            for name, value in found.items():
+                results[contender.title][name].append(value)
+            told = ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
+            tell(f"round {number}: {contender.title}: {told}")
+    return results
 
 
-def _round(world: World, contender: Contender, rows: int, source: Held) -> dict[str, Any]:
-    contender.reset(world)
-    first = contender.load(world, False)
-    if contender.table is None:
-        return {"load": rows / first.seconds, "peak": first.peak_mb, "process": first.process_seconds}
-    _compare(contender, world.target(contender.table), source)
-    if not contender.repeats:
-        return {"load": rows / first.seconds, "peak": first.peak_mb, "process": first.process_seconds}
-    since = world.settle(contender.table)
-    again = contender.load(world, True)
-    _compare(contender, world.target(contender.table), source)
-    return {
-        "load": rows / first.seconds,
-        "repeat": rows / again.seconds,
-        "peak": max(first.peak_mb, again.peak_mb),
-        "rewritten": world.rewritten(contender.table, since),
-        "process": first.process_seconds,
-        "repeat process": again.process_seconds,
+def once(world: World, contender: Contender, repeat: bool) -> dict[str, float]:
+    """Load, or load again, and compare the target with the source."""
+    prefix = "repeat" if repeat else "load"
+    since = world.settle(contender.table) if repeat and contender.table else 0
+    busy = world.cpu_seconds()
+    took: Measured = contender.load(world, repeat)
+    busy = world.cpu_seconds() - busy + took.cpu_seconds
+    rows = int(world.rows * contender.share)
+    found = {
+        prefix: rows / took.seconds,
+        f"{prefix} seconds": took.seconds,
+        f"{prefix} process seconds": took.process_seconds,
+        f"{prefix} CPU seconds": busy,
+        f"{prefix} peak MB": took.peak_mb,
     }
-
-
-def _compare(contender: Contender, target: Held, source: Held) -> None:
-    if target != source:
-        raise Mismatch(f"{contender.name}: the target has {target}, the source {source}")
+    if contender.table:
+        target, source = world.target(contender.table), world.source(rows)
+        if target != source:
+            raise Mismatch(f"{contender.title}, {prefix}: the target has {target}, the source {source}.")
+        if repeat:
+            found["rewritten"] = world.rewritten(contender.table, since)
+    return found

@@ -27,7 +27,7 @@ class Measured:
     Attributes:
         seconds: the load's, as the pipeline itself measures it: without starting Python and importing.
         process_seconds: the whole process's.
-        cpu_seconds: of the process and all its children.
+        cpu_seconds: of the process and all its children that it has waited for.
         peak_mb: the most resident memory of the process and its children.
         told: what else the pipeline said, a JSON object on its last line.
     """
@@ -67,6 +67,15 @@ def run(
             )
     told = _json(lines[-1]) if lines else {}
     return Measured(told.get("seconds", seconds), seconds, usage.ru_utime + usage.ru_stime, peak, told)
+
+
+def family_cpu_seconds(family: Sequence[psutil.Process]) -> float:
+    """What processes have used so far, and their children that have ended and were waited for."""
+    total = 0.0
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:4])
+    return total
 
 
 def _json(line: str) -> dict[str, Any]:

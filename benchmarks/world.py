@@ -11,15 +11,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import psycopg2
 import sqlalchemy as sa
 
+from benchmarks.process import family_cpu_seconds
 from qupersync_assets.sandbox.workload import Workload
 from qupersync_assets.spec import WHOLE
 from qupersync_assets.syncs.query_history import SPEC
 
 SOURCE = "bench.queries"
-READER = "qupersync_reader"
+# Other tools' user of the source, to whom PostgreSQL's catalog is not one that plays Redshift's.
+PEER, PEER_PASSWORD = "bench_peer", "peer"
 
 # Redshift keeps texts without their padding and takes little time for RTRIM; PostgreSQL stores the padding
 # and counts its characters. The source would otherwise be slower than the pipelines that are to be measured.
@@ -44,7 +47,15 @@ class Held(NamedTuple):
 
 
 class World:
-    """A running sandbox in `folder`, in a process of its own."""
+    """A running sandbox in `folder`, in a process of its own.
+
+    Attributes:
+        environment: the product's variables; its gateway is strict.
+        lenient: port of a gateway that refuses nothing.
+        slow: port of a gateway through which each answer takes 20 ms longer.
+        log: the servers' log.
+        rows: how many the source has.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._host = subprocess.Popen(
@@ -57,6 +68,9 @@ class World:
         told = json.loads(self._host.stdout.readline())
         self.environment: dict[str, str] = told["environment"]
         self.lenient: int = told["lenient"]
+        self.slow: int = told["slow"]
+        self.log = folder / "postgres.log"
+        self.rows = 0
         self._dsn: dict[str, str] = told["dsn"]
         self._prepare()
 
@@ -76,7 +90,7 @@ class World:
     def urls(self) -> tuple[str, str]:
         """Source, through the gateway that refuses nothing, and target, as other tools want to be told."""
         own = self.environment
-        reader = f"{own['REDSHIFT_USER']}:{own['REDSHIFT_PASSWORD']}"
+        reader = f"{PEER}:{PEER_PASSWORD}"
         writer = f"{own['POSTGRES_USER']}:{own['POSTGRES_PASSWORD']}"
         return (
             f"postgresql://{reader}@127.0.0.1:{self.lenient}/redshift?sslmode=disable",
@@ -98,11 +112,12 @@ class World:
             return str(cursor.fetchone()[0])
 
     def drop(self, schema: str) -> None:
-        """Drop a tool's schema of the target and make it anew, empty."""
+        """Drop a tool's schema of the target, with the one for staging, and make it anew, empty."""
         owner = self.environment["POSTGRES_USER"]
         with self.cursor("quper") as cursor:
             cursor.execute(
-                f"DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema} AUTHORIZATION {owner}"
+                f"DROP SCHEMA IF EXISTS {schema}, {schema}_staging CASCADE;"
+                f"CREATE SCHEMA {schema} AUTHORIZATION {owner}"
             )
 
     def fill(self, rows: int) -> None:
@@ -111,6 +126,13 @@ class World:
             cursor.execute("TRUNCATE redshift.sys_query_history")
         self._workload().bulk_queries(rows, datetime.now(UTC) + timedelta(hours=3))
         self._settle("redshift", "redshift.sys_query_history")
+        self.rows = rows
+
+    def history(self, queries: int) -> None:
+        """Give all views of the source what a week leaves in them, with that many queries."""
+        with self.cursor("redshift") as cursor:
+            cursor.execute("TRUNCATE redshift.sys_query_history")
+        self._workload().backfill(datetime.now(UTC), queries=queries)
 
     def add(self, rows: int) -> None:
         """Add queries that are newer than all others."""
@@ -126,22 +148,24 @@ class World:
                 """,
                 [rows],
             )
+        self.rows += rows
 
-    def source(self) -> Held:
-        """What every pipeline is to bring to its target."""
+    def source(self, rows: int) -> Held:
+        """What a pipeline is to bring to its target: all rows, or the first by their key."""
         with self.cursor("redshift") as cursor:
             cursor.execute("SET search_path = redshift, pg_catalog")
-            return _rows(cursor, SOURCE)
+            if rows == self.rows:
+                return _held(cursor, SOURCE)
+            return _held(cursor, f"(SELECT * FROM {SOURCE} ORDER BY query_id LIMIT {rows}) AS first")
 
     def target(self, table: str) -> Held:
         """What is in a table of the target database."""
         with self.cursor("quper") as cursor:
-            return _rows(cursor, table)
+            return _held(cursor, table)
 
-    def settle(self, *tables: str) -> int:
+    def settle(self, table: str) -> int:
         """Let the target's server finish what a load has left to do; a number for `rewritten`."""
-        for table in tables:
-            self._settle("quper", table)
+        self._settle("quper", table)
         with self.cursor("quper") as cursor:
             cursor.execute("SELECT pg_current_xact_id()::text::bigint")
             return int(cursor.fetchone()[0])
@@ -151,6 +175,11 @@ class World:
         with self.cursor("quper") as cursor:
             cursor.execute(f"SELECT count(*) FROM {table} WHERE xmin::text::bigint > %s", [since])
             return int(cursor.fetchone()[0])
+
+    def cpu_seconds(self) -> float:
+        """What the servers and gateways have used so far."""
+        host = psutil.Process(self._host.pid)
+        return family_cpu_seconds([host, *host.children(recursive=True)])
 
     def _prepare(self) -> None:
         with self.cursor("redshift") as cursor:
@@ -163,8 +192,11 @@ class World:
             statement = SPEC.statement(SPEC.variants[0], set(), WHOLE, False).split("ORDER BY")[0]
             cursor.execute("SET search_path = redshift_catalog, redshift, pg_catalog")
             cursor.execute(
-                f"CREATE SCHEMA IF NOT EXISTS bench; CREATE OR REPLACE VIEW {SOURCE} AS {statement};"
-                f"GRANT USAGE ON SCHEMA bench TO {READER}; GRANT SELECT ON {SOURCE} TO {READER}"
+                f"CREATE SCHEMA bench; CREATE VIEW {SOURCE} AS {statement};"
+                f"CREATE ROLE {PEER} LOGIN PASSWORD '{PEER_PASSWORD}';"
+                f"GRANT CONNECT ON DATABASE redshift TO {PEER};"
+                f"ALTER ROLE {PEER} IN DATABASE redshift SET search_path = pg_catalog;"
+                f"GRANT USAGE ON SCHEMA bench TO {PEER}; GRANT SELECT ON {SOURCE} TO {PEER}"
             )
 
     def _workload(self) -> Workload:
@@ -176,7 +208,7 @@ class World:
             cursor.execute("CHECKPOINT")
 
 
-def _rows(cursor: Any, relation: str) -> Held:
+def _held(cursor: Any, relation: str) -> Held:
     values = ", ".join(f"coalesce({_canonical(c)}, '~')" for c in SPEC.columns)
     cursor.execute(
         f"SELECT count(*), coalesce(sum(hashtextextended(concat_ws('|', {values}), 0)), 0) FROM {relation}"

@@ -1,0 +1,184 @@
+"""What a run of all eight jobs costs when there is no news: ours, and `eager.py` beside it.
+
+The runs are launched through the API of a running webserver, by the launcher that the daemon uses too: each
+is a new process of the code server.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import socket
+import subprocess
+import sysconfig
+import time
+import urllib.request
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.contender import PROJECT
+from benchmarks.loads import Rounds, Tell
+from benchmarks.process import family_cpu_seconds
+from benchmarks.world import World
+from qupersync_assets.runs import JOB_NAME
+
+OURS, EAGER = "QuperSync", "default executor, eager imports"
+MODULES = {OURS: "qupersync_assets.definitions", EAGER: "benchmarks.eager"}
+_SUBREAPER = 36  # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
+_SECONDS = 300.0
+
+# Without the queue, which would want the daemon, whose own work is not that of a tick.
+_AT_ONCE = """
+run_coordinator: { module: dagster._core.run_coordinator, class: DefaultRunCoordinator }
+"""
+_LAUNCH = """mutation ($location: String!, $job: String!) {
+  launchRun(executionParams: {mode: "default", runConfigData: {}, selector: {
+    repositoryLocationName: $location, repositoryName: "__repository__", jobName: $job}}) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+_STATUS = """query ($id: ID!) { runOrError(runId: $id) { ... on Run { status creationTime endTime } } }"""
+_STATEMENT = re.compile(r"^db=(\S*) app=(.*?) LOG:  (?:statement|execute [^:]*): ")
+
+
+def measure(world: World, folder: Path, rounds: int, tell: Tell) -> dict[str, Rounds]:
+    """Seconds, CPU seconds and statements of an idle tick, for both; `folder` is for Dagster's home."""
+    world.history(3000)
+    with world.cursor("quper") as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
+    results: dict[str, Rounds] = defaultdict(lambda: defaultdict(list))
+    with _webserver(world, folder) as ask:
+        pid = os.getpid()
+        for name in MODULES:  # loads what there is
+            _tick(ask, name, pid)
+        with _logging(world):
+            for name in MODULES:
+                before = _statements(world)
+                _tick(ask, name, pid)
+                for side, count in (_statements(world) - before).items():
+                    results[name][side].append(count)
+        for number in range(1, rounds + 1):
+            for name in MODULES:
+                servers = world.cpu_seconds()
+                found = _tick(ask, name, pid)
+                found["CPU seconds of the servers"] = world.cpu_seconds() - servers
+                for what, value in found.items():
+                    results[name][what].append(value)
+                tell(f"tick {number}: {name}: " + ", ".join(f"{k} {v:.1f}" for k, v in found.items()))
+    return results
+
+
+def _tick(ask: Callable[..., Any], name: str, pid: int) -> dict[str, float]:
+    """One run; returns when all of its processes are gone."""
+    before = _family(pid)
+    busy = family_cpu_seconds(before)
+    launched = ask(_LAUNCH, location=name, job=JOB_NAME)["launchRun"]
+    run_id = launched["run"]["runId"]
+    deadline = time.monotonic() + _SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(0.3)
+        run = ask(_STATUS, id=run_id)["runOrError"]
+        if run["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
+            break
+    if run["status"] != "SUCCESS":
+        raise RuntimeError(f"The run of {name} is {run['status']}.")
+    while time.monotonic() < deadline and len(_running(_family(pid))) > len(_running(before)):
+        time.sleep(0.1)
+    return {
+        "seconds": run["endTime"] - run["creationTime"],
+        "CPU seconds": family_cpu_seconds(_family(pid)) - busy,
+    }
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    return list(psutil.Process(pid).children(recursive=True))
+
+
+def _running(family: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that have not ended, without what a code server keeps from its first run on."""
+    running = []
+    for process in family:
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            ended = process.status() == psutil.STATUS_ZOMBIE
+            if not ended and not any("resource_tracker" in word for word in process.cmdline()):
+                running.append(process)
+    return running
+
+
+@contextmanager
+def _webserver(world: World, folder: Path) -> Iterator[Callable[..., Any]]:
+    """A webserver with both code locations; yields what sends it GraphQL and returns the answer's data."""
+    # Processes whose parent has ended become ours, so that their CPU seconds are still to be seen.
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    folder.mkdir(parents=True, exist_ok=True)
+    instance = (PROJECT / "dagster.yaml").read_text() + _AT_ONCE
+    (folder / "dagster.yaml").write_text(instance)
+    locations = [
+        {"python_module": {"module_name": module, "attribute": "defs", "location_name": name}}
+        for name, module in MODULES.items()
+    ]
+    workspace = folder / "workspace.yaml"
+    workspace.write_text(json.dumps({"load_from": locations}))  # JSON is YAML
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    program = Path(sysconfig.get_path("scripts")) / "dagster-webserver"
+    with (folder / "webserver.log").open("w") as log:
+        server = subprocess.Popen(
+            [program, "-w", workspace, "-h", "127.0.0.1", "-p", str(port)],
+            env={**os.environ, **world.environment, "DAGSTER_HOME": str(folder)},
+            cwd=PROJECT,
+            stdout=log,
+            stderr=log,
+        )
+
+    def ask(query: str, **variables: str) -> Any:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            told = json.load(answer)
+        if told.get("errors"):
+            raise RuntimeError(f"Dagster refuses a query: {told['errors']}")
+        return told["data"]
+
+    try:
+        deadline = time.monotonic() + _SECONDS
+        while server.poll() is None and time.monotonic() < deadline:
+            with suppress(OSError):
+                ask("{ version }")
+                break
+            time.sleep(0.3)
+        yield ask
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@contextmanager
+def _logging(world: World) -> Iterator[None]:
+    """Have the servers log each statement of sessions that begin in here."""
+    with world.cursor("quper") as cursor:
+        cursor.execute("ALTER SYSTEM SET log_line_prefix = 'db=%d app=%a '")
+        cursor.execute("SELECT pg_reload_conf()")
+        for database in ("redshift", "quper"):
+            cursor.execute(f"ALTER DATABASE {database} SET log_statement = 'all'")
+        yield
+        for database in ("redshift", "quper"):
+            cursor.execute(f"ALTER DATABASE {database} RESET log_statement")
+
+
+def _statements(world: World) -> Counter[str]:
+    """How many statements each side has got so far, as its log tells."""
+    found: Counter[str] = Counter()
+    with world.log.open(errors="replace") as log:
+        for line in log:
+            if statement := _STATEMENT.match(line):
+                database, application = statement.groups()
+                side = "by Dagster" if application != "qupersync" else "to PostgreSQL"
+                found["to Redshift" if database == "redshift" else side] += 1
+    return found
