@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NoReturn, Self
 
 import dagster as dg
@@ -22,7 +23,7 @@ from qupersync_assets.runs import JOB_NAME, TRIGGER_TAG, asset_key, close_logs
 from qupersync_assets.serve import stop_on_signals
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
-from qupersync_assets.supervisor import uninterrupted
+from qupersync_assets.supervisor import STOP_SIGNALS, uninterrupted
 
 LOOK_SECONDS = 0.3
 
@@ -108,6 +109,18 @@ class OneShot:
             close_logs(self._instance, self._postgres, cluster, self._specs, record)
 
 
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Meanwhile Ctrl-C and SIGTERM raise KeyboardInterrupt."""
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    stop_on_signals()
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def _watch(execute: Callable[[], None], jobs: Sequence[str], rows: Callable[[], Sequence[Log]]) -> None:
     """Execute in a thread of its own, and show how far it has come. In the main thread Dagster would take
     Ctrl-C for an error of the step, which is retried, and a driver that waits for a server would not let it
@@ -120,9 +133,8 @@ def _watch(execute: Callable[[], None], jobs: Sequence[str], rows: Callable[[], 
         except BaseException as error:
             errors.append(error)
 
-    stop_on_signals()
     thread = threading.Thread(target=work, daemon=True)
-    with view(jobs) as shown:
+    with _stoppable(), view(jobs) as shown:
         thread.start()
         while thread.is_alive():
             thread.join(LOOK_SECONDS)
