@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -45,6 +47,7 @@ class Deployment(Watched):
             "code": "127.0.0.1",
             "4000": str(free_port()),
             "3000": str(self.port),
+            "9464": str(free_port()),
             "0.0.0.0": "127.0.0.1",
         }
         image = Image(folder / "image")
@@ -52,21 +55,39 @@ class Deployment(Watched):
         self.home = Path(image.environment["DAGSTER_HOME"])
         self.services = {
             name: Service(name, services[name], image, env_file, places)
-            for name in ("code", "webserver", "daemon")
+            for name in ("code", "webserver", "daemon", "metrics")
         }
 
     def start(self) -> None:
+        # Two that create Dagster's tables at the same moment may trip over each other.
+        until(self._are_well_when_started_again, 120)
+
+    def _are_well_when_started_again(self) -> bool:
+        self._start_what_ended()
+        with suppress(AssertionError):
+            return all(service.healthy() for service in self.services.values())
+        return False
+
+    def _start_what_ended(self) -> None:
         for service in self.services.values():
-            service.start()
-        self.get_well()
+            if service.process is None or service.process.poll() is not None:
+                service.start()
+
+    def health(self) -> bool:
+        """Whether the metrics service finds all well."""
+        port = self.services["metrics"].environment["METRICS_PORT"]
+        with (
+            suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as found,
+        ):
+            return bool(json.load(found)["ok"])
+        return False
 
     def restart_what_ended(self) -> None:
         """As `restart: unless-stopped` does."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            for service in self.services.values():
-                if service.process is None or service.process.poll() is not None:
-                    service.start()
+            self._start_what_ended()
             time.sleep(1)
         self.get_well()
 
@@ -120,6 +141,7 @@ def deployment(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def test_they_are_well_and_do_what_the_webserver_is_asked(deployment: Deployment) -> None:
     deployment.succeeds()
+    until(deployment.health, 60)  # the daemon's first heartbeat
     # All else is read-only in the containers. Telemetry, which is off, would have liked the last two.
     written = {path.name for path in deployment.home.iterdir()}
     assert written <= {"dagster.yaml", "storage", "logs", ".logs_queue"}
@@ -129,7 +151,7 @@ def test_they_are_well_and_do_what_the_webserver_is_asked(deployment: Deployment
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["webserver", "daemon", "code"])
+@pytest.mark.parametrize("name", ["webserver", "daemon", "code", "metrics"])
 def test_each_may_be_restarted_alone(deployment: Deployment, name: str) -> None:
     service = deployment.services[name]
     service.kill()
