@@ -32,12 +32,12 @@ def find_window(
         return Window("always read whole")
     if full_refresh:
         return Window("full refresh")
-    newest, is_success = _newest(spec, cluster), _is_success(spec, cluster)
+    is_success = _is_success(spec, cluster)
     read_whole = sa.select(sa.func.max(SYNC_LOGS.c.started_at)).where(
         is_success, SYNC_LOGS.c.read_why != NEWS
     )
     watermark, last_whole, now = connection.execute(
-        sa.select(newest.scalar_subquery(), read_whole.scalar_subquery(), sa.func.now())
+        sa.select(newest(spec, cluster).scalar_subquery(), read_whole.scalar_subquery(), sa.func.now())
     ).one()
     if watermark is None:
         return Window("the target is empty")
@@ -54,19 +54,19 @@ def find_window(
 
 
 def find_lag(connection: sa.Connection, spec: SyncSpec, cluster: str) -> int:
-    """Seconds since the newest row of the target happened in the source; for a snapshot, whose rows have no
-    time, since it was last read. 0 if there is nothing to reckon from."""
-    if spec.time_column is not None:
-        newest = _newest(spec, cluster)
-    else:
-        newest = sa.select(sa.func.max(SYNC_LOGS.c.read_to)).where(_is_success(spec, cluster))
-    seconds = sa.func.extract("epoch", sa.func.now() - newest.scalar_subquery())
+    """Seconds between `newest` and now; 0 if there is nothing to reckon from."""
+    seconds = sa.func.extract("epoch", sa.func.now() - newest(spec, cluster).scalar_subquery())
     return max(0, round(connection.scalar(sa.select(seconds)) or 0))
 
 
-def _newest(spec: SyncSpec, cluster: str) -> sa.Select[tuple[datetime]]:
-    """The newest time in a history that is not in the future."""
-    time = spec.table.c[spec.time_column or ""]
+def newest(spec: SyncSpec, cluster: str) -> sa.Select[datetime]:
+    """The query for the time of a history's newest row; of a snapshot, whose rows have none, when it was last
+    read."""
+    if spec.time_column is None:
+        read = sa.func.coalesce(SYNC_LOGS.c.read_to, SYNC_LOGS.c.started_at)
+        return sa.select(sa.func.max(read)).where(_is_success(spec, cluster))
+    time = spec.table.c[spec.time_column]
+    # A time that is yet to come is a fault of the source, and would hide every lag.
     return sa.select(sa.func.max(time)).where(spec.table.c.cluster == cluster, time <= sa.func.now())
 
 

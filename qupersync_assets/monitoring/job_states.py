@@ -14,6 +14,7 @@ from qupersync_assets.postgres import PostgresResource
 from qupersync_assets.schema import state, versions
 from qupersync_assets.spec import SyncSpec
 from qupersync_assets.sync_log import SYNC_LOGS
+from qupersync_assets.windows import newest
 
 Log = dict[str, Any]
 
@@ -93,13 +94,13 @@ def job_states(
 
 def _job_state(connection: sa.Connection, cluster: str, spec: SyncSpec) -> JobState:
     own = (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.sync_job_id == spec.sync_job_id)
-    newest = (
+    last = (
         sa.select(SYNC_LOGS)
         .where(own)
         .order_by(SYNC_LOGS.c.started_at.desc(), SYNC_LOGS.c.id.desc())
         .limit(1)
     )
-    success = _row(connection, newest.where(SYNC_LOGS.c.status == "success"))
+    success = _row(connection, last.where(SYNC_LOGS.c.status == "success"))
     failed = sa.select(sa.func.count()).where(own, SYNC_LOGS.c.status == "failed")
     if success:
         failed = failed.where(SYNC_LOGS.c.started_at > success["started_at"])
@@ -117,11 +118,11 @@ def _job_state(connection: sa.Connection, cluster: str, spec: SyncSpec) -> JobSt
         cluster,
         spec.sync_job_id,
         now,
-        running=_row(connection, newest.where(SYNC_LOGS.c.status == "running")),
-        last=_row(connection, newest.where(SYNC_LOGS.c.status != "running")),
+        running=_row(connection, last.where(SYNC_LOGS.c.status == "running")),
+        last=_row(connection, last.where(SYNC_LOGS.c.status != "running")),
         last_success_at=success["completed_at"] if success else None,
         failures=connection.scalar(failed) or 0,
-        newest_row_at=_newest(connection, cluster, spec, success),
+        newest_row_at=connection.scalar(newest(spec, cluster)),
         today={row["status"]: row["runs"] for row in today},
         rows_today={kind: sum(int(row[kind]) for row in today) for kind in KINDS},
     )
@@ -130,17 +131,6 @@ def _job_state(connection: sa.Connection, cluster: str, spec: SyncSpec) -> JobSt
 def _row(connection: sa.Connection, statement: sa.Select[Any]) -> Log | None:
     row = connection.execute(statement).mappings().first()
     return dict(row) if row else None
-
-
-def _newest(connection: sa.Connection, cluster: str, spec: SyncSpec, success: Log | None) -> datetime | None:
-    if spec.time_column is None:
-        return (success["read_to"] or success["started_at"]) if success else None
-    time = spec.table.c[spec.time_column]
-    # A time that is yet to come is a fault of the source, and would hide every lag.
-    found: datetime | None = connection.scalar(
-        sa.select(sa.func.max(time)).where(spec.table.c.cluster == cluster, time <= sa.func.now())
-    )
-    return found
 
 
 def log_rows(
