@@ -1,12 +1,7 @@
 """Batches into a target table: COPY into a temporary table, then one INSERT ... ON CONFLICT DO UPDATE.
 
-https://www.postgresql.org/docs/current/sql-insert.html#SQL-ON-CONFLICT. The statement refuses to touch a row
-twice, hence the DISTINCT ON; and writes only rows that differ, hence the WHERE.
-
 Rows are copied as they came over the wire where that is possible. A batch of which PostgreSQL refuses a row,
 has a doubt, or finds a key twice, is decoded and coerced by `transform`, which alone judges rows.
-
-Rows are written in the order of their keys, as all writers do it, lest two lock each other out.
 """
 
 from __future__ import annotations
@@ -23,8 +18,9 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from qupersync_assets.errors import ErrorClass, classify, message
 from qupersync_assets.job_lock import JobConnection
+from qupersync_assets.merge import merge_statement, remember_statements, removal_statement
 from qupersync_assets.spec import SyncSpec
-from qupersync_assets.staging import Staging, coerced, quote, undecoded
+from qupersync_assets.staging import Staging, coerced, undecoded
 from qupersync_assets.transform import Counts, Rejected, Row, transform
 from qupersync_assets.wire import AnyPage, UndecodedPage
 
@@ -41,102 +37,6 @@ Load = Callable[[sa.Connection, Counts, list[Rejected]], None]
 
 class _Doubt(Exception):
     """There is a row that `transform` has to judge, or a key twice."""
-
-
-def merge_statement(spec: SyncSpec, staging: Staging) -> str:
-    """The statement that merges the temporary table into the target.
-
-    Its parameter is `cluster`; it returns one row: distinct keys, NULL if all keys are distinct; rows
-    inserted; rows updated; whether there is a doubt, and nothing is written.
-    """
-    # A key column that PostgreSQL computes is not in the temporary table, but what it is computed from is.
-    keys = ", ".join(
-        quote(c.name) if c.computed is None else str(c.computed.sqltext)
-        for c in spec.key
-        if c.name != "cluster"
-    )
-    if staging.is_numbered:
-        doubt, distinct = "false", "(SELECT count(*) FROM picked)"
-        picked = f"SELECT DISTINCT ON ({keys}) {_names(spec)} FROM {staging.name} ORDER BY {keys}, _row DESC"
-    else:
-        values = ", ".join(f"{staging.values[c.name]} AS {quote(c.name)}" for c in spec.columns)
-        typed = f"(SELECT {values}, {staging.doubt} AS _doubt FROM {staging.name}) AS typed"
-        is_found = f"coalesce(bool_or(_doubt), false) OR count(*) <> count(DISTINCT ({keys}))"
-        doubt, distinct = f"(SELECT {is_found} FROM {typed})", "NULL"
-        picked = f"SELECT {_names(spec)} FROM {typed} WHERE NOT (SELECT found FROM doubt) ORDER BY {keys}"
-    key_names = {c.name for c in spec.key}
-    changing = [c for c in spec.columns if c.name not in key_names]
-    merged = {quote(c.name): _merged(c) for c in changing}
-    differs = f"({', '.join(f't.{name}' for name in merged)}) IS DISTINCT FROM ({', '.join(merged.values())})"
-    merged["synced_at"] = "now()"
-    if spec.kind == "snapshot":
-        merged["removed_at"] = "NULL"
-        differs = f"({differs} OR t.removed_at IS NOT NULL)"
-    newer = ""
-    if spec.newer_by:
-        stamp = quote(spec.newer_by)
-        newer = f"\n      AND (t.{stamp} IS NULL OR excluded.{stamp} >= t.{stamp})"
-    return f"""
-WITH doubt AS MATERIALIZED (
-    SELECT {doubt} AS found
-), picked AS (
-    {picked}
-), merged AS (
-    INSERT INTO {spec.table.fullname} AS t (cluster, {_names(spec)})
-    SELECT :cluster, {_names(spec)} FROM picked
-    ON CONFLICT ({", ".join(quote(c.name) for c in spec.key)}) DO UPDATE
-    SET {", ".join(f"{name} = {value}" for name, value in merged.items())}
-    WHERE {differs}{newer}
-    RETURNING t.xmax = 0 AS inserted
-)
-SELECT {distinct}, count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted),
-       (SELECT found FROM doubt)
-FROM merged"""
-
-
-def remember_statements(spec: SyncSpec, staging: Staging) -> list[str]:
-    """What notes the keys of a snapshot's batch in a temporary table, as long-lived as the session."""
-    keys = [c.name for c in spec.key if c.name != "cluster"]
-    names = ", ".join(map(quote, keys))
-    values = ", ".join(staging.values[key] for key in keys)
-    return [
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {_seen(spec)} AS "
-        f"SELECT {names} FROM {spec.table.fullname} WITH NO DATA",
-        f"INSERT INTO {_seen(spec)} SELECT {values} FROM {staging.name}",
-    ]
-
-
-def removal_statement(spec: SyncSpec) -> str:
-    """The statement that marks the rows of a snapshot that no batch has held; its parameter is `cluster`."""
-    names = [quote(c.name) for c in spec.key if c.name != "cluster"]
-    still_there = f" AND NOT {spec.still_there}" if spec.still_there else ""
-    return f"""
-UPDATE {spec.table.fullname} AS u SET removed_at = now()
-FROM (
-    SELECT {", ".join(names)} FROM {spec.table.fullname} AS t
-    WHERE t.cluster = :cluster AND t.removed_at IS NULL
-      AND NOT EXISTS (SELECT FROM {_seen(spec)} s WHERE {_equal("s", "t", names)}){still_there}
-    ORDER BY {", ".join(names)} FOR UPDATE
-) AS gone
-WHERE u.cluster = :cluster AND {_equal("u", "gone", names)}"""
-
-
-def _equal(left: str, right: str, names: Sequence[str]) -> str:
-    return " AND ".join(f"{left}.{name} = {right}.{name}" for name in names)
-
-
-def _merged(column: sa.Column[Any]) -> str:
-    name = quote(column.name)
-    merge = column.info["merge"]
-    return f"excluded.{name}" if merge == "replace" else f"{merge}(t.{name}, excluded.{name})"
-
-
-def _seen(spec: SyncSpec) -> str:
-    return f"seen_{spec.table.name}"
-
-
-def _names(spec: SyncSpec) -> str:
-    return ", ".join(quote(c.name) for c in spec.columns)
 
 
 class BatchWriter:
@@ -159,7 +59,9 @@ class BatchWriter:
         self._first_opened = target.opened
         self._finish = finish
         self._coerced = coerced(spec)
-        self._merges: dict[str, sa.TextClause] = {}
+        self._merges: dict[tuple[str, bool], sa.TextClause] = {}
+        # Whether most rows of the last batch were in the target already, as they are.
+        self._are_known = False
         self._undecoded: dict[tuple[tuple[str, ...], tuple[str, ...]], Staging | None] = {}
 
     def write(self, page: AnyPage) -> list[Rejected]:
@@ -262,9 +164,10 @@ class BatchWriter:
         cursor: Any = connection.connection.cursor()
         with cursor:
             cursor.copy_expert(staging.copy(form), io.BytesIO(data), 1 << 20)
-        merge = self._merges.get(staging.name)
+        way = staging.name, self._are_known
+        merge = self._merges.get(way)
         if merge is None:
-            merge = self._merges[staging.name] = sa.text(merge_statement(self._spec, staging))
+            merge = self._merges[way] = sa.text(merge_statement(self._spec, staging, self._are_known))
         keys, inserted, updated, in_doubt = connection.execute(merge, {"cluster": self._target.cluster}).one()
         if in_doubt:
             raise _Doubt
@@ -274,7 +177,9 @@ class BatchWriter:
         counts.inserted += inserted
         counts.updated += updated
         keys = size if keys is None else keys
-        counts.unchanged += keys - inserted - updated
+        unchanged = keys - inserted - updated
+        self._are_known = 2 * unchanged > size
+        counts.unchanged += unchanged
         counts.duplicates += size - keys
 
     def _staging_of(self, page: UndecodedPage) -> Staging | None:

@@ -55,6 +55,30 @@ def test_newest_of_a_key_wins_within_and_across_batches(
     assert log[2] == 0  # the older twin does not push the newer one out again
 
 
+def test_news_among_known_rows(
+    sync: Sync, source: Query, target: Query, logged: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNC_BATCH_SIZE", "10")
+    source("INSERT INTO stv_node_storage_capacity SELECT n, n, 5000 FROM generate_series(1, 40) n")
+    assert sync("node_details").success
+    source("DELETE FROM stv_node_storage_capacity WHERE node = 38")
+    assert sync("node_details").success  # it gets a removed_at
+    versions = target(
+        "SELECT node, xmin::text, xmax::text FROM quper.node_details WHERE node < 30 ORDER BY 1"
+    )
+    source("INSERT INTO stv_node_storage_capacity VALUES (38, 38, 5000), (99, 99, 5000)")
+    source("UPDATE stv_node_storage_capacity SET used = 777 WHERE node IN (15, 39)")
+    assert sync("node_details").success
+    assert logged("node_details_sync") == (41, 1, 3, 37, 0, 0, 5, "success")
+    assert target(
+        "SELECT node, used_mb FROM quper.node_details WHERE node IN (15, 38, 39, 99) ORDER BY 1"
+    ) == [*((15, 777), (38, 38), (39, 777), (99, 99))]
+    assert target("SELECT count(*) FROM quper.node_details WHERE removed_at IS NOT NULL") == [(0,)]
+    # Rows of batches after the first are not even locked.
+    now = target("SELECT node, xmin::text, xmax::text FROM quper.node_details WHERE node < 30 ORDER BY 1")
+    assert [row for row in versions if row[0] > 20] == [row for row in now if row[0] > 20]
+
+
 def test_failed_batch_is_rolled_back_and_earlier_ones_stay(
     sync: Sync, source: Query, target: Query, logged: Callable[..., Any]
 ) -> None:

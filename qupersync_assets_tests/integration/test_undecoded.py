@@ -142,7 +142,8 @@ def test_both_ways_give_the_same(
     for cluster, given_page in (("undecoded", page), ("decoded", page.decoded())):
         with closing(JobConnection(engine, cluster, spec.sync_job_id)) as target:
             writer = BatchWriter(target, spec, lambda *_: None)
-            rejected = [*writer.write(given_page), *writer.write(given_page)]
+            # At the third time most rows are known to be known.
+            rejected = [r for _ in range(3) for r in writer.write(given_page)]
         told[cluster] = writer.counts, [_told(r) for r in rejected], held(engine, spec, cluster)
     assert told["undecoded"] == told["decoded"]
 
