@@ -4,9 +4,12 @@ BIN := .venv/bin
 ONCE ?=
 MODE ?=
 PORT ?=
+ROWS ?=
+ROUNDS ?=
+PARTS ?=
 export UI_PORT := $(or $(PORT),$(UI_PORT))
 
-.PHONY: demo up test test-long e2e docs screenshots lint install clean
+.PHONY: demo up test test-long e2e docs screenshots lint bench install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +21,7 @@ help:
 	@echo "make test-long       kill what a demo, a deployment and Celery consist of, and sync 500 times"
 	@echo "make e2e             run the tests in a browser; they need Chromium"
 	@echo "make docs            write what the documentation has from the code;  make screenshots  its pictures"
+	@echo "make bench           compare with other tools, half an hour; less with ROWS=20000 ROUNDS=1 PARTS=loads"
 
 install: .venv/installed
 
@@ -55,6 +59,7 @@ screenshots: .venv/browser
 .venv/browser: .venv/installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[e2e]'
 	@touch $@
+bench: install
 
 lint: install
 	$(BIN)/ruff check .
@@ -67,4 +72,4 @@ lint: install
 		$(BIN)/dagster definitions validate -w workspace.yaml; status=$$?; rm -rf $$DAGSTER_HOME; exit $$status
 
 clean:
-	rm -rf .venv .qupersync build *.egg-info
+	rm -rf .venv .qupersync .bench build *.egg-info

@@ -53,19 +53,18 @@ def measure(world: World, folder: Path, rounds: int, tell: Tell) -> dict[str, Ro
         cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
     results: dict[str, Rounds] = defaultdict(lambda: defaultdict(list))
     with _webserver(world, folder) as ask:
-        pid = os.getpid()
         for name in MODULES:  # loads what there is
-            _tick(ask, name, pid)
+            _tick(ask, name, world)
         with _logging(world):
             for name in MODULES:
                 before = _statements(world)
-                _tick(ask, name, pid)
+                _tick(ask, name, world)
                 for side, count in (_statements(world) - before).items():
                     results[name][side].append(count)
         for number in range(1, rounds + 1):
             for name in MODULES:
                 servers = world.cpu_seconds()
-                found = _tick(ask, name, pid)
+                found = _tick(ask, name, world)
                 found["CPU seconds of the servers"] = world.cpu_seconds() - servers
                 for what, value in found.items():
                     results[name][what].append(value)
@@ -73,9 +72,9 @@ def measure(world: World, folder: Path, rounds: int, tell: Tell) -> dict[str, Ro
     return results
 
 
-def _tick(ask: Callable[..., Any], name: str, pid: int) -> dict[str, float]:
+def _tick(ask: Callable[..., Any], name: str, world: World) -> dict[str, float]:
     """One run; returns when all of its processes are gone."""
-    before = _family(pid)
+    before = _family(world)
     busy = family_cpu_seconds(before)
     launched = ask(_LAUNCH, location=name, job=JOB_NAME)["launchRun"]
     run_id = launched["run"]["runId"]
@@ -87,16 +86,18 @@ def _tick(ask: Callable[..., Any], name: str, pid: int) -> dict[str, float]:
             break
     if run["status"] != "SUCCESS":
         raise RuntimeError(f"The run of {name} is {run['status']}.")
-    while time.monotonic() < deadline and len(_running(_family(pid))) > len(_running(before)):
+    while time.monotonic() < deadline and len(_running(_family(world))) > len(_running(before)):
         time.sleep(0.1)
     return {
         "seconds": run["endTime"] - run["creationTime"],
-        "CPU seconds": family_cpu_seconds(_family(pid)) - busy,
+        "CPU seconds": family_cpu_seconds(_family(world)) - busy,
     }
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    return list(psutil.Process(pid).children(recursive=True))
+def _family(world: World) -> list[psutil.Process]:
+    """All processes that were started from here, but for the servers."""
+    servers = set(world.processes())
+    return [p for p in psutil.Process().children(recursive=True) if p not in servers]
 
 
 def _running(family: list[psutil.Process]) -> list[psutil.Process]:

@@ -178,8 +178,12 @@ class World:
 
     def cpu_seconds(self) -> float:
         """What the servers and gateways have used so far."""
+        return family_cpu_seconds(self.processes())
+
+    def processes(self) -> list[psutil.Process]:
+        """Those of the servers and gateways."""
         host = psutil.Process(self._host.pid)
-        return family_cpu_seconds([host, *host.children(recursive=True)])
+        return [host, *host.children(recursive=True)]
 
     def _prepare(self) -> None:
         with self.cursor("redshift") as cursor:
