@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ def lineage(page: Page) -> None:
 
 
 def run(page: Page, run_id: str) -> None:
-    """The first run of all jobs, its steps over time."""
+    """A run of all jobs, its steps over time."""
     page.goto(f"/runs/{run_id}")
     page.get_by_text("RUN_SUCCESS", exact=True).wait_for()
     page.get_by_role("button", name="expand_arrows").first.click()
@@ -54,10 +55,11 @@ def main() -> None:
     with browser() as chrome, tempfile.TemporaryDirectory() as folder:
         for name in ("workspace.yaml", "dagster.yaml"):
             shutil.copy(DOCS.parent / name, folder)
-        demo = Demo(Path(folder), 3600)
+        demo = Demo(Path(folder), 60)
         try:
             until(lambda: "Dagster UI" in demo.said() or demo.process.poll() is not None, 240)
-            [run_id] = {*demo.runs("success", "table_stats_sync")}
+            up = time.time()
+            run_id = until(lambda: demo.whole_run(after=up), 180)
             address = f"http://127.0.0.1:{demo.port}"
             for take, size in (
                 (lineage, {"width": 760, "height": 1240}),

@@ -140,7 +140,7 @@ def test_a_run_says_what_started_it_and_how_it_ended(page: Page, target: Query) 
     for text in ("Success", "8 assets", "RUN_SUCCESS", "quper__table_stats"):
         page.get_by_text(text, exact=True).first.wait_for()
     page.get_by_role("button", name="View tags and config").click()
-    for tag in ("qupersync/cluster: sandbox", "qupersync/trigger: demo"):
+    for tag in ("qupersync/cluster: sandbox", "qupersync/trigger: cli"):
         page.get_by_text(tag).first.wait_for()
 
 
@@ -175,7 +175,7 @@ PAGES: dict[str, Any] = {
     "/jobs": "node_details_sync",
     "/locations/qupersync/jobs/qupersync_main": "Redshift to PostgreSQL Sync: all sync jobs, each on its own.",
     "/locations/qupersync/jobs/node_details_sync": "quper.node_details alone",
-    "/runs": "qupersync/trigger: demo",
+    "/runs": "qupersync/trigger: cli",
     "/automation": "qupersync_clear_away",
     SCHEDULE: "Skips a tick while a sync runs or when late.",
     "/locations": "qupersync_assets.definitions",
