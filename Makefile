@@ -59,7 +59,10 @@ screenshots: .venv/browser
 .venv/browser: .venv/installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[e2e]'
 	@touch $@
+
 bench: install
+	$(BIN)/python -m benchmarks $(if $(ROWS),--rows=$(ROWS)) $(if $(ROUNDS),--rounds=$(ROUNDS)) \
+		$(if $(PARTS),--parts $(PARTS))
 
 lint: install
 	$(BIN)/ruff check .
