@@ -101,7 +101,9 @@ def _coercion(name: str, wire: str, type_: sa.types.TypeEngine[object]) -> tuple
         bits = 64 if isinstance(type_, sa.BigInteger) else 32
         if wire == "text":
             is_integer = rf"{name} ~ '^-?\d+(\.0*)?$'"
-            return f"{name}::numeric::bigint", _unless(is_integer, f"{name}::numeric {_beyond(bits)}", name)
+            # A key is cast before the doubt is known: infinity must not fail there, with no row's error.
+            value = f"CASE WHEN {is_integer} THEN {name}::numeric::bigint END"
+            return value, _unless(is_integer, f"{name}::numeric {_beyond(bits)}", name)
         if wire == "oid" and bits == 64:
             return f"{name}::bigint", None
         if wire in _INTEGER_BITS:

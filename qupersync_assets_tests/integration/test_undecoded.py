@@ -162,6 +162,21 @@ def held(engine: sa.Engine, spec: SyncSpec, cluster: str) -> list[str]:
         return sorted(rows.scalars())
 
 
+@pytest.mark.parametrize("number", ["Infinity", "NaN", "9223372036854775808", "1.5"])
+def test_a_key_that_is_no_integer_is_a_bad_row(
+    engine: sa.Engine, wire_types: dict[str, WireType], number: str
+) -> None:
+    spec = next(s for s in all_specs() if s.table.name == "node_details")
+    types = tuple(wire_types["numeric"] for _ in spec.columns)
+    texts = [number.encode(), *(b"7" for _ in spec.columns[1:])]
+    body = struct.pack("!h", len(texts)) + b"".join(struct.pack("!i", len(t)) + t for t in texts)
+    assert spec.columns[0].name == "node"
+    with closing(JobConnection(engine, "c", spec.sync_job_id)) as target:
+        writer = BatchWriter(target, spec, lambda *_: None)
+        (rejected,) = writer.write(UndecodedPage(tuple(c.name for c in spec.columns), types, [body]))
+    assert rejected.column == "node" and writer.counts.skipped == 1
+
+
 def test_ordinary_rows_are_not_decoded(
     sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
