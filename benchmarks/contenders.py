@@ -23,8 +23,9 @@ def all_contenders() -> list[Contender]:
         seed(),
         dlt("default"),
         dlt("best", backend="connectorx", format="parquet", strategy="upsert"),
-        sling("default"),
+        sling("default"),  # which is bulk; neither its batches nor a primary key made it faster
         ingestr("default"),
+        ingestr("best", "--page-size", "100000"),
         *(reading(size) for size in SIZES),
         copying(),
     ]

@@ -8,6 +8,7 @@ import platform
 import re
 import statistics
 import sys
+import textwrap
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -86,13 +87,14 @@ and its steps, without the servers'; seconds are those from the launch to the en
 
 
 def _lines(measured: Measured) -> Iterator[str]:
-    yield _INTRODUCTION.format(
+    introduction = _INTRODUCTION.format(
         begun=measured["begun"],
         machine=measured["machine"],
         busy=measured["busy before"],
         versions=", ".join(f"{name} {number}" for name, number in measured["versions"].items()),
         rounds=measured["rounds"],
     )
+    yield from (textwrap.fill(part, 116) + "\n" for part in introduction.split("\n\n"))
     if checks := list(_checks(measured)):
         yield from ("## What is asked for", "", "| | wanted | measured | |", "|---|---|---|---|")
         for what, wanted, told, good in checks:
