@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,13 @@ _UNPAD = """
 SELECT string_agg(format('ALTER COLUMN %I TYPE varchar(%s)', attname, greatest(atttypmod - 4, 20)), ', ')
 FROM pg_catalog.pg_attribute
 WHERE attrelid = 'redshift.sys_query_history'::regclass AND atttypid = 'bpchar'::regtype AND attnum > 0
+"""
+
+# The oldest queries are of a time when they stay in view.
+_LATER = """
+UPDATE redshift.sys_query_history
+SET start_time = start_time + interval '2 hours', end_time = end_time + interval '2 hours'
+WHERE start_time < redshift.getdate() - interval '7 days' + interval '2 hours'
 """
 
 # What Redshift gets from its zone maps: a few new rows are found without reading all.
@@ -121,10 +128,11 @@ class World:
             )
 
     def fill(self, rows: int) -> None:
-        """Make the source hold that many queries; none leaves the seven days in the next three hours."""
+        """Make the source hold that many queries; none leaves the seven days in the next two hours."""
         with self.cursor("redshift") as cursor:
             cursor.execute("TRUNCATE redshift.sys_query_history")
-        self._workload().bulk_queries(rows, datetime.now(UTC) + timedelta(hours=3))
+            self._workload().bulk_queries(rows, datetime.now(UTC))
+            cursor.execute(_LATER)
         self._settle("redshift", "redshift.sys_query_history")
         self.rows = rows
 
@@ -135,15 +143,14 @@ class World:
         self._workload().backfill(datetime.now(UTC), queries=queries)
 
     def add(self, rows: int) -> None:
-        """Add queries that are newer than all others."""
+        """Add queries of the last second, which are newer than all others."""
         with self.cursor("redshift") as cursor:
             cursor.execute(
                 """
                 CREATE TEMPORARY TABLE news AS
-                SELECT * FROM redshift.sys_query_history ORDER BY start_time DESC, query_id DESC LIMIT %s;
-                UPDATE news SET query_id = query_id + 10000000,
-                    start_time = start_time + interval '10 minutes',
-                    end_time = end_time + interval '10 minutes';
+                SELECT * FROM redshift.sys_query_history ORDER BY query_id DESC LIMIT %s;
+                UPDATE news SET query_id = query_id + 10000000, end_time = redshift.getdate(),
+                    start_time = redshift.getdate() - query_id %% 1000 * interval '1 millisecond';
                 INSERT INTO redshift.sys_query_history SELECT * FROM news
                 """,
                 [rows],
