@@ -13,23 +13,14 @@ import threading
 import time
 from typing import Any
 
-from benchmarks.world import PEER, PEER_PASSWORD, SOURCE
+from benchmarks.world import SOURCE, connect_as_peer
 
 TABLE = "floor.queries"
 
 
 def read(size: int) -> int:
     """Read all in pages of that many rows; return the number of rows."""
-    import redshift_connector
-
-    connection = redshift_connector.connect(
-        host=os.environ["REDSHIFT_HOST"],
-        port=int(os.environ["REDSHIFT_PORT"]),
-        database=os.environ["REDSHIFT_DATABASE"],
-        user=PEER,
-        password=PEER_PASSWORD,
-        ssl=False,
-    )
+    connection = connect_as_peer()
     cursor, rows = connection.cursor(), 0
     cursor.execute(f"DECLARE pages CURSOR FOR SELECT * FROM {SOURCE}")
     while True:

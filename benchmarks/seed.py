@@ -15,11 +15,10 @@ from dataclasses import asdict, make_dataclass
 from datetime import datetime
 from typing import Any
 
-import redshift_connector
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from benchmarks.world import PEER, PEER_PASSWORD, SOURCE
+from benchmarks.world import SOURCE, connect_as_peer
 from qupersync_assets.syncs.query_history import SPEC
 
 PAGE = 1000
@@ -35,14 +34,7 @@ Entity = make_dataclass("Entity", [(name, Any) for name in _KINDS])
 
 def extract(offset: int, rows: int) -> list[dict[str, Any]]:
     """One page, as dicts."""
-    connection = redshift_connector.connect(
-        host=os.environ["REDSHIFT_HOST"],
-        port=int(os.environ["REDSHIFT_PORT"]),
-        database=os.environ["REDSHIFT_DATABASE"],
-        user=PEER,
-        password=PEER_PASSWORD,
-        ssl=False,
-    )
+    connection = connect_as_peer()
     cursor = connection.cursor()
     cursor.execute(f"SELECT * FROM {SOURCE} ORDER BY query_id LIMIT {rows} OFFSET {offset}")
     names = [column[0] for column in cursor.description]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,21 @@ from qupersync_assets.syncs.query_history import SPEC
 SOURCE = "bench.queries"
 # Other tools' user of the source, to whom PostgreSQL's catalog is not one that plays Redshift's.
 PEER, PEER_PASSWORD = "bench_peer", "peer"
+
+
+def connect_as_peer() -> Any:
+    """A connection of the driver as the peers' user, to the source that the environment names."""
+    import redshift_connector
+
+    return redshift_connector.connect(
+        host=os.environ["REDSHIFT_HOST"],
+        port=int(os.environ["REDSHIFT_PORT"]),
+        database=os.environ["REDSHIFT_DATABASE"],
+        user=PEER,
+        password=PEER_PASSWORD,
+        ssl=False,
+    )
+
 
 # Redshift keeps texts without their padding and takes little time for RTRIM; PostgreSQL stores the padding
 # and counts its characters. The source would otherwise be slower than the pipelines that are to be measured.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -15,6 +14,7 @@ from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
 
 from qupersync_assets.sandbox.tls import TlsFiles
 
+from .background import InBackground
 from .processes.watch import free_port
 
 
@@ -41,7 +41,7 @@ class _Api(BaseHTTPRequestHandler):
         pass
 
 
-class Slack(ThreadingHTTPServer):
+class Slack(InBackground, ThreadingHTTPServer):
     """Takes messages from who has the token; `fault` is the error that it answers with instead."""
 
     daemon_threads = True
@@ -52,14 +52,6 @@ class Slack(ThreadingHTTPServer):
         self.fault = ""
         self.messages: list[dict[str, str]] = []
         self.url = f"http://127.0.0.1:{self.server_port}/api/"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
 
 
 @dataclass

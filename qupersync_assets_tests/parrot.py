@@ -6,8 +6,8 @@ import contextlib
 import socket
 import socketserver
 import struct
-import threading
-from typing import Self
+
+from .background import InBackground
 
 _SSL_REQUEST, _GSSENC_REQUEST = 80877103, 80877104
 
@@ -27,7 +27,7 @@ class _Session(socketserver.StreamRequestHandler):
         return self.rfile.read(struct.unpack("!i", self.rfile.read(4))[0] - 4)
 
 
-class Parrot(socketserver.ThreadingTCPServer):
+class Parrot(InBackground, socketserver.ThreadingTCPServer):
     """Speaks enough of the protocol of PostgreSQL and Redshift to be told a password, on `port`."""
 
     daemon_threads = True
@@ -39,11 +39,3 @@ class Parrot(socketserver.ThreadingTCPServer):
     def port(self) -> int:
         address: tuple[str, int] = socket.socket.getsockname(self.socket)
         return address[1]
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
@@ -17,6 +16,7 @@ import pytest
 
 from qupersync_assets.sandbox.gateway import Gateway
 
+from ..background import InBackground
 from .conftest import Query
 
 ROLE = "IAM:qupersync_reader"
@@ -44,7 +44,7 @@ class Aws(BaseHTTPRequestHandler):
         pass
 
 
-class AwsServer(ThreadingHTTPServer):
+class AwsServer(InBackground, ThreadingHTTPServer):
     """Its logins are of ROLE, into `endpoint`; `source` gives ROLE each password that is handed out."""
 
     def __init__(self, source: Query, endpoint: Gateway) -> None:
@@ -58,14 +58,6 @@ class AwsServer(ThreadingHTTPServer):
         self.passwords: list[str] = []
         self._source = source
         self._endpoint = endpoint
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.shutdown()
-        self.server_close()
 
     def operations(self) -> list[str]:
         return [operation for operation, _, _ in self.calls]
