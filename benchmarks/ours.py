@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 
+import qupersync_assets.preloaded  # noqa: F401 - as in the process that steps are forked from
 from qupersync_assets.definitions import defs
 from qupersync_assets.runs import JOB_NAME
 
@@ -30,11 +31,14 @@ def main() -> None:
     job = defs.resolve_job_def(JOB_NAME)
     key = dg.AssetKey(["quper", "query_history"])
     config = {"full_refresh": "--full-refresh" in sys.argv}
-    began = time.monotonic()
-    result = job.execute_in_process(
-        asset_selection=[key], run_config={"ops": {key.to_python_identifier(): {"config": config}}}
-    )
-    seconds = time.monotonic() - began
+    with dg.DagsterInstance.ephemeral() as instance:
+        began = time.monotonic()
+        result = job.execute_in_process(
+            asset_selection=[key],
+            run_config={"ops": {key.to_python_identifier(): {"config": config}}},
+            instance=instance,
+        )
+        seconds = time.monotonic() - began
     assert result.success
     (event,) = result.asset_materializations_for_node(key.to_python_identifier())
     metadata: dict[str, Any] = {name: value.value for name, value in event.metadata.items()}

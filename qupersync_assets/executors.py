@@ -10,9 +10,6 @@ import dagster as dg
 
 from qupersync_assets.settings import Settings, SettingsError
 
-# Imported only where steps work, and by each of them, if nobody has done it before.
-NEEDED_BY_STEPS = ("dagster_postgres", "redshift_connector", "psycopg2.extras", "upath")
-
 
 def build_executor(settings: Settings) -> dg.ExecutorDefinition:
     """The executor that SYNC_EXECUTOR names, for all jobs.
@@ -29,7 +26,7 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
     if settings.sync_executor == "in_process":
         return dg.in_process_executor
     # A forked server that has imported everything starts a step in a fraction of a fresh process's time.
-    forked = {"forkserver": {"preload_modules": ["qupersync_assets.definitions", *NEEDED_BY_STEPS]}}
+    forked = {"forkserver": {"preload_modules": ["qupersync_assets.preloaded"]}}
     return dg.multiprocess_executor.configured(
         {"max_concurrent": settings.sync_max_concurrent, "start_method": forked}
     )
