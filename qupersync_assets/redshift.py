@@ -10,7 +10,7 @@ import itertools
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,7 +72,8 @@ class Session:
 
         Args:
             sql: a SELECT; it is not parsed for parameters.
-            size: rows a page; the last page may be shorter, an empty result yields nothing.
+            size: rows a page; where a single-node cluster refuses to give so many at once, the next lower
+                multiple of 1000. The last page may be shorter, an empty result yields nothing.
 
         Raises:
             LoadError: Redshift refuses the statement, or breaks off; the session is good for another
@@ -80,7 +81,7 @@ class Session:
         """
         with self._errors():
             try:
-                yield from _pages(self._connection, sql, size)
+                yield from _pages(self._connection, sql, size, size)
             except Exception as error:
                 if size <= SINGLE_NODE_FETCH or not _is_too_large(error):
                     raise
@@ -222,23 +223,20 @@ def _is_too_large(error: Exception) -> bool:
     return is_refusal(error) and sqlstate(error) == "0A000" and "fetch size" in message(error).lower()
 
 
-def _pages(connection: Any, sql: str, size: int, fetch: int | None = None) -> Pages:
-    """The rows of a SELECT in pages of `size`, each put together from fetches of `fetch` rows."""
+def _pages(connection: Any, sql: str, size: int, fetch: int) -> Pages:
+    """The rows of a SELECT in pages of at most `size`, each put together from fetches of `fetch` rows."""
     cursor = connection.cursor()
     # The driver keeps prepared statements by their text: a name of its own for every cursor keeps them apart.
     name = f"qupersync_{next(_cursor_numbers)}"
     cursor.execute(f"DECLARE {name} CURSOR FOR {sql}")
-    with Tap(connection) as tap:
-        pieces: list[AnyPage] = []
-        rest = size
-        # Only an empty answer is the end: a short one may be a slow server's.
-        while len(fetched := tap.fetch(cursor, f"FETCH FORWARD {min(fetch or size, rest)} FROM {name}")):
-            pieces.append(fetched)
-            rest -= len(fetched)
-            if not rest:
+    pieces: list[AnyPage] = []
+    with closing(Tap(connection.dbapi_connection).answers(cursor, name, fetch)) as answers:
+        for piece in answers:
+            pieces.append(piece)
+            if len(pieces) == size // fetch:
                 yield joined(pieces)
-                rest, pieces = size, []
-        if pieces:
-            yield joined(pieces)
+                pieces = []
+    if pieces:
+        yield joined(pieces)
     # Ends the cursor with its transaction, and leaves nothing to do when the session ends.
     connection.rollback()

@@ -74,14 +74,14 @@ def test_a_connection_that_always_breaks_is_told(
     action: str,
     settings: dict[str, Any],
 ) -> None:
-    hurt = fault(action, "FETCH", nth=3, times=None, **settings)
+    hurt = fault(action, "FETCH", nth=2, times=None, **settings)
     assert not sync("node_details").success
     assert hurt.fired == 2
     # Whole pages only: neither the half page nor the end is taken for anything.
-    assert logged("node_details_sync") == (2000, 0, 0, 2000, 0, 0, 2, "failed")
+    assert logged("node_details_sync") == (1000, 0, 0, 1000, 0, 0, 1, "failed")
     assert target(
         "SELECT count(*), max(node), min(used_mb / node), max(used_mb / node) FROM quper.node_details"
-    ) == [(2000, 2000, 7, 7)]
+    ) == [(1000, 1000, 7, 7)]
     ((error, attempts),) = target("SELECT error, attempts FROM quper.sync_logs")
     assert "Reading from Redshift failed" in error and attempts == 2
     sound()
@@ -171,7 +171,7 @@ def test_a_short_answer_is_not_the_end(
 ) -> None:
     assert sync("node_details").success
     assert short_fetches
-    assert logged("node_details_sync") == (2500, 2500, 0, 0, 0, 0, 3, "success")
+    assert logged("node_details_sync") == (2500, 2500, 0, 0, 0, 0, 4, "success")
     converges("node_details")
 
 
@@ -189,15 +189,16 @@ def test_a_source_that_changes_between_two_pages_is_read_as_it_was(
     def change() -> None:
         try:
             until(lambda: target("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
-            source("UPDATE stv_node_storage_capacity SET used = 0 WHERE node IN (1, 1500, 2450)")
-            source(NODES, [2501, 2600])
+            source("UPDATE stv_node_storage_capacity SET used = 0 WHERE node IN (1, 1500, 11500)")
+            source(NODES, [12001, 12100])
         finally:
             held_up.rollback()
 
-    monkeypatch.setenv("SYNC_BATCH_SIZE", "1200")  # the second page is read then, the third is not
+    source(NODES, [2501, 12000])
+    monkeypatch.setenv("SYNC_BATCH_SIZE", "1200")  # the second page is read then, the last ones are not
     with meanwhile(change):
         assert sync("node_details").success
     assert target("SELECT count(*), count(*) FILTER (WHERE used_mb = 7 * node) FROM quper.node_details") == [
-        (2500, 2500)
+        (12000, 12000)
     ]
     converges("node_details")

@@ -54,7 +54,7 @@ def test_a_single_node_is_asked_for_less_at_once(
         with pytest.raises(LoadError, match="Fetch size 2500 exceeds the limit"):
             next(pages_of(redshift, sql, 2500))
     pages = list(pages_of(redshift, sql, 2500))
-    assert [len(p.rows) for p in pages] == [2500, 2500, 100]
+    assert [len(p.rows) for p in pages] == [2000, 2000, 1100]
     assert [n for p in pages for (n,) in p.rows] == list(range(1, 5101))
 
 
@@ -82,6 +82,24 @@ def test_pages_are_read_as_they_are_asked_for(
     pages.close()  # type: ignore[attr-defined]
     read = source("SELECT last_value FROM reads")[0][0]
     assert 300 <= read <= 400
+
+
+@pytest.mark.parametrize("taken", [1, 2, 5])
+def test_a_session_is_good_for_more_whenever_reading_stops(redshift: RedshiftResource, taken: int) -> None:
+    with redshift.session() as session:
+        pages = session.pages("SELECT n FROM generate_series(1, 50) n", 10)
+        assert [len(page) for page in islice(pages, taken)] == [10] * taken
+        pages.close()
+        assert session.rows("SELECT 1 AS one")[0][0] == 1
+    assert [len(page) for page in pages_of(redshift, "SELECT n FROM generate_series(1, 5) n", 3)] == [3, 2]
+
+
+def test_no_row_is_lost_where_the_driver_forgets_prepared_statements(redshift: RedshiftResource) -> None:
+    with redshift.session() as session:
+        session._connection.dbapi_connection.max_prepared_statements = 1  # type: ignore[union-attr]
+        for _ in range(3):
+            pages = session.pages("SELECT n FROM generate_series(1, 25) n", 10)
+            assert [len(page) for page in pages] == [10, 10, 5]
 
 
 def test_a_dead_connection_is_replaced(redshift: RedshiftResource, source: Query) -> None:
