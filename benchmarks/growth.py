@@ -33,6 +33,7 @@ def idle_step(world: World) -> float:
 def steady(world: World, rounds: int, tell: Tell) -> Rounds:
     """Loads with 500 new rows each, after a source that was loaded: seconds of the job's own work."""
     found: Rounds = defaultdict(list)
+    world.settle("quper.query_history")  # as autovacuum would have done
     for number in range(1, rounds + 1):
         world.add(NEWS)
         took = python(world, "ours")

@@ -20,6 +20,9 @@ SETTINGS = {
     "work_mem": "64MB",
     "maintenance_work_mem": "256MB",
     "autovacuum": "off",
+    # Redshift materialises a cursor's whole result before the first fetch is answered:
+    # https://docs.aws.amazon.com/redshift/latest/dg/declare.html
+    "cursor_tuple_fraction": "1.0",
 }
 
 LATENCY = 0.02  # seconds
