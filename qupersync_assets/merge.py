@@ -16,7 +16,7 @@ from qupersync_assets.spec import SyncSpec
 from qupersync_assets.staging import Staging, quote
 
 
-def merge_statement(spec: SyncSpec, staging: Staging, pass_over: bool = False) -> str:
+def merge_statement(spec: SyncSpec, staging: Staging) -> str:
     """The statement that merges the temporary table into the target.
 
     Its parameter is `cluster`; it returns one row: distinct keys, NULL if all keys are distinct; rows
@@ -40,7 +40,8 @@ def merge_statement(spec: SyncSpec, staging: Staging, pass_over: bool = False) -
         typed = f"(SELECT {values}, {staging.doubt} AS _doubt FROM {staging.name}) AS typed"
         is_found = f"coalesce(bool_or(_doubt), false) OR count(*) <> count(DISTINCT ({keys}))"
         doubt, distinct = f"(SELECT {is_found} FROM {typed})", "NULL"
-        news = f" AND {_is_news(spec, 'typed')}" if pass_over and _can_pass_over(spec) else ""
+        # ON CONFLICT locks each row that it finds, which takes longer than to look first.
+        news = f" AND {_is_news(spec, 'typed')}" if _can_pass_over(spec) else ""
         picked = (
             f"SELECT {_names(spec)} FROM {typed} WHERE NOT (SELECT found FROM doubt){news} ORDER BY {keys}"
         )

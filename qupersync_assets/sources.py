@@ -16,8 +16,9 @@ from qupersync_assets.spec import SyncSpec, Variant, Window
 from qupersync_assets.views import READABLE_IF_PROVISIONED, column_types, needs_provisioned, shows_own_rows
 from qupersync_assets.wire import Pages
 
-# The columns of each view, by name; no columns if the catalog does not tell them.
-Catalog = Mapping[str, frozenset[str]]
+# The columns of each view, by name, and whether they are integers of fewer than 64 bits; no columns if the
+# catalog does not tell them.
+Catalog = Mapping[str, Mapping[str, bool]]
 
 # Not allowed to this user or not on this kind of cluster, not supported there, or gone.
 REFUSED = ("42501", "0A000", "42P01")
@@ -31,7 +32,7 @@ def catalog_statement(views: list[str]) -> str:
     """The query for the columns of those `views` that exist, wherever in the search path they are."""
     names = ", ".join(f"'{view}'" for view in views)
     return f"""
-SELECT c.relname::varchar(128), a.attname::varchar(128)
+SELECT c.relname::varchar(128), a.attname::varchar(128), a.atttypid IN (21, 23)
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -40,10 +41,10 @@ WHERE c.relname IN ({names}) AND (n.nspname = 'pg_catalog' OR pg_table_is_visibl
 
 def catalog(session: Session, views: list[str]) -> Catalog:
     """Those of the views that the catalog shows; of a late-binding view it does not show the columns."""
-    columns: dict[str, set[str]] = {}
-    for view, column in session.rows(catalog_statement(views)):
-        columns.setdefault(view, set()).update([column] if column else [])
-    return {view: frozenset(names) for view, names in columns.items()}
+    columns: dict[str, dict[str, bool]] = {}
+    for view, column, is_narrow in session.rows(catalog_statement(views)):
+        columns.setdefault(view, {}).update({column: is_narrow} if column else {})
+    return columns
 
 
 def missing_columns(spec: SyncSpec, variant: Variant, present: Catalog) -> set[tuple[str, str]]:
@@ -56,7 +57,7 @@ def missing_columns(spec: SyncSpec, variant: Variant, present: Catalog) -> set[t
         (view, name)
         for view, names in spec.used(variant).items()
         if present.get(view)
-        for name in names - present[view]
+        for name in names - present[view].keys()
     }
     if lost := sorted(missing & spec.indispensable(variant)):
         names = " and ".join(f"{view}.{name}" for view, name in lost)
@@ -75,8 +76,18 @@ def new_columns(variant: Variant, present: Catalog) -> list[str]:
         f"{view}.{name}"
         for view in variant.sources
         if not view.startswith("pg_")
-        for name in sorted(present.get(view, frozenset()) - column_types(view).keys())
+        for name in sorted(present.get(view, {}).keys() - column_types(view).keys())
     ]
+
+
+def narrow_columns(variant: Variant, present: Catalog) -> set[tuple[str, str]]:
+    """(view, column) of integers of fewer than 64 bits."""
+    return {
+        (view, name)
+        for view in variant.sources
+        for name, is_narrow in present.get(view, {}).items()
+        if is_narrow
+    }
 
 
 def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source, ours: bool = False) -> Pages:
@@ -106,7 +117,10 @@ def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source, 
             window = source.window
             if window.since and window.known_from != (source.name, source.missing_names):
                 window = Window("the source is another than before")
-            statement = spec.statement(variant, missing, window, ours)
+            narrow = {
+                (v, name) for v, names in present.items() for name, is_narrow in names.items() if is_narrow
+            }
+            statement = spec.statement(variant, missing, window, ours, narrow)
             if source.rights is None and shows_own_rows(variant.sources):
                 source.rights = find_rights(session)
             pages = session.pages(statement, size)

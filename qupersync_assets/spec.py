@@ -108,7 +108,8 @@ def quper_table(
     Args:
         key: the columns that identify a row within one cluster.
         indexes: further indexes, each a list of columns after `cluster`; `x DESC` is for those who ask for
-            the newest or longest first, with the NULLs last.
+            the newest or longest first, with the NULLs last, and `WHERE ...` at the end says which rows are
+            in it.
     """
     table = sa.Table(
         name,
@@ -129,13 +130,15 @@ def quper_table(
     table.append_constraint(
         sa.PrimaryKeyConstraint("cluster", *(table.c[k] for k in key), name=f"{name}_pkey")
     )
-    for names in indexes:
+    for terms in indexes:
+        where = next((sa.text(t.removeprefix("WHERE ")) for t in terms if t.startswith("WHERE ")), None)
+        names = [t for t in terms if not t.startswith("WHERE ")]
         bare = [n.removesuffix(" DESC") for n in names]
         # To be read backwards: new rows at the end of an index cost less than at its beginning.
-        terms = [
+        keys = [
             table.c[b].asc().nulls_first() if n != b else table.c[b] for n, b in zip(names, bare, strict=True)
         ]
-        sa.Index("_".join([name, *bare, "idx"]), table.c.cluster, *terms)
+        sa.Index("_".join([name, *bare, "idx"]), table.c.cluster, *keys, postgresql_where=where)
     return table
 
 
@@ -278,6 +281,7 @@ class SyncSpec:
         missing: Collection[tuple[str, str]] = (),
         window: Window = WHOLE,
         ours: bool = False,
+        narrow: Collection[tuple[str, str]] = (),
     ) -> str:
         """The SELECT to run in Redshift; its labels are the names of `columns`.
 
@@ -285,6 +289,7 @@ class SyncSpec:
             missing: (view, column) of the source columns that this cluster lacks; they are read as NULL.
             window: what of a history to read.
             ours: whether our own queries are wanted, which carry the label qupersync.
+            narrow: (view, column) of integers of fewer than 64 bits; they come in the width of their target.
         """
         since = self.oldest
         if window.since is not None:
@@ -292,10 +297,7 @@ class SyncSpec:
         unfinished = ", ".join(str(int(key)) for key in window.unfinished) or "NULL"
         tail = variant.tail.strip().replace("{since}", since).replace("{unfinished}", unfinished)
         tail = tail.replace("{ours}", "1 = 1" if ours else "1 = 0")
-        select = ",\n       ".join(
-            f'{variant.readings[c.name].sql if c.name in variant.readings else _null(c.type)} AS "{c.name}"'
-            for c in self.columns
-        )
+        select = ",\n       ".join(f'{_selected(variant, c, narrow)} AS "{c.name}"' for c in self.columns)
         statement = f"SELECT {select}\n{tail}"
         completed = []
         for view in dict.fromkeys(view for view, _ in sorted(missing)):
@@ -320,6 +322,17 @@ class SyncSpec:
                 for view, name in variant.located([*reads, *c.info.get("linked", ())]):
                     found[c.name, view, name] = None
         return list(found)
+
+
+def _selected(variant: Variant, column: sa.Column[Any], narrow: Collection[tuple[str, str]]) -> str:
+    """The Redshift expression for a target column."""
+    if column.name not in variant.readings:
+        return _null(column.type)
+    reads, sql = variant.readings[column.name]
+    is_plain = [f'"{name}"' for name in reads] == [sql]
+    if isinstance(column.type, sa.BigInteger) and is_plain and next(variant.located(reads)) in narrow:
+        return f"{sql}::bigint"
+    return sql
 
 
 def _null(type_: sa.types.TypeEngine[Any]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -18,8 +19,9 @@ from qupersync_assets.spec import SyncSpec
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 quote = _DIALECT.identifier_preparer.quote
 
-# Redshift's years are those of PostgreSQL, Python's are fewer.
-_IN_PYTHON = "> '0001-01-01' AND {0} < '9999-12-31 23:59:59.999999'"
+# Redshift's years are those of PostgreSQL, Python's are fewer. Without NOT, which a COPY's WHERE makes an
+# error of (PostgreSQL 18: "cache lookup failed for function 0").
+_BEYOND_PYTHON = "{0} <= '0001-01-01' OR {0} >= '9999-12-31 23:59:59.999999'"
 _INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 
 
@@ -59,7 +61,7 @@ class Staging:
 
 def coerced(spec: SyncSpec) -> Staging:
     """For rows that have the types of the target."""
-    types = {c.name: _ddl(c) for c in spec.columns}
+    types = {c.name: ddl(c) for c in spec.columns}
     return Staging(f"staging_{spec.table.name}", types, {name: quote(name) for name in types}, True)
 
 
@@ -96,7 +98,7 @@ def _coercion(name: str, wire: str, type_: sa.types.TypeEngine[object]) -> tuple
         if wire not in ("timestamp", "timestamptz"):
             return None
         value = f"{name} AT TIME ZONE 'UTC'" if wire == "timestamp" else name
-        return value, f"NOT ({name} {_IN_PYTHON.format(name)})"
+        return value, _BEYOND_PYTHON.format(name)
     if isinstance(type_, sa.Integer):
         bits = 64 if isinstance(type_, sa.BigInteger) else 32
         if wire == "text":
@@ -124,5 +126,6 @@ def _unless(is_number: str, refused: str, name: str) -> str:
     return f"CASE WHEN {is_number} THEN {refused} ELSE {name} IS NOT NULL END"
 
 
-def _ddl(column: sa.Column[object]) -> str:
+def ddl(column: sa.Column[Any]) -> str:
+    """The type of a column, as DDL statements write it."""
     return column.type.compile(_DIALECT)

@@ -70,6 +70,13 @@ SYNC_LOGS = sa.Table(
     comment="One row a sync job and run. rows_extracted = rows_upserted + rows_duplicate + rows_skipped.",
 )
 
+# Made once, for it is run with each batch.
+_KEEP_UP = (
+    sa.update(SYNC_LOGS)
+    .where(SYNC_LOGS.c.id == sa.bindparam("log_id"))
+    .values({name: sa.bindparam(name) for name in Counts().columns()})
+)
+
 
 def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str) -> int:
     """Open the row of a job and run, or open it again for another attempt, and return its id."""
@@ -131,7 +138,7 @@ def last_runs(connection: sa.Connection, cluster: str, sync_job_id: str, limit: 
 
 def keep_up(connection: sa.Connection, log_id: int, counts: Counts) -> None:
     """Write the totals, in the transaction of the batch that they include."""
-    connection.execute(sa.update(SYNC_LOGS).where(SYNC_LOGS.c.id == log_id).values(**counts.columns()))
+    connection.execute(_KEEP_UP, {"log_id": log_id, **counts.columns()})
 
 
 def finish(

@@ -1,14 +1,16 @@
-"""Batches into a target table: COPY into a temporary table, then one INSERT ... ON CONFLICT DO UPDATE.
+"""Batches into a target table, in the quickest way that can take the whole batch.
 
-Rows are copied as they came over the wire where that is possible. A batch of which PostgreSQL refuses a row,
-has a doubt, or finds a key twice, is decoded and coerced by `transform`, which alone judges rows.
+Rows as they came over the wire are in the target already, or are copied straight into it; else they are
+copied into a temporary table, and merged by one INSERT ... ON CONFLICT DO UPDATE. A batch of which PostgreSQL
+refuses a row, has a doubt, or finds a key twice, is decoded and coerced by `transform`, which alone judges
+rows.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,8 +23,9 @@ from qupersync_assets.job_lock import JobConnection
 from qupersync_assets.merge import merge_statement, remember_statements, removal_statement
 from qupersync_assets.spec import SyncSpec
 from qupersync_assets.staging import Staging, coerced, undecoded
+from qupersync_assets.stored import NotStored, StoredRows, stored_rows
 from qupersync_assets.transform import Counts, Rejected, Row, transform
-from qupersync_assets.wire import AnyPage, UndecodedPage
+from qupersync_assets.wire import AnyPage, UndecodedPage, copy_binary
 
 _NEEDS_ESCAPE = re.compile(r"[\\\t\n\r]")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -33,6 +36,8 @@ RETRY_SECONDS = 0.5
 
 # Something to do within a batch's transaction with its totals and its rejected rows.
 Load = Callable[[sa.Connection, Counts, list[Rejected]], None]
+# What can take rows as they come over the wire, if anything can.
+_Ways = tuple[Staging | None, StoredRows | None]
 
 
 class _Doubt(Exception):
@@ -59,10 +64,8 @@ class BatchWriter:
         self._first_opened = target.opened
         self._finish = finish
         self._coerced = coerced(spec)
-        self._merges: dict[tuple[str, bool], sa.TextClause] = {}
-        # Whether most rows of the last batch were in the target already, as they are.
-        self._are_known = False
-        self._undecoded: dict[tuple[tuple[str, ...], tuple[str, ...]], Staging | None] = {}
+        self._merges: dict[str, sa.TextClause] = {}
+        self._undecoded: dict[tuple[tuple[str, ...], tuple[str, ...]], _Ways] = {}
 
     def write(self, page: AnyPage) -> list[Rejected]:
         """Merge one batch; a row that cannot be loaded for its data is rejected, alone.
@@ -98,12 +101,11 @@ class BatchWriter:
 
     def _write(self, page: AnyPage) -> list[Rejected]:
         size = len(page)
-        if isinstance(page, UndecodedPage) and (staging := self._staging_of(page)):
-            data = copy_binary(page.bodies)
+        for load in self._undecoded_loads(page) if isinstance(page, UndecodedPage) else ():
             try:
-                return self._transaction(size, [], partial(self._merge, staging, "binary", data, size))
+                return self._transaction(size, [], load)
             except Exception as error:
-                if not isinstance(error, _Doubt) and classify(error) is not ErrorClass.ROW:
+                if not isinstance(error, _Doubt | NotStored) and classify(error) is not ErrorClass.ROW:
                     raise
         rows, rejected = transform(self._spec, page.decoded())
         try:
@@ -112,6 +114,31 @@ class BatchWriter:
             if classify(error) is not ErrorClass.ROW:
                 raise
         return self._transaction(size, rejected, partial(self._split, rows))
+
+    def _undecoded_loads(self, page: UndecodedPage) -> Iterator[Load]:
+        """What may load a page as it is, the quickest first."""
+        come = page.columns, tuple(t.name for t in page.types)
+        if come not in self._undecoded:
+            staging = undecoded(self._spec, *come)
+            stored = stored_rows(self._spec, self._target.cluster, staging) if staging else None
+            self._undecoded[come] = staging, stored
+        staging, stored = self._undecoded[come]
+        if stored:
+            yield partial(self._store, stored, page)
+        if staging:
+            yield partial(self._merge, staging, "binary", copy_binary(page.bodies), len(page))
+
+    def _store(
+        self,
+        stored: StoredRows,
+        page: UndecodedPage,
+        connection: sa.Connection,
+        counts: Counts,
+        _rejected: list[Rejected],
+    ) -> None:
+        inserted = stored.load(connection, page)
+        counts.inserted += inserted
+        counts.unchanged += len(page) - inserted
 
     def _transaction(self, size: int, rejected: Sequence[Rejected], load: Load) -> list[Rejected]:
         counts, all_rejected = replace(self.counts), list(rejected)
@@ -164,10 +191,9 @@ class BatchWriter:
         cursor: Any = connection.connection.cursor()
         with cursor:
             cursor.copy_expert(staging.copy(form), io.BytesIO(data), 1 << 20)
-        way = staging.name, self._are_known
-        merge = self._merges.get(way)
+        merge = self._merges.get(staging.name)
         if merge is None:
-            merge = self._merges[way] = sa.text(merge_statement(self._spec, staging, self._are_known))
+            merge = self._merges[staging.name] = sa.text(merge_statement(self._spec, staging))
         keys, inserted, updated, in_doubt = connection.execute(merge, {"cluster": self._target.cluster}).one()
         if in_doubt:
             raise _Doubt
@@ -177,17 +203,8 @@ class BatchWriter:
         counts.inserted += inserted
         counts.updated += updated
         keys = size if keys is None else keys
-        unchanged = keys - inserted - updated
-        self._are_known = 2 * unchanged > size
-        counts.unchanged += unchanged
+        counts.unchanged += keys - inserted - updated
         counts.duplicates += size - keys
-
-    def _staging_of(self, page: UndecodedPage) -> Staging | None:
-        """Where rows of these types are copied into as they are, None if they cannot be."""
-        come = page.columns, tuple(t.name for t in page.types)
-        if come not in self._undecoded:
-            self._undecoded[come] = undecoded(self._spec, *come)
-        return self._undecoded[come]
 
     def _refused(self, row: Row, error: Exception) -> Rejected:
         diagnosis = getattr(getattr(error, "orig", None) or error, "diag", None)
@@ -195,14 +212,6 @@ class BatchWriter:
         column = found[1] if found else getattr(diagnosis, "column_name", None)
         names = [c.name for c in self._spec.columns]
         return Rejected(column, f"PostgreSQL: {message(error)}", dict(zip(names, row, strict=True)))
-
-
-def copy_binary(bodies: Sequence[bytes]) -> bytes:
-    """Bodies of DataRow messages as COPY's binary format.
-
-    https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS-BINARY
-    """
-    return b"".join([b"PGCOPY\n\xff\r\n\0", bytes(8), *bodies, b"\xff\xff"])
 
 
 def copy_text(rows: Sequence[Row]) -> bytes:

@@ -36,7 +36,7 @@ def statements(spec: SyncSpec, variant: Variant) -> list[str]:
         spec.statement(variant),
         *(spec.statement(variant, [column]) for column in sorted(spare)),
         spec.statement(variant, spare),
-        spec.statement(variant, (), NEWS, ours=True),
+        spec.statement(variant, (), NEWS, ours=True, narrow=used),
     ]
 
 
