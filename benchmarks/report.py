@@ -67,9 +67,10 @@ _LOADS = """\
   server, each to a table of its own, merged by the key. After each load and each repeat the target is
   compared with the source, by a sum of hashes over all 33 columns; a difference ends the benchmark.
 - {ours} is the real asset with its IO manager, run by Dagster in a process of its own; its repeat reads
-  all, with `full_refresh: true`. Its seconds are those of Dagster's run, dlt's those of its pipeline,
-  both without the imports of Python; of the programs in Go, which start at once, those of the process.
-  The last column has all. Its table has two indexes beside the key, and three columns of its own.
+  all, with `full_refresh: true`. Its seconds are those of Dagster's run in a process that has imported
+  everything, as that has from which steps are forked; dlt's those of its pipeline, after its imports; of
+  the programs in Go, which start at once, those of the process. The last column has all. Its table has
+  three indexes beside the key, two of them partial, and three columns of its own.
 - CPU seconds are those of the pipeline, both servers and the gateway together; they depend less on what
   else the machine does.
 - The seed's steps load only the first {share:.0%} of the rows, which flatters them: OFFSET costs more

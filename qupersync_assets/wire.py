@@ -135,12 +135,6 @@ class Tap:
         self._is_called = False
         # Bytes of the next answer that have come already.
         self._rest = b""
-        if not self._types:
-            warnings.warn(
-                "This version of redshift_connector is built differently from the known ones: "
-                "rows are decoded, which takes longer.",
-                stacklevel=2,
-            )
 
     def answers(self, cursor: Any, name: str, rows: int) -> Pages:
         """Fetch from a cursor of Redshift until there is nothing more; not decoded if all types are known.
@@ -190,6 +184,12 @@ class Tap:
             cursor.execute(statement)
         finally:
             vars(self._connection).pop("handle_messages", None)
+        if not self._is_called:
+            warnings.warn(
+                "This version of redshift_connector is built differently from the known ones: "
+                "rows are decoded, which takes longer.",
+                stacklevel=2,
+            )
         return self._is_called
 
     def _ask(self, request: bytes) -> None:
