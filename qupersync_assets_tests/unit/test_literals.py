@@ -308,5 +308,5 @@ def test_time_grows_with_length_and_no_faster(function: Callable[[str], object],
     assert seconds(function, long) < 24 * max(seconds(function, short), 0.001)
 
 
-def test_a_text_of_16_megabytes_is_no_trouble() -> None:
-    assert hide_literals("a 'b" + "'' " * (16 << 20) + "' c") == "a ? c"
+def test_a_text_of_megabytes_is_no_trouble() -> None:
+    assert hide_literals("a 'b" + "'' " * (4 << 20) + "' c") == "a ? c"
