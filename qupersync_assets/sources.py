@@ -117,10 +117,7 @@ def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source, 
             window = source.window
             if window.since and window.known_from != (source.name, source.missing_names):
                 window = Window("the source is another than before")
-            narrow = {
-                (v, name) for v, names in present.items() for name, is_narrow in names.items() if is_narrow
-            }
-            statement = spec.statement(variant, missing, window, ours, narrow)
+            statement = spec.statement(variant, missing, window, ours, narrow_columns(variant, present))
             if source.rights is None and shows_own_rows(variant.sources):
                 source.rights = find_rights(session)
             pages = session.pages(statement, size)

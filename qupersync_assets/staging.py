@@ -25,6 +25,10 @@ _BEYOND_PYTHON = "{0} <= '0001-01-01' OR {0} >= '9999-12-31 23:59:59.999999'"
 _INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 
 
+class Doubt(Exception):
+    """A batch cannot be loaded in this way; the transaction has to be rolled back, and another way taken."""
+
+
 @dataclass(frozen=True)
 class Staging:
     """A temporary table, empty after each transaction.

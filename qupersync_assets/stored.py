@@ -16,17 +16,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from qupersync_assets.spec import SyncSpec
-from qupersync_assets.staging import Staging, ddl, quote
+from qupersync_assets.staging import Doubt, Staging, ddl, quote
 from qupersync_assets.wire import COPY_END, COPY_HEADER, UndecodedPage
 
 # Both are microseconds since 2000, in UTC.
 _TIMES = dict.fromkeys(("timestamp", "timestamptz"), "timestamp with time zone")
 _COUNT, _LENGTH = struct.Struct("!h"), struct.Struct("!i")
 _VALUES_OF = itemgetter(slice(_COUNT.size, None))
-
-
-class NotStored(Exception):
-    """A page is neither wholly known nor wholly new."""
 
 
 class StoredRows:
@@ -56,8 +52,7 @@ class StoredRows:
         """Bring a page to the table, and return how many rows were inserted: all or none.
 
         Raises:
-            NotStored: the page is neither wholly known nor wholly new, or has a row in doubt; the transaction
-                has to be rolled back.
+            Doubt: the page is neither wholly known nor wholly new, or has a row for `transform` to judge.
             psycopg2.Error: PostgreSQL refuses a row, whose key is known perhaps.
         """
         cursor: Any = connection.connection.cursor()
@@ -67,11 +62,11 @@ class StoredRows:
             if not known:
                 cursor.copy_expert(self._insert, io.BytesIO(self._with_cluster(page.bodies)), 1 << 20)
                 if cursor.rowcount != len(page):
-                    raise NotStored
+                    raise Doubt
                 self._are_new = True
                 return len(page)
         if known != page.bodies and not _are_among(page.bodies, known):
-            raise NotStored
+            raise Doubt
         return 0
 
     def _rows_between(self, cursor: Any, page: UndecodedPage) -> list[bytes]:
@@ -79,7 +74,7 @@ class StoredRows:
         many more than the page has."""
         first, last = page.ends(self._time)
         if first is None or last is None:
-            raise NotStored
+            raise Doubt
         rows = _Rows()
         limit = 2 * len(page)
         statement = cursor.mogrify(self._known, (self._cluster, first, last, limit)).decode()

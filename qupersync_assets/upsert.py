@@ -22,8 +22,8 @@ from qupersync_assets.errors import ErrorClass, classify, message
 from qupersync_assets.job_lock import JobConnection
 from qupersync_assets.merge import merge_statement, remember_statements, removal_statement
 from qupersync_assets.spec import SyncSpec
-from qupersync_assets.staging import Staging, coerced, undecoded
-from qupersync_assets.stored import NotStored, StoredRows, stored_rows
+from qupersync_assets.staging import Doubt, Staging, coerced, undecoded
+from qupersync_assets.stored import StoredRows, stored_rows
 from qupersync_assets.transform import Counts, Rejected, Row, transform
 from qupersync_assets.wire import AnyPage, UndecodedPage, copy_binary
 
@@ -38,10 +38,6 @@ RETRY_SECONDS = 0.5
 Load = Callable[[sa.Connection, Counts, list[Rejected]], None]
 # What can take rows as they come over the wire, if anything can.
 _Ways = tuple[Staging | None, StoredRows | None]
-
-
-class _Doubt(Exception):
-    """There is a row that `transform` has to judge, or a key twice."""
 
 
 class BatchWriter:
@@ -105,7 +101,7 @@ class BatchWriter:
             try:
                 return self._transaction(size, [], load)
             except Exception as error:
-                if not isinstance(error, _Doubt | NotStored) and classify(error) is not ErrorClass.ROW:
+                if not isinstance(error, Doubt) and classify(error) is not ErrorClass.ROW:
                     raise
         rows, rejected = transform(self._spec, page.decoded())
         try:
@@ -196,7 +192,7 @@ class BatchWriter:
             merge = self._merges[staging.name] = sa.text(merge_statement(self._spec, staging))
         keys, inserted, updated, in_doubt = connection.execute(merge, {"cluster": self._target.cluster}).one()
         if in_doubt:
-            raise _Doubt
+            raise Doubt
         if self._spec.kind == "snapshot":
             for statement in remember_statements(self._spec, staging):
                 connection.execute(sa.text(statement))

@@ -77,7 +77,7 @@ SPEC = SyncSpec(
         ),
         key=("query_id",),
         comment="Queries of all users but Redshift itself, as sys_query_history shows them; kept for good.",
-        # That of the execution times would cost as much as the rows themselves if it had all.
+        # One of all execution times would take a quarter of a first load.
         indexes=[
             ("start_time DESC",),
             ("start_time", "query_id", f"WHERE {UNFINISHED}"),
