@@ -51,10 +51,10 @@ e2e: .venv/browser
 	$(BIN)/pytest -m e2e -n0 qupersync_assets_tests/e2e
 
 docs: install
-	$(BIN)/python docs/generate.py
+	$(BIN)/python tools/generate_docs.py
 
 screenshots: .venv/browser
-	$(BIN)/python -m docs.screenshots
+	$(BIN)/python -m tools.screenshots
 
 .venv/browser: .venv/installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[e2e]'

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.sandbox.gateway import Gateway
-from qupersync_assets.sandbox.server import PostgresServer
+from qupersync_assets.sandbox.gateway.relay import Gateway
+from qupersync_assets.sandbox.server.postgres_server import PostgresServer
 
 # One server plays both sides; it gets the memory that a server of its own would have.
 SETTINGS = {

@@ -13,9 +13,9 @@ from typing import Any
 
 import dagster as dg
 
-import qupersync_assets.preloaded  # noqa: F401 - as in the process that steps are forked from
+import qupersync_assets.forkserver_preload  # noqa: F401 - as in the process that steps are forked from
 from qupersync_assets.definitions import defs
-from qupersync_assets.runs import JOB_NAME
+from qupersync_assets.defs.run_health import JOB_NAME
 
 
 @dg.asset

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from benchmarks.world import SOURCE, connect_as_peer
-from qupersync_assets.syncs.query_history import SPEC
+from qupersync_assets.sync_jobs.query_history import SPEC
 
 PAGE = 1000
 

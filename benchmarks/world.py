@@ -17,9 +17,9 @@ import psycopg2
 import sqlalchemy as sa
 
 from benchmarks.process import family_cpu_seconds
-from qupersync_assets.sandbox.workload import Workload
-from qupersync_assets.spec import WHOLE
-from qupersync_assets.syncs.query_history import SPEC
+from qupersync_assets.sandbox.workload.workload import Workload
+from qupersync_assets.spec.sync_spec import WHOLE
+from qupersync_assets.sync_jobs.query_history import SPEC
 
 SOURCE = "bench.queries"
 # Other tools' user of the source, to whom PostgreSQL's catalog is not one that plays Redshift's.

@@ -14,8 +14,8 @@ from dagster_shared.serdes import unpack_value
 
 # Before its processes are forked, so that all have the code and a step begins at once.
 import qupersync_assets.definitions  # noqa: F401
-from qupersync_assets.executors import celery_config
-from qupersync_assets.resources import in_clear
+from qupersync_assets.defs.executors import celery_config
+from qupersync_assets.defs.resources import in_clear
 from qupersync_assets.settings import Settings, SettingsError
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dagster as dg
 
 from qupersync_assets.alerts.sensor import build_alerts
-from qupersync_assets.assets import IO_MANAGER_KEY, build_asset
-from qupersync_assets.clusters import resource_keys, tagged
-from qupersync_assets.describe import build_sources
-from qupersync_assets.executors import build_executor, run_tags
-from qupersync_assets.io_manager import PostgresUpsertIOManager
-from qupersync_assets.maintenance import build_maintenance
-from qupersync_assets.resources import by_name, postgres_resource, redshift_resource
-from qupersync_assets.runs import JOB_NAME, TRIGGER_TAG
-from qupersync_assets.schedule import build_automation
+from qupersync_assets.defs.asset_metadata import build_sources
+from qupersync_assets.defs.assets import IO_MANAGER_KEY, build_asset
+from qupersync_assets.defs.executors import build_executor, run_tags
+from qupersync_assets.defs.io_manager import PostgresUpsertIOManager
+from qupersync_assets.defs.partitions import resource_keys, tagged
+from qupersync_assets.defs.resources import by_name, postgres_resource, redshift_resource
+from qupersync_assets.defs.retention_job import build_maintenance
+from qupersync_assets.defs.run_health import JOB_NAME, TRIGGER_TAG
+from qupersync_assets.defs.schedules import build_automation
 from qupersync_assets.settings import Settings
-from qupersync_assets.syncs import all_specs
+from qupersync_assets.sync_jobs import all_specs
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:

@@ -12,7 +12,7 @@ from typing import Protocol
 import dagster as dg
 from pydantic import Field
 
-from qupersync_assets.alerts.channels import SMTP_PORTS
+from qupersync_assets.settings.alerts import SMTP_PORTS
 
 SECONDS = 30  # for a server to answer
 # Slack cuts longer texts: https://docs.slack.dev/reference/methods/chat.postMessage#truncating

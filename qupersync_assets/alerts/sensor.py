@@ -10,14 +10,14 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel
 
-from qupersync_assets.alerts.channels import CHANNELS
 from qupersync_assets.alerts.notifiers import Alert, EmailNotifier, Notifier, SlackNotifier
-from qupersync_assets.clusters import cluster_of_run
-from qupersync_assets.errors import redact, secrets_kept
-from qupersync_assets.resources import by_name
-from qupersync_assets.runs import ASSET_JOB, asset_key, reason, why_not_done
+from qupersync_assets.core.errors import redact, secrets_kept
+from qupersync_assets.defs.partitions import cluster_of_run
+from qupersync_assets.defs.resources import by_name
+from qupersync_assets.defs.run_health import ASSET_JOB, asset_key, reason, why_not_done
 from qupersync_assets.settings import Settings, SettingsError
-from qupersync_assets.spec import SyncSpec
+from qupersync_assets.settings.alerts import CHANNELS
+from qupersync_assets.spec.sync_spec import SyncSpec
 
 SENSOR_SECONDS = 30
 RUNS_A_LOOK = 50

@@ -11,7 +11,11 @@ from typing import Annotated
 
 import typer
 
-from qupersync_assets.cli import looking, serving, setup, syncing, upkeep
+from qupersync_assets.cli.commands import doctor as setup
+from qupersync_assets.cli.commands import metrics as serving
+from qupersync_assets.cli.commands import purge as upkeep
+from qupersync_assets.cli.commands import status as looking
+from qupersync_assets.cli.commands import sync as syncing
 
 ENV_FILE = Path(".env")
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from qupersync_assets.cli.output import CommandError
+from qupersync_assets.cli.console import CommandError
 
 if TYPE_CHECKING:
     from qupersync_assets.settings import Settings
-    from qupersync_assets.spec import SyncSpec
+    from qupersync_assets.spec.sync_spec import SyncSpec
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"(?:\d+[smhdw])+")
@@ -64,7 +64,7 @@ def chosen(names: Sequence[str] | None) -> list[SyncSpec]:
     Raises:
         CommandError: a name is of no job.
     """
-    from qupersync_assets.syncs import all_specs
+    from qupersync_assets.sync_jobs import all_specs
 
     specs = all_specs()
     if not names:

@@ -13,17 +13,17 @@ from typing import Any, NoReturn, Self
 import dagster as dg
 from dagster._core.utils import make_new_run_id
 
-from qupersync_assets.cli.output import note
+from qupersync_assets.cli.console import note
 from qupersync_assets.cli.progress import view
+from qupersync_assets.core.errors import LoadError
 from qupersync_assets.definitions import build_definitions
-from qupersync_assets.errors import LoadError
-from qupersync_assets.monitoring.job_states import Log, log_rows
-from qupersync_assets.postgres import PostgresResource
-from qupersync_assets.runs import JOB_NAME, TRIGGER_TAG, asset_key, close_logs
-from qupersync_assets.serve import stop_on_signals
+from qupersync_assets.defs.run_health import JOB_NAME, TRIGGER_TAG, asset_key, close_logs
+from qupersync_assets.postgres.job_status import Log, log_rows
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.serve.dagster_processes import stop_on_signals
+from qupersync_assets.serve.supervisor import STOP_SIGNALS, uninterrupted
 from qupersync_assets.settings import Settings
-from qupersync_assets.spec import SyncSpec
-from qupersync_assets.supervisor import STOP_SIGNALS, uninterrupted
+from qupersync_assets.spec.sync_spec import SyncSpec
 
 LOOK_SECONDS = 0.3
 

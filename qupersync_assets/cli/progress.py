@@ -11,7 +11,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from qupersync_assets.cli.output import out, short, style_of
+from qupersync_assets.cli.console import out, short, style_of
 from qupersync_assets.cli.summary import Row, ending
 
 

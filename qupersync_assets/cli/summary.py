@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from qupersync_assets.cli.output import plain_table, short, style_of
+from qupersync_assets.cli.console import plain_table, short, style_of
 
 Row = Mapping[str, Any]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from qupersync_assets.defs.resources import in_clear, postgres_resource, redshift_resource
 from qupersync_assets.doctor import postgres, redshift
 from qupersync_assets.doctor.report import Finding
-from qupersync_assets.redshift_settings import RedshiftSettings
-from qupersync_assets.resources import in_clear, postgres_resource, redshift_resource
 from qupersync_assets.settings import Settings
-from qupersync_assets.syncs import all_specs
+from qupersync_assets.settings.redshift import RedshiftSettings
+from qupersync_assets.sync_jobs import all_specs
 
 __all__ = ["Finding", "examine"]
 

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from qupersync_assets.core.errors import LoadError, redact
 from qupersync_assets.doctor.report import Finding, clock
-from qupersync_assets.errors import LoadError, redact
-from qupersync_assets.postgres import PostgresResource
-from qupersync_assets.rights import quoted
-from qupersync_assets.schema import VERSION_TABLE, state, tables, versions
-from qupersync_assets.spec import SCHEMA
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.schema import VERSION_TABLE, state, tables, versions
+from qupersync_assets.redshift.privileges import quoted
+from qupersync_assets.spec.sync_spec import SCHEMA
 
 # https://www.postgresql.org/support/versioning/: older ones get no fixes any more.
 OLDEST = 14

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from qupersync_assets.core.errors import LoadError, redact
 from qupersync_assets.doctor.report import Finding, clock
-from qupersync_assets.errors import LoadError, redact
-from qupersync_assets.redshift import RedshiftResource, Session
-from qupersync_assets.rights import Rights, find_rights, grant_all_rows, grant_select
-from qupersync_assets.sources import Catalog, catalog, missing_columns, refusal
-from qupersync_assets.spec import SyncSpec, Variant
-from qupersync_assets.views import (
+from qupersync_assets.redshift.privileges import Rights, find_rights, grant_all_rows, grant_select
+from qupersync_assets.redshift.resource import RedshiftResource, Session
+from qupersync_assets.redshift.source import Catalog, catalog, missing_columns, refusal
+from qupersync_assets.spec.redshift_views import (
     READABLE_IF_PROVISIONED,
     UNDOCUMENTED,
     needs_provisioned,
     shows_own_rows,
 )
+from qupersync_assets.spec.sync_spec import SyncSpec, Variant
 
 # Every superuser may read it on Serverless.
 OF_SERVERLESS = "sys_serverless_usage"

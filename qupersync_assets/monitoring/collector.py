@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from qupersync_assets.errors import LoadError
-from qupersync_assets.monitoring.job_states import KINDS, STATUSES, JobState, job_states
-from qupersync_assets.postgres import PostgresResource
-from qupersync_assets.spec import SyncSpec
+from qupersync_assets.core.errors import LoadError
+from qupersync_assets.postgres.job_status import KINDS, STATUSES, JobState, job_states
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.spec.sync_spec import SyncSpec
 
 # Not `job`, which Prometheus gives to every target.
 LABELS = ("cluster", "sync_job")

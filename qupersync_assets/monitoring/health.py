@@ -11,10 +11,10 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as sa
 
-from qupersync_assets.errors import LoadError, redact
-from qupersync_assets.instance import InstanceError, configured_instance, heartbeat
-from qupersync_assets.postgres import PostgresResource
-from qupersync_assets.redshift import RedshiftResource
+from qupersync_assets.core.errors import LoadError, redact
+from qupersync_assets.defs.instance import InstanceError, configured_instance, heartbeat
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
 
 # How long an answer of Redshift holds: Serverless charges for the seconds in which it is asked.

@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 from pydantic import BaseModel
 
+from qupersync_assets.defs.resources import in_clear, postgres_resource, redshift_resource
 from qupersync_assets.monitoring.collector import SyncCollector
 from qupersync_assets.monitoring.health import Health
-from qupersync_assets.resources import in_clear, postgres_resource, redshift_resource
 from qupersync_assets.settings import Settings
-from qupersync_assets.syncs import all_specs
+from qupersync_assets.sync_jobs import all_specs
 
 # Prometheus waits 10 seconds for an answer, unless told otherwise.
 STATEMENT_SECONDS = 8

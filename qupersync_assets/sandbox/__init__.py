@@ -13,14 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from qupersync_assets.sandbox.gateway import Gateway
-from qupersync_assets.sandbox.server import PostgresServer, SandboxError, write_private
+from qupersync_assets.sandbox.gateway.relay import Gateway
+from qupersync_assets.sandbox.server.postgres_server import PostgresServer, SandboxError, write_private
 
 if TYPE_CHECKING:
-    from qupersync_assets.sandbox.access import Access
-    from qupersync_assets.sandbox.dialect import Mode
-    from qupersync_assets.sandbox.tls import TlsFiles
-    from qupersync_assets.sandbox.workload import Workload
+    from qupersync_assets.sandbox.gateway.tls import TlsFiles
+    from qupersync_assets.sandbox.rules.dialect import Mode
+    from qupersync_assets.sandbox.warehouse.access import Access
+    from qupersync_assets.sandbox.workload.workload import Workload
 
 __all__ = ["Sandbox", "SandboxError"]
 
@@ -65,7 +65,7 @@ class Sandbox:
         """Start everything and create what is missing; raises SandboxError."""
         import psycopg2  # here, so that importing the package stays cheap
 
-        from qupersync_assets.sandbox.warehouse import create_warehouse
+        from qupersync_assets.sandbox.warehouse.databases import create_warehouse
 
         try:
             self.server.start()
@@ -128,13 +128,13 @@ class Sandbox:
 
     def workload(self, seed: int = 7) -> Workload:
         """What fills the warehouse with activity."""
-        from qupersync_assets.sandbox.workload import Workload
+        from qupersync_assets.sandbox.workload.workload import Workload
 
         return Workload(self.connect_redshift, seed)
 
     def create_user(self, name: str) -> None:
         """Create a login role of the warehouse like qupersync_ordinary, with the password of the reader."""
-        from qupersync_assets.sandbox.warehouse import create_user
+        from qupersync_assets.sandbox.warehouse.databases import create_user
 
         with closing(self.connect_redshift()) as connection:
             create_user(connection, name, self._passwords["reader"])
@@ -144,7 +144,7 @@ class Sandbox:
 
         What it may see follows at once. Facts stay over a restart, as data does.
         """
-        from qupersync_assets.sandbox.access import set_access
+        from qupersync_assets.sandbox.warehouse.access import set_access
 
         with closing(self.connect_redshift()) as connection, connection, connection.cursor() as cursor:
             set_access(cursor, user, **facts)

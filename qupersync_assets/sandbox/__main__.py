@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from qupersync_assets.sandbox import Sandbox, SandboxError
-from qupersync_assets.sandbox.dialect import MODES
+from qupersync_assets.sandbox.rules.dialect import MODES
 
 
 def main(arguments: list[str] | None = None) -> int:

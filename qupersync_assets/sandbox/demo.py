@@ -15,15 +15,20 @@ from pathlib import Path
 
 import psycopg2
 
-from qupersync_assets.cli.output import out, print_json
-from qupersync_assets.instance import HOME
+from qupersync_assets.cli.console import out, print_json
+from qupersync_assets.defs.instance import HOME
 from qupersync_assets.sandbox import Sandbox, SandboxError
-from qupersync_assets.sandbox.dialect import MODES, Mode
-from qupersync_assets.sandbox.server import PostgresServer, write_private
-from qupersync_assets.sandbox.workload import Workload
-from qupersync_assets.serve import dagster_processes, free_port, prepare_home, stop_on_signals
+from qupersync_assets.sandbox.rules.dialect import MODES, Mode
+from qupersync_assets.sandbox.server.postgres_server import PostgresServer, write_private
+from qupersync_assets.sandbox.workload.workload import Workload
+from qupersync_assets.serve.dagster_processes import (
+    dagster_processes,
+    free_port,
+    prepare_home,
+    stop_on_signals,
+)
+from qupersync_assets.serve.supervisor import STOP_SECONDS, ProcessGroup, ServeError, how_ended, uninterrupted
 from qupersync_assets.settings import Settings, SettingsError
-from qupersync_assets.supervisor import STOP_SECONDS, ProcessGroup, ServeError, how_ended, uninterrupted
 
 STATE = Path(".qupersync")
 # The variables with which the command `qupersync` finds the sandbox.

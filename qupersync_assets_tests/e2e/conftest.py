@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..processes.watch import Demo, until
-from .browser import DESKTOP, PATIENCE_MS, PHONE, browser, watched
+from qupersync_assets_tests.support.browser import DESKTOP, PATIENCE_MS, PHONE, browser, watched
+from qupersync_assets_tests.support.demo_process import Demo, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qupersync_assets.syncs import all_specs
-
-from ..processes.watch import Demo, until
-from .browser import watched
-from .conftest import Query
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.e2e.conftest import Query
+from qupersync_assets_tests.support.browser import watched
+from qupersync_assets_tests.support.demo_process import Demo, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

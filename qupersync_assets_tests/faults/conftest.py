@@ -11,14 +11,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from qupersync_assets.resources import in_clear, postgres_resource
+from qupersync_assets.defs.resources import in_clear, postgres_resource
+from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.sandbox.faults import Fault
-from qupersync_assets.schema import ensure_schema
+from qupersync_assets.sandbox.gateway.faults import Fault
 from qupersync_assets.settings import Settings
-from qupersync_assets.syncs import all_specs
-
-from ..integration.conftest import (
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.integration.conftest import (
     LOG_COLUMNS,
     Query,
     Sync,
@@ -29,7 +28,7 @@ from ..integration.conftest import (
     sync,
     target,
 )
-from ..integration.oracles import oracle
+from qupersync_assets_tests.support.expected_rows import oracle
 
 __all__ = ["LOG_COLUMNS", "environment", "instance", "logged", "source", "sync", "target"]
 
@@ -97,7 +96,7 @@ def fault(sandbox: Sandbox) -> Iterator[SetFault]:
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are tried again soon."""
-    monkeypatch.setattr("qupersync_assets.upsert.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("qupersync_assets.postgres.batch_writer.RETRY_SECONDS", 0.1)
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from qupersync_assets.sandbox import Sandbox
-
-from ..integration.conftest import Query, Sync
-from .conftest import NODES, Check, holding, until
+from qupersync_assets_tests.faults.conftest import NODES, Check, holding, until
+from qupersync_assets_tests.integration.conftest import Query, Sync
 
 PROJECT = Path(__file__).parents[2]
 Logged = Callable[[str], tuple[Any, ...]]
@@ -24,7 +23,7 @@ Logged = Callable[[str], tuple[Any, ...]]
 @contextmanager
 def loading(table: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process of its own that loads the table, with the environment of the test."""
-    command = [sys.executable, "-m", "qupersync_assets_tests.faults.load", table]
+    command = [sys.executable, "-m", "qupersync_assets_tests.support.load_process", table]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process

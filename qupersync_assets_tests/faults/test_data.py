@@ -13,8 +13,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from ..integration.conftest import Query, Sync
-from .conftest import NODES, Check, SetFault
+from qupersync_assets_tests.faults.conftest import NODES, Check, SetFault
+from qupersync_assets_tests.integration.conftest import Query, Sync
 
 Logged = Callable[[str], tuple[Any, ...]]
 

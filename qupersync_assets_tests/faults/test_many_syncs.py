@@ -11,11 +11,10 @@ import psutil
 import pytest
 
 from qupersync_assets.definitions import build_definitions
-from qupersync_assets.runs import JOB_NAME
+from qupersync_assets.defs.run_health import JOB_NAME
 from qupersync_assets.settings import Settings
-
-from ..integration.conftest import Query
-from .conftest import NODES
+from qupersync_assets_tests.faults.conftest import NODES
+from qupersync_assets_tests.integration.conftest import Query
 
 WARM_UP = 10
 

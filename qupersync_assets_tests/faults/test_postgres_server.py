@@ -18,10 +18,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from qupersync_assets.sandbox.server import PostgresServer
-
-from ..integration.conftest import Query, Sync
-from .conftest import NODES, Check, holding, meanwhile, until
+from qupersync_assets.sandbox.server.postgres_server import PostgresServer
+from qupersync_assets_tests.faults.conftest import NODES, Check, holding, meanwhile, until
+from qupersync_assets_tests.integration.conftest import Query, Sync
 
 PASSWORD = secrets.token_hex(16)
 CONNECTIONS = 16  # of which PostgreSQL keeps three for superusers

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from qupersync_assets.sandbox import Sandbox, session
-
-from ..integration.conftest import Query, Sync
-from .conftest import NODES, Check, SetFault, holding, meanwhile, until
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sandbox.gateway import session
+from qupersync_assets_tests.faults.conftest import NODES, Check, SetFault, holding, meanwhile, until
+from qupersync_assets_tests.integration.conftest import Query, Sync
 
 # The answer to a FETCH: BindComplete (5 bytes), then for each row of node_details a message of type D: type (1
 # byte), length (4), number of columns (2), and each column's length (4) and value.
@@ -27,7 +27,7 @@ def nodes(source: Query) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing more is expected of Redshift after two seconds."""
     monkeypatch.setenv("REDSHIFT_STATEMENT_TIMEOUT", "1")
-    monkeypatch.setattr("qupersync_assets.redshift._SPARE", 1)
+    monkeypatch.setattr("qupersync_assets.redshift.resource._SPARE", 1)
 
 
 FAULTS: list[tuple[str, dict[str, Any]]] = [

@@ -17,17 +17,16 @@ from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
 from qupersync_assets.definitions import build_definitions
-from qupersync_assets.postgres import PostgresResource
-from qupersync_assets.redshift import RedshiftResource
-from qupersync_assets.runs import JOB_NAME
+from qupersync_assets.defs.run_health import JOB_NAME
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.schema import ensure_schema
+from qupersync_assets.redshift.resource import RedshiftResource
+from qupersync_assets.rows.coercion import Page
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.schema import ensure_schema
 from qupersync_assets.settings import Settings
-from qupersync_assets.transform import Page
-
-from ..channels import Slack
-from ..tricky import Secrets
-from .oracles import TIMES
+from qupersync_assets_tests.support.alert_servers import Slack
+from qupersync_assets_tests.support.escaped_secrets import Secrets
+from qupersync_assets_tests.support.expected_rows import TIMES
 
 Query = Callable[..., list[tuple[Any, ...]]]
 

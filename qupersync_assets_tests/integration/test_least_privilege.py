@@ -22,16 +22,15 @@ from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
 from qupersync_assets.definitions import build_definitions
-from qupersync_assets.maintenance import MAINTENANCE_NAME
-from qupersync_assets.resources import in_clear, postgres_resource
+from qupersync_assets.defs.resources import in_clear, postgres_resource
+from qupersync_assets.defs.retention_job import MAINTENANCE_NAME
+from qupersync_assets.postgres.schema import ensure_schema, tables
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.sandbox.gateway import Gateway
-from qupersync_assets.schema import ensure_schema, tables
+from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.settings import Settings
-from qupersync_assets.syncs import all_specs
-from qupersync_assets.views import documented_views
-
-from .conftest import Query, Sync
+from qupersync_assets.spec.redshift_views import documented_views
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.integration.conftest import Query, Sync
 
 PROJECT = Path(__file__).parents[2]
 POSTGRES_SQL = PROJECT / "deploy" / "sql" / "postgres.sql"

@@ -18,15 +18,14 @@ import psutil
 import pytest
 from redis import Redis
 
-from qupersync_assets.job_lock import Busy, JobConnection
-from qupersync_assets.postgres import PostgresResource
+from qupersync_assets.postgres.advisory_lock import Busy, JobConnection
+from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.sandbox.faults import Fault
-from qupersync_assets.syncs import all_specs
-
-from ..integration.conftest import Query, bare, environment, filled, source, target
-from ..integration.oracles import oracle
-from .watch import free_port, until
+from qupersync_assets.sandbox.gateway.faults import Fault
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.integration.conftest import Query, bare, environment, filled, source, target
+from qupersync_assets_tests.support.demo_process import free_port, until
+from qupersync_assets_tests.support.expected_rows import oracle
 
 __all__ = ["bare", "environment", "filled", "source", "target"]
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qupersync_assets.sandbox import Sandbox
-
-from .watch import execute, until, waiting
+from qupersync_assets_tests.support.demo_process import execute, until, waiting
 
 COMMAND = [sys.executable, "-m", "qupersync_assets.cli"]
 

@@ -12,12 +12,19 @@ from typing import Any
 
 import pytest
 
-from qupersync_assets.postgres import PostgresResource
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.schema import migrate
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.schema import migrate
-
-from .containers import PROJECT, Image, Service, composed
-from .watch import Watched, execute, free_port, gone, run_processes, until, waiting
+from qupersync_assets_tests.support.containers import PROJECT, Image, Service, composed
+from qupersync_assets_tests.support.demo_process import (
+    Watched,
+    execute,
+    free_port,
+    gone,
+    run_processes,
+    until,
+    waiting,
+)
 
 LAUNCH = """mutation { launchRun(executionParams: {runConfigData: {}, selector: {repositoryLocationName: "qupersync",
   repositoryName: "__repository__", jobName: "qupersync_main"}})

@@ -10,9 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from qupersync_assets.sandbox.dialect import MODES
-
-from .watch import left_over
+from qupersync_assets.sandbox.rules.dialect import MODES
+from qupersync_assets_tests.support.demo_process import left_over
 
 
 def demo(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

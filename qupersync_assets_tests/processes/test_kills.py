@@ -13,11 +13,10 @@ import psutil
 import psycopg2
 import pytest
 
-from qupersync_assets.sandbox.workload import LOCK
-from qupersync_assets.syncs import all_specs
-
-from ..integration.oracles import TIMES, oracle
-from .watch import Demo, execute, gone, left_over, until, waiting
+from qupersync_assets.sandbox.workload.workload import LOCK
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.support.demo_process import Demo, execute, gone, left_over, until, waiting
+from qupersync_assets_tests.support.expected_rows import TIMES, oracle
 
 INTERVAL = 10
 # Two intervals, and what it takes to start Dagster and to run on a machine that is busy with other tests.

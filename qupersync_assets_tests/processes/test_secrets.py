@@ -14,12 +14,11 @@ import psutil
 import pytest
 from psycopg2 import sql
 
-from qupersync_assets.runs import JOB_NAME
+from qupersync_assets.defs.run_health import JOB_NAME
 from qupersync_assets.sandbox import Sandbox
-
-from ..parrot import Parrot
-from ..tricky import Secrets, tricky_passwords
-from .watch import Served, execute, until
+from qupersync_assets_tests.support.demo_process import Served, execute, until
+from qupersync_assets_tests.support.echo_server import Parrot
+from qupersync_assets_tests.support.escaped_secrets import Secrets, tricky_passwords
 
 REPOSITORY = '{repositoryLocationName: "qupersync", repositoryName: "__repository__"}'
 JOB = REPOSITORY.replace("}", f', pipelineName: "{JOB_NAME}"}}')

@@ -16,9 +16,8 @@ import psutil
 import pytest
 
 from qupersync_assets.sandbox import Sandbox
-
-from ..channels import Slack
-from .watch import Served, execute, gone, run_processes, until, waiting
+from qupersync_assets_tests.support.alert_servers import Slack
+from qupersync_assets_tests.support.demo_process import Served, execute, gone, run_processes, until, waiting
 
 
 @pytest.fixture(scope="module")

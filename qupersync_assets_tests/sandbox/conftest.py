@@ -10,7 +10,7 @@ import pytest
 import redshift_connector
 
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.sandbox.gateway import Gateway
+from qupersync_assets.sandbox.gateway.relay import Gateway
 
 Connect = Callable[..., redshift_connector.Connection]
 

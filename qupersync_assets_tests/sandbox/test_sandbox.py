@@ -14,7 +14,7 @@ import pytest
 import redshift_connector
 
 from qupersync_assets.sandbox import Sandbox, SandboxError
-from qupersync_assets.views import documented_views
+from qupersync_assets.spec.redshift_views import documented_views
 
 
 def _target(environment: dict[str, str], **changes: str) -> psycopg2.extensions.connection:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import pytest
 
-from qupersync_assets import runs, schedule
+from qupersync_assets.defs import run_health as runs
+from qupersync_assets.defs import schedules as schedule
 from qupersync_assets.settings import Settings
-
-from .ticking import Clock
+from qupersync_assets_tests.support.ticks import Clock
 
 REQUIRED = {
     "REDSHIFT_HOST": "redshift.example",

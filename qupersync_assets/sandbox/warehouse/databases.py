@@ -1,0 +1,135 @@
+"""The databases of the sandbox: `redshift` with the documented system views, and an empty target."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+
+from qupersync_assets.sandbox.server.postgres_server import PostgresServer
+from qupersync_assets.sandbox.warehouse.access import ORDINARY, READER, SCHEMA, admit, create_access
+from qupersync_assets.sandbox.workload.traffic import CLIENTS
+from qupersync_assets.spec.redshift_views import documented_views
+
+OWNER = "qupersync"
+
+# Of these two catalogs the documentation describes only what queries over pg_attribute need.
+_CATALOGS = {
+    "pg_class": [("oid", "oid"), ("relname", "name"), ("relnamespace", "oid"), ("relkind", '"char"')],
+    "pg_namespace": [("oid", "oid"), ("nspname", "name")],
+}
+
+# Not documented by AWS, though many scripts read it: the sandbox shows connections under that name.
+_USER_ACTIVITY = """
+CREATE OR REPLACE VIEW redshift.svl_user_activity AS
+SELECT event, record_time, session_id, database_name, user_name, application_name
+FROM redshift.sys_connection_log
+"""
+
+_FUNCTIONS = """
+CREATE OR REPLACE FUNCTION redshift.getdate() RETURNS timestamp without time zone LANGUAGE sql STABLE
+    AS $$ SELECT statement_timestamp() AT TIME ZONE 'UTC' $$;
+CREATE OR REPLACE FUNCTION redshift.version() RETURNS text LANGUAGE sql IMMUTABLE
+    AS $$ SELECT 'PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 '
+                 '(Red Hat 3.4.2-6.fc3), Redshift 1.0.117891' $$;
+CREATE OR REPLACE FUNCTION redshift.format_encoding(integer) RETURNS text LANGUAGE sql IMMUTABLE
+    AS $$ SELECT (ARRAY['none', 'bytedict', 'delta', 'delta32k', 'lzo', 'mostly8', 'mostly16', 'mostly32',
+                        'runlength', 'text255', 'text32k', 'zstd', 'az64'])[$1 + 1] $$;
+-- PostgreSQL's own goes through a padded text character by character, thousands of them a row.
+CREATE OR REPLACE FUNCTION redshift.beginning(character, integer, integer) RETURNS text
+    LANGUAGE internal IMMUTABLE STRICT AS 'text_substr';
+CREATE OR REPLACE FUNCTION redshift.rtrim(character) RETURNS text LANGUAGE sql IMMUTABLE
+    AS $$ SELECT redshift.beginning($1, 1, char_length($1)) $$;
+"""
+
+
+def create_warehouse(
+    server: PostgresServer,
+    reader_password: str,
+    owner_password: str,
+    database: str = "redshift",
+    target: str = "quper",
+    user_activity: bool = True,
+) -> None:
+    """Create what is missing of the two databases; data that is there stays, the passwords are set anew.
+
+    `database` plays Redshift: schema `redshift` with a table for each documented view, readable by the login
+    role `qupersync_reader`. The login role `qupersync_ordinary`, with the same password, sees what a user
+    without grants does. `user_activity` says whether there is a view svl_user_activity. `target` belongs to
+    the login role `qupersync` and starts out empty.
+    """
+    with contextlib.closing(psycopg2.connect(server.dsn("postgres"))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            _create_role(cursor, READER, reader_password)
+            _create_role(cursor, ORDINARY, reader_password)
+            _create_role(cursor, OWNER, owner_password)
+            _create_database(cursor, database, server.user)
+            _create_database(cursor, target, OWNER)
+            # Unqualified pg_class, pg_attribute ... mean the tables that play Redshift's catalog.
+            cursor.execute(
+                sql.SQL("ALTER DATABASE {} SET search_path = redshift, pg_catalog").format(
+                    sql.Identifier(database)
+                )
+            )
+    with (
+        contextlib.closing(psycopg2.connect(server.dsn(database))) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        _create_relations(cursor, user_activity)
+        users = {client.user_name: client.user_id for client in CLIENTS}
+        create_access(cursor, database, documented_views(), users)
+
+
+def create_user(connection: Any, name: str, password: str) -> None:
+    """Create a login role of the warehouse to which `connection` is open, with no right of its own."""
+    with connection, connection.cursor() as cursor:
+        _create_role(cursor, name, password)
+        admit(cursor, connection.info.dbname, name, documented_views())
+
+
+def _create_role(cursor: Any, name: str, password: str) -> None:
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name])
+    verb = sql.SQL("ALTER" if cursor.fetchone() else "CREATE")
+    cursor.execute(
+        sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(name), sql.Literal(password))
+    )
+
+
+def _create_database(cursor: Any, name: str, owner: str) -> None:
+    cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
+    if not cursor.fetchone():
+        cursor.execute(
+            sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner))
+        )
+    for statement in (
+        "ALTER DATABASE {database} SET timezone = 'UTC'",
+        "REVOKE ALL ON DATABASE {database} FROM PUBLIC",
+    ):
+        cursor.execute(sql.SQL(statement).format(database=sql.Identifier(name)))
+
+
+def _create_relations(cursor: Any, user_activity: bool) -> None:
+    schema = sql.Identifier(SCHEMA)
+    cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+    relations = {view: facts["columns"] for view, facts in documented_views().items()} | _CATALOGS
+    for relation, columns in relations.items():
+        definitions = [
+            sql.SQL("{} {}").format(sql.Identifier(name.lower()), sql.SQL(_column_type(type_name)))
+            for name, type_name in columns
+        ]
+        cursor.execute(
+            sql.SQL("CREATE TABLE IF NOT EXISTS {}.{} ({})").format(
+                schema, sql.Identifier(relation), sql.SQL(", ").join(definitions)
+            )
+        )
+    cursor.execute(_FUNCTIONS)
+    cursor.execute(_USER_ACTIVITY if user_activity else "DROP VIEW IF EXISTS redshift.svl_user_activity")
+
+
+def _column_type(documented: str) -> str:
+    # Documented without a length, yet with values of many characters: character(1) would not hold them.
+    return "bpchar" if documented in ("character", "char") else documented

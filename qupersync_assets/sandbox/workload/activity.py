@@ -1,0 +1,209 @@
+"""What happens in the sandbox's warehouse up to a moment, written through a cursor of one transaction."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg2 import sql
+
+from qupersync_assets.sandbox.warehouse import catalog
+from qupersync_assets.sandbox.warehouse.catalog import LiveTable
+from qupersync_assets.sandbox.warehouse.rows import Row, copy_rows, dicts, last_ids
+from qupersync_assets.sandbox.workload import traffic, vacuums
+from qupersync_assets.sandbox.workload.steps import step_rows
+
+_GROW = """
+UPDATE redshift.svv_table_info SET
+    tbl_rows = tbl_rows + %(written)s,
+    estimated_visible_rows = estimated_visible_rows + %(kept)s,
+    size = size + %(blocks)s,
+    pct_used = pct_used + %(percent)s,
+    unsorted = least(100, unsorted + %(aged)s),
+    stats_off = CASE WHEN stats_off > 60 THEN 0 ELSE stats_off + %(aged)s END
+WHERE table_id = %(id)s
+"""
+
+_SHRINK = """
+UPDATE redshift.svv_table_info SET
+    tbl_rows = estimated_visible_rows, unsorted = least(0, unsorted), vacuum_sort_benefit = least(0, unsorted)
+WHERE table_id = %s
+"""
+
+_RECREATE = """
+UPDATE redshift.pg_class SET oid = %(new)s WHERE oid = %(old)s;
+UPDATE redshift.pg_attribute SET attrelid = %(new)s WHERE attrelid = %(old)s;
+UPDATE redshift.svv_table_info SET table_id = %(new)s, create_time = %(now)s WHERE table_id = %(old)s
+"""
+
+
+class Activity:
+    """Continues the activity in the warehouse behind `cursor` up to `now` (UTC without zone)."""
+
+    def __init__(self, cursor: Any, rng: random.Random, now: datetime) -> None:
+        self._cursor = cursor
+        self._rng = rng
+        self._now = now
+        self._rows: dict[str, list[Row]] = defaultdict(list)
+        cursor.execute("SELECT current_database()")
+        self._database: str = cursor.fetchone()[0]
+        cursor.execute(
+            'SELECT table_id, "schema", "table", tbl_rows::bigint FROM redshift.svv_table_info ORDER BY 1'
+        )
+        self._tables = [LiveTable(*values) for values in cursor.fetchall()]
+        self._ids = last_ids(cursor)
+        self._sessions: list[tuple[traffic.Client, int]] = []
+
+    def history(self, length: timedelta, queries: int) -> None:
+        """Write `queries` statements and the vacuums of the time `length` before now."""
+        rng, begin = self._rng, self._now - length
+        self._run_statements(sorted(begin + rng.random() * length for _ in range(queries)))
+        for table in self._tables:
+            start = begin + rng.random() * timedelta(days=1)
+            while start < self._now:
+                end = start + timedelta(seconds=rng.lognormvariate(4, 1.5))
+                aborted = rng.random() < 0.03 or end > self._now
+                self._vacuum(table, start, None if aborted else end)
+                start += timedelta(hours=rng.uniform(12, 48))
+        copy_rows(self._cursor, self._rows)
+
+    def news(self) -> None:
+        """Write what happened since the newest statement, ten minutes at most; end what was running."""
+        self._cursor.execute("SELECT max(start_time) FROM redshift.sys_query_history")
+        (newest,) = self._cursor.fetchone()
+        earliest, latest = self._now - timedelta(minutes=10), self._now - timedelta(seconds=1)
+        since = min(max(newest or earliest, earliest), latest)
+        self._follow_statements()
+        count = self._rng.randint(4, 12)
+        self._run_statements(sorted(since + self._rng.random() * (self._now - since) for _ in range(count)))
+        self._follow_vacuums()
+        if self._tables and self._rng.random() < 0.4:
+            self._vacuum(self._rng.choice(self._tables), self._now, None)
+        self._change_tables()
+        self._cursor.execute(
+            "UPDATE redshift.stv_node_storage_capacity SET used = greatest(0, least(capacity, used + %s))",
+            [self._rng.randint(-200, 220)],
+        )
+        copy_rows(self._cursor, self._rows)
+
+    def _run_statements(self, starts: list[datetime]) -> None:
+        if len(self._tables) < 2:
+            return
+        rng, ids = self._rng, self._ids
+        previous = None
+        for start in starts:
+            if not self._sessions or rng.random() < 0.15:
+                self._connect(start)
+            client, session = rng.choice(self._sessions)
+            statement = traffic.new_query(rng, client, self._database, self._tables, start)
+            ids["query_id"] += rng.randint(1, 5)
+            if session != previous or rng.random() < 0.7:  # else the transaction goes on
+                ids["xid"] += rng.randint(1, 3)
+            previous = session
+            statement |= {
+                "query_id": ids["query_id"],
+                "transaction_id": ids["xid"],
+                "session_id": session,
+            }
+            end = start + timedelta(seconds=min(rng.lognormvariate(-1, 2.5), 3000))
+            if end > self._now or (start > self._now - timedelta(seconds=20) and rng.random() < 0.4):
+                traffic.still_running(rng, statement, self._now)
+            else:
+                self._finish(statement, end)
+            self._rows["sys_query_history"].append(statement)
+
+    def _connect(self, at: datetime) -> None:
+        rng = self._rng
+        client = rng.choice(traffic.CLIENTS)
+        self._ids["session"] += rng.randint(1, 9)
+        self._sessions.append((client, self._ids["session"]))
+        events = [
+            (client, self._ids["session"], "authenticated"),
+            (client, self._ids["session"], "initiating session"),
+        ]
+        if rng.random() < 0.1:
+            renamed = replace(client, application=f"{client.application} (batch)".strip())
+            events.append((renamed, self._ids["session"], "set application_name"))
+        if len(self._sessions) > 12:
+            events.append((*self._sessions.pop(0), "disconnecting session"))
+        for number, (who, session, event) in enumerate(events):
+            moment = at + timedelta(milliseconds=number - 40)
+            self._rows["sys_connection_log"].append(
+                traffic.connection_row(rng, who, session, self._database, event, moment)
+            )
+
+    def _finish(self, statement: Row, end: datetime) -> None:
+        traffic.finish(self._rng, statement, end)
+        self._ids["query"] += 1
+        for view, rows in step_rows(self._rng, statement, self._ids["query"], self._tables).items():
+            self._rows[view] += rows
+
+    def _follow_statements(self) -> None:
+        """End some of the running statements, let the others go on."""
+        self._cursor.execute(
+            "DELETE FROM redshift.sys_query_history WHERE status NOT IN %s RETURNING *", [traffic.FINAL]
+        )
+        for statement in sorted(dicts(self._cursor), key=lambda row: row["query_id"]):
+            lived = self._now - statement["start_time"]
+            if self._rng.random() < 0.5 or lived > timedelta(minutes=10):
+                self._finish(statement, statement["start_time"] + lived * self._rng.uniform(0.5, 1))
+            else:
+                statement["status"] = self._rng.choice(["running", "returning"])
+                traffic.still_running(self._rng, statement, self._now)
+            self._rows["sys_query_history"].append(statement)
+
+    def _vacuum(self, table: LiveTable, start: datetime, end: datetime | None) -> None:
+        self._ids["xid"] += 2
+        self._ids["query_id"] += 1
+        ids = self._ids["xid"], self._ids["query_id"]
+        for view, rows in vacuums.vacuum(self._rng, table, self._database, *ids, start, end).items():
+            self._rows[view] += rows
+
+    def _follow_vacuums(self) -> None:
+        for started in vacuums.open_vacuums(self._cursor, self._now):
+            if self._rng.random() < 0.4:
+                continue
+            finished, changes = vacuums.end_of(started, self._now)
+            self._rows["stl_vacuum"].append(finished)
+            assignments = sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
+                for name, value in changes.items()
+            )
+            statement = sql.SQL("UPDATE redshift.sys_vacuum_history SET {} WHERE transaction_id = %s")
+            self._cursor.execute(statement.format(assignments), [started["xid"]])
+            self._cursor.execute(_SHRINK, [started["table_id"]])
+
+    def _change_tables(self) -> None:
+        """Tables grow and age; one may be emptied, filled again or made anew."""
+        rng = self._rng
+        for table in rng.sample(self._tables, min(6, len(self._tables))):
+            written = rng.randint(1, min(5000, max(2, table.rows // 500)))
+            blocks = rng.choice([0, 0, 1, 2])
+            self._cursor.execute(
+                _GROW,
+                {
+                    "id": table.table_id,
+                    "written": written,
+                    "kept": written * 4 // 5,
+                    "blocks": blocks,
+                    "percent": 100 * blocks / catalog.NODE_CAPACITY,
+                    "aged": round(rng.random(), 2),
+                },
+            )
+        changed = rng.choice([table for table in catalog.sample_tables() if table.schema == "staging"])
+        filled = any(table.table_id == changed.table_id for table in self._tables)
+        if filled and rng.random() < 0.1:  # svv_table_info does not show empty tables
+            self._cursor.execute(
+                "DELETE FROM redshift.svv_table_info WHERE table_id = %s", [changed.table_id]
+            )
+        elif not filled and self._tables and rng.random() < 0.5:
+            self._rows["svv_table_info"].append(catalog.table_info(rng, changed, self._database, self._now))
+        reports = [table for table in self._tables if table.schema == "reporting"]
+        if reports and rng.random() < 0.05:
+            self._cursor.execute("SELECT max(oid::bigint) + 14 FROM redshift.pg_class")
+            (new,) = self._cursor.fetchone()
+            old = rng.choice(reports).table_id
+            self._cursor.execute(_RECREATE, {"new": new, "old": old, "now": self._now})

@@ -1,0 +1,114 @@
+"""Keeps the sandbox's warehouse as busy as a real one: seven days of history, then news at every call."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from psycopg2 import sql
+
+from qupersync_assets.sandbox.warehouse import catalog
+from qupersync_assets.sandbox.warehouse.rows import Row, copy_rows, last_ids
+from qupersync_assets.sandbox.workload.activity import Activity
+from qupersync_assets.sandbox.workload.traffic import CLIENTS
+
+RETENTION = timedelta(days=7)
+
+LOCK = 7_265_001  # one workload writes at a time, so that ids stay unique
+
+# Which rows have left the retention of their view.
+_OLD = {
+    "stl_vacuum": "eventtime < %(limit)s",
+    "sys_vacuum_history": "record_time < %(limit)s",
+    "sys_query_history": "start_time < %(limit)s",
+    "sys_query_detail": "start_time < %(limit)s",
+    "stl_alert_event_log": "event_time < %(limit)s",
+    # Steps that never ran are dated 2000-01-01 and go with the rest of their query.
+    "stl_scan": "endtime < %(limit)s AND endtime > '2000-01-01' "
+    "OR query < (SELECT min(query) FROM redshift.stl_scan WHERE endtime >= %(limit)s)",
+    "sys_connection_log": "record_time < %(limit)s",
+}
+
+_BULK = """
+INSERT INTO redshift.sys_query_history (
+    user_id, query_id, query_label, transaction_id, session_id, database_name, query_type, status,
+    result_cache_hit, start_time, end_time, elapsed_time, queue_time, execution_time, error_message,
+    returned_rows, returned_bytes, query_text, redshift_version, compute_type, compile_time, planning_time,
+    lock_wait_time, service_class_id, service_class_name, query_priority, user_query_hash, generic_query_hash,
+    query_hash_version, result_cache_query_id, username)
+SELECT 100 + g %% 8, %(query_id)s + g, CASE g %% 3 WHEN 0 THEN 'default' END, %(xid)s + g, 20000 + g %% 500,
+    current_database(), (ARRAY['SELECT', 'INSERT', 'COPY', 'UPDATE', 'UNLOAD'])[1 + g %% 5],
+    CASE WHEN g %% 40 = 0 THEN 'failed' WHEN g %% 97 = 0 THEN 'canceled' ELSE 'success' END,
+    g %% 11 = 0, began, began + elapsed * interval '1 microsecond', elapsed, elapsed / 10,
+    elapsed - elapsed / 10 - elapsed / 20, CASE WHEN g %% 40 = 0 THEN 'Division by zero' END,
+    g %% 5000, g %% 5000 * 120,
+    format(E'SELECT day, sum(amount)\\nFROM sales.orders\\nWHERE id = %%s AND status = ''płatność %%s''',
+           g, g %% 7),
+    'Redshift 1.0.73659', 'primary', elapsed / 20, 900, 0, 100, 'Default queue', 'normal',
+    encode(substring(sha256(g::text::bytea) FOR 8), 'base64'), 'mLZ0nIQT8pk=', 1, 0, (%(users)s)[1 + g %% 8]
+FROM (
+    SELECT g, %(now)s - interval '7 days' + g * interval '10079 minutes' / %(count)s AS began,
+        (1000 * power(10::float8, (g * 7919 %% 1000) / 250.0))::bigint AS elapsed
+    FROM generate_series(1::bigint, %(count)s) g) AS queries
+"""
+
+
+class Workload:
+    """Writes made-up activity into the warehouse that `connect` opens (psycopg2, as superuser).
+
+    What it writes depends on the seed, the times given and the rows that are there, so a new object goes on
+    where another one stopped. Times may have a zone; without one they are UTC. Each call is one transaction.
+    """
+
+    def __init__(self, connect: Callable[[], Any], seed: int = 7) -> None:
+        self._connect = connect
+        self._seed = seed
+
+    def backfill(self, now: datetime, days: int = 7, queries: int = 3000) -> None:
+        """Fill an empty warehouse with its tables and `days` of history up to `now`; else do nothing."""
+        now, rng = self._begin(now, "backfill")
+        with self._transaction() as cursor:
+            cursor.execute("SELECT current_database(), EXISTS (SELECT FROM redshift.svv_table_info)")
+            database, filled = cursor.fetchone()
+            if filled:
+                return
+            tables = [catalog.table_info(rng, table, database, now) for table in catalog.sample_tables()]
+            used = sum(table["size"] for table in tables) // catalog.NODES
+            nodes: list[Row] = [
+                {"node": node, "used": used + 1000 * node, "capacity": catalog.NODE_CAPACITY}
+                for node in range(catalog.NODES)
+            ]
+            copy_rows(cursor, {"svv_table_info": tables, "stv_node_storage_capacity": nodes})
+            copy_rows(cursor, catalog.catalog_rows(database))
+            Activity(cursor, rng, now).history(timedelta(days=days), queries)
+
+    def advance(self, now: datetime) -> None:
+        """Add what happened since the last call, end what was running, drop rows older than seven days."""
+        now, rng = self._begin(now, "advance")
+        with self._transaction() as cursor:
+            Activity(cursor, rng, now).news()
+            for view, condition in _OLD.items():
+                statement = sql.SQL("DELETE FROM redshift.{} WHERE {}")
+                cursor.execute(
+                    statement.format(sql.Identifier(view), sql.SQL(condition)), {"limit": now - RETENTION}
+                )
+
+    def bulk_queries(self, count: int, now: datetime) -> None:
+        """Add `count` finished queries to sys_query_history, spread over the seven days before `now`."""
+        now, _ = self._begin(now, "bulk")
+        with self._transaction() as cursor:
+            users = [client.user_name for client in CLIENTS if client.user_id > 1]
+            cursor.execute(_BULK, {**last_ids(cursor), "now": now, "count": count, "users": users})
+
+    def _begin(self, now: datetime, what: str) -> tuple[datetime, random.Random]:
+        utc = now.astimezone(UTC).replace(tzinfo=None) if now.tzinfo else now
+        return utc, random.Random(f"{self._seed} {what} {utc.isoformat()}")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        with contextlib.closing(self._connect()) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+            yield cursor

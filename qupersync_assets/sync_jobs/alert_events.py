@@ -1,0 +1,107 @@
+"""quper.alert_events: warnings of the planner, one row an alert of a query step."""
+
+from sqlalchemy import BigInteger, DateTime, Integer, Text
+
+from qupersync_assets.spec.sync_spec import SyncSpec, Variant, column, derived, quper_table, reading
+
+SPEC = SyncSpec(
+    sync_job_id="alert_events_sync",
+    table=quper_table(
+        "alert_events",
+        column("userid", Integer(), "user who ran the query", sql="MIN(userid)"),
+        column(
+            "source_view",
+            Text(),
+            "the view that logged the alert, and whose query identifier `query` is",
+            reads="query",
+            sql="'stl_alert_event_log'",
+        ),
+        column("query", BigInteger(), "query identifier, of the STL or of the SYS views: see source_view"),
+        column(
+            "slice",
+            Integer(),
+            "the first of the slices that reported the alert; NULL from sys_query_detail",
+            sql="MIN(slice)",
+            merge="least",
+        ),
+        column("segment", Integer(), "query segment; -1 for an alert above this level"),
+        column("step", Integer(), "step within the segment; -1 for an alert above this level"),
+        column(
+            "pid",
+            Integer(),
+            "the first of the processes that reported the alert; NULL from sys_query_detail",
+            sql="MIN(pid)",
+            merge="least",
+        ),
+        column("xid", BigInteger(), "transaction; NULL from sys_query_detail", sql="MIN(xid)"),
+        column("event", Text(), "the alert", padded=True),
+        column(
+            "solution",
+            Text(),
+            "what Redshift recommends; NULL from sys_query_detail",
+            sql="MAX(RTRIM(solution))",
+        ),
+        column(
+            "event_time",
+            DateTime(timezone=True),
+            "start of the query (UTC)",
+            sql="MIN(event_time)",
+            merge="least",
+        ),
+        column(
+            "slices",
+            BigInteger(),
+            "slices that reported the alert; NULL from sys_query_detail",
+            reads="slice",
+            sql="COUNT(DISTINCT slice)",
+            merge="greatest",
+        ),
+        column(
+            "occurrences",
+            BigInteger(),
+            "times the alert was reported, over all slices and child queries",
+            reads="event",
+            sql="COUNT(*)",
+            merge="greatest",
+        ),
+        # Redshift allows 1024 bytes of text, more than an index entry should carry.
+        derived("event_md5", Text(), "md5 of the alert's text", "md5(event)", of="event"),
+        key=("source_view", "query", "segment", "step", "event_md5"),
+        comment="Alerts of the planner, without their repetition per slice.",
+        indexes=[("event_time DESC",), ("event_md5", "event_time DESC")],
+    ),
+    kind="history",
+    time_column="event_time",
+    logged_late=True,
+    description="Alerts: missing statistics, nested loops, large broadcasts and the like, with the remedy.",
+    sources=("stl_alert_event_log",),
+    # User 1 is Redshift itself. Slices report late and age out: values are merged with the known ones.
+    tail="""
+FROM stl_alert_event_log
+WHERE (event_time >= {since} OR event_time IS NULL)
+  AND (userid <> 1 OR userid IS NULL)
+GROUP BY query, segment, step, RTRIM(event)
+ORDER BY MIN(event_time), query, segment, step""",
+    # It has the alerts of steps that slices have been added up in already, and no remedy for them.
+    alternatives=(
+        Variant(
+            sources=("sys_query_detail",),
+            readings={
+                "userid": reading("user_id", "MIN(user_id)"),
+                "source_view": reading("query_id", "'sys_query_detail'"),
+                "query": reading("query_id"),
+                "segment": reading("segment_id"),
+                "step": reading("step_id"),
+                "event": reading("alert", padded=True),
+                "event_time": reading("start_time", "MIN(start_time)"),
+                "occurrences": reading("alert", "COUNT(*)"),
+            },
+            tail="""
+FROM sys_query_detail
+WHERE RTRIM(alert) <> '' AND (start_time >= {since} OR start_time IS NULL)
+  AND (user_id <> 1 OR user_id IS NULL)
+GROUP BY query_id, segment_id, step_id, RTRIM(alert)
+ORDER BY MIN(start_time), query_id, segment_id, step_id""",
+        ),
+    ),
+)

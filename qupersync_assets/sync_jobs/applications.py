@@ -1,0 +1,76 @@
+"""quper.applications: which applications connect, one row an application, user and database."""
+
+from sqlalchemy import BigInteger, DateTime, Text
+
+from qupersync_assets.spec.sync_spec import SyncSpec, Variant, column, quper_table, reading
+
+_TAIL = """
+FROM {view}
+WHERE RTRIM(application_name) <> ''
+GROUP BY RTRIM(application_name), RTRIM(user_name), RTRIM(database_name)"""
+
+COLUMNS = (
+    column("application_name", Text(), "name that the client gave itself", padded=True),
+    column("user_name", Text(), "user", padded=True),
+    column("database_name", Text(), "database", padded=True),
+    column(
+        "first_seen",
+        DateTime(timezone=True),
+        "earliest connection ever seen (UTC)",
+        reads="record_time",
+        sql="MIN(record_time)",
+        merge="least",
+    ),
+    column(
+        "last_seen",
+        DateTime(timezone=True),
+        "latest connection seen (UTC)",
+        reads="record_time",
+        sql="MAX(record_time)",
+        merge="greatest",
+    ),
+    column(
+        "sessions",
+        BigInteger(),
+        "sessions among the connections that Redshift still holds (seven days)",
+        reads="session_id",
+        sql="COUNT(DISTINCT session_id)",
+    ),
+)
+
+SPEC = SyncSpec(
+    sync_job_id="application_sync",
+    table=quper_table(
+        "applications",
+        *COLUMNS,
+        key=("application_name", "user_name", "database_name"),
+        comment="Applications that connected to Redshift, as the connection log names them.",
+        indexes=[("last_seen DESC",)],
+    ),
+    kind="snapshot",
+    description="Applications by user and database: first seen, last seen, sessions.",
+    sources=("svl_user_activity",),
+    tail=_TAIL.format(view="svl_user_activity"),
+    alternatives=(
+        Variant(
+            sources=("sys_connection_log",),
+            readings={c.name: c.info["reading"] for c in COLUMNS},
+            tail=_TAIL.format(view="sys_connection_log"),
+        ),
+        Variant(
+            sources=("stl_connection_log",),
+            readings={
+                "application_name": reading("application_name", padded=True),
+                "user_name": reading("username", padded=True),
+                "database_name": reading("dbname", padded=True),
+                "first_seen": reading("recordtime", "MIN(recordtime)"),
+                "last_seen": reading("recordtime", "MAX(recordtime)"),
+                "sessions": reading("pid", "COUNT(DISTINCT pid)"),
+            },
+            tail="""
+FROM stl_connection_log
+WHERE RTRIM(application_name) <> ''
+GROUP BY RTRIM(application_name), RTRIM(username), RTRIM(dbname)""",
+        ),
+    ),
+)

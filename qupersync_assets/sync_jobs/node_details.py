@@ -1,0 +1,31 @@
+"""quper.node_details: space of each node, from stv_node_storage_capacity."""
+
+from sqlalchemy import BigInteger, Integer
+
+from qupersync_assets.spec.sync_spec import SyncSpec, column, quper_table
+
+SPEC = SyncSpec(
+    sync_job_id="node_details_sync",
+    table=quper_table(
+        "node_details",
+        column("node", Integer(), "number of the node, from 0"),
+        column(
+            "used_mb",
+            BigInteger(),
+            "space in use, in MB; on RA3 cache and managed storage together",
+            reads="used",
+        ),
+        column(
+            "capacity_mb",
+            BigInteger(),
+            "space in all, in MB; on RA3 the quota of the whole cluster",
+            reads="capacity",
+        ),
+        key=("node",),
+        comment="Space of each node, as stv_node_storage_capacity shows it.",
+    ),
+    kind="snapshot",
+    description="Used and total space of every node.",
+    sources=("stv_node_storage_capacity",),
+    tail="FROM stv_node_storage_capacity",
+)

@@ -1,0 +1,137 @@
+"""quper.table_scan_stats: how much each table is read, one row a table and hour."""
+
+from sqlalchemy import BigInteger, DateTime, Numeric, Text
+
+from qupersync_assets.spec.sync_spec import SyncSpec, Variant, column, quper_table, reading
+
+# The oldest hour shrinks while Redshift drops its rows: the greatest value ever seen is the right one.
+COUNT = Numeric(38, 0)
+
+SPEC = SyncSpec(
+    sync_job_id="scan_stats_sync",
+    table=quper_table(
+        "table_scan_stats",
+        column("table_id", BigInteger(), "table OID", reads="tbl", sql="tbl"),
+        column(
+            "scan_hour",
+            DateTime(timezone=True),
+            "hour in which the scans began (UTC)",
+            reads="starttime",
+            sql="scan_hour",
+        ),
+        column("table_name", Text(), "name of the table", reads="perm_table_name", sql="MAX(table_name)"),
+        column(
+            "scans",
+            BigInteger(),
+            "scans: steps of queries that read the table",
+            reads="query",
+            sql="COUNT(*)",
+            merge="greatest",
+        ),
+        column(
+            "queries",
+            BigInteger(),
+            "queries that read the table",
+            reads="query",
+            sql="COUNT(DISTINCT query)",
+            merge="greatest",
+        ),
+        column("rows", COUNT, "rows that the scans gave on", sql='SUM("rows")', merge="greatest"),
+        column("bytes", COUNT, "bytes that the scans gave on", sql="SUM(bytes)", merge="greatest"),
+        column(
+            "rows_pre_filter",
+            COUNT,
+            "rows before deleted rows and filters are taken off; NULL from sys_query_detail",
+            sql="SUM(rows_pre_filter)",
+            merge="greatest",
+        ),
+        column(
+            "rows_pre_user_filter",
+            COUNT,
+            "rows before the filters of queries are applied; NULL from sys_query_detail",
+            sql="SUM(rows_pre_user_filter)",
+            merge="greatest",
+        ),
+        column(
+            "range_restricted_scans",
+            BigInteger(),
+            "scans that skipped blocks thanks to the sort key",
+            reads="is_rrscan",
+            sql="SUM(range_restricted)",
+            merge="greatest",
+        ),
+        column(
+            "first_scan_at",
+            DateTime(timezone=True),
+            "start of the first scan (UTC)",
+            reads="starttime",
+            sql="MIN(starttime)",
+            merge="least",
+        ),
+        column(
+            "last_scan_at",
+            DateTime(timezone=True),
+            "end of the last scan (UTC)",
+            reads="endtime",
+            sql="MAX(endtime)",
+            merge="greatest",
+        ),
+        key=("table_id", "scan_hour"),
+        comment="Scans of permanent tables by table and hour; adds up over hours.",
+        indexes=[("scan_hour DESC",), ("table_name", "scan_hour DESC")],
+    ),
+    kind="history",
+    time_column="scan_hour",
+    logged_late=True,
+    description="Scans, rows and bytes read of every table, hour by hour.",
+    sources=("stl_scan",),
+    needs=("segment", "step", "type", "userid"),
+    # The inner query makes one scan of its slices, which may begin on both sides of an hour. Type 2 is a
+    # permanent table; user 1 is Redshift itself; a step that never ran carries the time 2000-01-01.
+    oldest="'2010-01-01'::timestamp",
+    tail="""
+FROM (
+    SELECT query, segment, step, tbl, MAX(RTRIM(perm_table_name)) AS table_name,
+           DATE_TRUNC('hour', MIN(starttime)) AS scan_hour, MIN(starttime) AS starttime,
+           MAX(endtime) AS endtime,
+           SUM("rows") AS "rows", SUM(bytes) AS bytes, SUM(rows_pre_filter) AS rows_pre_filter,
+           SUM(rows_pre_user_filter) AS rows_pre_user_filter,
+           MAX(CASE WHEN is_rrscan = 't' THEN 1 ELSE 0 END) AS range_restricted
+    FROM stl_scan
+    WHERE type = 2 AND (userid <> 1 OR userid IS NULL)
+      AND (starttime >= DATE_TRUNC('hour', {since}) - INTERVAL '1 hour' OR starttime IS NULL)
+    GROUP BY query, segment, step, tbl
+) s
+WHERE scan_hour >= DATE_TRUNC('hour', {since}) OR scan_hour IS NULL
+GROUP BY tbl, scan_hour
+ORDER BY scan_hour, tbl""",
+    # Its steps have their slices added up already. Names come as database.schema.table.
+    alternatives=(
+        Variant(
+            sources=("sys_query_detail",),
+            readings={
+                "table_id": reading("table_id"),
+                "scan_hour": reading("start_time", "DATE_TRUNC('hour', start_time)"),
+                "table_name": reading(
+                    "table_name", r"MAX(REGEXP_REPLACE(RTRIM(table_name), '^[^.]+[.][^.]+[.]', ''))"
+                ),
+                "scans": reading("query_id", "COUNT(*)"),
+                "queries": reading("query_id", "COUNT(DISTINCT query_id)"),
+                "rows": reading("output_rows", "SUM(output_rows)"),
+                "bytes": reading("output_bytes", "SUM(output_bytes)"),
+                "range_restricted_scans": reading(
+                    "is_rrscan", "SUM(CASE WHEN is_rrscan = 't' THEN 1 ELSE 0 END)"
+                ),
+                "first_scan_at": reading("start_time", "MIN(start_time)"),
+                "last_scan_at": reading("end_time", "MAX(end_time)"),
+            },
+            needs=("step_id", "step_name", "user_id"),
+            tail="""
+FROM sys_query_detail
+WHERE RTRIM(step_name) = 'scan' AND step_id >= 0 AND table_id > 0 AND (user_id <> 1 OR user_id IS NULL)
+  AND (start_time >= DATE_TRUNC('hour', {since}) OR start_time IS NULL)
+GROUP BY table_id, DATE_TRUNC('hour', start_time)
+ORDER BY DATE_TRUNC('hour', start_time), table_id""",
+        ),
+    ),
+)

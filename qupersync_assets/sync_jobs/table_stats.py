@@ -1,0 +1,113 @@
+"""quper.table_stats: size, sort order, skew and statistics of every table, from svv_table_info."""
+
+from sqlalchemy import BigInteger, DateTime, Integer, Numeric, Text, text
+
+from qupersync_assets.spec.sync_spec import SyncSpec, column, derived, linked, quper_table
+
+TABLE = quper_table(
+    "table_stats",
+    column("database", Text(), "database of the table (the connected one)"),
+    column("schema", Text(), "schema of the table"),
+    column(
+        "table_id",
+        BigInteger(),
+        "table OID; a table that is made anew gets a new one",
+        sql='"table_id"::bigint',
+    ),
+    column("table_name", Text(), "name of the table", reads="table"),
+    column("encoded", Text(), "whether columns are compressed (Y, N or an AUTO form)"),
+    column("diststyle", Text(), "EVEN, KEY(column), ALL, or an AUTO form"),
+    column("sort_key1", Text(), "first column of the sort key, or AUTO(SORTKEY)", reads="sortkey1"),
+    column("max_varchar", Integer(), "size of the widest varchar column, in bytes"),
+    column("sortkey1_enc", Text(), "compression of the first sort key column", padded=True),
+    column("sortkey_num", Integer(), "number of columns in the sort key"),
+    column("size_mb", BigInteger(), "size in MB (blocks of 1 MB)", reads="size"),
+    column("pct_used", Numeric(10, 4), "percent of the available space that the table takes"),
+    column(
+        "unsorted_pct",
+        Numeric(5, 2),
+        "percent of rows out of sort order; NULL without a sort key",
+        reads="unsorted",
+    ),
+    column(
+        "stats_off_pct",
+        Numeric(5, 2),
+        "how stale the statistics are: 0 current, 100 stale",
+        reads="stats_off",
+    ),
+    column("tbl_rows", Numeric(38, 0), "rows, with those marked for deletion and not yet vacuumed"),
+    column("skew_sortkey1", Numeric(19, 2), "size of the largest column / size of the first sort key column"),
+    column("skew_rows", Numeric(19, 2), "rows of the fullest slice / rows of the emptiest; NULL for ALL"),
+    column("estimated_visible_rows", Numeric(38, 0), "estimated rows, without those marked for deletion"),
+    column("risk_event", Text(), "type|xid|time of a risky event; type 1: COPY with EXPLICIT_IDS"),
+    column(
+        "vacuum_sort_benefit_pct",
+        Numeric(12, 2),
+        "most gain to expect of a vacuum sort, in percent",
+        reads="vacuum_sort_benefit",
+    ),
+    column("create_time", DateTime(timezone=True), "when the table was created (UTC)"),
+    derived(
+        "pct_rows_marked_for_deletion",
+        Numeric(5, 2),
+        "percent of tbl_rows that the next vacuum can remove",
+        "CASE WHEN tbl_rows > 0 THEN "
+        "round(100 * least(greatest(tbl_rows - estimated_visible_rows, 0), tbl_rows) / tbl_rows, 2) END",
+        of=("tbl_rows", "estimated_visible_rows"),
+    ),
+    linked(
+        "last_vacuum_date",
+        DateTime(timezone=True),
+        "when the last known vacuum of the table finished (UTC), from quper.vacuum_history",
+        reads=("stl_vacuum.eventtime",),
+    ),
+    linked(
+        "vacuum_type",
+        Text(),
+        "kind of that vacuum: FULL, DELETE ONLY, SORT ONLY, REINDEX, RECLUSTER or RANGED PARTITION",
+        reads=("stl_vacuum.status",),
+    ),
+    key=("database", "table_id"),
+    comment="Tables and materialized views that hold rows, as svv_table_info shows them.",
+    indexes=[("schema", "table_name"), ("table_id",), ("size_mb DESC",)],
+)
+
+# Also run by vacuum_history: whichever of the two jobs comes last completes the columns. Rows are locked in
+# the order of their key, as all writers do it, so that the two cannot deadlock.
+LINK_LAST_VACUUM = text(
+    """
+    WITH v AS (
+        SELECT DISTINCT ON (f.table_id) f.table_id, f.eventtime AS finished, s.vacuum_type
+        FROM quper.vacuum_history AS f
+        LEFT JOIN LATERAL (
+            SELECT b.vacuum_type FROM quper.vacuum_history AS b
+            WHERE b.cluster = f.cluster AND b.xid = f.xid AND b.table_id = f.table_id
+              AND b.outcome = 'started' AND b.eventtime <= f.eventtime
+            ORDER BY b.eventtime DESC LIMIT 1
+        ) AS s ON true
+        WHERE f.cluster = :cluster AND f.outcome = 'finished'
+        ORDER BY f.table_id, f.eventtime DESC
+    ), news AS (
+        SELECT t.database, t.table_id, v.finished, v.vacuum_type
+        FROM quper.table_stats AS t JOIN v USING (table_id)
+        WHERE t.cluster = :cluster
+          AND (t.last_vacuum_date, t.vacuum_type) IS DISTINCT FROM (v.finished, v.vacuum_type)
+        ORDER BY t.database, t.table_id FOR UPDATE OF t
+    )
+    UPDATE quper.table_stats AS t SET last_vacuum_date = news.finished, vacuum_type = news.vacuum_type
+    FROM news WHERE t.cluster = :cluster AND t.database = news.database AND t.table_id = news.table_id
+    """
+)
+
+SPEC = SyncSpec(
+    sync_job_id="table_stats_sync",
+    table=TABLE,
+    kind="snapshot",
+    description="Size, rows, sort order, skew, statistics and last vacuum of every table.",
+    sources=("svv_table_info",),
+    tail="FROM svv_table_info",
+    after_load=LINK_LAST_VACUUM,
+    # The view leaves out tables without rows: one that was emptied still has its columns.
+    still_there="""EXISTS (SELECT FROM quper.column_stats c
+        WHERE c.cluster = t.cluster AND c.table_id = t.table_id AND c.removed_at IS NULL)""",
+)

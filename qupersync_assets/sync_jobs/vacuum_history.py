@@ -1,0 +1,113 @@
+"""quper.vacuum_history: every step that a vacuum reports."""
+
+from sqlalchemy import BigInteger, DateTime, Integer, Text
+
+from qupersync_assets.spec.sync_spec import SyncSpec, Variant, column, derived, quper_table, reading
+from qupersync_assets.sync_jobs.table_stats import LINK_LAST_VACUUM
+
+# Texts differ between the documentation and real clusters, hence patterns and not equality.
+OUTCOME = """
+CASE WHEN status ILIKE '%skipped%' THEN 'skipped'
+     WHEN status ILIKE '%finished%' THEN 'finished'
+     WHEN status ILIKE '%failed%' THEN 'failed'
+     WHEN status ILIKE '%started%' THEN 'started' END"""
+VACUUM_TYPE = """
+CASE WHEN status ILIKE '%finished%' THEN NULL
+     WHEN status ILIKE '%delete only%' THEN 'DELETE ONLY'
+     WHEN status ILIKE '%sort only%' THEN 'SORT ONLY'
+     WHEN status ILIKE '%reindex%' THEN 'REINDEX'
+     WHEN status ILIKE '%ranged partition%' THEN 'RANGED PARTITION'
+     WHEN status ILIKE '%recluster%' THEN 'RECLUSTER'
+     WHEN status ILIKE '%started%' THEN 'FULL' END"""
+
+# One row a vacuum there, with what was before it and what after it: here, as in stl_vacuum, a row at its
+# start and one at its end, or the one of a skipped vacuum.
+_SKIPPED = "COALESCE(status, '') ILIKE '%skipped%'"
+_STATUS = f"""CASE WHEN is_automatic THEN '[VacuumBG] ' ELSE '' END || CASE
+           WHEN {_SKIPPED} THEN 'Skipped'
+           WHEN is_end AND status ILIKE '%failed%' THEN 'Failed'
+           WHEN is_end THEN 'Finished'
+           WHEN vacuum_type ILIKE 'delete%' THEN 'Started Delete Only'
+           WHEN vacuum_type ILIKE 'sort%' THEN 'Started Sort Only'
+           WHEN vacuum_type ILIKE 'reindex%' THEN 'Started Reindex'
+           WHEN vacuum_type ILIKE 'recluster%' THEN 'Started Recluster'
+           ELSE 'Started' END"""
+
+
+def _before_after(before: str, after: str) -> str:
+    return f"CASE WHEN is_end THEN {after} ELSE {before} END"
+
+
+SYS_VACUUM_HISTORY = Variant(
+    sources=("sys_vacuum_history",),
+    readings={
+        "userid": reading("user_id"),
+        "xid": reading("transaction_id"),
+        "table_id": reading("table_id"),
+        "status": reading(("status", "vacuum_type", "is_automatic"), _STATUS),
+        "rows": reading(
+            ("rows_before_vacuum", "reclaimed_rows"),
+            _before_after("rows_before_vacuum", "rows_before_vacuum - reclaimed_rows"),
+        ),
+        "sortedrows": reading(
+            ("sortedrows_before_vacuum", "sortedrows_after_vacuum"),
+            _before_after("sortedrows_before_vacuum", "sortedrows_after_vacuum"),
+        ),
+        "blocks": reading(
+            ("size_before_vacuum", "reclaimed_blocks"),
+            _before_after("size_before_vacuum", "size_before_vacuum - reclaimed_blocks"),
+        ),
+        "eventtime": reading(("start_time", "end_time"), _before_after("start_time", "end_time")),
+        "reclaimable_rows": reading("reclaimable_rows"),
+        "is_recluster": reading("vacuum_type", "CASE WHEN vacuum_type ILIKE 'recluster%' THEN 1 ELSE 0 END"),
+    },
+    tail=f"""
+FROM sys_vacuum_history
+CROSS JOIN (SELECT false AS is_end UNION ALL SELECT true) ends
+WHERE (NOT is_end AND (start_time >= {{since}} OR start_time IS NULL))
+   OR (is_end AND end_time >= {{since}} AND NOT {_SKIPPED})
+ORDER BY eventtime, transaction_id, table_id""",
+)
+
+SPEC = SyncSpec(
+    sync_job_id="vacuum_history_sync",
+    table=quper_table(
+        "vacuum_history",
+        column("userid", Integer(), "user who ran the vacuum; 1 is Redshift itself"),
+        column("xid", BigInteger(), "transaction of the vacuum"),
+        column("table_id", BigInteger(), "table OID"),
+        column(
+            "status",
+            Text(),
+            "Started..., Finished, Failed or Skipped...; [VacuumBG] marks automatic ones",
+            padded=True,
+        ),
+        column("rows", BigInteger(), "rows on disk, deleted ones too: before (Started) or after (Finished)"),
+        column("sortedrows", BigInteger(), "sorted rows, before or after"),
+        column("blocks", BigInteger(), "blocks of 1 MB, before or after"),
+        column("max_merge_partitions", Integer(), "most partitions that one merge pass can take"),
+        column("eventtime", DateTime(timezone=True), "when this status was recorded (UTC)"),
+        column("reclaimable_rows", BigInteger(), "rows that the vacuum can remove (estimate)"),
+        column("reclaimable_space_mb", BigInteger(), "space that the vacuum can free, in MB (estimate)"),
+        column("cutoff_xid", BigInteger(), "transaction up to which deleted rows may go"),
+        column("is_recluster", Integer(), "1 if the vacuum is a recluster"),
+        derived("outcome", Text(), "started, finished, failed or skipped", OUTCOME, of="status"),
+        derived("vacuum_type", Text(), "kind of vacuum; NULL on Finished rows", VACUUM_TYPE, of="status"),
+        # One vacuum leaves several rows, with values before and after it: status and time tell them apart.
+        key=("xid", "table_id", "status", "eventtime"),
+        comment="Steps of vacuums: one row when it starts, one when it ends; kept longer than by Redshift.",
+        indexes=[("eventtime DESC",), ("table_id", "eventtime DESC")],
+    ),
+    kind="history",
+    time_column="eventtime",
+    description="Vacuums of every table: when, which kind, rows and blocks before and after.",
+    sources=("stl_vacuum",),
+    tail="""
+FROM stl_vacuum
+WHERE eventtime >= {since} OR eventtime IS NULL
+ORDER BY eventtime, xid, table_id""",
+    # Whatever the view still holds: https://docs.aws.amazon.com/redshift/latest/dg/r_Datetime_types.html
+    oldest="'4713-01-01 BC'::timestamp",
+    alternatives=(SYS_VACUUM_HISTORY,),
+    after_load=LINK_LAST_VACUUM,
+)

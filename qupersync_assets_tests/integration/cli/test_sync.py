@@ -1,0 +1,147 @@
+"""`qupersync sync`: what it does, says, records and returns."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from qupersync_assets.postgres import sync_logs as sync_log
+from qupersync_assets.postgres.advisory_lock import JobConnection
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sandbox.gateway.relay import Gateway
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.integration.conftest import Command, Query
+
+NODES = "INSERT INTO stv_node_storage_capacity SELECT n, 100, 900 FROM generate_series(0, %s) n"
+
+
+def test_named_jobs_are_synced_and_told(qupersync: Command, source: Query, target: Query) -> None:
+    source(NODES, [4])
+    done = qupersync("sync", "node_details_sync", "quper.applications", "node_details", "--json")
+    assert done.code == 0 and done.json["ok"] and not done.json["in_dagster"]
+    assert [job["sync_job_id"] for job in done.json["jobs"]] == ["application_sync", "node_details_sync"]
+    assert done.json["jobs"][1]["rows_inserted"] == 5
+    run_id = done.json["jobs"][0]["run_id"]
+    logged = target(
+        "SELECT sync_job_id, status, rows_extracted, duration_ms FROM quper.sync_logs WHERE run_id = %s ORDER BY 1",
+        [run_id],
+    )
+    assert logged == [
+        tuple(job[name] for name in ("sync_job_id", "status", "rows_extracted", "duration_ms"))
+        for job in done.json["jobs"]
+    ]
+    # In a pipe: a line a job, and why the UI will not show the run.
+    assert "DAGSTER_HOME is not set" in done.err
+    assert "node_details_sync: success, 5 rows in" in done.err
+
+
+def test_all_jobs_are_synced_by_default_in_eighty_columns(qupersync: Command, source: Query) -> None:
+    source(NODES, [1])
+    done = qupersync("sync")
+    assert done.code == 0
+    assert "quper.sync_logs: 8 success" in done.out
+    assert all(spec.sync_job_id in done.out for spec in all_specs())
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_one_job_that_fails_is_named_and_the_others_are_loaded(qupersync: Command, source: Query) -> None:
+    source("ALTER TABLE sys_query_history RENAME query_id TO gone")
+    try:
+        done = qupersync("sync", "query_history", "node_details", "--json")
+    finally:
+        source("ALTER TABLE sys_query_history RENAME gone TO query_id")
+    assert done.code == 1 and not done.json["ok"]
+    failed, fine = done.json["jobs"][1], done.json["jobs"][0]
+    assert (failed["status"], fine["status"]) == ("failed", "success")
+    assert "query_id" in failed["error"]
+
+
+def test_a_source_that_cannot_be_reached_fails_every_job(
+    qupersync: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDSHIFT_PORT", "1")
+    done = qupersync("sync", "node_details", "applications")
+    assert done.code == 1
+    assert (
+        "quper.sync_logs: 2 failed" in done.out
+        and done.out.count("Check REDSHIFT_HOST and REDSHIFT_PORT") == 2
+    )
+
+
+def test_what_a_cluster_does_not_have_is_no_failure(
+    qupersync: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Gateway((sandbox.server.host, sandbox.server.port), mode="serverless") as gateway:
+        monkeypatch.setenv("REDSHIFT_PORT", str(gateway.port))
+        done = qupersync("sync", "node_details", "--json")
+    assert done.code == 0 and done.json["jobs"][0]["status"] == "unavailable"
+
+
+def test_a_job_that_another_instance_loads_is_left_alone(
+    qupersync: Command, postgres: PostgresResource, engine: sa.Engine, target: Query
+) -> None:
+    with closing(JobConnection(engine, "sandbox", "node_details_sync")) as other:
+        with other.begin() as connection:
+            sync_log.start(connection, "sandbox", "node_details_sync", "of another instance")
+        done = qupersync("sync", "node_details", "--json")
+        rows = target("SELECT run_id, status FROM quper.sync_logs ORDER BY id")
+    assert done.code == 0 and done.json["jobs"][0]["status"] == "skipped"
+    assert rows == [("of another instance", "running"), (done.json["jobs"][0]["run_id"], "skipped")]
+
+
+def test_a_full_refresh_reads_all(qupersync: Command) -> None:
+    for flags, why in (([], "the target is empty"), (["--full-refresh"], "full refresh")):
+        done = qupersync("sync", "alert_events", "--json", *flags)
+        assert done.json["jobs"][0]["read_why"] == why
+
+
+def test_the_run_is_recorded_in_the_configured_instance(qupersync: Command, dagster_home: Path) -> None:
+    done = qupersync("sync", "node_details", "--json")
+    assert done.code == 0 and done.json["in_dagster"] and "DAGSTER_HOME" not in done.err
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        run = instance.get_run_by_id(done.json["jobs"][0]["run_id"])
+        assert run and run.is_success and run.tags["qupersync/trigger"] == "cli"
+        assert run.asset_selection == {dg.AssetKey(["quper", "node_details"])}
+        assert instance.get_latest_materialization_event(dg.AssetKey(["quper", "node_details"]))
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_job_that_is_not_there(qupersync: Command, flags: list[str]) -> None:
+    done = qupersync("sync", "node_details", "nodes", *flags)
+    assert done.code == 2
+    assert "no job nodes" in done.err and all(spec.sync_job_id in done.err for spec in all_specs())
+    assert done.json["error"] in done.err.replace("\n\n", "\n") if flags else not done.out
+
+
+FAULTS = [
+    ({"POSTGRES_PORT": "1"}, "Check POSTGRES_HOST and POSTGRES_PORT"),
+    ({"POSTGRES_PASSWORD": "wrong"}, "Check POSTGRES_USER and POSTGRES_PASSWORD"),
+    ({"SYNC_INTERVAL": "soon"}, "SYNC_INTERVAL='soon'"),
+    ({"DAGSTER_HOME": "/nowhere"}, "DAGSTER_HOME='/nowhere'"),
+]
+VERBS = [["sync"], ["status"], ["purge", "--dry-run"], ["history"]]
+
+
+@pytest.mark.parametrize(
+    ("verb", "variables", "words"),
+    # The history does without Dagster.
+    [(v, *fault) for v in VERBS for fault in FAULTS if v != ["history"] or "DAGSTER_HOME" not in fault[0]],
+    ids=str,
+)
+def test_what_is_wrong_is_told(
+    qupersync: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: list[str],
+    variables: dict[str, str],
+    words: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = qupersync(*verb, "--json")
+    assert done.code == 1
+    assert words in done.json["error"] and words in done.err

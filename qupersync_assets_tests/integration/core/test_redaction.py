@@ -1,0 +1,291 @@
+"""No secret is written anywhere, whatever fails and however the failure quotes it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg2
+import pytest
+import redshift_connector
+from dagster._utils.error import serializable_error_info_from_exc_info
+from dagster_shared.serdes import serialize_value
+from typer.testing import CliRunner
+
+from qupersync_assets.cli import app
+from qupersync_assets.definitions import build_definitions
+from qupersync_assets.defs.retention_job import MAINTENANCE_NAME
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sandbox.gateway.relay import Gateway
+from qupersync_assets.sandbox.gateway.tls import Authority
+from qupersync_assets.settings import Settings
+from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.aws_server import AwsServer, use
+from qupersync_assets_tests.support.echo_server import Parrot
+from qupersync_assets_tests.support.escaped_secrets import TRICKY, Secrets, tricky_passwords
+
+
+@pytest.fixture
+def made() -> Secrets:
+    return Secrets()
+
+
+@pytest.fixture
+def passwords(
+    sandbox: Sandbox, environment: dict[str, str], made: Secrets, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Both databases have tricky passwords."""
+    with tricky_passwords(sandbox, made) as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        yield
+
+
+@pytest.fixture
+def parrot() -> Iterator[Parrot]:
+    with Parrot() as running:
+        yield running
+
+
+Told = Callable[[], str]
+
+
+@pytest.fixture
+def told(
+    sync: Sync,
+    instance: dg.DagsterInstance,
+    target: Query,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Told:
+    """Syncs, cleans up, looks for broken runs, asks the doctor; returns everything that was written."""
+
+    def run() -> str:
+        definitions = build_definitions(Settings.load())
+        runs = [sync("node_details", "applications")]
+        maintenance = definitions.resolve_job_def(MAINTENANCE_NAME)
+        runs.append(maintenance.execute_in_process(instance=instance, raise_on_error=False))
+        texts = [serialize_value(entry) for r in runs for entry in instance.all_logs(r.run_id)]
+        texts += [str(entry) for r in runs for entry in instance.all_logs(r.run_id)]
+        texts.append(_tick(definitions, instance))
+        monkeypatch.chdir(tmp_path)
+        for form in ([], ["--json"]):
+            done = CliRunner().invoke(app, ["doctor", *form])
+            texts += [done.output, *traceback.format_exception(done.exception)]
+        for table in ("sync_logs", "skipped_rows"):
+            if target(f"SELECT to_regclass('quper.{table}') IS NOT NULL") == [(True,)]:
+                texts += [text for (text,) in target(f"SELECT t::text FROM quper.{table} t")]
+        return "\n".join([*texts, *capfd.readouterr()])
+
+    return run
+
+
+def _tick(definitions: dg.Definitions, instance: dg.DagsterInstance) -> str:
+    """What Dagster stores of a tick of the sensor that closes broken runs."""
+    sensor = definitions.get_repository_def().get_sensor_def("qupersync_clear_away")
+    with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
+        try:
+            return str(sensor.evaluate_tick(context))
+        except Exception:
+            return serialize_value(serializable_error_info_from_exc_info(sys.exc_info()))
+
+
+def test_all_is_well_with_tricky_passwords(passwords: None, told: Told, made: Secrets) -> None:
+    text = told()
+    assert "All is well" in text and "STEP_SUCCESS" in text and "STEP_FAILURE" not in text
+    assert not made.in_(text)
+
+
+# What is set, and a word by which one sees that it failed as it was meant to.
+FAILURES = {
+    "wrong password, source": ({"REDSHIFT_PASSWORD": None}, "28P01"),
+    "wrong password, target": ({"POSTGRES_PASSWORD": None}, "28P01"),
+    "refused, source": ({"REDSHIFT_PORT": "1"}, "refused"),
+    "refused, target": ({"POSTGRES_PORT": "1"}, "refused"),
+    "unknown host, source": ({"REDSHIFT_HOST": "no-such-host.invalid"}, "no-such-host"),
+    "unknown host, target": ({"POSTGRES_HOST": "no-such-host.invalid"}, "no-such-host"),
+    "no TLS, source": ({"REDSHIFT_SSL": "true"}, "speaks no TLS"),
+    "no TLS, target": ({"POSTGRES_SSLMODE": "require"}, "does not support SSL"),
+    "no database, source": ({"REDSHIFT_DATABASE": "nowhere"}, "3D000"),
+}
+
+
+@pytest.mark.parametrize(("variables", "word"), FAILURES.values(), ids=FAILURES)
+def test_a_login_that_fails(
+    passwords: None,
+    told: Told,
+    made: Secrets,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str | None],
+    word: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value or made.make())
+    text = told()
+    assert word in text and "STEP_FAILURE" in text
+    assert not made.in_(text)
+
+
+@pytest.mark.parametrize("side", ["REDSHIFT", "POSTGRES"])
+def test_a_server_that_repeats_the_password(
+    passwords: None, told: Told, made: Secrets, parrot: Parrot, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    monkeypatch.setenv(f"{side}_PORT", str(parrot.port))
+    text = told()
+    assert "no login with the password '***'" in text
+    assert not made.in_(text)
+
+
+@pytest.mark.parametrize("driver", [redshift_connector, psycopg2], ids=lambda driver: driver.__name__)
+@pytest.mark.parametrize("kind", [RuntimeError, "OperationalError"])
+def test_a_crash_that_quotes_all_it_knows(
+    passwords: None, told: Told, made: Secrets, monkeypatch: pytest.MonkeyPatch, driver: Any, kind: Any
+) -> None:
+    error = getattr(driver, kind) if isinstance(kind, str) else kind
+
+    def crash(*arguments: Any, **named: Any) -> Any:
+        try:
+            raise KeyError(f"{named}")
+        except KeyError as first:
+            url = f"postgresql://{named['user']}:{named['password']}@host/db"
+            raise error(f"cannot connect with {arguments} {named} {url}") from first
+
+    with monkeypatch.context() as patch:
+        query = psycopg2.connect  # for what this test asks
+        patch.setattr(driver, "connect", crash)
+        if driver is psycopg2:
+            patch.setattr("qupersync_assets.sandbox.Sandbox._connect", lambda s, d: query(s.server.dsn(d)))
+        text = told()
+    assert "cannot connect with" in text and "STEP_FAILURE" in text and "***" in text
+    assert not made.in_(text)
+
+
+@pytest.mark.parametrize("between", [TRICKY, "/+=", "\n"], ids=["tricky", "plain", "line"])
+def test_iam(
+    sandbox: Sandbox,
+    source: Query,
+    target: Query,
+    told: Told,
+    made: Secrets,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    between: str,
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    upstream = (sandbox.server.host, sandbox.server.port)
+    keys = {
+        "ACCESS_KEY_ID": made.make("AKIA"),
+        "SECRET_ACCESS_KEY": made.make(),
+        "SESSION_TOKEN": made.make(between),
+    }
+    variables = {
+        **{"SSL": "true", "SSL_CA": str(authority.ca), "REGION": "eu-west-1", "IAM": "true"},
+        **{"CLUSTER_IDENTIFIER": "quper", **keys},
+    }
+    with Gateway(upstream, tls=authority.server(["127.0.0.1"])) as gateway, AwsServer(source, gateway) as aws:
+        use(aws, monkeypatch, tmp_path)
+        monkeypatch.delenv("REDSHIFT_PASSWORD")
+        for name, value in {**variables, "PORT": str(gateway.port)}.items():
+            monkeypatch.setenv(f"REDSHIFT_{name}", value)
+        text = told()
+        # A line break is not allowed in the header that it goes into, which http.client says with the value.
+        assert ("STEP_FAILURE" in text) == (between == "\n")
+        aws.failure = (403, "InvalidClientTokenId")
+        aws.message = f"{keys} are not valid"
+        refused = told()
+    assert ("are not valid" in refused) == (between != "\n")
+    for written in (text, refused):
+        assert not made.in_(written)
+        assert not any(password in written for password in aws.passwords)
+
+
+def test_a_secret_of_secrets_manager(
+    sandbox: Sandbox,
+    source: Query,
+    told: Told,
+    made: Secrets,
+    parrot: Parrot,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The password is in no variable."""
+    with Gateway((sandbox.server.host, sandbox.server.port)) as gateway, AwsServer(source, gateway) as aws:
+        use(aws, monkeypatch, tmp_path)
+        aws.secret = {"username": "qupersync_reader", "password": made.make()}
+        for name in ("REDSHIFT_PASSWORD", "REDSHIFT_USER"):
+            monkeypatch.delenv(name)
+        arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:quper-AbCdEf"
+        monkeypatch.setenv("REDSHIFT_SECRET_ARN", arn)
+        monkeypatch.setenv("REDSHIFT_PORT", str(parrot.port))
+        text = told()
+        aws.secret = f"not JSON: {made.make()}"
+        text += told()
+    assert "no login with the password '***'" in text and "is not a JSON object" in text
+    assert not made.in_(text)
+
+
+def test_faults_of_the_source_and_bad_rows(passwords: None, told: Told, made: Secrets, source: Query) -> None:
+    source("INSERT INTO stv_node_storage_capacity (node, used, capacity) VALUES (NULL, 1, 2), (1, 1, 2)")
+    text = told()
+    assert "Skipped a row" in text
+    assert not made.in_(text)
+    source("ALTER TABLE stv_node_storage_capacity RENAME COLUMN node TO knot")
+    try:
+        text = told()
+    finally:
+        source("ALTER TABLE stv_node_storage_capacity RENAME COLUMN knot TO node")
+    assert "42703" in text
+    assert not made.in_(text)
+
+
+def test_settings(
+    environment: dict[str, str], made: Secrets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "REDSHIFT_PASSWORD",
+        "POSTGRES_PASSWORD",
+        "REDSHIFT_ACCESS_KEY_ID",
+        "REDSHIFT_SECRET_ACCESS_KEY",
+        "REDSHIFT_SESSION_TOKEN",
+    ):
+        monkeypatch.setenv(name, made.make())
+    # Where it does not belong, too.
+    monkeypatch.setenv("REDSHIFT_SSLMODE", os.environ["REDSHIFT_PASSWORD"])
+    monkeypatch.setenv("SYNC_INTERVAL", "soon")
+    for form in ([], ["--json"]):
+        output = CliRunner().invoke(app, ["doctor", *form]).output
+        assert "SYNC_INTERVAL" in output and "REDSHIFT_ACCESS_KEY_ID" in output
+        assert not made.in_(output)
+
+
+def test_a_downstream_asset_that_cannot_read(
+    passwords: None,
+    made: Secrets,
+    parrot: Parrot,
+    monkeypatch: pytest.MonkeyPatch,
+    instance: dg.DagsterInstance,
+) -> None:
+    monkeypatch.setenv("POSTGRES_PORT", str(parrot.port))
+    definitions = build_definitions(Settings.load())
+
+    @dg.asset(ins={"rows": dg.AssetIn(["quper", "node_details"], input_manager_key="postgres_io_manager")})
+    def downstream(rows: Any) -> None:
+        pass
+
+    result = dg.materialize(
+        [downstream, *(definitions.assets or [])],
+        selection=[downstream],
+        resources=dict(definitions.resources or {}),
+        instance=instance,
+        raise_on_error=False,
+    )
+    text = "\n".join(serialize_value(entry) for entry in instance.all_logs(result.run_id))
+    assert not result.success and "***" in text
+    assert not made.in_(text)

@@ -1,0 +1,74 @@
+"""What a materialization tells: the same numbers each time, also when there is nothing to tell."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import dagster as dg
+
+from qupersync_assets_tests.integration.conftest import Query, Sync, checks
+
+
+def told(result: dg.ExecuteInProcessResult) -> dict[str, object]:
+    (event,) = result.get_asset_materialization_events()
+    return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def test_counts_time_table_and_statement(sync: Sync, source: Query) -> None:
+    empty = told(sync("node_details"))
+    source("INSERT INTO stv_node_storage_capacity VALUES (0, 1, 9), (1, 2, 9), (1, 3, 9), (NULL, 4, 9)")
+    first = told(sync("node_details"))
+    source("UPDATE stv_node_storage_capacity SET used = 5 WHERE node = 0")
+    second = told(sync("node_details"))
+    assert empty.keys() == first.keys() == second.keys()
+    assert {name: type(value) for name, value in empty.items()} == {n: type(v) for n, v in second.items()}
+    numbers = ("extracted", "upserted", "inserted", "updated", "unchanged", "duplicate", "skipped")
+    assert [empty[f"rows_{n}"] for n in numbers] == [0, 0, 0, 0, 0, 0, 0]
+    assert [first[f"rows_{n}"] for n in numbers] == [4, 2, 2, 0, 0, 1, 1]
+    assert [second[f"rows_{n}"] for n in numbers] == [4, 2, 0, 1, 1, 1, 1]
+    assert second["dagster/row_count"] == 2 and second["dagster/table_name"] == "quper.node_details"
+    assert second["duration_ms"] > 0 and second["rows_per_second"] > 0  # type: ignore[operator]
+    assert str(second["statement"]).startswith("```sql\nSELECT")
+    lineage = second["dagster/column_lineage"].deps_by_column  # type: ignore[attr-defined]
+    assert {dep.column_name for dep in lineage["used_mb"]} == {"used"}
+    assert 0 <= second["lag_seconds"] < 60  # type: ignore[operator]
+
+
+def test_the_lag_is_that_of_the_newest_row(sync: Sync, source: Query, target: Query) -> None:
+    nothing = told(sync("vacuum_history"))
+    assert nothing["lag_seconds"] == 0
+    source(
+        "INSERT INTO stl_vacuum (xid, table_id, status, eventtime) "
+        "VALUES (1, 1, 'Started', now() - interval '2 hours'), (1, 1, 'Finished', now() - interval '90 minutes')"
+    )
+    for result in (told(sync("vacuum_history")), told(sync("vacuum_history"))):
+        assert timedelta(minutes=90) <= timedelta(seconds=result["lag_seconds"]) < timedelta(minutes=92)  # type: ignore[arg-type]
+
+
+def test_the_lag_of_a_snapshot_grows_while_it_cannot_be_read(
+    sync: Sync, source: Query, target: Query
+) -> None:
+    sync("node_details")
+    target("UPDATE quper.sync_logs SET read_to = read_to - interval '1 hour'")
+    source("ALTER TABLE stv_node_storage_capacity RENAME TO gone")
+    try:
+        result = told(sync("node_details"))
+    finally:
+        source("ALTER TABLE gone RENAME TO stv_node_storage_capacity")
+    assert result["source"] == "unavailable"
+    assert 3600 <= result["lag_seconds"] < 3720  # type: ignore[operator]
+
+
+def test_a_check_shows_the_last_ten_runs(sync: Sync, source: Query, target: Query) -> None:
+    source("INSERT INTO stv_node_storage_capacity VALUES (0, 1, 9)")
+    sync("node_details")
+    target(
+        "INSERT INTO quper.sync_logs (cluster, sync_job_id, run_id, status, started_at, rows_extracted) "
+        "SELECT cluster, sync_job_id, 'earlier' || n, 'failed', now(), n FROM quper.sync_logs, generate_series(1, 12) n"
+    )
+    result = sync("node_details")
+    table = checks(result, "no_skipped_rows")["node_details"].metadata["last_runs"].value
+    logs = target("SELECT run_id, status, rows_extracted FROM quper.sync_logs ORDER BY id DESC LIMIT 10")
+    shown = [(r.data["run"], r.data["status"], r.data["read"]) for r in table.records]
+    assert shown == [(run_id[:8], status, read) for run_id, status, read in logs]
+    assert shown[0] == (result.run_id[:8], "success", 1) and len(shown) == 10

@@ -1,0 +1,27 @@
+"""A run leaves no connection open, however often one process runs."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from qupersync_assets_tests.integration.conftest import Query, Sync
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Nothing is closed only because Python happens to look for garbage."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_a_run_closes_its_connections(uncollected: None, sync: Sync, target: Query) -> None:
+    ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'qupersync'"
+    ((before,),) = target(ours)
+    for _ in range(3):
+        assert sync("node_details", "query_history").success
+    assert target(ours) == [(before,)]

@@ -1,0 +1,163 @@
+"""Trouble with one job is told clearly, without secrets, and leaves the other jobs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.integration.conftest import Query, Sync
+
+JOBS = [spec.sync_job_id for spec in all_specs()]
+
+
+@pytest.fixture
+def filled(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    sandbox.workload().backfill(datetime.now(UTC), queries=200)
+
+
+def statuses(target: Query) -> dict[str, tuple[str, str | None]]:
+    rows = target("SELECT sync_job_id, status, error FROM quper.sync_logs")
+    return {job: (status, error) for job, status, error in rows}
+
+
+def story(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance) -> str:
+    """All that the run has written for people to read."""
+    return "\n".join(str(entry) for entry in instance.all_logs(result.run_id))
+
+
+@pytest.fixture
+def secrets(environment: dict[str, str]) -> Iterator[list[str]]:
+    yield [environment["REDSHIFT_PASSWORD"], environment["POSTGRES_PASSWORD"]]
+
+
+@pytest.mark.parametrize(
+    ("breaking", "mending", "words"),
+    [
+        (
+            "REVOKE SELECT ON stl_vacuum, sys_vacuum_history FROM qupersync_reader",
+            "GRANT SELECT ON stl_vacuum, sys_vacuum_history TO qupersync_reader",
+            ['GRANT SELECT ON stl_vacuum TO "qupersync_reader"', "may not", "42501"],
+        ),
+        (
+            "ALTER TABLE stl_vacuum RENAME COLUMN xid TO yid",
+            "ALTER TABLE stl_vacuum RENAME COLUMN yid TO xid",
+            ["stl_vacuum.xid", "quper.vacuum_history", "42703"],
+        ),
+    ],
+)
+def test_one_source_is_amiss(
+    filled: None,
+    sync: Sync,
+    source: Query,
+    target: Query,
+    instance: dg.DagsterInstance,
+    breaking: str,
+    mending: str,
+    words: list[str],
+) -> None:
+    source(breaking)
+    try:
+        result = sync()
+    finally:
+        source(mending)
+    assert not result.success
+    found = statuses(target)
+    assert {job for job, (status, _) in found.items() if status == "success"} == {*JOBS} - {
+        "vacuum_history_sync"
+    }
+    status, error = found["vacuum_history_sync"]
+    assert status == "failed"
+    assert error is not None and all(word in error for word in words), error
+    # A fault that somebody has to mend is not tried again.
+    assert target("SELECT attempts FROM quper.sync_logs WHERE status = 'failed'") == [(1,)]
+    (failure,) = [e for e in result.all_events if e.is_step_failure]
+    assert all(word in str(failure.step_failure_data.error) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("REDSHIFT_PASSWORD", "wrong-s3cret", ["password authentication failed", "REDSHIFT_PASSWORD"]),
+        ("REDSHIFT_PORT", "1", ["127.0.0.1:1", "refused"]),
+        ("REDSHIFT_HOST", "no-such-host.invalid", ["no-such-host.invalid", "REDSHIFT_HOST"]),
+        ("REDSHIFT_DATABASE", "nowhere", ["nowhere"]),
+        ("REDSHIFT_SSL", "true", ["127.0.0.1"]),
+    ],
+)
+def test_redshift_cannot_be_reached(
+    sync: Sync,
+    target: Query,
+    instance: dg.DagsterInstance,
+    secrets: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    words: list[str],
+) -> None:
+    monkeypatch.setenv(variable, value)
+    result = sync("node_details", "applications")
+    assert not result.success
+    for status, error in statuses(target).values():
+        assert status == "failed"
+        assert error is not None and all(word in error for word in words), error
+    attempts = target("SELECT DISTINCT attempts FROM quper.sync_logs")
+    assert attempts == [(2 if variable == "REDSHIFT_PORT" else 1,)]  # only an outage may pass
+    assert not any(secret in story(result, instance) for secret in [*secrets, "wrong-s3cret"])
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("POSTGRES_PASSWORD", "wrong-s3cret", ["password authentication failed", "POSTGRES_PASSWORD"]),
+        ("POSTGRES_PORT", "1", ["127.0.0.1:1", "refused"]),
+        ("POSTGRES_DATABASE", "nowhere", ["nowhere", "POSTGRES_DATABASE"]),
+    ],
+)
+def test_postgres_cannot_be_reached(
+    sync: Sync,
+    instance: dg.DagsterInstance,
+    secrets: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    words: list[str],
+) -> None:
+    monkeypatch.setenv(variable, value)
+    result = sync("node_details")
+    assert not result.success
+    (failure,) = [e for e in result.all_events if e.is_step_failure]
+    assert all(word in str(failure.step_failure_data.error) for word in words)
+    assert not any(secret in story(result, instance) for secret in [*secrets, "wrong-s3cret"])
+
+
+def test_a_slow_statement_is_stopped(
+    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDSHIFT_STATEMENT_TIMEOUT", "1")
+    monkeypatch.setenv("SYNC_MAX_RETRIES", "0")
+    source(
+        "ALTER TABLE stv_node_storage_capacity RENAME TO capacity; "
+        "CREATE VIEW stv_node_storage_capacity AS SELECT c.* FROM pg_sleep(30) LEFT JOIN redshift.capacity c ON true; "
+        "GRANT SELECT ON stv_node_storage_capacity TO qupersync_reader"
+    )
+    try:
+        assert not sync("node_details").success
+    finally:
+        source(
+            "DROP VIEW stv_node_storage_capacity; ALTER TABLE capacity RENAME TO stv_node_storage_capacity"
+        )
+    ((status, error),) = statuses(target).values()
+    assert status == "failed"
+    assert error is not None and "57014" in error and "REDSHIFT_STATEMENT_TIMEOUT" in error
+
+
+def test_a_resource_does_not_tell_its_password(
+    postgres: PostgresResource, environment: dict[str, str]
+) -> None:
+    assert environment["POSTGRES_PASSWORD"] not in f"{postgres!r} {postgres.engine()!r} {postgres}"

@@ -1,0 +1,157 @@
+"""What is old goes, what is needed stays: history, bookkeeping, and Dagster's runs on its PostgreSQL storage."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from qupersync_assets.definitions import build_definitions
+from qupersync_assets.defs import retention_job as maintenance
+from qupersync_assets.defs.retention_job import MAINTENANCE_NAME, purge_runs
+from qupersync_assets.defs.run_health import JOB_NAME
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.settings import Settings
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.integration.conftest import Query
+
+
+def run_maintenance(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    job = build_definitions(Settings.load()).resolve_job_def(MAINTENANCE_NAME)
+    return job.execute_in_process(instance=instance)
+
+
+def test_history_stays_for_good_by_default(
+    postgres: PostgresResource, target: Query, instance: dg.DagsterInstance
+) -> None:
+    target(
+        "INSERT INTO quper.query_history (cluster, query_id, start_time) VALUES ('sandbox', 1, '2001-01-01')"
+    )
+    assert run_maintenance(instance).success
+    assert target("SELECT count(*) FROM quper.query_history") == [(1,)]
+
+
+def test_old_history_goes(
+    postgres: PostgresResource, target: Query, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUPER_RETENTION_DAYS", "30")
+    monkeypatch.setattr(maintenance, "BATCH_ROWS", 7)
+    ages = [1, 29, 31, 400]
+    for spec in all_specs():
+        if spec.kind == "history":
+            keys = [c.name for c in spec.key if c.computed is None and c.name not in ("cluster", "event_md5")]
+            names = dict.fromkeys([*keys, spec.time_column, *(["event"] if "event" in spec.table.c else [])])
+            values = [
+                "now() - make_interval(days => age)" if name == spec.time_column
+                else "n::text" if str(spec.table.c[name].type) == "TEXT"
+                else "n"
+                for name in names
+                if name
+            ]  # fmt: skip
+            target(
+                f"INSERT INTO {spec.table.fullname} (cluster, {', '.join(n for n in names if n)}) "
+                f"SELECT 'sandbox', {', '.join(values)} FROM unnest(%s) WITH ORDINALITY AS u (age, d), "
+                "LATERAL generate_series(1 + 100 * d, 20 + 100 * d) n",
+                [ages],
+            )
+    target(
+        "INSERT INTO quper.query_history (cluster, query_id, start_time) VALUES ('other', 1, '2001-01-01')"
+    )
+    target(
+        "INSERT INTO quper.query_history (cluster, query_id, synced_at) VALUES ('sandbox', 1, '2001-01-01')"
+    )
+    target("INSERT INTO quper.query_history (cluster, query_id) VALUES ('sandbox', 2)")
+    assert run_maintenance(instance).success
+    for spec in all_specs():
+        if spec.kind == "history":
+            left = (
+                f"SELECT count(*), min({spec.time_column}) > now() - interval '30 days' "
+                f"FROM {spec.table.fullname} WHERE cluster = 'sandbox' AND {spec.time_column} IS NOT NULL"
+            )
+            assert target(left) == [(40, True)], spec.sync_job_id
+    others = target("SELECT cluster, query_id FROM quper.query_history WHERE query_id < 3 ORDER BY 1, 2")
+    assert others == [("other", 1), ("sandbox", 2)]
+
+
+def test_old_bookkeeping_goes_but_each_jobs_last_success(
+    postgres: PostgresResource, target: Query, instance: dg.DagsterInstance
+) -> None:
+    target(
+        "INSERT INTO quper.sync_logs (cluster, sync_job_id, run_id, status, started_at) VALUES "
+        "('sandbox', 'a', '1', 'success', now() - interval '200 days'), "
+        "('sandbox', 'a', '2', 'success', now() - interval '100 days'), "
+        "('sandbox', 'a', '3', 'failed', now() - interval '95 days'), "
+        "('sandbox', 'a', '4', 'failed', now() - interval '85 days'), "
+        "('other', 'a', '5', 'failed', now() - interval '200 days')"
+    )
+    target(
+        "INSERT INTO quper.skipped_rows (cluster, sync_job_id, fingerprint, run_id, reason, row, times_seen, last_seen) "
+        "SELECT 'sandbox', 'a', n::text, 'r', '', '{}', 1, now() - make_interval(days => n) "
+        "FROM unnest(ARRAY[89, 91]) n"
+    )
+    assert run_maintenance(instance).success
+    assert target("SELECT run_id FROM quper.sync_logs ORDER BY 1") == [("2",), ("4",), ("5",)]
+    assert target("SELECT fingerprint FROM quper.skipped_rows") == [("89",)]
+
+
+@pytest.fixture
+def stored(environment: dict[str, str], tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance with its storage in PostgreSQL, as the product's user."""
+    shutil.copy(Path(__file__).parents[3] / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield instance
+        instance.wipe()
+
+
+def test_dagsters_old_runs_go_with_their_events_and_evaluations(
+    stored: dg.DagsterInstance, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "KEPT_RUNS", 2)
+    monkeypatch.setattr(maintenance, "BATCH_RUNS", 2)
+    job = build_definitions(Settings.load()).resolve_job_def(JOB_NAME)
+
+    @dg.job
+    def foreign() -> None:
+        pass
+
+    runs = [
+        job.execute_in_process(instance=stored, asset_selection=[dg.AssetKey(["quper", "node_details"])])
+        for _ in range(6)
+    ]
+    other = foreign.execute_in_process(instance=stored)
+    # All but the last four are three weeks old.
+    old = [run.run_id for run in runs[:5]]
+    target(
+        "UPDATE runs SET create_timestamp = create_timestamp - interval '21 days' WHERE run_id = ANY(%s)",
+        [[*old, other.run_id]],
+    )
+    target("UPDATE asset_check_executions SET create_timestamp = create_timestamp - interval '21 days'")
+    specs = all_specs()
+    files = Path(stored.storage_directory())  # what the steps wrote to stdout and stderr
+    for run in runs:
+        (files / run.run_id / "compute_logs").mkdir(parents=True, exist_ok=True)
+    counted = purge_runs(stored, specs, 14)
+    assert counted["runs"] == 4
+    assert {run.run_id for run in runs if (files / run.run_id).exists()} == {
+        runs[4].run_id,
+        runs[5].run_id,
+    }
+    left = {record.dagster_run.run_id for record in stored.get_run_records()}
+    assert left == {runs[4].run_id, runs[5].run_id, other.run_id}
+    assert target("SELECT count(*) FROM event_logs WHERE run_id = ANY(%s)", [old[:4]]) == [(0,)]
+    assert target("SELECT count(*) FROM event_logs WHERE run_id = %s", [runs[4].run_id])[0][0] > 5
+    checks = len(runs[0].get_asset_check_evaluations())
+    assert counted["check evaluations"] == 5 * checks and checks > 1
+    assert target("SELECT count(*) FROM asset_check_executions") == [(checks,)]
+    assert purge_runs(stored, specs, 14) == {"runs": 0, "check evaluations": 0}
+
+
+def test_it_is_scheduled_daily(environment: dict[str, str]) -> None:
+    repository = build_definitions(Settings.load()).get_repository_def()
+    (schedule,) = [s for s in repository.schedule_defs if s.job_name == MAINTENANCE_NAME]
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+    minute, hour, *day = str(schedule.cron_schedule).split()
+    assert minute.isdecimal() and hour.isdecimal() and day == ["*", "*", "*"]

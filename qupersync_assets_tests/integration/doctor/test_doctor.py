@@ -1,0 +1,247 @@
+"""`qupersync doctor` names each fault alone, and what it says to do mends it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from qupersync_assets.cli import app
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sandbox.gateway.relay import Gateway
+from qupersync_assets_tests.integration.conftest import Query, Sync
+
+Doctor = Callable[[], dict[str, Any]]
+
+
+@pytest.fixture
+def doctor(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Doctor:
+    """Runs `qupersync doctor --json` in an empty folder; the exit code agrees with its answer."""
+    monkeypatch.chdir(tmp_path)
+
+    def run() -> dict[str, Any]:
+        done = CliRunner().invoke(app, ["doctor", "--json"])
+        report: dict[str, Any] = json.loads(done.stdout)
+        assert done.exit_code == (0 if report["ok"] else 1)
+        assert not any(environment[f"{side}_PASSWORD"] in done.output for side in ("REDSHIFT", "POSTGRES"))
+        return report
+
+    return run
+
+
+def faults(report: dict[str, Any]) -> dict[str, str]:
+    """The remedies, by side and what they are for."""
+    return {f"{f['side']} {f['what']}": f["remedy"] for f in report["findings"] if not f["ok"]}
+
+
+def found(report: dict[str, Any], what: str, side: str = "redshift") -> str:
+    (detail,) = [f["detail"] for f in report["findings"] if (f["side"], f["what"]) == (side, what)]
+    return str(detail)
+
+
+def test_all_is_well(doctor: Doctor, sync: Sync) -> None:
+    first = doctor()
+    assert first["ok"] and faults(first) == {}
+    assert "first run creates it" in found(first, "schema quper", "postgres")
+    assert sync("node_details").success
+    after = doctor()
+    assert after["ok"] and found(after, "schema quper", "postgres") == "usable"
+    assert found(after, "job vacuum_history_sync") == "from stl_vacuum"
+    assert found(after, "view stl_vacuum") == "readable, all rows"
+    assert found(after, "kind").startswith("provisioned")
+    assert found(after, "version") == "1.0.117891"
+
+
+LOGINS = [
+    ({"REDSHIFT_PASSWORD": "wrong"}, "redshift login", "REDSHIFT_PASSWORD"),
+    ({"REDSHIFT_PORT": "1"}, "redshift login", "REDSHIFT_PORT"),
+    ({"REDSHIFT_HOST": "no-such-host.invalid"}, "redshift login", "REDSHIFT_HOST"),
+    ({"REDSHIFT_DATABASE": "nowhere"}, "redshift login", "REDSHIFT_DATABASE"),
+    ({"REDSHIFT_SSL": "true"}, "redshift login", "REDSHIFT_SSL"),
+    ({"POSTGRES_PASSWORD": "wrong"}, "postgres login", "POSTGRES_PASSWORD"),
+    ({"POSTGRES_PORT": "1"}, "postgres login", "POSTGRES_PORT"),
+    ({"POSTGRES_DATABASE": "nowhere"}, "postgres login", "POSTGRES_DATABASE"),
+    ({"POSTGRES_USER": ""}, "settings variables", "POSTGRES_USER is not set"),
+    ({"SYNC_INTERVAL": "soon"}, "settings variables", "SYNC_INTERVAL='soon'"),
+]
+
+
+@pytest.mark.parametrize(("variables", "what", "words"), LOGINS, ids=lambda value: str(value)[:40])
+def test_a_login_that_fails(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], what: str, words: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    told = faults(doctor())
+    assert list(told) == [what] and words in told[what]
+
+
+# What breaks it, what repairs it (None: what the doctor says), what it finds, and words of the remedy.
+SOURCES = [
+    (
+        "REVOKE SELECT ON svv_table_info FROM qupersync_reader",
+        None,
+        {"view svv_table_info": "GRANT SELECT", "job table_stats_sync": "svv_table_info"},
+    ),
+    (
+        "REVOKE SELECT ON stl_vacuum FROM qupersync_reader",
+        None,
+        {"view stl_vacuum": 'GRANT SELECT ON stl_vacuum TO "qupersync_reader";'},
+    ),
+    (
+        "ALTER TABLE sys_query_history RENAME TO gone",
+        "ALTER TABLE gone RENAME TO sys_query_history",
+        {"view sys_query_history": "next patch", "job query_history_sync": "sys_query_history"},
+    ),
+    (
+        "ALTER TABLE sys_query_history RENAME username TO gone",
+        "ALTER TABLE sys_query_history RENAME gone TO username",
+        {"job query_history_sync": "next patch (its maintenance track and window): it lacks "
+         "sys_query_history.username"},
+    ),
+    (
+        "ALTER TABLE sys_query_history RENAME query_id TO gone",
+        "ALTER TABLE sys_query_history RENAME gone TO query_id",
+        {"job query_history_sync": "sys_query_history.query_id, without which quper.query_history"},
+    ),
+    (
+        "CREATE OR REPLACE FUNCTION redshift.getdate() RETURNS timestamp LANGUAGE sql STABLE "
+        "AS $$ SELECT statement_timestamp() AT TIME ZONE 'UTC' - interval '1 hour' $$",
+        "CREATE OR REPLACE FUNCTION redshift.getdate() RETURNS timestamp LANGUAGE sql STABLE "
+        "AS $$ SELECT statement_timestamp() AT TIME ZONE 'UTC' $$",
+        {"time": "NTP"},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("breaking", "mending", "expected"), SOURCES, ids=lambda value: str(value)[:50])
+def test_a_fault_of_the_source(
+    doctor: Doctor, source: Query, breaking: str, mending: str | None, expected: dict[str, str]
+) -> None:
+    source(breaking)
+    try:
+        told = faults(doctor())
+        assert told.keys() == {f"redshift {what}" for what in expected}
+        for what, words in expected.items():
+            assert words in told[f"redshift {what}"]
+        mending = mending or grant_in(told)
+    finally:
+        source(mending or "SELECT 1")
+    assert doctor()["ok"]
+
+
+def grant_in(told: dict[str, str]) -> str:
+    """The statement that the doctor gives."""
+    (statement,) = re.findall(r"GRANT .*?;", " ".join(told.values()))
+    return str(statement)
+
+
+def test_a_user_that_sees_only_its_own_rows(doctor: Doctor, sandbox: Sandbox) -> None:
+    sandbox.set_access("qupersync_reader", roles=[])
+    try:
+        report = doctor()
+        told = faults(report)
+        assert list(told) == ["redshift rows"]
+        assert 'GRANT ROLE sys:monitor TO "qupersync_reader";' in told["redshift rows"]
+        assert found(report, "view sys_query_history") == "readable, own rows only"
+        for cure in ({"syslog": "UNRESTRICTED"}, {"superuser": True}):
+            sandbox.set_access("qupersync_reader", **cure)
+            assert doctor()["ok"]
+            sandbox.set_access("qupersync_reader", superuser=False, syslog="RESTRICTED")
+    finally:
+        sandbox.set_access("qupersync_reader", superuser=False, syslog="RESTRICTED", roles=["sys:monitor"])
+    assert doctor()["ok"]
+
+
+TAKE_OVER = (
+    "ALTER DATABASE quper OWNER TO CURRENT_USER; GRANT CONNECT, TEMPORARY ON DATABASE quper TO qupersync; "
+)
+TARGETS = [
+    (TAKE_OVER + "DROP SCHEMA quper CASCADE", "schema quper"),
+    (TAKE_OVER + "REVOKE TEMPORARY ON DATABASE quper FROM qupersync, PUBLIC", "temporary tables"),
+    ("ALTER SCHEMA quper OWNER TO CURRENT_USER", "schema quper"),
+    (
+        "ALTER TABLE quper.node_details OWNER TO CURRENT_USER; "
+        "GRANT SELECT, INSERT ON quper.node_details TO qupersync",
+        "table node_details",
+    ),
+]
+
+
+@pytest.mark.parametrize(("breaking", "what"), TARGETS, ids=lambda value: str(value)[-40:])
+def test_a_right_that_is_missing_in_the_target(
+    doctor: Doctor, sync: Sync, target: Query, breaking: str, what: str
+) -> None:
+    assert sync("node_details").success
+    target(breaking)
+    try:
+        told = faults(doctor())
+        assert list(told) == [f"postgres {what}"]
+        target(grant_in(told))
+        assert doctor()["ok"]
+    finally:
+        target("ALTER DATABASE quper OWNER TO qupersync; GRANT ALL ON DATABASE quper TO qupersync")
+
+
+def test_the_version_of_the_schema(
+    doctor: Doctor, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sync("node_details").success
+    target("UPDATE quper.schema_version SET version_num = '9999'")
+    told = faults(doctor())
+    assert (
+        list(told) == ["postgres schema version"] and "Upgrade QuperSync" in told["postgres schema version"]
+    )
+    target("UPDATE quper.schema_version SET version_num = '0001'")
+    assert doctor()["ok"]  # the next run sees to it
+    monkeypatch.setenv("SYNC_AUTO_MIGRATE", "false")
+    assert "qupersync migrate" in faults(doctor())["postgres schema version"]
+    target("DROP SCHEMA quper CASCADE")
+    done = CliRunner().invoke(app, ["migrate"])
+    assert done.exit_code == 0 and "from version none to" in done.stdout
+    again = json.loads(CliRunner().invoke(app, ["migrate", "--json"]).stdout)
+    assert again["before"] == again["after"]
+    assert doctor()["ok"]
+    monkeypatch.setenv("POSTGRES_PASSWORD", "wrong")
+    refused = CliRunner().invoke(app, ["migrate"])
+    assert refused.exit_code == 1 and "Check POSTGRES_USER and POSTGRES_PASSWORD" in refused.output
+
+
+def test_a_target_that_may_not_be_written(doctor: Doctor, target: Query) -> None:
+    target("ALTER ROLE qupersync IN DATABASE quper SET default_transaction_read_only = on")
+    try:
+        told = faults(doctor())
+        assert list(told) == ["postgres writing"] and "POSTGRES_HOST" in told["postgres writing"]
+    finally:
+        target("ALTER ROLE qupersync IN DATABASE quper RESET default_transaction_read_only")
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("serverless", "Serverless"), ("multi-az", "Multi-AZ")])
+def test_what_a_kind_of_cluster_never_has_is_no_fault(
+    doctor: Doctor, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, mode: Any, kind: str
+) -> None:
+    with Gateway((sandbox.server.host, sandbox.server.port), mode=mode) as gateway:
+        monkeypatch.setenv("REDSHIFT_PORT", str(gateway.port))
+        report = doctor()
+    assert report["ok"] and found(report, "kind").startswith(f"{kind}:")
+    assert found(report, "view stl_vacuum") == f"not on {kind}"
+    assert found(report, "job vacuum_history_sync") == "from sys_vacuum_history"
+    assert found(report, "job node_details_sync") == f"unavailable on {kind}"
+
+
+def test_the_table_holds_the_same(
+    doctor: Doctor, source: Query, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", "wrong")
+    expected = doctor()
+    printed = CliRunner().invoke(app, ["doctor"])
+    assert printed.exit_code == 1
+    for finding in expected["findings"]:
+        assert finding["what"] in printed.stdout
+    assert faults(expected)["postgres login"] in printed.stdout
+    assert "All is well" not in printed.stdout

@@ -1,0 +1,270 @@
+"""`qupersync metrics`: its numbers are those of quper.sync_logs, it outlives PostgreSQL, and the board asks for what it has."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import promql_parser
+import pytest
+from dagster._daemon.types import DaemonHeartbeat
+from prometheus_client.parser import text_string_to_metric_families
+
+from qupersync_assets.monitoring import health
+from qupersync_assets.monitoring.server import metrics_server
+from qupersync_assets.postgres.job_status import KINDS
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.settings import Settings
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.integration.conftest import Query, Sync
+
+BOARD = Path(__file__).parents[3] / "deploy" / "grafana" / "qupersync.json"
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture
+def base(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server that goes by the environment."""
+    monkeypatch.chdir(tmp_path)
+    with serving() as address:
+        yield address
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    with metrics_server(Settings.load(), "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def samples(base: str) -> Samples:
+    code, text = get(f"{base}/metrics")
+    assert code == 200
+    families = list(text_string_to_metric_families(text))
+    assert all(family.documentation and family.type == "gauge" for family in families)
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def of(found: Samples, name: str, job: str, **labels: str) -> float | None:
+    labels |= {"cluster": "sandbox", "sync_job": job}
+    return found.get((f"qupersync_{name}", frozenset(labels.items())))
+
+
+def test_every_number_is_that_of_the_log(base: str, sync: Sync, source: Query, target: Query) -> None:
+    source("INSERT INTO stv_node_storage_capacity SELECT n, 100, 900 FROM generate_series(1, 7) n")
+    source("INSERT INTO stv_node_storage_capacity VALUES (NULL, 1, 2)")
+    assert sync("node_details", "applications").success
+    source("UPDATE stv_node_storage_capacity SET used = 101 WHERE node < 3")
+    assert sync("node_details").success
+    source("ALTER TABLE sys_query_history RENAME query_id TO gone")
+    assert not sync("query_history").success
+    source("ALTER TABLE sys_query_history RENAME gone TO query_id")
+    # A run of before midnight, one that is going, and another installation's.
+    target(
+        "INSERT INTO quper.sync_logs (cluster, sync_job_id, run_id, status, started_at, completed_at, rows_extracted) VALUES "
+        "('sandbox', 'node_details_sync', 'old', 'failed', now() - interval '2 days', now() - interval '25 h', 5), "
+        "('sandbox', 'table_stats_sync', 'going', 'running', now(), NULL, 5), "
+        "('other', 'node_details_sync', 'other', 'success', now(), now(), 5)"
+    )
+    found = samples(base)
+    assert found["qupersync_up", frozenset()] == 1
+    assert not [labels for _, labels in found if ("cluster", "other") in labels]
+    for spec in all_specs():
+        job = spec.sync_job_id
+        own = f"FROM quper.sync_logs WHERE cluster = 'sandbox' AND sync_job_id = '{job}'"
+        today = f"{own} AND completed_at >= date_trunc('day', now(), 'UTC')"
+        columns = ", ".join(KINDS.values())
+        last = target(
+            f"SELECT {columns}, status, duration_ms / 1000.0, extract(epoch FROM completed_at) {own} AND status <> 'running' ORDER BY started_at DESC LIMIT 1"
+        )
+        for kind, *rows in zip(KINDS, *(row[: len(KINDS)] for row in last), strict=True) if last else ():
+            assert [of(found, "last_run_rows", job, kind=kind)] == rows
+        assert of(found, "last_run_duration_seconds", job) == (float(last[0][-2]) if last else None)
+        assert of(found, "last_run_timestamp_seconds", job) == pytest.approx(
+            float(last[0][-1]) if last else 0
+        )
+        for status in ("success", "failed", "canceled", "unavailable", "skipped"):
+            assert of(found, "last_run_status", job, status=status) == float(
+                bool(last) and last[0][-3] == status
+            )
+            (runs,) = target(f"SELECT count(*) {today} AND status = '{status}'")[0]
+            assert of(found, "runs_today", job, status=status) == runs
+        for kind, column in KINDS.items():
+            (rows_today,) = target(f"SELECT coalesce(sum({column}), 0) {today}")[0]
+            assert of(found, "rows_today", job, kind=kind) == rows_today
+        (success,) = target(f"SELECT extract(epoch FROM max(completed_at)) {own} AND status = 'success'")[0]
+        assert of(found, "last_success_timestamp_seconds", job) == pytest.approx(float(success or 0))
+        assert of(found, "running", job) == (job == "table_stats_sync")
+    assert of(found, "failed_runs_since_success", "query_history_sync") == 1
+    assert of(found, "failed_runs_since_success", "node_details_sync") == 0
+    assert of(found, "last_run_rows", "node_details_sync", kind="skipped") == 1
+    assert of(found, "last_run_rows", "node_details_sync", kind="updated") == 2
+    lag = of(found, "lag_seconds", "node_details_sync")
+    assert lag is not None and 0 <= lag < 60
+    assert of(found, "lag_seconds", "table_stats_sync") is None
+
+
+def test_a_server_that_is_away_is_told_and_outlived(
+    base: str, sandbox: Any, postgres: PostgresResource
+) -> None:
+    assert samples(base)["qupersync_up", frozenset()] == 1
+    port = sandbox.server.port
+    sandbox.server.stop()
+    try:
+        assert samples(base) == {("qupersync_up", frozenset()): 0}
+        code, text = get(f"{base}/health")
+        found = json.loads(text)
+        assert code == 503 and not found["ok"] and not found["postgres"]["ok"] and not found["daemon"]["ok"]
+        assert "refused" in found["postgres"]["detail"]
+    finally:
+        sandbox.server.start()
+    assert sandbox.server.port == port
+    assert samples(base)["qupersync_up", frozenset()] == 1
+
+
+def test_before_the_first_run_every_job_is_there(base: str) -> None:
+    found = samples(base)
+    assert found["qupersync_up", frozenset()] == 1
+    assert all(of(found, "last_success_timestamp_seconds", spec.sync_job_id) == 0 for spec in all_specs())
+
+
+def test_health_of_databases_and_daemon(
+    environment: dict[str, str],
+    dagster_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "REDSHIFT_SECONDS", 0.0)
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance, serving() as base:
+
+        def beat(age: float) -> tuple[int, Any]:
+            for kind in instance.get_required_daemon_types():
+                instance.add_daemon_heartbeat(
+                    DaemonHeartbeat(datetime.now(UTC).timestamp() - age, kind, "id", [])
+                )
+            code, text = get(f"{base}/health")
+            assert not any(environment[f"{side}_PASSWORD"] in text for side in ("REDSHIFT", "POSTGRES"))
+            return code, json.loads(text)
+
+        code, found = beat(age=5)
+        assert code == 200 and found["ok"] and found["redshift"]["sandbox"]["ok"]
+        code, found = beat(age=500)
+        assert code == 503 and not found["daemon"]["ok"] and found["postgres"]["ok"]
+        assert "no daemon" in found["daemon"]["detail"]
+        monkeypatch.setenv("REDSHIFT_PASSWORD", "wrong-" + environment["REDSHIFT_PASSWORD"])
+        with serving() as other:
+            beat(age=5)
+            code, text = get(f"{other}/health")
+            found = json.loads(text)
+        assert code == 503 and found["daemon"]["ok"] and not found["redshift"]["sandbox"]["ok"]
+        assert "REDSHIFT_PASSWORD" in found["redshift"]["sandbox"]["detail"]
+        assert environment["REDSHIFT_PASSWORD"] not in text
+
+
+def test_redshift_is_not_asked_at_every_look(
+    base: str, source: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers() -> bool:
+        return bool(json.loads(get(f"{base}/health")[1])["redshift"]["sandbox"]["ok"])
+
+    assert answers()
+    source("ALTER ROLE qupersync_reader NOLOGIN")
+    try:
+        source("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'qupersync_reader'")
+        assert answers()
+        monkeypatch.setattr(health, "REDSHIFT_SECONDS", 0.0)
+        assert not answers()
+    finally:
+        source("ALTER ROLE qupersync_reader LOGIN")
+    assert answers()
+
+
+def test_without_an_instance_nobody_knows_of_a_daemon(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    code, text = get(f"{base}/health")
+    assert code == 503 and "DAGSTER_HOME" in json.loads(text)["daemon"]["detail"]
+
+
+@pytest.mark.parametrize(("path", "code"), [("/", 200), ("/metric", 404), ("/health/x", 404)])
+def test_other_paths(base: str, path: str, code: int) -> None:
+    assert get(base + path)[0] == code
+
+
+def queries(board: Any) -> dict[str, str]:
+    """The PromQL of the dashboard by panel, with its variables as Grafana fills them in."""
+    found = {f"{p['title']} {t['refId']}": t["expr"] for p in board["panels"] for t in p["targets"]}
+    variables = {v["name"]: v["query"]["query"] for v in board["templating"]["list"] if v["type"] == "query"}
+    for name, query in variables.items():
+        label = re.fullmatch(r"label_values\((.+), (\w+)\)", query)
+        assert label
+        found[name] = f"count by ({label[2]}) ({label[1]})"
+    return {name: re.sub(r"\$(cluster|sync_job)", ".*", query) for name, query in found.items()}
+
+
+def selectors(node: Any) -> Iterator[Any]:
+    """The vector selectors of a parsed query."""
+    if isinstance(node, promql_parser.VectorSelector):
+        yield node
+    for name in ("expr", "lhs", "rhs", "vector_selector", "args"):
+        inner = getattr(node, name, None)
+        for part in inner if isinstance(inner, list) else [inner] if inner is not None else []:
+            yield from selectors(part)
+
+
+def test_the_board_asks_for_metrics_that_are_there(
+    base: str, sync: Sync, matches: Callable[[Samples, Any], list[Any]]
+) -> None:
+    assert sync("node_details").success
+    found = samples(base)
+    asked = queries(json.loads(BOARD.read_text("utf-8")))
+    assert len(asked) > 15
+    used = set()
+    for name, query in asked.items():
+        parts = list(selectors(promql_parser.parse(query)))
+        assert parts, name
+        for selector in parts:
+            used.add(selector.name)
+            assert matches(found, selector), f"{name}: {query}"
+    assert used == {name for name, _ in found}
+
+
+@pytest.fixture
+def matches() -> Callable[[Samples, Any], list[Any]]:
+    """The samples that a vector selector selects."""
+
+    def select(found: Samples, selector: Any) -> list[Any]:
+        def fits(labels: dict[str, str], matcher: Any) -> bool:
+            value = labels.get(matcher.name, "")
+            if matcher.op == promql_parser.MatchOp.Equal:
+                return value == matcher.value
+            assert matcher.op == promql_parser.MatchOp.Re
+            return re.fullmatch(matcher.value, value) is not None and matcher.name in labels
+
+        return [
+            labels
+            for name, labels in found
+            if name == selector.name and all(fits(dict(labels), m) for m in selector.matchers.matchers)
+        ]
+
+    return select

@@ -1,0 +1,199 @@
+"""Pages that are wholly known or wholly new need no temporary table; what is neither is merged all the same."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from qupersync_assets.core.errors import LoadError
+from qupersync_assets.defs.resources import in_clear, redshift_resource
+from qupersync_assets.postgres import batch_writer as upsert
+from qupersync_assets.postgres.advisory_lock import JobConnection
+from qupersync_assets.postgres.batch_writer import BatchWriter
+from qupersync_assets.redshift.resource import RedshiftResource
+from qupersync_assets.redshift.wire_protocol import UndecodedPage
+from qupersync_assets.settings import Settings
+from qupersync_assets.spec.sync_spec import WHOLE
+from qupersync_assets.sync_jobs.query_history import SPEC
+from qupersync_assets_tests.integration.conftest import Query, Sync
+
+COUNTS = "rows_extracted, rows_inserted, rows_updated, rows_unchanged, rows_duplicate, rows_skipped"
+
+
+@pytest.fixture
+def merged() -> Iterator[list[str]]:
+    """The statements that merge a temporary table."""
+    found: list[str] = []
+
+    def listen(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        if "merged" in statement:
+            found.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", listen)
+    yield found
+    sa.event.remove(sa.Engine, "before_cursor_execute", listen)
+
+
+@pytest.fixture(autouse=True)
+def pages_of_ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYNC_BATCH_SIZE", "10")
+
+
+@pytest.fixture
+def queries(source: Query) -> Callable[[str], None]:
+    """Adds queries with the given numbers, a second after one another."""
+
+    def add(numbers: str) -> None:
+        source(
+            "INSERT INTO sys_query_history (user_id, query_id, status, start_time, query_text) "
+            "SELECT 100, n, 'success', getdate() - interval '1 hour' + n * interval '1 second', 'q' || n "
+            f"FROM {numbers} n"
+        )
+
+    return add
+
+
+def counts(target: Query) -> tuple[Any, ...]:
+    return target(f"SELECT {COUNTS} FROM quper.sync_logs ORDER BY id DESC LIMIT 1")[0]
+
+
+def test_new_rows_are_copied_and_known_ones_recognised(
+    sync: Sync, source: Query, target: Query, queries: Callable[[str], None], merged: list[str]
+) -> None:
+    queries("generate_series(1, 40)")
+    assert sync("query_history").success
+    assert (counts(target), merged) == ((40, 40, 0, 0, 0, 0), [])
+    versions = target("SELECT query_id, xmin::text, xmax::text, ctid FROM quper.query_history ORDER BY 1")
+    assert sync("query_history").success
+    assert (counts(target), merged) == ((40, 0, 0, 40, 0, 0), [])
+    assert versions == target(
+        "SELECT query_id, xmin::text, xmax::text, ctid FROM quper.query_history ORDER BY 1"
+    )
+    source("UPDATE sys_query_history SET status = 'failed' WHERE query_id = 15")
+    queries("generate_series(41, 60)")
+    assert sync("query_history").success
+    assert counts(target) == (60, 20, 1, 39, 0, 0)
+    assert len(merged) == 1  # the page of the one that differs
+    assert target("SELECT status, count(*) FROM quper.query_history GROUP BY 1 ORDER BY 1") == [
+        ("failed", 1),
+        ("success", 59),
+    ]
+
+
+def test_a_page_of_known_rows_and_new_ones_is_merged(
+    sync: Sync, target: Query, queries: Callable[[str], None], merged: list[str]
+) -> None:
+    queries("generate_series(1, 15)")
+    assert sync("query_history").success
+    queries("generate_series(16, 20)")
+    assert sync("query_history").success
+    assert (counts(target), len(merged)) == ((20, 5, 0, 15, 0, 0), 1)
+
+
+def test_a_known_key_at_another_time_is_merged(
+    sync: Sync, source: Query, target: Query, queries: Callable[[str], None], merged: list[str]
+) -> None:
+    queries("generate_series(1, 20)")
+    assert sync("query_history").success
+    # Where they are now, the target has nothing: to all appearances they are new.
+    source("UPDATE sys_query_history SET start_time = start_time + interval '30 minutes' WHERE query_id > 10")
+    assert sync("query_history").success
+    assert (counts(target), len(merged)) == ((20, 0, 10, 10, 0, 0), 1)
+    assert target(
+        "SELECT count(*), max(start_time) - min(start_time) > '30 minutes' FROM quper.query_history"
+    ) == [(20, True)]
+
+
+def test_what_the_target_has_besides_does_no_harm(
+    sync: Sync, source: Query, target: Query, queries: Callable[[str], None], merged: list[str]
+) -> None:
+    queries("generate_series(1, 200)")
+    assert sync("query_history").success
+    source("DELETE FROM sys_query_history WHERE query_id % 2 = 1")
+    assert sync("query_history").success
+    assert (counts(target), merged) == ((100, 0, 0, 100, 0, 0), [])
+    source("DELETE FROM sys_query_history WHERE query_id % 20 <> 0")
+    # Now a page spans more rows than it is worth to look at.
+    assert sync("query_history").success
+    assert (counts(target), len(merged)) == ((10, 0, 0, 10, 0, 0), 1)
+    assert target("SELECT count(*) FROM quper.query_history") == [(200,)]
+
+
+@pytest.mark.parametrize("column", ["start_time", "end_time"])
+def test_times_beyond_python_are_skipped_alone(
+    sync: Sync, source: Query, target: Query, queries: Callable[[str], None], column: str
+) -> None:
+    queries("generate_series(1, 20)")
+    source(f"UPDATE sys_query_history SET {column} = 'infinity' WHERE query_id = 5")
+    assert sync("query_history").success
+    assert counts(target) == (20, 19, 0, 0, 0, 1)
+    assert target("SELECT column_name FROM quper.skipped_rows") == [(column,)]
+
+
+def test_rows_without_a_time_are_merged(
+    sync: Sync, source: Query, target: Query, queries: Callable[[str], None], merged: list[str]
+) -> None:
+    queries("generate_series(1, 10)")
+    source("UPDATE sys_query_history SET start_time = NULL WHERE query_id > 7")
+    for expected in ((10, 10, 0, 0, 0, 0), (10, 0, 0, 10, 0, 0)):
+        assert sync("query_history").success
+        assert counts(target) == expected
+    assert len(merged) == 2
+
+
+def test_each_cluster_has_rows_of_its_own(
+    sync: Sync, target: Query, queries: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries("generate_series(1, 10)")
+    for cluster in ("one", "two, 'ü'"):
+        monkeypatch.setenv("CLUSTER_NAME", cluster)
+        assert sync("query_history").success
+        assert counts(target) == (10, 10, 0, 0, 0, 0)
+    assert sync("query_history").success
+    assert counts(target) == (10, 0, 0, 10, 0, 0)
+    assert target("SELECT cluster, count(*) FROM quper.query_history GROUP BY 1 ORDER BY 1") == [
+        ("one", 10),
+        ("two, 'ü'", 10),
+    ]
+
+
+def test_the_same_row_twice_is_a_duplicate(
+    sync: Sync, source: Query, target: Query, queries: Callable[[str], None]
+) -> None:
+    queries("generate_series(1, 9)")
+    source("INSERT INTO sys_query_history SELECT * FROM sys_query_history WHERE query_id = 5")
+    for expected in ((10, 9, 0, 0, 1, 0), (10, 0, 0, 9, 1, 0)):
+        assert sync("query_history").success
+        assert counts(target) == expected
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_row_with_too_few_values_is_not_filled_from_the_next(
+    environment: dict[str, str],
+    engine: sa.Engine,
+    queries: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    broken: int,
+) -> None:
+    monkeypatch.setattr(upsert, "RETRY_SECONDS", 0.01)
+    queries("generate_series(1, 3)")
+    redshift: RedshiftResource = redshift_resource(Settings.load(), in_clear)
+    with redshift.session() as session:
+        (page,) = session.pages(SPEC.statement(SPEC.variants[0], set(), WHOLE, False), 10)
+    assert isinstance(page, UndecodedPage)
+    bodies = list(page.bodies)
+    bodies[broken] = bodies[broken].removesuffix(struct.pack("!i", -1))
+    assert bodies != page.bodies  # the last value was NULL
+    with (
+        closing(JobConnection(engine, "c", SPEC.sync_job_id)) as target,
+        pytest.raises(LoadError, match="makes no sense"),
+    ):
+        BatchWriter(target, SPEC, lambda *_: None).write(replace(page, bodies=bodies))
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM quper.query_history")) == 0

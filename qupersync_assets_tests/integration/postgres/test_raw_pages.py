@@ -1,0 +1,280 @@
+"""Rows that are not decoded on their way: the same target, counts and rejects as rows that are."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qupersync_assets.core.errors import LoadError
+from qupersync_assets.defs.resources import in_clear, redshift_resource
+from qupersync_assets.postgres.advisory_lock import JobConnection
+from qupersync_assets.postgres.batch_writer import BatchWriter
+from qupersync_assets.redshift.resource import RedshiftResource
+from qupersync_assets.redshift.wire_protocol import UndecodedPage, WireType
+from qupersync_assets.rows.coercion import Page, Rejected
+from qupersync_assets.settings import Settings
+from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.integration.conftest import Query, Sync, pages_of
+
+ALL_TYPES = (
+    "SELECT true, 1::smallint, 1::integer, 1::bigint, 1::oid, 1.5::numeric(9,2), 'x'::varchar(9), "
+    "getdate()::timestamp, timestamptz '2026-01-01 00:00:00+00'"
+)
+NAMES = ("boolean", "smallint", "integer", "bigint", "oid", "numeric", "text", "timestamp", "timestamptz")
+BITS = {"smallint": 16, "integer": 32, "bigint": 64}
+FORMATS = {
+    "smallint": "!h",
+    "integer": "!i",
+    "bigint": "!q",
+    "timestamp": "!q",
+    "timestamptz": "!q",
+    "oid": "!I",
+}
+
+
+@pytest.fixture
+def redshift(environment: dict[str, str]) -> Iterator[RedshiftResource]:
+    yield redshift_resource(Settings.load(), in_clear)
+
+
+@pytest.fixture
+def wire_types(redshift: RedshiftResource) -> dict[str, WireType]:
+    """Those of the driver itself, by the name of the type in Redshift."""
+    with redshift.session() as session:
+        (page,) = session.pages(ALL_TYPES, 10)
+    assert isinstance(page, UndecodedPage)
+    types = dict(zip(NAMES, page.types, strict=True))
+    return types | {"digits": types["text"]}
+
+
+NUMBERS = st.one_of(
+    st.integers(-300, 300).map(str),
+    st.integers(-(10**45), 10**45).map(str),
+    st.decimals(allow_nan=True, allow_infinity=True, places=3).map(str),
+    st.sampled_from(["1.000", "-0.0", "999.994", "999.995", "99999.9999", "9223372036854775808"]),
+)
+DIGITS = st.one_of(NUMBERS, st.sampled_from(["x", "", " 7 ", "1_000", "7e2", "٣", "+5", "-", "1."]))
+TEXTS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20).map(str.encode),
+    st.sampled_from(
+        [b"", b"a\0b", b"caf\xc3", b"\xff", b"\xed\xa0\x80", b"trailing  ", b"\\N", b"1_000", "漢".encode()]
+    ),
+)
+TIMES = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-(10**15), 10**15),
+    st.sampled_from([-63082281600000000, -63082281599999999, 252455615999999999, 252455615999999998]),
+)
+
+
+def values(wire: str) -> st.SearchStrategy[bytes]:
+    """Values of a type as bytes of the wire."""
+    if wire == "boolean":
+        return st.sampled_from([b"\0", b"\1"])
+    if wire == "text":
+        return TEXTS
+    if wire in ("numeric", "digits"):
+        return (NUMBERS if wire == "numeric" else DIGITS).map(str.encode)
+    if wire.startswith("timestamp"):
+        return TIMES.map(lambda n: struct.pack("!q", n))
+    if wire == "oid":
+        return st.integers(0, 2**32 - 1).map(lambda n: struct.pack("!I", n))
+    half = 1 << (BITS[wire] - 1)
+    edges = st.one_of(st.integers(0, 9), st.integers(-half, half - 1))
+    return edges.map(lambda n: struct.pack(FORMATS[wire], n))
+
+
+def come_as(column: sa.Column[Any]) -> list[str]:
+    """The types in which values of a column may come."""
+    match column.type:
+        case sa.Text():
+            return ["text", "text", "text", "bigint", "integer", "oid"]
+        case sa.Boolean():
+            return ["boolean"]
+        case sa.DateTime():
+            return ["timestamp", "timestamptz"]
+        case sa.Integer():
+            return ["bigint", "integer", "smallint", "numeric", "oid", "digits"]
+        case sa.Numeric():
+            return ["numeric", "bigint", "integer", "digits"]
+    raise AssertionError(f"no wire type for {column.type!r}")
+
+
+def alike(column: sa.Column[Any]) -> str:
+    """The type whose bytes on the wire are those of the column, if there is one."""
+    is_narrow = isinstance(column.type, sa.Integer) and not isinstance(column.type, sa.BigInteger)
+    return "integer" if is_narrow else come_as(column)[0]
+
+
+@st.composite
+def pages(draw: st.DrawFn) -> tuple[SyncSpec, list[str], list[bytes]]:
+    """A job, the wire types of its columns, and rows."""
+    spec = draw(st.sampled_from(all_specs()))
+    # Of the types of the table, which need no temporary table, or of others.
+    of_the_table = draw(st.booleans())
+    types = [alike(c) if of_the_table else draw(st.sampled_from(come_as(c))) for c in spec.columns]
+    # All columns but these are alike in all rows, lest every row be bad.
+    naughty = draw(st.sets(st.integers(0, len(types) - 1), max_size=3))
+    naughty |= {i for i, c in enumerate(spec.columns) if c in set(spec.key)}
+    plain = {"text": b"7", "numeric": b"7", "digits": b"7", "boolean": b"\1"}
+    usual = [plain.get(t) or struct.pack(FORMATS[t], 7) for t in types]
+    rows = []
+    for _ in range(draw(st.integers(1, 6))):
+        row = [struct.pack("!h", len(types))]
+        for i, type_ in enumerate(types):
+            value = draw(st.one_of(st.none(), values(type_), st.just(usual[i]))) if i in naughty else usual[i]
+            row.append(struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value)
+        rows.append(b"".join(row))
+    return spec, types, rows
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(made=pages())
+def test_both_ways_give_the_same(
+    engine: sa.Engine, wire_types: dict[str, WireType], made: tuple[SyncSpec, list[str], list[bytes]]
+) -> None:
+    spec, types, bodies = made
+    page = UndecodedPage(tuple(c.name for c in spec.columns), tuple(wire_types[t] for t in types), bodies)
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"TRUNCATE {spec.table.fullname}"))
+    told = {}
+    for cluster, given_page in (("undecoded", page), ("decoded", page.decoded())):
+        with closing(JobConnection(engine, cluster, spec.sync_job_id)) as target:
+            writer = BatchWriter(target, spec, lambda *_: None)
+            # At the third time most rows are known to be known.
+            rejected = [r for _ in range(3) for r in writer.write(given_page)]
+        told[cluster] = writer.counts, [_told(r) for r in rejected], held(engine, spec, cluster)
+    assert told["undecoded"] == told["decoded"]
+
+
+def _told(rejected: Rejected) -> tuple[Any, ...]:
+    # The detail of PostgreSQL's message shows the row with its cluster.
+    return rejected.column, rejected.reason.split(" DETAIL")[0], repr(rejected.row)
+
+
+def held(engine: sa.Engine, spec: SyncSpec, cluster: str) -> list[str]:
+    """The rows of a cluster, by their text."""
+    names = ", ".join(f'"{c.name}"' for c in spec.table.c if c.name not in ("cluster", "synced_at"))
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.text(f"SELECT ({names})::text FROM {spec.table.fullname} WHERE cluster = :c"), {"c": cluster}
+        )
+        return sorted(rows.scalars())
+
+
+@pytest.mark.parametrize("number", ["Infinity", "NaN", "9223372036854775808", "1.5"])
+def test_a_key_that_is_no_integer_is_a_bad_row(
+    engine: sa.Engine, wire_types: dict[str, WireType], number: str
+) -> None:
+    spec = next(s for s in all_specs() if s.table.name == "node_details")
+    types = tuple(wire_types["numeric"] for _ in spec.columns)
+    texts = [number.encode(), *(b"7" for _ in spec.columns[1:])]
+    body = struct.pack("!h", len(texts)) + b"".join(struct.pack("!i", len(t)) + t for t in texts)
+    assert spec.columns[0].name == "node"
+    with closing(JobConnection(engine, "c", spec.sync_job_id)) as target:
+        writer = BatchWriter(target, spec, lambda *_: None)
+        (rejected,) = writer.write(UndecodedPage(tuple(c.name for c in spec.columns), types, [body]))
+    assert rejected.column == "node" and writer.counts.skipped == 1
+
+
+def test_ordinary_rows_are_not_decoded(
+    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source(
+        "INSERT INTO sys_query_history (user_id, query_id, status, start_time, query_text) "
+        "SELECT 100, n, 'success', getdate(), 'select ' || n FROM generate_series(1, 2500) n"
+    )
+    decoded: list[UndecodedPage] = []
+    original = UndecodedPage.decoded
+    monkeypatch.setattr(UndecodedPage, "decoded", lambda page: decoded.append(page) or original(page))
+    assert sync("query_history").success
+    assert target("SELECT count(*), count(DISTINCT query_text) FROM quper.query_history") == [(2500, 2500)]
+    assert decoded == []
+    source("UPDATE sys_query_history SET end_time = 'infinity' WHERE query_id = 1700")
+    target("TRUNCATE quper.query_history")
+    assert sync("query_history").success
+    assert target("SELECT count(*) FROM quper.query_history") == [(2499,)]
+    assert [len(page) for page in decoded] == [1000]  # only the page of the bad row
+
+
+def another_handler(*_: Any) -> None:
+    raise AssertionError("nobody may call this")
+
+
+@pytest.mark.parametrize(
+    ("place", "stands_for"),
+    [
+        ("redshift_connector.core.Connection.handle_DATA_ROW", another_handler),
+        ("redshift_connector.utils.type_utils.bool_recv", None),
+    ],
+)
+def test_a_driver_that_is_built_differently_decodes(
+    redshift: RedshiftResource,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    stands_for: Callable[..., Any] | None,
+) -> None:
+    with redshift.session():
+        pass  # the connection stays in the pool, with the handlers that it was made with
+    if stands_for is None:
+        monkeypatch.delattr(place)
+    else:
+        monkeypatch.setattr(place, stands_for)
+    with (
+        redshift.session() as session,
+        pytest.warns(UserWarning, match="redshift_connector is built differently"),
+    ):
+        (page,) = session.pages("SELECT 1::bigint AS n, 'x'::varchar(9) AS t", 10)
+    assert isinstance(page, Page)
+    assert [list(row) for row in page.rows] == [[1, "x"]]
+
+
+def test_a_driver_that_reads_in_another_way_decodes(
+    redshift: RedshiftResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redshift.session() as session:
+        driver = session._connection.dbapi_connection
+        original = driver.execute  # type: ignore[union-attr]
+
+        def execute(*arguments: Any) -> None:
+            vars(driver).pop("handle_messages", None)
+            original(*arguments)
+
+        monkeypatch.setattr(driver, "execute", execute)
+        with pytest.warns(UserWarning, match="redshift_connector is built differently"):
+            pages = list(session.pages("SELECT n FROM generate_series(1, 25) n", 10))
+    assert [type(page) for page in pages] == [Page] * 3
+    assert [n for page in pages for (n,) in page.decoded().rows] == list(range(1, 26))
+
+
+def test_unknown_types_are_left_to_the_driver(redshift: RedshiftResource) -> None:
+    with redshift.session() as session:
+        (page,) = session.pages("SELECT 1::bigint AS n, 1.5::float8 AS f", 10)
+    assert isinstance(page, Page)
+    assert [list(row) for row in page.rows] == [[1, 1.5]]
+
+
+@pytest.mark.parametrize("body", [b"\0\1\0\0\0\x09short", b"\0\1", b"\0\1\0\0\0\1xx"])
+def test_bytes_without_sense_are_no_bad_rows(wire_types: dict[str, WireType], body: bytes) -> None:
+    page = UndecodedPage(("t",), (wire_types["text"],), [body])
+    with pytest.raises(LoadError, match="makes no sense"):
+        page.decoded()
+
+
+def test_pages_are_decoded_as_the_driver_does(redshift: RedshiftResource) -> None:
+    with redshift.session() as session:
+        (undecoded,) = session.pages(ALL_TYPES, 10)
+        (row,) = session.rows(ALL_TYPES)
+    assert isinstance(undecoded, UndecodedPage)
+    assert undecoded.decoded().rows[0][:7] == row[:7]
+    assert [list(p.rows[0]) for p in pages_of(redshift, "SELECT NULL::bigint, ''::varchar(1)", 5)] == [
+        [None, ""]
+    ]

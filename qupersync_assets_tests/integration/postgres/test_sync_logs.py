@@ -1,0 +1,143 @@
+"""quper.sync_logs tells the truth while a run goes on, and when it is terminated or killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+
+import dagster as dg
+import pytest
+
+from qupersync_assets.definitions import build_definitions
+from qupersync_assets.defs.run_health import clear_away, close_logs
+from qupersync_assets.postgres import sync_logs as sync_log
+from qupersync_assets.postgres.advisory_lock import JobConnection
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.settings import Settings
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.demo_process import until
+
+
+def test_running_row_keeps_up_with_the_batches(
+    sandbox: Sandbox, sync: Sync, source: Query, target: Query
+) -> None:
+    assert sync("node_details").success
+    source("INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, 2500) n")
+    # The last batch has to wait for this row; the first two are through by then.
+    with closing(sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
+        cursor.execute("INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 2400)")
+        thread = threading.Thread(target=sync, args=("node_details",))
+        thread.start()
+        deadline = time.monotonic() + 20
+        seen = None
+        while seen != ("running", 2000, 2, None, None) and time.monotonic() < deadline:
+            rows = target(
+                "SELECT status, rows_extracted, batches, completed_at, duration_ms FROM quper.sync_logs "
+                "ORDER BY id DESC LIMIT 1"
+            )
+            seen = rows[0]
+            time.sleep(0.05)
+        blocker.rollback()
+        thread.join()
+    assert seen == ("running", 2000, 2, None, None)
+    row = target(
+        "SELECT status, rows_extracted, rows_upserted, batches, duration_ms >= 0, completed_at >= started_at "
+        "FROM quper.sync_logs ORDER BY id DESC LIMIT 1"
+    )
+    assert row == [("success", 2500, 2500, 3, True, True)]
+
+
+@dg.job
+def nothing() -> None:
+    """A run for Dagster to know."""
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [(dg.DagsterRunStatus.FAILURE, "failed"), (dg.DagsterRunStatus.CANCELED, "canceled"), (None, "failed")],
+)
+def test_rows_of_ended_runs_are_closed(
+    postgres: PostgresResource,
+    target: Query,
+    instance: dg.DagsterInstance,
+    ending: dg.DagsterRunStatus | None,
+    status: str,
+) -> None:
+    run_id = "00000000-0000-4000-8000-000000000000"
+    if ending is not None:  # else Dagster has forgotten it
+        run = instance.create_run_for_job(nothing, run_id=run_id, status=dg.DagsterRunStatus.STARTED)
+        if ending == dg.DagsterRunStatus.FAILURE:
+            instance.report_run_failed(run)
+        else:
+            instance.report_run_canceled(run)
+    with postgres.transaction() as connection:
+        sync_log.start(connection, "sandbox", "node_details_sync", run_id)
+    clear_away(instance, postgres, "sandbox", all_specs(), max_silence=600)
+    rows = target("SELECT status, error IS NOT NULL, completed_at IS NOT NULL FROM quper.sync_logs")
+    assert rows == [(status, True, True)]
+
+
+def test_a_run_of_another_instance_is_left_alone_while_it_loads(
+    postgres: PostgresResource, target: Query, instance: dg.DagsterInstance
+) -> None:
+    status = "SELECT status FROM quper.sync_logs"
+    with closing(JobConnection(postgres.engine(), "sandbox", "node_details_sync")) as other:
+        with other.begin() as connection:
+            sync_log.start(connection, "sandbox", "node_details_sync", "unknown here")
+        clear_away(instance, postgres, "sandbox", all_specs(), max_silence=600)
+        assert target(status) == [("running",)]
+    until(
+        lambda: (
+            clear_away(instance, postgres, "sandbox", all_specs(), 600) or target(status) == [("failed",)]
+        ),
+        20,
+    )
+
+
+def test_a_run_that_could_not_reach_postgres_is_logged_later(
+    postgres: PostgresResource,
+    sync: Sync,
+    target: Query,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("POSTGRES_PORT", "1")
+    run_id = sync("node_details", "applications").run_id
+    assert target("SELECT count(*) FROM quper.sync_logs") == [(0,)]
+    record = instance.get_run_record_by_id(run_id)
+    assert record is not None
+    for expected in (2, 0):  # the second look finds nothing left to do
+        assert close_logs(instance, postgres, "sandbox", all_specs(), record) == expected
+    rows = target(
+        "SELECT sync_job_id, status, error FROM quper.sync_logs WHERE run_id = %s ORDER BY 1", [run_id]
+    )
+    assert [row[:2] for row in rows] == [("application_sync", "failed"), ("node_details_sync", "failed")]
+    assert all("POSTGRES_PORT" in error for *_, error in rows)
+
+
+def test_the_sensor_logs_broken_runs_once(
+    bare: PostgresResource,
+    sync: Sync,
+    target: Query,
+    monkeypatch: pytest.MonkeyPatch,
+    instance: dg.DagsterInstance,
+) -> None:
+    def look(cursor: str | None) -> dg.SensorResult:
+        sensor = build_definitions(Settings.load()).resolve_sensor_def("qupersync_clear_away")
+        resources = {"postgres": bare}
+        with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
+            result = sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        return result
+
+    first = look(None)  # before there is a schema
+    with monkeypatch.context() as outage:
+        outage.setenv("POSTGRES_PORT", "1")
+        sync("node_details")
+    second = look(first.cursor)
+    assert target("SELECT sync_job_id, status FROM quper.sync_logs") == [("node_details_sync", "failed")]
+    assert second.cursor != first.cursor
+    assert look(second.cursor).cursor == second.cursor  # nothing new

@@ -1,0 +1,184 @@
+"""A history is read from its news on, and nothing is missed by that."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from qupersync_assets.definitions import build_definitions
+from qupersync_assets.defs.run_health import JOB_NAME
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.settings import Settings
+from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.expected_rows import ORACLES, plain
+
+QUERY = (
+    "INSERT INTO sys_query_history (user_id, query_id, status, start_time, end_time, query_label) "
+    "VALUES (100, %s, %s, getdate() - %s::interval, NULL, %s)"
+)
+HELD = "SELECT query_id, status FROM quper.query_history ORDER BY query_id"
+LOG = "SELECT rows_extracted, read_why, read_from FROM quper.sync_logs ORDER BY id DESC LIMIT 1"
+
+
+def yesterday(target: Query) -> None:
+    """Let the runs so far be of yesterday."""
+    target("UPDATE quper.sync_logs SET started_at = started_at - interval '1 day'")
+
+
+def test_only_news_is_read(sync: Sync, source: Query, target: Query) -> None:
+    for query_id, age in ((1, "3 days"), (2, "61 minutes"), (3, "10 minutes")):
+        source(QUERY, [query_id, "success", age, None])
+    assert sync("query_history").success
+    assert target(LOG) == [(3, "the target is empty", None)]
+    source(QUERY, [4, "success", "1 second", None])
+    source(QUERY, [5, "success", "2 days", None])  # later than Redshift ever is
+    result = sync("query_history")
+    ((extracted, why, since),) = target(LOG)
+    assert (extracted, why) == (3, "news")  # the newest row was ten minutes old: 2, 3 and 4
+    newest = source("SELECT start_time FROM sys_query_history WHERE query_id = 3")[0][0].replace(tzinfo=UTC)
+    assert (newest - since).total_seconds() == 3600
+    (event,) = result.get_asset_materialization_events()
+    metadata = event.materialization.metadata
+    assert metadata["read_why"].value == "news"
+    assert metadata["read_from"].value == since.timestamp() < metadata["read_to"].value
+    assert target(HELD) == [(n, "success") for n in (1, 2, 3, 4)]
+    yesterday(target)
+    assert sync("query_history").success
+    assert target(LOG) == [(5, "first read of the day", None)]
+    assert target(HELD) == [(n, "success") for n in (1, 2, 3, 4, 5)]
+
+
+def test_what_was_unfinished_is_looked_at_again(sync: Sync, source: Query, target: Query) -> None:
+    source(QUERY, [1, "running", "3 days", None])
+    source(QUERY, [2, "success", "3 days", None])
+    source(QUERY, [3, "success", "1 minute", None])
+    assert sync("query_history").success
+    source("UPDATE sys_query_history SET status = 'failed' WHERE query_id IN (1, 2)")
+    assert sync("query_history").success
+    assert target(LOG)[0][:2] == (2, "news")
+    assert target(HELD) == [(1, "failed"), (2, "success"), (3, "success")]
+    assert sync("query_history").success
+    assert target(LOG)[0][:2] == (1, "news")
+
+
+def test_a_target_that_was_emptied_is_filled_anew(sync: Sync, source: Query, target: Query) -> None:
+    for query_id, age in ((1, "3 days"), (2, "1 minute")):
+        source(QUERY, [query_id, "success", age, None])
+    for _ in range(2):
+        assert sync("query_history").success
+        target("TRUNCATE quper.query_history")
+    assert sync("query_history").success
+    assert target(HELD) == [(1, "success"), (2, "success")]
+
+
+def test_a_full_refresh_is_asked_for_in_the_launchpad(
+    sync: Sync, source: Query, target: Query, instance: dg.DagsterInstance
+) -> None:
+    source(QUERY, [1, "success", "1 minute", None])
+    assert sync("query_history").success
+    source(QUERY, [2, "success", "3 days", None])
+    job = build_definitions(Settings.load()).resolve_job_def(JOB_NAME)
+    result = job.execute_in_process(
+        instance=instance,
+        asset_selection=[dg.AssetKey(["quper", "query_history"])],
+        run_config={"ops": {"quper__query_history": {"config": {"full_refresh": True}}}},
+    )
+    assert result.success
+    assert target(LOG)[0][:2] == (2, "full refresh")
+    assert target(HELD) == [(1, "success"), (2, "success")]
+
+
+def test_a_read_that_broke_off_is_made_up_for(
+    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNC_BATCH_SIZE", "10")
+    monkeypatch.setenv("SYNC_MAX_RETRIES", "0")
+    source(QUERY, [1, "success", "6 days", None])
+    assert sync("query_history").success
+    source(
+        "INSERT INTO sys_query_history (user_id, query_id, status, start_time) "
+        "SELECT 100, n, 'success', getdate() - interval '3 hours' + n * interval '1 second' "
+        "FROM generate_series(2, 100) n"
+    )
+    target(
+        "CREATE FUNCTION quper.refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF new.query_id = 55 THEN RAISE EXCEPTION 'no more' USING ERRCODE = '42000'; END IF; "
+        "RETURN new; END $$; "
+        "CREATE TRIGGER refuse BEFORE INSERT ON quper.query_history FOR EACH ROW EXECUTE FUNCTION quper.refuse()"
+    )
+    assert not sync("query_history").success
+    assert 10 < target("SELECT count(*) FROM quper.query_history")[0][0] < 60
+    target("DROP TRIGGER refuse ON quper.query_history")
+    assert sync("query_history").success
+    assert target("SELECT count(*) FROM quper.query_history") == [(100,)]
+
+
+def test_what_is_logged_when_a_long_query_ends_is_not_missed(
+    sync: Sync, source: Query, target: Query
+) -> None:
+    alert = (
+        "INSERT INTO stl_alert_event_log (userid, query, slice, segment, step, event, event_time) "
+        "VALUES (100, %s, 0, 0, 0, 'slow', getdate() - %s::interval)"
+    )
+    source(alert, [1, "1 minute"])
+    source(QUERY, [9, "running", "5 hours", None])
+    assert sync("query_history", "alert_events").success
+    # It ends now, and what it leaves carries the time when it began.
+    source("UPDATE sys_query_history SET status = 'success', end_time = getdate() WHERE query_id = 9")
+    source(alert, [2, "5 hours"])
+    for _ in range(2):
+        assert sync("query_history", "alert_events").success
+    assert target("SELECT query FROM quper.alert_events ORDER BY 1") == [(1,), (2,)]
+    logs = "SELECT DISTINCT read_why FROM quper.sync_logs WHERE sync_job_id = 'alert_events_sync'"
+    assert sorted(target(logs)) == [("news",), ("the target is empty",)]
+
+
+def test_news_adds_up_to_the_same_as_reading_all(
+    sandbox: Sandbox, environment: dict[str, str], sync: Sync, source: Query, target: Query
+) -> None:
+    workload = sandbox.workload()
+    workload.backfill(datetime.now(UTC), queries=1500)
+    assert sync().success
+    for _ in range(3):
+        workload.advance(datetime.now(UTC))
+        assert sync().success
+    by_news = "SELECT count(*), sum(rows_extracted) FROM quper.sync_logs WHERE read_why = 'news'"
+    ((runs, extracted),) = target(by_news)
+    whole = target("SELECT sum(rows_extracted) FROM quper.sync_logs WHERE read_why = 'the target is empty'")
+    assert runs == 12 and extracted < whole[0][0] / 2
+    for table in ("query_history", "alert_events", "table_scan_stats", "vacuum_history"):
+        expected, actual = ORACLES[table]
+        assert actual is not None
+        held = set(plain(target(actual)))
+        assert held >= set(plain(source(expected, ()))), table
+
+
+def test_scans_on_both_sides_of_an_hour_are_counted_once(sync: Sync, source: Query, target: Query) -> None:
+    scan = (
+        "INSERT INTO stl_scan (userid, query, slice, segment, step, tbl, type, rows, starttime, endtime) "
+        "VALUES (100, %s, %s, 0, 0, 7, 2, 5, date_trunc('hour', getdate()) - interval '1 hour' + %s::interval, "
+        "getdate())"
+    )
+    for query, number, at in ((1, 0, "-1 second"), (1, 1, "1 second"), (2, 0, "59 minutes")):
+        source(scan, [query, number, at])
+    counts = "SELECT scans, rows FROM quper.table_scan_stats ORDER BY scan_hour"
+    assert sync("table_scan_stats").success
+    assert target(counts) == [(1, 10), (1, 5)]
+    source(scan, [3, 0, "59 minutes"])
+    assert sync("table_scan_stats").success
+    assert target("SELECT DISTINCT read_why FROM quper.sync_logs WHERE read_from IS NOT NULL") == [("news",)]
+    assert target(counts) == [(1, 10), (2, 10)]
+
+
+@pytest.mark.parametrize("wanted", ["false", "true"])
+def test_our_own_queries_are_left_out_unless_wanted(
+    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    monkeypatch.setenv("SYNC_INCLUDE_SELF", wanted)
+    for query_id, label in ((1, None), (2, "qupersync"), (3, "etl")):
+        source(QUERY, [query_id, "success", "1 minute", label])
+    assert sync("query_history").success
+    expected = [1, 2, 3] if wanted == "true" else [1, 3]
+    assert [query_id for query_id, _ in target(HELD)] == expected

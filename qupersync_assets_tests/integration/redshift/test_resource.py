@@ -1,0 +1,128 @@
+"""Reading pages through the real driver: exact values, one page in memory, a pool that heals itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+
+import pytest
+
+from qupersync_assets.core.errors import LoadError
+from qupersync_assets.redshift.resource import RedshiftResource
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets_tests.integration.conftest import Query, pages_of
+
+
+@pytest.fixture
+def redshift(environment: dict[str, str]) -> RedshiftResource:
+    return RedshiftResource(
+        host=environment["REDSHIFT_HOST"],
+        port=int(environment["REDSHIFT_PORT"]),
+        database=environment["REDSHIFT_DATABASE"],
+        user=environment["REDSHIFT_USER"],
+        password=environment["REDSHIFT_PASSWORD"],
+        ssl=False,
+    )
+
+
+@pytest.fixture
+def lenient(sandbox: Sandbox) -> Iterator[None]:
+    """Lets statements through that look at the server itself, which Redshift has no words for."""
+    sandbox.gateway.strict = False
+    yield
+    sandbox.gateway.strict = True
+
+
+@pytest.mark.parametrize(("rows", "size"), [(0, 10), (1, 10), (10, 10), (11, 10), (2500, 1000), (2500, 2200)])
+def test_pages_hold_every_row_once(redshift: RedshiftResource, rows: int, size: int) -> None:
+    pages = list(pages_of(redshift, f"SELECT n, n * 2 AS double FROM generate_series(1, {rows}) n", size))
+    assert [list(r) for p in pages for r in p.rows] == [[n, n * 2] for n in range(1, rows + 1)]
+    assert all(p.columns == ("n", "double") for p in pages)
+    assert [len(p.rows) for p in pages[:-1]] == [size] * (len(pages) - 1)
+
+
+def test_a_single_node_is_asked_for_less_at_once(
+    redshift: RedshiftResource, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox.gateway, "mode", "single-node")
+    sql = "SELECT n FROM generate_series(1, 5100) n"
+    with monkeypatch.context() as patched:
+        patched.setattr("qupersync_assets.redshift.resource.SINGLE_NODE_FETCH", 2500)
+        with pytest.raises(LoadError, match="Fetch size 2500 exceeds the limit"):
+            next(pages_of(redshift, sql, 2500))
+    pages = list(pages_of(redshift, sql, 2500))
+    assert [len(p.rows) for p in pages] == [2000, 2000, 1100]
+    assert [n for p in pages for (n,) in p.rows] == list(range(1, 5101))
+
+
+def test_values_are_exact(redshift: RedshiftResource) -> None:
+    sql = (
+        "SELECT 9223372036854775807::bigint AS i, 99999999999999999999999999999999999999::numeric(38,0) AS d, "
+        "'x  '::char(3) AS c, timestamp '2026-03-08 02:30:00.123456' AS t, NULL::bigint AS nothing, "
+        "true AS b, '%s % 100%'::text AS percent"
+    )
+    (page,) = pages_of(redshift, sql, 10)
+    assert list(page.rows[0]) == [
+        *(2**63 - 1, Decimal(10**38 - 1), "x  ", datetime(2026, 3, 8, 2, 30, 0, 123456), None, True),
+        "%s % 100%",
+    ]
+
+
+def test_pages_are_read_as_they_are_asked_for(
+    redshift: RedshiftResource, source: Query, lenient: None
+) -> None:
+    source(
+        "DROP SEQUENCE IF EXISTS reads; CREATE SEQUENCE reads; GRANT USAGE ON SEQUENCE reads TO qupersync_reader"
+    )
+    pages = pages_of(redshift, "SELECT nextval('reads') FROM generate_series(1, 100000)", 100)
+    assert len(list(islice(pages, 3))) == 3
+    pages.close()  # type: ignore[attr-defined]
+    read = source("SELECT last_value FROM reads")[0][0]
+    assert 300 <= read <= 400
+
+
+@pytest.mark.parametrize("taken", [1, 2, 5])
+def test_a_session_is_good_for_more_whenever_reading_stops(redshift: RedshiftResource, taken: int) -> None:
+    with redshift.session() as session:
+        pages = session.pages("SELECT n FROM generate_series(1, 50) n", 10)
+        assert [len(page) for page in islice(pages, taken)] == [10] * taken
+        pages.close()
+        assert session.rows("SELECT 1 AS one")[0][0] == 1
+    assert [len(page) for page in pages_of(redshift, "SELECT n FROM generate_series(1, 5) n", 3)] == [3, 2]
+
+
+def test_no_row_is_lost_where_the_driver_forgets_prepared_statements(redshift: RedshiftResource) -> None:
+    with redshift.session() as session:
+        session._connection.dbapi_connection.max_prepared_statements = 1  # type: ignore[union-attr]
+        for _ in range(3):
+            pages = session.pages("SELECT n FROM generate_series(1, 25) n", 10)
+            assert [len(page) for page in pages] == [10, 10, 5]
+
+
+def test_a_dead_connection_is_replaced(redshift: RedshiftResource, source: Query) -> None:
+    def backend() -> int:
+        return next(pages_of(redshift, "SELECT pg_backend_pid()", 1)).rows[0][0]
+
+    first = backend()
+    assert backend() == first  # pooled
+    killed = source("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s", [first])
+    assert killed == [(True,)]
+    assert backend() != first
+
+
+def test_an_error_leaves_a_usable_pool(redshift: RedshiftResource) -> None:
+    with pytest.raises(LoadError, match="22012"):
+        list(pages_of(redshift, "SELECT 1 / (n - 5) FROM generate_series(1, 10) n", 2))
+    assert next(pages_of(redshift, "SELECT 1 AS one", 1)).rows[0][0] == 1
+
+
+def test_sessions_are_known_by_name_and_in_utc(redshift: RedshiftResource, lenient: None) -> None:
+    (page,) = pages_of(
+        redshift,
+        "SELECT application_name, current_setting('TimeZone') FROM pg_stat_activity "
+        "WHERE pid = pg_backend_pid()",
+        1,
+    )
+    assert list(page.rows[0]) == ["qupersync", "UTC"]

@@ -1,0 +1,75 @@
+"""All eight jobs against a realistic source: every value arrives, and a second run writes only what is new."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.integration.conftest import LOG_COLUMNS, Query, Sync
+from qupersync_assets_tests.support.expected_rows import oracle
+
+
+def test_every_value_arrives_and_only_news_is_written(
+    filled: Sandbox, sync: Sync, source: Query, target: Query
+) -> None:
+    assert sync().success
+    before = {}
+    for spec in all_specs():
+        expected, actual = oracle(spec, source, target)
+        assert len(actual) > 1, spec.sync_job_id
+        assert actual == expected, spec.sync_job_id
+        before[spec.sync_job_id] = target(f"SELECT ctid, xmin FROM {spec.table.fullname} ORDER BY ctid")
+    logs = target(f"SELECT sync_job_id, {LOG_COLUMNS} FROM quper.sync_logs ORDER BY sync_job_id")
+    assert [row[0] for row in logs] == [spec.sync_job_id for spec in all_specs()]
+    for _job, extracted, inserted, updated, unchanged, duplicates, skipped, batches, status in logs:
+        assert status == "success"
+        assert extracted == inserted and (updated, unchanged, duplicates, skipped) == (0, 0, 0, 0)
+        assert batches == -(-extracted // 1000)
+
+    second = sync()
+    assert second.success
+    for spec in all_specs():
+        after = target(f"SELECT ctid, xmin FROM {spec.table.fullname} ORDER BY ctid")
+        assert after == before[spec.sync_job_id], f"{spec.sync_job_id} wrote unchanged rows"
+    again = target(
+        "SELECT sum(rows_inserted), sum(rows_updated), bool_and(rows_unchanged = rows_extracted) "
+        "FROM quper.sync_logs WHERE run_id = %s",
+        [second.run_id],
+    )
+    assert again == [(0, 0, True)]
+
+
+def test_news_is_merged(filled: Sandbox, sync: Sync, source: Query, target: Query) -> None:
+    at_work = "SELECT query_id FROM sys_query_history WHERE rtrim(status) = 'running' AND user_id <> 1"
+    while not source(at_work):
+        filled.workload().advance(datetime.now(UTC))
+    assert sync().success
+    running = target("SELECT query_id FROM quper.query_history WHERE status = 'running'")
+    assert running
+    for _ in range(5):
+        filled.workload().advance(datetime.now(UTC))
+    assert sync().success
+    for spec in all_specs():
+        expected, actual = oracle(spec, source, target)
+        assert set(expected) <= set(actual), spec.sync_job_id
+    ended = target(
+        "SELECT count(*) FROM quper.query_history WHERE query_id = ANY(%s) AND status <> 'running'",
+        [[query_id for (query_id,) in running]],
+    )
+    assert ended[0][0] > 0
+
+
+def test_vacuums_complete_table_stats_whichever_comes_last(
+    filled: Sandbox, sync: Sync, source: Query, target: Query
+) -> None:
+    for first, last in (("table_stats", "vacuum_history"), ("vacuum_history", "table_stats")):
+        target("DROP SCHEMA IF EXISTS quper CASCADE")
+        assert sync(first).success
+        assert sync(last).success
+        rows = target("SELECT last_vacuum_date, vacuum_type FROM quper.table_stats")
+        assert any(date is not None and kind is not None for date, kind in rows)
+        expected, actual = oracle(
+            next(s for s in all_specs() if s.table.name == "table_stats"), source, target
+        )
+        assert actual == expected

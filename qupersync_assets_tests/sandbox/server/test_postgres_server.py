@@ -1,0 +1,175 @@
+"""The PostgreSQL server below the sandbox: its life, and what earlier lives may have left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+
+from qupersync_assets.sandbox.server.postgres_server import PostgresServer, SandboxError
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PostgresServer]:
+    with PostgresServer(tmp_path / "server") as running:
+        yield running
+
+
+def _query(server: PostgresServer, statement: str) -> list[tuple[object, ...]]:
+    with (
+        closing(psycopg2.connect(server.dsn("postgres"))) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _family(pid: int) -> list[int]:
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def test_a_restart_keeps_data_port_and_password(server: PostgresServer) -> None:
+    _query(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+    before = server.dsn("postgres")
+    server.stop()
+    server.start()
+    assert server.dsn("postgres") == before
+    assert _query(server, "SELECT answer FROM kept") == [(42,)]
+
+
+def test_stop_leaves_no_process(server: PostgresServer) -> None:
+    processes = _family(server.pid)
+    assert len(processes) > 1
+    server.stop()
+    assert not [pid for pid in processes if _alive(pid)]
+    assert server.pid is None
+
+
+def test_it_listens_on_loopback_only_and_asks_for_the_password(server: PostgresServer) -> None:
+    listening = {
+        (c.laddr.ip, c.laddr.port)
+        for c in psutil.Process(server.pid).net_connections()
+        if c.status == "LISTEN"
+    }
+    assert listening == {("127.0.0.1", server.port)}
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        psycopg2.connect(server.dsn("postgres"), password="wrong")
+    assert (server.folder / "password").stat().st_mode & 0o777 == 0o600
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_it(server: PostgresServer) -> None:
+    assert os.getsid(server.pid) == server.pid != os.getsid(0)
+
+
+def test_it_starts_again_after_kill_9(server: PostgresServer) -> None:
+    _query(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+    _query(server, "CHECKPOINT")  # without synchronous_commit the last commits may be lost in a crash
+    os.kill(server.pid, signal.SIGKILL)
+    server.stop()
+    assert (server.data / "postmaster.pid").exists()
+    server.start()
+    assert _query(server, "SELECT answer FROM kept") == [(42,)]
+    assert "not properly shut down" in server.log.read_text()
+
+
+def test_it_is_restarted_on_its_port_or_not_at_all(server: PostgresServer) -> None:
+    port, first = server.port, server.pid
+    assert server.poll() is None
+    os.kill(first, signal.SIGKILL)
+    while server.poll() is None:
+        os.sched_yield()
+    assert server.poll() == -signal.SIGKILL
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(SandboxError, match="could not create listen socket"),
+    ):
+        server.restart()
+    server.restart()
+    assert _query(server, "SELECT 1") == [(1,)]
+    assert server.port == port and server.pid != first and server.poll() is None
+
+
+def test_it_takes_over_from_a_parent_that_was_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    script = (
+        "import pathlib, sys, time; from qupersync_assets.sandbox.server.postgres_server import PostgresServer\n"
+        "server = PostgresServer(pathlib.Path(sys.argv[1])); server.start()\n"
+        "print(server.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, folder], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        orphan = int(parent.stdout.readline())
+        with pytest.raises(SandboxError, match="in use by another process"):
+            PostgresServer(folder).start()
+        parent.kill()
+    assert _alive(orphan)
+    with PostgresServer(folder) as server:
+        assert _query(server, "SELECT 1") == [(1,)]
+        assert server.pid != orphan
+        assert not _alive(orphan)
+
+
+def test_a_pid_file_that_names_a_stranger_is_no_hindrance(server: PostgresServer) -> None:
+    server.stop()
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        (server.data / "postmaster.pid").write_text(f"{stranger.pid}\n{server.data}\n")
+        server.start()
+        assert _query(server, "SELECT 1") == [(1,)]
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_taken_port_is_replaced(server: PostgresServer) -> None:
+    server.stop()
+    taken = server.port
+    with socket.create_server(("127.0.0.1", taken)):
+        server.start()
+        assert server.port != taken
+        assert _query(server, "SELECT 1") == [(1,)]
+
+
+def test_an_interrupted_initdb_is_done_anew(server: PostgresServer) -> None:
+    server.stop()
+    server.data.rename(server.folder / "data.unfinished")
+    server.start()
+    assert _query(server, "SELECT 1") == [(1,)]
+
+
+def test_errors_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SandboxError, match="cannot be used: Not a directory"):
+        PostgresServer(tmp_path / "file" / "server").start()
+    refused = PostgresServer(tmp_path / "server", {"shared_buffers": "many"})
+    with pytest.raises(
+        SandboxError, match=r'did not start in .*invalid value for parameter "shared_buffers"'
+    ):
+        refused.start()
+    assert refused.pid is None
+    with PostgresServer(tmp_path / "server") as server:
+        assert _query(server, "SELECT 1") == [(1,)]
+
+
+def test_without_setpriv_root_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SandboxError, match="needs `setpriv`"):
+        PostgresServer(tmp_path / "server").start()

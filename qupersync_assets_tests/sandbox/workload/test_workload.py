@@ -1,0 +1,176 @@
+"""The made-up activity: reproducible, consistent, and going on as a real cluster's would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.spec.redshift_views import documented_views
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+NAIVE = NOW.replace(tzinfo=None)
+FILLED = [
+    "svv_table_info", "stl_vacuum", "sys_vacuum_history", "sys_query_history", "stl_alert_event_log",
+    "stv_node_storage_capacity", "svv_columns", "pg_attribute", "pg_class", "pg_namespace", "stl_scan",
+    "sys_connection_log", "sys_query_detail", "svl_user_activity",
+]  # fmt: skip
+RUNNING = "status IN ('planning', 'queued', 'running', 'returning')"
+
+Query = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def query(sandbox: Sandbox) -> Query:
+    """Runs SQL in the warehouse, which is empty at first."""
+
+    def run(statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        with closing(sandbox.connect_redshift()) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    _empty(run)
+    return run
+
+
+def _empty(query: Query) -> None:
+    tables = [*documented_views(), "pg_class", "pg_namespace"]
+    query("TRUNCATE " + ", ".join(f"redshift.{table}" for table in tables))
+
+
+def _contents(query: Query) -> dict[str, list[tuple[Any, ...]]]:
+    return {view: sorted(query(f"SELECT * FROM redshift.{view}"), key=repr) for view in FILLED}
+
+
+def test_same_seed_and_times_make_the_same_rows(sandbox: Sandbox, query: Query) -> None:
+    def fill(seed: int) -> dict[str, list[tuple[Any, ...]]]:
+        _empty(query)
+        sandbox.workload(seed).backfill(NOW, queries=300)
+        for step in range(1, 6):
+            sandbox.workload(seed).advance(NOW + timedelta(seconds=step * 30))
+        return _contents(query)
+
+    first, again, other = fill(1), fill(1), fill(2)
+    assert first == again
+    assert first != other
+    assert all(first.values())
+
+
+def test_backfill_fills_once_and_consistently(sandbox: Sandbox, query: Query) -> None:
+    sandbox.workload().backfill(NOW)
+    before = _contents(query)
+    sandbox.workload().backfill(NOW)
+    assert _contents(query) == before
+    assert len(before["sys_query_history"]) == 3000
+    assert query(
+        "SELECT count(*) FROM sys_query_history WHERE start_time < %s", [NAIVE - timedelta(days=7)]
+    ) == [(0,)]
+    for orphans in (
+        "SELECT 1 FROM svv_table_info t LEFT JOIN pg_class c ON c.oid = t.table_id WHERE c.relname IS DISTINCT FROM t.table",
+        "SELECT 1 FROM pg_attribute a LEFT JOIN pg_class c ON c.oid = a.attrelid WHERE c.oid IS NULL",
+        "SELECT 1 FROM pg_class c LEFT JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.oid IS NULL",
+        "SELECT 1 FROM stl_scan s WHERE type = 2 AND tbl NOT IN (SELECT table_id FROM svv_table_info)",
+        "SELECT 1 FROM sys_query_history WHERE execution_time > elapsed_time OR end_time < start_time",
+        "SELECT 1 FROM svv_table_info WHERE tbl_rows < estimated_visible_rows OR (sortkey1 IS NULL) <> (unsorted IS NULL)",
+    ):
+        assert query(orphans) == []
+    assert query(
+        "SELECT count(*) > 0 FROM sys_query_history WHERE query_text LIKE E'%\\n%' AND user_id = 1"
+    ) == [(True,)]
+    assert query("SELECT max(length(query_text)) FROM sys_query_history") == [(4000,)]
+
+
+def test_advance_ends_what_runs(sandbox: Sandbox, query: Query) -> None:
+    workload = sandbox.workload()
+    workload.backfill(NOW, queries=100)
+    now = NOW
+    while not (
+        running := {row[0] for row in query(f"SELECT query_id FROM sys_query_history WHERE {RUNNING}")}
+    ):
+        now += timedelta(seconds=5)
+        workload.advance(now)
+    workload.advance(now + timedelta(minutes=20))
+    ended = query(
+        f"SELECT query_id, end_time - start_time = elapsed_time * interval '1 microsecond', elapsed_time > 0 "
+        f"FROM sys_query_history WHERE NOT {RUNNING} AND query_id = ANY(%s)",
+        [list(running)],
+    )
+    assert {row[0] for row in ended} == running
+    assert all(row[1] and row[2] for row in ended)
+
+
+def test_vacuums_start_finish_and_are_skipped(sandbox: Sandbox, query: Query) -> None:
+    workload = sandbox.workload()
+    workload.backfill(NOW, queries=10)
+    (before,) = query("SELECT max(eventtime) FROM stl_vacuum")[0]
+    for step in range(1, 40):
+        workload.advance(NOW + timedelta(minutes=step))
+    words = {
+        row[0]
+        for row in query(
+            "SELECT DISTINCT substring(status from 'Started|Finished|Skipped|VacuumBG') FROM stl_vacuum"
+        )
+    }
+    assert words == {"Started", "Finished", "Skipped", "VacuumBG"}
+    assert query(
+        "SELECT count(*) > 0 FROM stl_vacuum WHERE status LIKE '%%Finished%%' AND eventtime > %s", [before]
+    ) == [(True,)]
+    assert (
+        query(
+            "SELECT 1 FROM sys_vacuum_history WHERE (status = 'Complete') AND (end_time IS NULL OR duration < 0)"
+        )
+        == []
+    )
+
+
+def test_a_new_workload_continues_the_numbers(sandbox: Sandbox, query: Query) -> None:
+    sandbox.workload().backfill(NOW, queries=200)
+    numbers = {
+        "sys_query_history": "query_id",
+        "sys_connection_log": "session_id",
+        "stl_scan": "query",
+        "stl_vacuum": "xid",
+    }
+    last = {view: query(f"SELECT max({column}) FROM {view}")[0][0] for view, column in numbers.items()}
+    old = query("SELECT count(*) FROM sys_query_history")[0][0]
+    for minute in range(1, 10):
+        sandbox.workload(seed=99).advance(NOW + timedelta(minutes=minute))
+    for view, column in numbers.items():
+        assert query(f"SELECT max({column}) > %s FROM {view}", [last[view]]) == [(True,)]
+    assert query(
+        "SELECT count(*) FROM sys_query_history WHERE query_id <= %s", [last["sys_query_history"]]
+    ) == [(old,)]
+    assert query("SELECT query_id FROM sys_query_history GROUP BY 1 HAVING count(*) > 1") == []
+
+
+def test_rows_leave_after_seven_days(sandbox: Sandbox, query: Query) -> None:
+    workload = sandbox.workload()
+    workload.backfill(NOW, queries=300)
+    later = NAIVE + timedelta(days=3)
+    workload.advance(later)
+    oldest = query(
+        "SELECT (SELECT min(start_time) FROM sys_query_history), (SELECT min(event_time) FROM stl_alert_event_log), "
+        "(SELECT min(endtime) FROM stl_scan WHERE endtime > '2000-01-01'), (SELECT min(eventtime) FROM stl_vacuum), "
+        "(SELECT min(record_time) FROM sys_connection_log)"
+    )[0]
+    limit = later - timedelta(days=7)
+    assert all(limit <= moment < limit + timedelta(days=1) for moment in oldest)
+
+
+def test_bulk_queries_are_written_on_the_server(sandbox: Sandbox, query: Query) -> None:
+    workload = sandbox.workload()
+    workload.backfill(NOW, queries=50)
+    workload.bulk_queries(5000, NOW)
+    workload.bulk_queries(1000, NOW)
+    assert query("SELECT count(*), count(DISTINCT query_id) FROM sys_query_history") == [(6050, 6050)]
+    assert (
+        query(
+            "SELECT 1 FROM sys_query_history WHERE start_time NOT BETWEEN %s AND %s",
+            [NAIVE - timedelta(days=7), NAIVE],
+        )
+        == []
+    )

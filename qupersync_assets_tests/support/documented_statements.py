@@ -1,0 +1,89 @@
+"""What the documentation says that a statement delivers, and what PostgreSQL type holds it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+import sqlglot
+from sqlglot import exp
+from sqlglot.optimizer.annotate_types import annotate_types
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import traverse_scope
+
+from qupersync_assets.spec.redshift_views import UNDOCUMENTED, column_types, documented_views
+
+SCHEMA = {view: column_types(view) for view in [*documented_views(), *UNDOCUMENTED]} | {
+    "pg_class": {"oid": "oid", "relname": "name", "relnamespace": "oid", "relkind": '"char"'},
+    "pg_namespace": {"oid": "oid", "nspname": "name"},
+}
+# The results of functions whose type sqlglot does not know.
+RESULTS = {"date_trunc": "timestamp", "format_encoding": "text"}
+
+
+@cache
+def parsed(statement: str) -> exp.Query:
+    """A statement with the type of each of its expressions; fails for a view or column without documentation."""
+    query = sqlglot.parse_one(statement, read="redshift").transform(_with_result)
+    qualified = qualify(query, schema=SCHEMA, dialect="redshift", validate_qualify_columns=True)
+    typed = annotate_types(qualified, schema=SCHEMA, dialect="redshift")
+    assert isinstance(typed, exp.Query)
+    return typed
+
+
+def _with_result(node: exp.Expr) -> exp.Expr:
+    name = node.sql(dialect="redshift").partition("(")[0].lower() if isinstance(node, exp.Func) else ""
+    return exp.cast(node, RESULTS[name]) if name in RESULTS else node
+
+
+def columns_read(query: exp.Query) -> set[tuple[str, str]]:
+    """(view, column) of all that a parsed statement reads."""
+    return {
+        (source.name, column.name)
+        for scope in traverse_scope(query)
+        for column in scope.columns
+        if isinstance(source := scope.sources.get(column.table), exp.Table)
+    }
+
+
+def delivered(query: exp.Query) -> dict[str, str]:
+    """The type of each column of a parsed statement's answer, by label."""
+    return {select.alias: _type(select) for select in query.selects}
+
+
+def _type(select: exp.Expr) -> str:
+    value = select.unalias()
+    type_ = str(value.type.sql("redshift")).lower() if value.type else "unknown"
+    if isinstance(value, exp.Sum) and type_ == "bigint":
+        # https://docs.aws.amazon.com/redshift/latest/dg/r_SUM.html, of a bigint; of an integer it is a bigint.
+        return "numeric(38,0)" if value.this.type.is_type("bigint") else type_
+    return type_.replace("decimal", "numeric").replace(", ", ",")
+
+
+def is_whole(type_: str) -> bool:
+    return type_ in ("smallint", "int", "integer", "bigint", "oid")
+
+
+def holds(target: sa.types.TypeEngine[Any], documented: str) -> bool:
+    """Whether every value of the documented type fits the column type, exactly."""
+    if documented in ("smallint", "int", "integer"):
+        return isinstance(target, sa.Integer)
+    if documented in ("bigint", "oid"):
+        return isinstance(target, sa.BigInteger)
+    if numeric := re.fullmatch(r"numeric\((\d+),(\d+)\)", documented):
+        precision, scale = map(int, numeric.groups())
+        return (
+            isinstance(target, sa.Numeric)
+            and not isinstance(target, sa.Float)
+            and (target.scale or 0) >= scale
+            and (target.precision or 1000) - (target.scale or 0) >= precision - scale
+        )
+    if documented.startswith("timestamp"):
+        return isinstance(target, sa.DateTime) and target.timezone
+    if documented == "boolean":
+        return isinstance(target, sa.Boolean)
+    if re.match(r"text|name|char|varchar", documented):
+        return isinstance(target, sa.Text) and target.length is None
+    raise AssertionError(f"no rule for {documented}")

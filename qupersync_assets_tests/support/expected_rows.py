@@ -1,0 +1,119 @@
+"""What each table must hold, said independently of the product, and when rows happened."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from qupersync_assets.spec.sync_spec import SyncSpec
+
+if TYPE_CHECKING:
+    from qupersync_assets_tests.integration.conftest import Query
+
+# What each table must hold, said in plain SQL over the source, independently of the product's statements.
+ORACLES = {
+    "table_stats": (
+        'SELECT "database", "schema", table_id::bigint, "table", encoded, diststyle, sortkey1, max_varchar, '
+        'rtrim(sortkey1_enc), sortkey_num, "size", pct_used, unsorted, stats_off, tbl_rows, skew_sortkey1, '
+        "skew_rows, estimated_visible_rows, risk_event, vacuum_sort_benefit, create_time, "
+        "CASE WHEN tbl_rows > 0 THEN round(100 * (tbl_rows - estimated_visible_rows) / tbl_rows, 2) END, "
+        "(SELECT max(eventtime) FROM stl_vacuum v WHERE v.table_id = t.table_id AND status LIKE '%%Finished%%') "
+        "FROM svv_table_info t",
+        'SELECT "database", "schema", table_id, table_name, encoded, diststyle, sort_key1, max_varchar, '
+        "sortkey1_enc, sortkey_num, size_mb, pct_used, unsorted_pct, stats_off_pct, tbl_rows, skew_sortkey1, "
+        "skew_rows, estimated_visible_rows, risk_event, vacuum_sort_benefit_pct, create_time, "
+        "pct_rows_marked_for_deletion, last_vacuum_date FROM quper.table_stats",
+    ),
+    "vacuum_history": (
+        "SELECT userid, xid, table_id, rtrim(status), rows, sortedrows, blocks, max_merge_partitions, eventtime, "
+        "reclaimable_rows, reclaimable_space_mb, cutoff_xid, is_recluster FROM stl_vacuum",
+        "SELECT userid, xid, table_id, status, rows, sortedrows, blocks, max_merge_partitions, eventtime, "
+        "reclaimable_rows, reclaimable_space_mb, cutoff_xid, is_recluster FROM quper.vacuum_history",
+    ),
+    "query_history": (
+        "SELECT user_id, query_id, rtrim(query_label), transaction_id, session_id, rtrim(database_name), "
+        "rtrim(query_type), rtrim(status), result_cache_hit, start_time, end_time, elapsed_time, queue_time, "
+        "execution_time, rtrim(error_message), returned_rows, returned_bytes, rtrim(query_text), "
+        "rtrim(redshift_version), rtrim(usage_limit), compute_type, compile_time, planning_time, lock_wait_time, "
+        "service_class_id, rtrim(service_class_name), rtrim(query_priority), rtrim(short_query_accelerated), "
+        "rtrim(user_query_hash), rtrim(generic_query_hash), query_hash_version, result_cache_query_id, "
+        "rtrim(username), rtrim(user_query_hash) FROM sys_query_history "
+        "WHERE user_id <> 1 AND start_time >= getdate() - interval '7 days'",
+        "SELECT user_id, query_id, query_label, transaction_id, session_id, database_name, query_type, status, "
+        "result_cache_hit, start_time, end_time, elapsed_time_us, queue_time_us, execution_time_us, "
+        "error_message, returned_rows, returned_bytes, query_text, redshift_version, usage_limit, compute_type, "
+        "compile_time_us, planning_time_us, lock_wait_time_us, service_class_id, service_class_name, "
+        "query_priority, short_query_accelerated, user_query_hash, generic_query_hash, query_hash_version, "
+        "result_cache_query_id, user_name, query_hash FROM quper.query_history",
+    ),
+    "alert_events": (
+        "SELECT min(userid), query, min(slice), segment, step, min(pid), min(xid), rtrim(event), "
+        "max(rtrim(solution)), min(event_time), count(DISTINCT slice), count(*) FROM stl_alert_event_log "
+        "WHERE userid <> 1 AND event_time >= getdate() - interval '7 days' "
+        "GROUP BY query, segment, step, rtrim(event)",
+        "SELECT userid, query, slice, segment, step, pid, xid, event, solution, event_time, slices, occurrences "
+        "FROM quper.alert_events",
+    ),
+    "node_details": (
+        "SELECT node, used, capacity FROM stv_node_storage_capacity",
+        "SELECT node, used_mb, capacity_mb FROM quper.node_details",
+    ),
+    "column_stats": (
+        "SELECT c.*, a.attrelid::bigint, format_encoding(a.attencodingtype), a.attisdistkey, a.attsortkeyord, "
+        "a.attnotnull FROM svv_columns c "
+        "LEFT JOIN pg_namespace n ON n.nspname = c.table_schema "
+        "LEFT JOIN pg_class r ON r.relnamespace = n.oid AND r.relname = c.table_name "
+        "LEFT JOIN pg_attribute a ON a.attrelid = r.oid AND a.attname = c.column_name AND a.attnum > 0 "
+        "AND NOT a.attisdropped "
+        "WHERE table_schema NOT IN ('pg_catalog', 'information_schema', 'pg_internal')",
+        None,
+    ),
+    "table_scan_stats": (
+        "SELECT tbl, date_trunc('hour', scan_start), count(*), count(DISTINCT query), sum(r), sum(b), sum(p), "
+        "sum(u), sum(rr), min(scan_start), max(scan_end) FROM (SELECT tbl, query, segment, step, "
+        "min(starttime) scan_start, max(endtime) scan_end, sum(rows) r, sum(bytes) b, sum(rows_pre_filter) p, "
+        "sum(rows_pre_user_filter) u, max(CASE is_rrscan WHEN 't' THEN 1 ELSE 0 END) rr FROM stl_scan "
+        "WHERE type = 2 AND userid <> 1 AND starttime > '2010-01-01' GROUP BY tbl, query, segment, step) s "
+        "GROUP BY 1, 2",
+        "SELECT table_id, scan_hour, scans, queries, rows, bytes, rows_pre_filter, rows_pre_user_filter, "
+        "range_restricted_scans, first_scan_at, last_scan_at FROM quper.table_scan_stats",
+    ),
+    "applications": (
+        "SELECT rtrim(application_name), rtrim(user_name), rtrim(database_name), min(record_time), "
+        "max(record_time), count(DISTINCT session_id) FROM svl_user_activity WHERE rtrim(application_name) <> '' "
+        "GROUP BY 1, 2, 3",
+        "SELECT application_name, user_name, database_name, first_seen, last_seen, sessions "
+        "FROM quper.applications",
+    ),
+}
+
+
+def plain(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows in one order and one form: times as UTC, numbers exact."""
+
+    def value(v: Any) -> Any:
+        if isinstance(v, datetime):
+            return (v if v.tzinfo else v.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+        return Decimal(v) if isinstance(v, int) and not isinstance(v, bool) else v
+
+    return sorted((tuple(value(v) for v in row) for row in rows), key=repr)
+
+
+def oracle(spec: SyncSpec, source: Query, target: Query) -> tuple[list[Any], list[Any]]:
+    """What the source says and what the target holds, comparable."""
+    expected, actual = ORACLES[spec.table.name]
+    if actual is None:
+        names = ", ".join(f'"{c.name}"' for c in spec.columns)
+        actual = f"SELECT {names} FROM {spec.table.fullname}"
+    return plain(source(expected, ())), plain(target(actual))
+
+
+# By their times these views are read, or lose what is older than seven days.
+TIMES = {
+    "sys_query_history": "start_time",
+    "stl_alert_event_log": "event_time",
+    "stl_scan": "starttime",
+    "stl_vacuum": "eventtime",
+    "sys_connection_log": "record_time",
+}

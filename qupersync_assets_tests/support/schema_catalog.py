@@ -1,0 +1,118 @@
+"""Schemas of any version, with rows in their tables, and what PostgreSQL knows of a schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from qupersync_assets.postgres import schema
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.schema import versions
+from qupersync_assets.spec.sync_spec import METADATA
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.integration.conftest import Query
+
+# All that PostgreSQL knows of the schema but the order of columns, which nothing depends on and no ALTER changes.
+CATALOG = """
+SELECT 'relation', c.relname, concat_ws(' ', c.relkind, c.relpersistence, c.reloptions, obj_description(c.oid, 'pg_class'))
+FROM pg_class c WHERE c.relnamespace = 'quper'::regnamespace
+UNION ALL
+SELECT 'column', c.relname || '.' || a.attname, concat_ws(
+    ' ', format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated, a.attstorage,
+    a.attcollation::regcollation, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)
+)
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+WHERE c.relnamespace = 'quper'::regnamespace AND c.relkind <> 'i' AND a.attnum > 0 AND NOT a.attisdropped
+UNION ALL
+SELECT 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid) || indisvalid
+FROM pg_index JOIN pg_class c ON c.oid = indrelid WHERE c.relnamespace = 'quper'::regnamespace
+UNION ALL
+-- Since PostgreSQL 18 also a NOT NULL is a constraint; whether there is one is told above, its name is no matter.
+SELECT 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid) || convalidated
+FROM pg_constraint WHERE connamespace = 'quper'::regnamespace AND contype <> 'n'
+UNION ALL
+SELECT 'sequence', seqrelid::regclass::text, concat_ws(' ', seqtypid::regtype, seqstart, seqincrement, seqmin, seqmax, seqcycle)
+FROM pg_sequence JOIN pg_class c ON c.oid = seqrelid WHERE c.relnamespace = 'quper'::regnamespace
+"""
+VALUES: dict[str, Callable[[int], object]] = {
+    "text": lambda n: f"Started {n}",
+    "jsonb": lambda n: json.dumps({"n": n}),
+    "boolean": bool,
+    "timestamp with time zone": lambda n: f"2024-01-0{n}T00:00:00Z",
+    **dict.fromkeys(("integer", "bigint", "numeric"), lambda n: n),
+}
+
+
+def catalog(target: Query) -> dict[tuple[str, str], str]:
+    """What PostgreSQL knows of the schema, without the version table, by kind and name."""
+    return {
+        (kind, name): definition for kind, name, definition in target(CATALOG) if "schema_version" not in name
+    }
+
+
+def of_the_models(bare: PostgresResource, target: Query) -> dict[tuple[str, str], str]:
+    """The catalog of a schema that is made of the models alone; there is none afterwards."""
+    target("CREATE SCHEMA quper AUTHORIZATION qupersync")
+    METADATA.create_all(bare.engine(), tables=schema.tables())
+    for spec in all_specs():
+        if spec.kind == "snapshot":
+            target(schema.current_view(spec))
+    found = catalog(target)
+    target("DROP SCHEMA quper CASCADE")
+    return found
+
+
+def make(bare: PostgresResource, start: str) -> None:
+    """Make the schema of a version; `unversioned` is the first one, made before there were versions."""
+    with bare.engine().begin() as connection:
+        connection.execute(sa.schema.CreateSchema("quper"))
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", schema.MIGRATIONS)
+        command.upgrade(config, versions()[0] if start == "unversioned" else start)
+        if start == "unversioned":
+            connection.execute(sa.text("DROP TABLE quper.schema_version"))
+
+
+def fill(target: Query) -> None:
+    """Write two rows into every table: one that is full, and one that has only what it must have."""
+    # An alert must have its event, of which the key has the hash.
+    columns = target(
+        "SELECT table_name, column_name, data_type, "
+        "column_name <> 'event' AND (is_nullable = 'YES' OR column_default IS NOT NULL) "
+        "FROM information_schema.columns WHERE table_schema = 'quper' AND table_name <> 'schema_version' "
+        "AND is_generated = 'NEVER' AND is_identity = 'NO'"
+    )
+    for table in sorted({name for name, *_ in columns}):
+        for n in (1, 2):
+            row = {
+                f'"{name}"': VALUES[type_](n)
+                for owner, name, type_, optional in columns
+                if owner == table and not (n == 2 and optional)
+            }
+            places = ", ".join(["%s"] * len(row))
+            target(f"INSERT INTO quper.{table} ({', '.join(row)}) VALUES ({places})", list(row.values()))
+
+
+def rows(target: Query) -> dict[str, list[dict[str, Any]]]:
+    """The rows of every table, without what PostgreSQL computes."""
+    tables = target(
+        "SELECT c.relname, array_agg(a.attname::text) FILTER (WHERE a.attgenerated <> '') "
+        "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "
+        "WHERE c.relnamespace = 'quper'::regnamespace AND c.relkind = 'r' AND c.relname <> 'schema_version' "
+        "GROUP BY c.relname"
+    )
+    return {
+        table: [
+            row
+            for (row,) in target(
+                f"SELECT to_jsonb(t) - %s::text[] FROM quper.{table} t ORDER BY cluster", [computed or []]
+            )
+        ]
+        for table, computed in tables
+    }

@@ -1,0 +1,292 @@
+"""Errors of both drivers: which class they are, which variable their sentence names, and what it keeps quiet."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import time
+import traceback
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+import pytest
+import redshift_connector
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qupersync_assets.core.errors import (
+    ErrorClass,
+    Redacted,
+    classify,
+    learn_secret,
+    load_error,
+    redact,
+    secrets_kept,
+    without_secrets,
+)
+
+ROW, TRANSIENT, FATAL = ErrorClass.ROW, ErrorClass.TRANSIENT, ErrorClass.FATAL
+
+SQLSTATES = {
+    "22001": ROW,  # too long
+    "22003": ROW,  # out of range
+    "22008": ROW,  # date out of range
+    "22021": ROW,  # not in the encoding
+    "22P02": ROW,  # does not parse
+    "23502": ROW,  # NULL
+    "23505": ROW,  # a second row of that key
+    "23514": ROW,  # a check that readers may have added
+    "54000": ROW,  # index entry too large
+    "08006": TRANSIENT,  # connection failure
+    "40001": TRANSIENT,  # serialization failure
+    "40P01": TRANSIENT,  # deadlock
+    "53100": TRANSIENT,  # disk full
+    "53300": TRANSIENT,  # too many connections
+    "55P03": TRANSIENT,  # lock not available
+    "57014": TRANSIENT,  # statement time-out
+    "57P01": TRANSIENT,  # shut down by an administrator
+    "57P03": TRANSIENT,  # starting up
+    "58030": TRANSIENT,  # input or output error
+    "28000": FATAL,  # login refused
+    "28P01": FATAL,  # wrong password
+    "3D000": FATAL,  # no such database
+    "42501": FATAL,  # no right
+    "42601": FATAL,  # syntax
+    "42703": FATAL,  # no such column
+    "42P01": FATAL,  # no such table
+    "54001": FATAL,  # statement too complex
+    "XX000": FATAL,  # internal error
+}
+
+
+def of_psycopg2(code: str, text: str = "refused") -> psycopg2.Error:
+    """The error that psycopg2 raises for a code; only unpickling can give it one without a server."""
+    error: Any = psycopg2.errors.lookup(code)(text)
+    error.__setstate__({"pgcode": code, "pgerror": f"ERROR:  {text}"})
+    return error
+
+
+def of_redshift(code: str, text: str = "refused") -> Exception:
+    """The error that redshift_connector raises for a code: by its protocol fields."""
+    kind = {"28000": "InterfaceError", "23505": "IntegrityError"}.get(code, "ProgrammingError")
+    fields = {"S": "ERROR", "C": code, "M": text, "F": "file.cpp", "L": "1", "R": "routine"}
+    error: Exception = getattr(redshift_connector, kind)(fields)
+    return error
+
+
+def of_sqlalchemy(error: Exception, parameters: dict[str, Any] | None = None) -> Exception:
+    wrapped: Any = sa.exc.DBAPIError.instance("INSERT INTO t VALUES (:a)", parameters, error, psycopg2.Error)
+    assert wrapped.orig is error
+    return wrapped
+
+
+@pytest.mark.parametrize(("code", "expected"), SQLSTATES.items())
+def test_a_code_has_its_class_whoever_reports_it(code: str, expected: ErrorClass) -> None:
+    for error in (of_psycopg2(code), of_redshift(code), of_sqlalchemy(of_psycopg2(code))):
+        assert classify(error) is expected
+        told = load_error(error, "POSTGRES", "Writing failed")
+        assert told.sqlstate == code and code in str(told)
+        assert told.error_class is (FATAL if expected is ROW else expected)
+
+
+NO_NAME = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+NO_ANSWER = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+REFUSED = ConnectionRefusedError(111, "Connection refused")
+UNTRUSTED = ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "variable"),
+    [
+        (NO_NAME, FATAL, "REDSHIFT_HOST"),
+        (redshift_connector.InterfaceError("communication error", NO_NAME), FATAL, "REDSHIFT_HOST"),
+        (NO_ANSWER, TRANSIENT, "REDSHIFT_HOST"),
+        (REFUSED, TRANSIENT, "REDSHIFT_PORT"),
+        (redshift_connector.InterfaceError("communication error", REFUSED), TRANSIENT, "REDSHIFT_PORT"),
+        (TimeoutError("timed out"), TRANSIENT, ""),
+        (redshift_connector.OperationalError("connection time out", TimeoutError()), TRANSIENT, ""),
+        (ConnectionResetError(104, "Connection reset by peer"), TRANSIENT, ""),
+        (redshift_connector.InterfaceError("BrokenPipe: server socket closed."), TRANSIENT, ""),
+        (UNTRUSTED, FATAL, "REDSHIFT_SSL"),
+        (redshift_connector.InterfaceError("communication error", UNTRUSTED), FATAL, "REDSHIFT_SSL"),
+        (redshift_connector.InterfaceError("Server refuses SSL"), FATAL, "REDSHIFT_SSL"),
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), TRANSIENT, ""),
+        (of_redshift("28000", "password authentication failed"), FATAL, "REDSHIFT_PASSWORD"),
+        (of_redshift("3D000", 'database "x" does not exist'), FATAL, "REDSHIFT_DATABASE"),
+        (of_redshift("42501", "permission denied for relation stl_scan"), FATAL, "REDSHIFT_USER"),
+        (of_redshift("42P01", 'relation "stl_scan" does not exist'), FATAL, "REDSHIFT_USER"),
+        (of_redshift("57014", "canceled"), TRANSIENT, "REDSHIFT_STATEMENT_TIMEOUT"),
+        (ValueError("a mistake in the program"), FATAL, ""),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_errors_of_the_redshift_side(error: Exception, expected: ErrorClass, variable: str) -> None:
+    told = load_error(error, "REDSHIFT", "Reading failed")
+    assert told.error_class is classify(error) is expected
+    assert str(told).startswith("Reading failed: ") and "\n" not in str(told)
+    assert variable in str(told)
+
+
+# What libpq says of a connection that failed: it hands over no code then.
+AT = 'connection to server at "db" (10.0.0.1), port 5432 failed: '
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "variable"),
+    [
+        (f'{AT}FATAL:  password authentication failed for user "u"\n', FATAL, "POSTGRES_PASSWORD"),
+        (f"{AT}fe_sendauth: no password supplied\n", FATAL, "POSTGRES_PASSWORD"),
+        (f'{AT}FATAL:  no pg_hba.conf entry for host "10.0.0.2"\n', FATAL, "POSTGRES_USER"),
+        (f'{AT}FATAL:  database "quper" does not exist\n', FATAL, "POSTGRES_DATABASE"),
+        (f'{AT}FATAL:  role "owner" does not exist\n', FATAL, "POSTGRES_USER"),
+        (
+            'could not translate host name "db" to address: Name or service not known\n',
+            FATAL,
+            "POSTGRES_HOST",
+        ),
+        (
+            'could not translate host name "db" to address: Temporary failure in name resolution\n',
+            TRANSIENT,
+            "POSTGRES_HOST",
+        ),
+        (f"{AT}server does not support SSL, but SSL was required\n", FATAL, "POSTGRES_SSLMODE"),
+        (f"{AT}SSL error: certificate verify failed\n", FATAL, "POSTGRES_SSLMODE"),
+        (f'{AT}server certificate for "a" does not match host name "b"\n', FATAL, "POSTGRES_SSLMODE"),
+        (f"{AT}Connection refused\n\tIs the server running on that host?\n", TRANSIENT, "POSTGRES_PORT"),
+        (f"{AT}timeout expired\n", TRANSIENT, ""),
+        (f"{AT}FATAL:  the database system is starting up\n", TRANSIENT, ""),
+        (f"{AT}FATAL:  sorry, too many clients already\n", TRANSIENT, ""),
+        ("SSL SYSCALL error: EOF detected\n", TRANSIENT, ""),
+        ("SSL error: unexpected eof while reading\n", TRANSIENT, ""),
+        ("SSL connection has been closed unexpectedly\n", TRANSIENT, ""),
+        ("server closed the connection unexpectedly\n\tThis probably means\n", TRANSIENT, ""),
+    ],
+    ids=lambda value: str(value).removeprefix(AT).strip()[:50],
+)
+def test_a_failed_connection_to_postgresql(text: str, expected: ErrorClass, variable: str) -> None:
+    for error in (psycopg2.OperationalError(text), of_sqlalchemy(psycopg2.OperationalError(text))):
+        told = load_error(error, "POSTGRES", "Writing failed")
+        assert told.error_class is classify(error) is expected
+        assert "\n" not in str(told)
+        assert variable in str(told)
+
+
+def test_a_really_refused_connection_is_transient() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        engine = sa.create_engine(f"postgresql+psycopg2://u@127.0.0.1:{unused.getsockname()[1]}/d")
+        with pytest.raises(sa.exc.OperationalError) as refusal:
+            engine.connect()
+    assert classify(refusal.value) is TRANSIENT
+
+
+def test_a_pool_without_a_free_connection_is_transient() -> None:
+    assert classify(sa.exc.TimeoutError("QueuePool limit of size 2 overflow 10 reached")) is TRANSIENT
+    assert classify(psycopg2.InterfaceError("connection already closed")) is TRANSIENT
+
+
+def test_the_sentence_has_no_parameters_of_the_statement() -> None:
+    error = of_sqlalchemy(of_psycopg2("42501", "permission denied"), {"a": "hunter2"})
+    assert "hunter2" in str(error)
+    told = str(load_error(error, "POSTGRES", "Writing failed"))
+    assert "hunter2" not in told and "INSERT" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("login with hunter2 failed", "login with *** failed"),
+        ("postgresql://u:hunter2-and-more@h/d", "postgresql://u:***@h/d"),
+        ("hunter2hunter2", "******"),
+        ("nothing to hide", "nothing to hide"),
+    ],
+)
+def test_passwords_are_redacted(monkeypatch: pytest.MonkeyPatch, text: str, redacted: str) -> None:
+    monkeypatch.setenv("REDSHIFT_PASSWORD", "hunter2")
+    monkeypatch.setenv("POSTGRES_PASSWORD", "hunter2-and-more")
+    assert redact(text) == redacted
+
+
+ESCAPES = [
+    urllib.parse.quote,
+    urllib.parse.quote_plus,
+    lambda text: urllib.parse.quote(text, safe=" +"),  # SQLAlchemy's URLs
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    lambda text: repr(text)[1:-1],
+    lambda text: ascii(text)[1:-1],
+    lambda text: repr(text.encode())[2:-1],
+    lambda text: text.replace("'", "''"),
+    lambda text: text.replace("\\", "\\\\").replace("'", "\\'"),  # connection strings
+    lambda text: text.replace("%", "%%"),
+]
+TRICKY = "p'w\"%\\ @/:é漢😀+=&{0}"
+
+
+@given(
+    secret=st.just(TRICKY)
+    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1),
+    escapes=st.lists(st.sampled_from(ESCAPES), max_size=2),
+)
+def test_an_escaped_secret_is_redacted(secret: str, escapes: list[Callable[[str], str]]) -> None:
+    text = secret
+    for escape in escapes:
+        text = escape(text)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("REDSHIFT_PASSWORD", "POSTGRES_PASSWORD"):
+            patch.delenv(name, raising=False)
+        patch.setenv("REDSHIFT_SESSION_TOKEN", secret)
+        assert set(redact(f"<{text}>").replace("***", "*")) <= set("<*>")
+
+
+def test_redacting_takes_no_time_with_much_to_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDSHIFT_PASSWORD", "\\" * 10 + "'" * 3 + "   % \\\\x")
+    started = time.monotonic()
+    for text in ("\\" * 5_000, "'" * 5_000, " " * 5_000, "%25" * 5_000):
+        assert redact(text) == text
+    assert time.monotonic() - started < 5
+
+
+def test_an_error_without_secrets_is_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", TRICKY)
+    error = ValueError("nothing to hide")
+    assert without_secrets(error) is error
+    with pytest.raises(ValueError, match="nothing"), secrets_kept():
+        raise error
+
+
+def test_neither_an_error_nor_what_caused_it_tells_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", TRICKY)
+    with pytest.raises(Redacted) as caught, secrets_kept():
+        try:
+            raise KeyError({"password": TRICKY})
+        except KeyError as error:
+            raise ValueError("the second") from error
+    told = "".join(traceback.format_exception(caught.value))
+    assert "the second" in told and "KeyError" in told and "***" in told
+    assert "p'w" not in told
+
+
+def test_the_sentence_of_a_failure_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDSHIFT_PASSWORD", "two  spaces\nand a line")
+    for error in (of_redshift("28P01", "not two  spaces\nand a line"), OSError("two  spaces\nand a line")):
+        told = load_error(error, "REDSHIFT", "Reading failed")
+        assert "***" in str(told) and "***" in told.said
+        assert "spaces" not in f"{told} {told.said}"
+
+
+def test_a_secret_that_aws_told_is_redacted() -> None:
+    learn_secret("told-by-aws")
+    learn_secret(None)
+    assert redact("told-by-aws is not told") == "*** is not told"
+
+
+def test_an_empty_password_redacts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDSHIFT_PASSWORD", "")
+    monkeypatch.delenv("POSTGRES_PASSWORD", raising=False)
+    assert redact("as it is") == "as it is"

@@ -1,0 +1,312 @@
+"""Texts without their literals: what goes, what stays, that nothing is too odd or too long, and how long it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qupersync_assets.core.sql_literals import hide_literals, hide_values, literal_words
+
+WORD, NUMBER = "zqxmark", "907856"
+
+# (a literal with the marks in it, what is shown instead), with strings as Redshift and as standard SQL has them.
+BOTH = [
+    *((f"'{WORD}'", "?"), (f"'it''s {WORD}'", "?"), (f"'\"{WORD}'", "?"), (f"'{WORD}\n-- /* $$'", "?")),
+    *((f"'{WORD}\\\\'", "?"), (f"'\\{WORD}'", "?"), (f"E'it\\'s {WORD}'", "?"), (f"e'{WORD}\\\\\\''", "?")),
+    *((f"U&'{WORD}\\0041'", "?"), (f"N'{WORD}'", "?"), (f"X'{NUMBER}'", "?"), (f"b'{NUMBER}'", "?")),
+    *((f"DATE '{WORD}'", "DATE ?"), (f"'{WORD}'::date", "?::date"), (f"PASSWORD '{WORD}'", "PASSWORD ?")),
+    *((f"$${WORD}'$$", "?"), (f"$a1$'{WORD}$$ $a $b$ $a1$", "?"), (f"AS $_$\n{WORD}\n$_$", "AS ?")),
+    *((NUMBER, "?"), (f"-{NUMBER}", "-?"), (f"{NUMBER}.{NUMBER}", "?"), (f".{NUMBER}", "?")),
+    *(
+        (f"{NUMBER}e-{NUMBER}", "?"),
+        (f"1.5E+{NUMBER}", "?"),
+        (f"0x{NUMBER}", "?"),
+        (f"{NUMBER}::int8", "?::int8"),
+    ),
+    *((f"varchar({NUMBER})", "varchar(?)"), (f"a[{NUMBER}].b1", "a[?].b1"), (f"{NUMBER}_{NUMBER}", "?")),
+    *((f"-- it's \"{WORD} $$ /*\n", "-- ?\n"), (f"--{WORD}\r", "-- ?\r")),
+    *((f"/* {WORD}' */", "/* ? */"), (f"/*{WORD} /* ' */ {WORD}*/", "/* ? */"), ("/**/", "/* ? */")),
+]
+BACKSLASHES = [(f"'it\\'s {WORD}'", "?"), (f"'{WORD}\\\\\\'{WORD}'", "?"), (f"N'\\'{WORD}'", "?")]
+STANDARD = [(f"'{WORD}\\'", "?"), ("'\\'", "?"), (f"'\\\\\\' = '{WORD}'", "? = ?")]
+NAMES = [
+    *(
+        "orders",
+        "t1",
+        "col_2",
+        "x",
+        "e",
+        "n",
+        "b",
+        "_a",
+        "sys$x",
+        "größe",
+        "名前2",
+        "a.b2.c",
+        "#temp",
+        "tru",
+        "TRUE",
+        "NULL",
+    ),
+    *(
+        '"2nd"',
+        '"a ""quoted"" name"',
+        '"Customer\'s 1 -- $$ /* name"',
+        '""',
+        'u&"d\\0061t"',
+        "::numeric",
+        "INTERVAL",
+    ),
+    *(
+        "$1",
+        "$12",
+        ":name",
+        "?",
+        "%s",
+        "%(name)s",
+        "@x",
+        "a/b",
+        "a-b",
+        "a->b",
+        "a.*",
+        "x$1",
+        "{d",
+        "[b]",
+        "#>",
+        "`c`",
+    ),
+]
+GLUE = [" ", ", ", "\n", "\t(", ") ", " = ", " + ", ";\r\n", " || ", "[ ", "\xa0"]
+
+
+def statements(*literals: list[tuple[str, str]]) -> st.SearchStrategy[tuple[str, str]]:
+    """(a text of names and literals, the same as it is to be shown)"""
+    pieces = st.sampled_from(
+        [*((name, name) for name in NAMES), *(pair for some in literals for pair in some)]
+    )
+    glue = st.sampled_from(GLUE).map(lambda text: (text, text))
+    glued = st.lists(st.tuples(glue, pieces), max_size=12)
+    return glued.map(
+        lambda pairs: ("".join(g[0] + p[0] for g, p in pairs), "".join(g[1] + p[1] for g, p in pairs))
+    )
+
+
+ODD = st.lists(
+    st.sampled_from(
+        [
+            *"'\"\\$-/*.eENUu&0189aq_ \n\r?:`²٣\u0301\xa0\ud800",
+            "''",
+            '""',
+            "\\'",
+            "$$",
+            "$a$",
+            "--",
+            "/*",
+            "*/",
+        ]
+    )
+    | st.characters()
+).map("".join)
+LONG = settings(max_examples=100, deadline=None)
+
+
+def marked(text: str) -> bool:
+    return any(
+        text[i : i + 4] in (*("zqxm", "qxma", "xmar", "mark"), "9078", "0785", "7856")
+        for i in range(len(text))
+    )
+
+
+@LONG
+@given(statements(BOTH))
+def test_literals_go_and_all_else_stays(statement: tuple[str, str]) -> None:
+    text, expected = statement
+    assert hide_literals(text) == expected
+
+
+@pytest.mark.parametrize("strings", [BACKSLASHES, STANDARD])
+def test_no_literal_is_shown_however_backslashes_are_meant(strings: list[tuple[str, str]]) -> None:
+    @LONG
+    @given(statements(BOTH, strings, strings), st.integers(min_value=0))
+    def no_literal_is_shown(statement: tuple[str, str], cut: int) -> None:
+        text, _ = statement
+        assert not marked(hide_literals(text)) and not marked(hide_literals(text[: cut % (len(text) + 1)]))
+
+    no_literal_is_shown()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r"SELECT 'l\'auto', name FROM t", "SELECT ?"),
+        (r"UNLOAD ('SELECT a WHERE b = \'c\' AND d = \'\'') TO 's3://e'", "UNLOAD (?) TO ?"),
+        (r"a LIKE 'b' ESCAPE '\' AND c = 'd'", "a LIKE ? ESCAPE ?"),
+        (r"a LIKE 'b' ESCAPE '\\' AND c = 'd'", "a LIKE ? ESCAPE ? AND c = ?"),
+    ],
+)
+def test_after_a_quote_that_can_be_read_in_two_ways_both_count(text: str, shown: str) -> None:
+    assert hide_literals(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        *(
+            ("a 'b", "a ?"),
+            ("a 'b\\", "a ?"),
+            ("a 'b''", "a ?"),
+            ("a E'b\\'", "a ?"),
+            ("a U&'", "a ?"),
+            ("a '", "a ?"),
+        ),
+        *(('a "b', "a ?"), ('a "b""', "a ?"), ('a "', "a ?"), ("a $$ b", "a ?"), ("a $b$ c $b", "a ?")),
+        *(("a /* b", "a /* ? */"), ("a /* /* b */ c", "a /* ? */"), ("a --b", "a -- ?"), ("a $b", "a $b")),
+    ],
+)
+def test_what_has_no_end_goes_to_the_end(text: str, shown: str) -> None:
+    assert hide_literals(text) == shown
+
+
+def test_layout_stays() -> None:
+    text = "SELECT  a1,\r\n\t'b'  -- c\n FROM\t\"D e\" WHERE f=1.5\n\n"
+    assert hide_literals(text) == 'SELECT  a1,\r\n\t?  -- ?\n FROM\t"D e" WHERE f=?\n\n'
+
+
+@LONG
+@given(ODD)
+def test_nothing_changes_the_second_time(text: str) -> None:
+    hidden = hide_literals(text)
+    assert hide_literals(hidden) == hidden
+    shown = hide_values(text, ())
+    assert hide_values(shown, ()) == shown
+
+
+@LONG
+@given(ODD, ODD)
+def test_words_of_literals_are_found(text: str, more: str) -> None:
+    literal = more.replace("'", "").replace("\\", "") + f" {WORD}"
+    assert WORD in literal_words(f"{hide_literals(text)}\n'{literal}'")
+
+
+MESSAGES = [
+    ("Query cancelled on user's request", "Query cancelled on user's request"),
+    ("Division by zero", "Division by zero"),
+    ("Value out of range for 4 bytes.", "Value out of range for ? bytes."),
+    ('relation "tmp_1" does not exist', 'relation "tmp_1" does not exist'),
+    ('column "a" of relation "b.c" does not exist', 'column "a" of relation "b.c" does not exist'),
+    ("permission denied for relation orders_2", "permission denied for relation orders_2"),
+    ('column "a b" does not exist', "column ? does not exist"),
+    ('invalid input syntax for integer: "a"', "invalid input syntax for integer: ?"),
+    ("Invalid digit, Value 'a', Pos 0, Type: Integer", "Invalid digit, Value ?, Pos ?, Type: Integer"),
+    ("Invalid digit, Value 'O'Brien', Pos 0", "Invalid digit, Value ?, Pos ?"),
+    (
+        "Load into table 'a' failed. Check 'b' for details.",
+        "Load into table 'a' failed. Check ? for details.",
+    ),
+    (
+        'syntax error at or near "$" in context "search_path TO "a", $", at line 1',
+        "syntax error at or near ?, at line ?",
+    ),
+    (
+        "Invalid digit\n  code:      1207\n  context:   Ann query: Lee \n  query:     12\n  process: q_1 [pid=3]",
+        "Invalid digit\n  code:      ?\n  context:   ? \n  query:     ?\n  process: q_1 [pid=?]",
+    ),
+    ("Overflow context: Ann", "Overflow context: ?"),
+    ("10.5 is too much", "? is too much"),
+]
+
+
+@pytest.mark.parametrize(("message", "shown"), MESSAGES)
+def test_messages_stay_readable(message: str, shown: str) -> None:
+    assert hide_values(message, ()) == shown
+
+
+@LONG
+@given(ODD, ODD)
+def test_no_quoted_value_is_shown_whatever_is_in_it(before: str, after: str) -> None:
+    value = f"{before} {WORD} {NUMBER} {after}"
+    for message in (
+        f"Value '{value}', Pos 0",
+        f'invalid input for "{value}"',
+        f"context: {value}\n query: 1",
+    ):
+        assert not marked(hide_values(message, ()))
+
+
+@given(st.text(st.characters(exclude_characters="'\"")), st.integers(min_value=0))
+def test_no_quoted_value_is_shown_where_the_message_is_cut(around: str, cut: int) -> None:
+    message = f"table 'a' and 'b': value '{around}{WORD} {around}', Pos 0"
+    assert not marked(hide_values(message[: cut % len(message)], ()))
+
+
+def test_words_of_the_statement_are_hidden_in_its_message() -> None:
+    statement = "CALL check_customer('Miller-Ñandú', $$O'Brien$$, 12) -- not found"
+    words = literal_words(statement)
+    assert words == {"miller", "ñandú", "o", "brien", "12"}
+    assert hide_values("Customer MILLER-ñandú not found (O'Brien)", words) == "Customer ?-? not found (?'?)"
+
+
+def seconds(function: Callable[[str], object], text: str) -> float:
+    def once() -> float:
+        started = time.process_time()
+        function(text)
+        return time.process_time() - started
+
+    return min(once() for _ in range(3))
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *(
+            "'",
+            "''",
+            "'x' ",
+            "\\'",
+            "'\\'' ",
+            "E'",
+            "e'\\",
+            '"',
+            '"a" ',
+            "$",
+            "$a",
+            "$a$ ",
+            "a$",
+            "a$b$",
+            "$1",
+        ),
+        *(
+            "/*",
+            "/**/",
+            "*/",
+            "-",
+            "--\n",
+            "- ",
+            ".",
+            "1.",
+            "1 ",
+            "1e-",
+            ".1",
+            "a ",
+            "a",
+            "é",
+            "U&",
+            "\n",
+            "context: ",
+        ),
+        *("context: query:", 'relation "', "' query: ", 'table "a" '),
+    ],
+)
+@pytest.mark.parametrize("function", [hide_literals, lambda text: hide_values(text, ())])
+def test_time_grows_with_length_and_no_faster(function: Callable[[str], object], unit: str) -> None:
+    short, long = ((unit * length)[:length] for length in (1 << 15, 1 << 18))
+    # Eight times the text; were it quadratic, 64 times the time. Very short times tell nothing.
+    assert seconds(function, long) < 24 * max(seconds(function, short), 0.001)
+
+
+def test_a_text_of_megabytes_is_no_trouble() -> None:
+    assert hide_literals("a 'b" + "'' " * (4 << 20) + "' c") == "a ? c"

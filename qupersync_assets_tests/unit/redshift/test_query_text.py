@@ -1,0 +1,78 @@
+"""The setting SYNC_QUERY_TEXT over pages: a flag in the spec is all that a column needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from qupersync_assets.redshift.query_text import QueryText, protect
+from qupersync_assets.rows.coercion import Page, transform
+from qupersync_assets.spec.sync_spec import SyncSpec, column
+
+SPEC = SyncSpec(
+    sync_job_id="x_sync",
+    table=sa.Table(
+        "x",
+        sa.MetaData(),
+        column("number", sa.BigInteger(), "a number"),
+        column("plain", sa.Text(), "not flagged"),
+        column("body", sa.Text(), "text of SQL", sensitive="sql"),
+        column("said", sa.Text(), "about it", sensitive="message"),
+    ),
+    kind="snapshot",
+    description="A job.",
+    sources=("v",),
+    tail="FROM v",
+)
+ROWS = [
+    (1, "it is 'a1'", "f('Ann', 2)", 'no Ann in "b"'),
+    (None, None, None, None),
+    ("one", "", "", "no 'b'"),
+    (3, "c", b"'d'", 4),
+]
+LABELS = ("number", "plain", "body", "said")
+SHOWN: dict[QueryText, list[tuple[Any, Any]]] = {
+    "redacted": [("f(?, ?)", "no ? in ?"), (None, None), ("", "no ?"), ("?", "?")],
+    "none": [(None, None)] * 4,
+}
+
+
+def pages(closed: list[bool] | None = None) -> Iterator[Page]:
+    try:
+        yield Page(LABELS, ROWS)
+        yield Page(LABELS[::-1], [row[::-1] for row in ROWS])
+    finally:
+        if closed is not None:
+            closed.append(True)
+
+
+@pytest.mark.parametrize("query_text", SHOWN)
+def test_flagged_columns_are_hidden_in_whatever_order(query_text: QueryText) -> None:
+    expected = [(*row[:2], *shown) for row, shown in zip(ROWS, SHOWN[query_text], strict=True)]
+    first, second = protect(SPEC, pages(), query_text)
+    assert (first.columns, second.columns) == (LABELS, LABELS[::-1])
+    assert [tuple(row) for row in first.rows] == expected
+    assert [tuple(row)[::-1] for row in second.rows] == expected
+
+
+@pytest.mark.parametrize("query_text", SHOWN)
+def test_a_rejected_row_has_no_literals_either(query_text: QueryText) -> None:
+    _, rejected = transform(SPEC, next(protect(SPEC, pages(), query_text)))
+    ((body, said),) = [(bad.row["body"], bad.row["said"]) for bad in rejected]
+    assert (body, said) == SHOWN[query_text][2]
+
+
+def test_full_costs_nothing() -> None:
+    read = pages()
+    assert protect(SPEC, read, "full") is read
+
+
+def test_closing_it_closes_the_source() -> None:
+    closed: list[bool] = []
+    protected: Any = protect(SPEC, pages(closed), "redacted")
+    next(protected)
+    protected.close()
+    assert closed

@@ -1,0 +1,204 @@
+"""What ends is started again, after which pauses; and what is left of earlier lives is ended with the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from qupersync_assets.serve import supervisor
+from qupersync_assets.serve.supervisor import Command, ServeError, Supervisor, uninterrupted
+
+
+class Clock:
+    """time.monotonic of the supervisor, which stands still unless told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(supervisor.time, "monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+class Service:
+    """A service that ends when told, and whose next starts fail as often as told."""
+
+    name = "thing"
+
+    def __init__(self) -> None:
+        self.starts = 0
+        self.how: str | None = None
+        self.own_fault = False
+        self.failing = 0
+
+    def start(self) -> None:
+        if self.failing:
+            self.failing -= 1
+            raise OSError("no memory")
+        self.starts += 1
+        self.how = None
+
+    def ended(self) -> str | None:
+        return self.how
+
+    def failed(self) -> bool:
+        return self.own_fault
+
+
+def end_and_wait(service: Service, clock: Clock, keeper: Supervisor, lines: list[str]) -> int:
+    """The pause after which a service that ends now is started again."""
+    starts = service.starts
+    service.how = "was killed by SIGKILL"
+    keeper.look()
+    pause = int(re.search(r"again in (\d+) s\.$", lines[-1])[1])
+    clock.now += pause - 0.1
+    keeper.look()
+    assert service.starts == starts
+    clock.now += 0.2
+    keeper.look()
+    assert service.starts == starts + 1
+    return pause
+
+
+def test_pauses_grow_to_a_minute_and_are_forgotten_after_a_healthy_life(clock: Clock) -> None:
+    service, lines = Service(), list[str]()
+    keeper = Supervisor([service], lines.append)
+    pauses = [end_and_wait(service, clock, keeper, lines) for _ in range(9)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    clock.now += supervisor.HEALTHY_SECONDS - 10
+    assert end_and_wait(service, clock, keeper, lines) == 60
+    clock.now += supervisor.HEALTHY_SECONDS
+    assert end_and_wait(service, clock, keeper, lines) == 1
+    assert len(lines) == 11
+    assert re.fullmatch(
+        r"[-\d]{10} [:\d]{8} [+-]\d{4} thing was killed by SIGKILL; it is started again in 1 s\.", lines[0]
+    )
+
+
+def test_a_start_that_fails_is_tried_again(clock: Clock) -> None:
+    service, lines = Service(), list[str]()
+    keeper = Supervisor([service], lines.append)
+    service.how, service.failing = "ended with exit code 1", 2
+    clock.now += supervisor.FIRST_SECONDS
+    service.own_fault = True
+    for _ in range(20):
+        keeper.look()
+        clock.now += 1
+    assert service.starts == 1
+    assert [line.partition("thing ")[2] for line in lines] == [
+        "ended with exit code 1; it is started again in 1 s.",
+        "could not be started (no memory); it is started again in 2 s.",
+        "could not be started (no memory); it is started again in 4 s.",
+    ]
+
+
+def test_who_fails_soon_after_the_very_first_start_is_not_tried_again(clock: Clock) -> None:
+    service, lines = Service(), list[str]()
+    keeper = Supervisor([service], lines.append)
+    end_and_wait(service, clock, keeper, lines)  # killed, which is no fault of its own
+    service.how, service.own_fault = "ended with exit code 1", True
+    keeper.look()
+    keeper = Supervisor([service], lines.append)
+    with pytest.raises(ServeError, match=r"^thing ended with exit code 1\.$"):
+        keeper.look()
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# Says its own number and that of a child, and stays.
+PARENT = (
+    "import os, subprocess, sys, time\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+    "print(os.getpid(), child.pid, flush=True); time.sleep(60)"
+)
+
+
+def test_children_of_a_killed_command_go_on_until_all_is_stopped(tmp_path: Path) -> None:
+    command = Command("thing", [sys.executable, "-c", PARENT], tmp_path, tmp_path)
+    log = tmp_path / "thing.log"
+    log.write_text("of an earlier time\n")
+
+    def pids() -> list[int]:
+        return [int(word) for word in log.read_text().split()]
+
+    try:
+        command.start()
+        until(lambda: log.exists() and len(pids()) == 2)
+        os.kill(pids()[0], signal.SIGKILL)
+        until(lambda: command.ended() is not None)
+        assert command.ended() == f"was killed by SIGKILL (see {log})" and not command.failed()
+        command.start()
+        until(lambda: len(pids()) == 4)  # the log goes on
+        assert command.ended() is None
+        assert [gone(pid) for pid in pids()] == [True, False, False, False]
+    finally:
+        command.terminate()
+        command.wait(10)
+    assert all(gone(pid) for pid in pids())
+
+
+SERVED = """
+import signal, sys, time
+from pathlib import Path
+from qupersync_assets.serve.dagster_processes import stop_on_signals
+from qupersync_assets.serve.supervisor import Command, Supervisor, uninterrupted
+
+stop_on_signals()
+command = Command("thing", [sys.executable, "-c", "import time; time.sleep(60)"], Path(), None)
+try:
+    with uninterrupted():
+        command.start()
+        signal.raise_signal(signal.SIGTERM)
+        print("still here", flush=True)
+except KeyboardInterrupt:
+    print("now", flush=True)
+keeper = Supervisor([command], lambda line: print(line, flush=True))
+command.terminate()
+try:
+    while True:
+        keeper.look()
+        time.sleep(0.01)
+except KeyboardInterrupt:
+    command.wait(10)
+    print("stopped", flush=True)
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_signals_wait_for_what_must_not_be_interrupted_and_end_pauses(sign: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", SERVED], stdout=subprocess.PIPE, text=True) as process:
+        lines = [process.stdout.readline() for _ in range(3)]
+        process.send_signal(sign)  # in the pause of a second
+        lines.append(process.stdout.read())
+    assert [*lines[:2], lines[3]] == ["still here\n", "now\n", "stopped\n"]
+    assert lines[2].endswith("thing was killed by SIGTERM; it is started again in 1 s.\n")
+
+
+def test_what_is_not_interrupted_leaves_the_handlers_as_they_were() -> None:
+    before = [signal.getsignal(number) for number in supervisor.STOP_SIGNALS]
+    with pytest.raises(ZeroDivisionError), uninterrupted():
+        raise ZeroDivisionError
+    assert [signal.getsignal(number) for number in supervisor.STOP_SIGNALS] == before

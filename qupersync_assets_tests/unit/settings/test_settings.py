@@ -1,0 +1,184 @@
+"""Settings: defaults, what is refused and how it is said, secrets, and .env.example beside the package."""
+
+from __future__ import annotations
+
+import io
+import re
+import traceback
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+from dotenv import dotenv_values
+
+from qupersync_assets.settings import Settings, SettingsError, secrets
+from qupersync_assets_tests.unit.conftest import REQUIRED, Load
+
+ENV_EXAMPLE = Path(__file__).parents[3] / ".env.example"
+SECRETS = ["REDSHIFT_PASSWORD", "POSTGRES_PASSWORD"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("SYNC_INTERVAL", "abc", "valid integer"),
+        ("SYNC_INTERVAL", "300.5", "integer"),
+        ("SYNC_INTERVAL", "0", "or equal to 10"),
+        ("SYNC_INTERVAL", "-5", "or equal to 10"),
+        ("SYNC_INTERVAL", "9", "or equal to 10"),
+        ("SYNC_INTERVAL", "99999999", f"or equal to {31 * 86400}"),
+        ("SYNC_BATCH_SIZE", "0", "or equal to 1"),
+        ("SYNC_BATCH_SIZE", "1000000", "or equal to 100000"),
+        ("SYNC_TIMEZONE", "Mars/Olympus", "IANA time zone"),
+        ("SYNC_TIMEZONE", "../etc/passwd", "IANA time zone"),
+        ("SYNC_MISFIRE_GRACE", "0", "or equal to 1"),
+        ("SYNC_MAX_SKIPPED_RATIO", "1.5", "or equal to 1"),
+        ("SYNC_MAX_SKIPPED_RATIO", "nan", "or equal to"),
+        ("SYNC_MAX_RETRIES", "-1", "or equal to 0"),
+        ("SYNC_RETRY_DELAY", "inf", "or equal to 3600"),
+        ("SYNC_AUTO_MIGRATE", "perhaps", "boolean"),
+        ("SYNC_QUERY_TEXT", "hidden", "'full', 'redacted' or 'none'"),
+        ("REDSHIFT_PORT", "70000", "or equal to 65535"),
+        ("REDSHIFT_PORT", "0", "or equal to 1"),
+        ("POSTGRES_PORT", "70000", "or equal to 65535"),
+        ("POSTGRES_PORT", "0", "or equal to 1"),
+        ("UI_PORT", "http", "integer"),
+        ("METRICS_PORT", "0", "or equal to 1"),
+        ("ASSET_OWNER", "somebody", "e-mail address"),
+        ("ASSET_OWNER", "team:", "e-mail address"),
+        ("CODE_URL", "github.com/acme", "web address"),
+        ("REDSHIFT_SSL", "perhaps", "boolean"),
+        ("REDSHIFT_SSLMODE", "disable", "verify-full"),
+        ("POSTGRES_SSLMODE", "on", "prefer"),
+        ("POSTGRES_STATEMENT_TIMEOUT", "0", "or equal to 1"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(
+    load: Load, variable: str, value: str, allowed: str
+) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load(**{variable: value})
+    said = [line for line in str(refusal.value).splitlines() if variable in line]
+    assert len(said) == 1
+    assert value in said[0]
+    assert allowed in said[0].replace(value, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "variable", "words"),
+    [
+        ({"ALERT_SLACK_TOKEN": "xoxb-1"}, "ALERT_SLACK_CHANNEL", "ALERT_SLACK_TOKEN is set"),
+        ({"ALERT_SLACK_CHANNEL": "#data"}, "ALERT_SLACK_TOKEN", "ALERT_SLACK_CHANNEL is set"),
+        ({"ALERT_EMAIL_TO": "me@example.com"}, "ALERT_SMTP_HOST", "ALERT_EMAIL_TO is set"),
+        ({"ALERT_SMTP_HOST": "mail"}, "ALERT_EMAIL_TO", "ALERT_SMTP_HOST is set"),
+        ({"ALERT_SMTP_USER": "me"}, "ALERT_SMTP_PASSWORD", "ALERT_SMTP_USER is set"),
+        (
+            {"ALERT_SMTP_USER": "me", "ALERT_SMTP_SECURITY": "none"},
+            "ALERT_SMTP_SECURITY",
+            "ssl or starttls",
+        ),
+        ({"ALERT_EMAIL_TO": "me@example.com, you"}, "ALERT_EMAIL_TO", "me@example.com"),
+        ({"ALERT_SLACK_URL": "slack.com"}, "ALERT_SLACK_URL", "https://"),
+        ({"UI_URL": "https://me:pass@dagster"}, "UI_URL", "https://dagster.example.com"),
+    ],
+    ids=str,
+)
+def test_what_alerts_need_is_named(load: Load, variables: dict[str, str], variable: str, words: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load(**variables)
+    assert any(
+        re.match(rf"  {variable}\b.*{re.escape(words)}", line) for line in str(refusal.value).splitlines()
+    )
+    assert "xoxb-1" not in str(refusal.value)
+
+
+def test_a_bad_value_is_shown_however_its_variable_is_spelt(load: Load) -> None:
+    with pytest.raises(SettingsError, match=r"SYNC_INTERVAL.*abc"):
+        load(sync_interval="abc")
+
+
+@pytest.mark.parametrize("variable", REQUIRED)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_variable_is_named(load: Load, variable: str, value: str | None) -> None:
+    with pytest.raises(SettingsError, match=f"{variable} is not set"):
+        load(**{variable: value})
+
+
+def test_all_faults_are_told_at_once(load: Load) -> None:
+    faults = {"SYNC_INTERVAL": "abc", "REDSHIFT_PORT": "0", "SYNC_TIMEZONE": "x", "POSTGRES_HOST": None}
+    with pytest.raises(SettingsError) as refusal:
+        load(**faults)
+    assert sorted(faults) == sorted(re.findall(r"^  ([A-Z_]+)", str(refusal.value), re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("field", "default"),
+    [
+        ("sync_interval", 300),
+        ("sync_batch_size", 1000),
+        ("sync_timezone", "US/Pacific"),
+        ("sync_misfire_grace", 60),
+        ("sync_auto_migrate", True),
+        ("redshift_port", 5439),
+        ("postgres_port", 5432),
+        ("redshift_ssl", True),
+        ("redshift_sslmode", "verify-full"),
+        ("redshift_password", None),
+        ("redshift_iam", False),
+        ("redshift_secret_arn", None),
+        ("redshift_ssl_ca", None),
+        ("sync_query_text", "full"),
+        ("cluster_name", "default"),
+    ],
+)
+def test_defaults(load: Load, field: str, default: object) -> None:
+    assert getattr(load(), field) == default
+
+
+@pytest.mark.parametrize("interval", [10, 45, 420, 5400, 86400])
+def test_any_interval_from_ten_seconds_is_taken(load: Load, interval: int) -> None:
+    assert load(SYNC_INTERVAL=str(interval)).sync_interval == interval
+
+
+def test_an_empty_variable_is_its_default(load: Load) -> None:
+    assert load(SYNC_INTERVAL="", REDSHIFT_PASSWORD="", POSTGRES_SSLMODE="") == load()
+
+
+def test_secrets_are_known() -> None:
+    assert secrets() > {name.lower() for name in SECRETS}
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_secrets_are_not_shown(load: Load, secret: str) -> None:
+    value = token_hex()
+    settings = load(**{secret: value})
+    assert value not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+    with pytest.raises(SettingsError) as refusal:
+        load(**{secret: value, "SYNC_INTERVAL": "abc", "REDSHIFT_HOST": None})
+    assert value not in "".join(traceback.format_exception(refusal.value))
+
+
+def test_settings_survive_the_way_through_the_environment(load: Load) -> None:
+    settings = load(
+        SYNC_INTERVAL="420", REDSHIFT_SSL="false", SYNC_RETRY_DELAY="0.5", POSTGRES_PASSWORD="p w'\"$"
+    )
+    assert load(**settings.environment()) == settings
+
+
+def test_env_example_lists_every_variable_once() -> None:
+    named = re.findall(r"^#?([A-Z_]+)=", ENV_EXAMPLE.read_text("utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
+
+
+def test_env_example_is_to_be_filled_in_where_there_is_no_default() -> None:
+    # dagster.yaml reads the port too, and knows no default.
+    assert set(dotenv_values(ENV_EXAMPLE)) == {*REQUIRED, *SECRETS, "POSTGRES_PORT"}
+
+
+def test_env_example_loads_and_shows_the_defaults(load: Load) -> None:
+    as_it_is = load(**dotenv_values(ENV_EXAMPLE))
+    text = re.sub(r"^#(?=[A-Z_]+=)", "", ENV_EXAMPLE.read_text("utf-8"), flags=re.MULTILINE)
+    assert load(**dotenv_values(stream=io.StringIO(text))) == as_it_is
+    to_fill_in = {name: getattr(as_it_is, name.lower()) for name in dotenv_values(ENV_EXAMPLE)}
+    defaults = load().model_dump(exclude={name.lower() for name in to_fill_in})
+    assert as_it_is.model_dump(exclude={name.lower() for name in to_fill_in}) == defaults

@@ -1,0 +1,111 @@
+"""Every statement that the product can send keeps to what is documented of Redshift's views."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from qupersync_assets.redshift.source import catalog_statement
+from qupersync_assets.sandbox.rules.dialect import MODES, Mode
+from qupersync_assets.sandbox.rules.strict import State, refusal
+from qupersync_assets.spec.redshift_views import needs_provisioned
+from qupersync_assets.spec.sync_spec import SyncSpec, Variant, Window
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.support import documented_statements as documented
+
+VARIANTS = pytest.mark.parametrize(
+    ("spec", "variant"),
+    [(spec, variant) for spec in all_specs() for variant in spec.variants],
+    ids=lambda value: value.name if isinstance(value, Variant) else value.sync_job_id,
+)
+NEWS = Window("news", datetime(2026, 11, 1, tzinfo=UTC), (1, 2**63 - 1))
+OPEN = State(in_transaction=True)
+UNITS = {"us": "microseconds", "ms": "milliseconds", "s": "seconds"}
+# Catalogs that are joined only to find other catalogs' rows.
+HELPERS = {"pg_class", "pg_namespace"}
+
+
+def statements(spec: SyncSpec, variant: Variant) -> list[str]:
+    """The variant's statement, for clusters that have all columns, lack one, or lack all that may be lacking."""
+    used = {(view, name) for view, names in spec.used(variant).items() for name in names}
+    spare = used - spec.indispensable(variant)
+    return [
+        spec.statement(variant),
+        *(spec.statement(variant, [column]) for column in sorted(spare)),
+        spec.statement(variant, spare),
+        spec.statement(variant, (), NEWS, ours=True, narrow=used),
+    ]
+
+
+@VARIANTS
+def test_a_column_of_the_answer_fits_its_target(spec: SyncSpec, variant: Variant) -> None:
+    for statement in statements(spec, variant):
+        delivered = documented.delivered(documented.parsed(statement))
+        assert list(delivered) == [c.name for c in spec.columns]
+        for column in spec.columns:
+            type_ = delivered[column.name]
+            assert documented.holds(column.type, type_), f"{column.name} {column.type!r} cannot hold {type_}"
+
+
+@VARIANTS
+def test_what_a_statement_reads_is_declared(spec: SyncSpec, variant: Variant) -> None:
+    read = documented.columns_read(documented.parsed(spec.statement(variant)))
+    declared = {(view, name) for view, names in spec.used(variant).items() for name in names}
+    assert {(view, name) for view, name in read if view not in HELPERS} == declared
+
+
+@VARIANTS
+def test_a_column_that_is_lacking_is_not_read(spec: SyncSpec, variant: Variant) -> None:
+    used = {(view, name) for view, names in spec.used(variant).items() for name in names}
+    for column in used - spec.indispensable(variant):
+        read = documented.columns_read(documented.parsed(spec.statement(variant, [column])))
+        assert column not in read and {r for r in read if r[0] not in HELPERS} == used - {column}
+
+
+@VARIANTS
+@pytest.mark.parametrize("mode", MODES)
+def test_redshift_takes_it_where_its_views_are(spec: SyncSpec, variant: Variant, mode: Mode) -> None:
+    old = any(map(needs_provisioned, variant.sources))
+    expected = {"serverless": "42P01", "multi-az": "42501"}.get(mode, "") if old else ""
+    for statement in statements(spec, variant):
+        found = refusal(f"DECLARE a CURSOR FOR {statement}", mode, OPEN)
+        assert (found.sqlstate if found else "") == expected, found
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_catalog_is_asked_about_all_views_anywhere(mode: Mode) -> None:
+    views = sorted({view for spec in all_specs() for view in spec.all_sources})
+    assert refusal(catalog_statement(views), mode, OPEN) is None
+    documented.parsed(catalog_statement(views))
+
+
+@VARIANTS
+def test_news_is_a_part_of_the_whole(spec: SyncSpec, variant: Variant) -> None:
+    whole, news = spec.statement(variant), spec.statement(variant, (), NEWS)
+    assert (whole != news) == (spec.kind == "history")
+    assert not re.search(r"[{}]", whole + news)
+    assert ("2026-11-01 00:00:00" in news) == (spec.kind == "history")
+
+
+@VARIANTS
+def test_a_variant_can_tell_the_key(spec: SyncSpec, variant: Variant) -> None:
+    needed = {base for c in spec.key if c.name != "cluster" for base in c.info.get("of", (c.name,))}
+    assert needed <= variant.readings.keys() <= {c.name for c in spec.columns}
+    assert spec.newer_by is None or spec.newer_by in variant.readings
+
+
+@VARIANTS
+def test_a_history_is_read_in_the_order_of_time(spec: SyncSpec, variant: Variant) -> None:
+    assert (spec.kind == "history") == bool(re.search(r"^ORDER BY ", variant.tail, re.MULTILINE))
+
+
+@VARIANTS
+def test_a_duration_has_its_unit_in_its_name(spec: SyncSpec, variant: Variant) -> None:
+    delivered = documented.delivered(documented.parsed(spec.statement(variant)))
+    for name, reading in variant.readings.items():
+        is_duration = any(re.search(r"(^|_)(time|duration)$", source) for source in reading.reads)
+        if is_duration and documented.is_whole(delivered[name]):
+            unit = name.rpartition("_")[2]
+            assert unit in UNITS and UNITS[unit] in str(spec.table.c[name].comment), name
