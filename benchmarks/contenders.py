@@ -26,7 +26,7 @@ def all_contenders() -> list[Contender]:
         sling("default"),  # which is bulk; neither its batches nor a primary key made it faster
         ingestr("default"),
         ingestr("best", "--page-size", "100000"),
-        *(reading(size) for size in SIZES),
+        *(source_expression(size) for size in SIZES),
         copying(),
     ]
 
@@ -58,7 +58,7 @@ def seed() -> Contender:
     )
 
 
-def reading(size: int) -> Contender:
+def source_expression(size: int) -> Contender:
     """The driver alone."""
 
     def load(world: World, repeat: bool) -> Measured:

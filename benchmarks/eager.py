@@ -11,7 +11,10 @@ import dagster as dg
 import pandas as pd  # noqa: F401
 import redshift_connector  # noqa: F401
 
-from qupersync_assets.definitions import defs as ours
+from qupersync_assets.defs import build_definitions
+from qupersync_assets.settings import Settings
+
+ours = build_definitions(Settings.load())
 
 defs = dg.Definitions(
     assets=ours.assets, jobs=ours.jobs, resources=ours.resources, executor=dg.multiprocess_executor

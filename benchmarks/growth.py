@@ -21,7 +21,7 @@ def growth(world: World, sizes: Sequence[int], tell: Tell) -> dict[int, dict[str
         world.fill(rows)
         contender.reset(world)
         found[rows] = once(world, contender, repeat=False)
-        tell(f"{rows:,} rows: " + _told(found[rows]))
+        tell(f"{rows:,} rows: " + _figures(found[rows]))
     return found
 
 
@@ -44,7 +44,7 @@ def steady(world: World, rounds: int, tell: Tell) -> Rounds:
         held, wanted = world.target("quper.query_history"), world.source(world.rows)
         if held != wanted:
             raise Mismatch(f"After {NEWS} new rows the target has {held}, the source {wanted}.")
-        tell(f"steady state {number}: " + _told({name: values[-1] for name, values in found.items()}))
+        tell(f"steady state {number}: " + _figures({name: values[-1] for name, values in found.items()}))
     return found
 
 
@@ -62,10 +62,10 @@ def latency(world: World, rows: int, rounds: int, tell: Tell) -> dict[int, Round
             for name, contender in contenders.items():
                 contender.reset(world)
                 found[size][name].append(once(world, contender, repeat=False)["load seconds"])
-            told = _told({name: values[-1] for name, values in found[size].items()})
+            told = _figures({name: values[-1] for name, values in found[size].items()})
             tell(f"latency {number}: pages of {size}: seconds {told}")
     return found
 
 
-def _told(found: dict[str, float]) -> str:
+def _figures(found: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:,.2f}" for name, value in found.items())

@@ -14,8 +14,9 @@ from typing import Any
 import dagster as dg
 
 import qupersync_assets.forkserver_preload  # noqa: F401 - as in the process that steps are forked from
-from qupersync_assets.definitions import defs
-from qupersync_assets.defs.run_health import JOB_NAME
+from qupersync_assets.defs import build_definitions
+from qupersync_assets.defs.names import JOB_NAME
+from qupersync_assets.settings import Settings
 
 
 @dg.asset
@@ -28,7 +29,7 @@ def main() -> None:
     if "--idle" in sys.argv:
         assert dg.materialize([nothing]).success
         return
-    job = defs.resolve_job_def(JOB_NAME)
+    job = build_definitions(Settings.load()).resolve_job_def(JOB_NAME)
     key = dg.AssetKey(["quper", "query_history"])
     config = {"full_refresh": "--full-refresh" in sys.argv}
     with dg.DagsterInstance.ephemeral() as instance:

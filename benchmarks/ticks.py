@@ -27,7 +27,7 @@ from benchmarks.contender import PROJECT
 from benchmarks.loads import Rounds, Tell
 from benchmarks.process import family_cpu_seconds
 from benchmarks.world import World
-from qupersync_assets.defs.run_health import JOB_NAME
+from qupersync_assets.defs.names import JOB_NAME
 
 OURS, EAGER = "QuperSync", "default executor, eager imports"
 MODULES = {OURS: "qupersync_assets.definitions", EAGER: "benchmarks.eager"}

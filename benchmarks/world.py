@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from benchmarks.process import family_cpu_seconds
 from qupersync_assets.sandbox.workload.workload import Workload
-from qupersync_assets.spec.sync_spec import WHOLE
+from qupersync_assets.spec import FULL_READ, select_statement
 from qupersync_assets.sync_jobs.query_history import SPEC
 
 SOURCE = "bench.queries"
@@ -216,7 +216,7 @@ class World:
                 cursor.execute(f"ALTER TABLE redshift.sys_query_history {changes}")
             cursor.execute(_INDEXES)
             # The rows that the product's own statement reads, under the names of its table.
-            statement = SPEC.statement(SPEC.variants[0], set(), WHOLE, False).split("ORDER BY")[0]
+            statement = select_statement(SPEC, SPEC.variants[0], set(), FULL_READ, False).split("ORDER BY")[0]
             cursor.execute("SET search_path = redshift_catalog, redshift, pg_catalog")
             cursor.execute(
                 f"CREATE SCHEMA bench; CREATE VIEW {SOURCE} AS {statement};"

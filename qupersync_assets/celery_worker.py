@@ -11,12 +11,17 @@ from dagster_celery.executor import CeleryExecutor
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_task
 from dagster_shared.serdes import unpack_value
+from pydantic import SecretStr
 
 # Before its processes are forked, so that all have the code and a step begins at once.
 import qupersync_assets.definitions  # noqa: F401
 from qupersync_assets.defs.executors import celery_config
-from qupersync_assets.defs.resources import in_clear
 from qupersync_assets.settings import Settings, SettingsError
+
+
+def _plain_url(settings: Settings, field: str) -> str:
+    url: SecretStr = getattr(settings, field)
+    return url.get_secret_value()
 
 
 class StepTask(Task):  # type: ignore[misc]  # Celery has no types
@@ -46,7 +51,7 @@ def build_app(settings: Settings) -> Celery:
         raise SettingsError(
             [f"  SYNC_EXECUTOR={settings.sync_executor}: Celery workers have work with celery alone."]
         )
-    executor = CeleryExecutor.for_cli(**celery_config(settings, in_clear))  # type: ignore[no-untyped-call]
+    executor = CeleryExecutor.for_cli(**celery_config(settings, _plain_url))  # type: ignore[no-untyped-call]
     app = make_app(executor.app_args())  # type: ignore[no-untyped-call]
     create_task(app, base=StepTask, shared=False)  # type: ignore[no-untyped-call]
     return app

@@ -16,8 +16,8 @@ from sqlalchemy.dialects import postgresql
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.settings import Settings
+from qupersync_assets.spec import SyncSpec
 from qupersync_assets.spec.redshift_views import documentation_url
-from qupersync_assets.spec.sync_spec import SyncSpec
 from qupersync_assets.sync_jobs import all_specs
 
 PROJECT = Path(__file__).parents[1]
@@ -132,7 +132,7 @@ def _variants() -> str:
     rows = []
     for spec in all_specs():
         for number, variant in enumerate(spec.variants):
-            unknown = ", ".join(c.name for c in spec.columns if c.name not in variant.readings)
+            unknown = ", ".join(c.name for c in spec.columns if c.name not in variant.expressions)
             rows.append(["" if number else spec.sync_job_id, variant.name, unknown])
     return _table(["job", "reads, the first that it can", "NULL then"], rows)
 

@@ -11,19 +11,19 @@ import dagster as dg
 from pydantic import BaseModel
 
 from qupersync_assets.alerts.notifiers import Alert, EmailNotifier, Notifier, SlackNotifier
-from qupersync_assets.core.errors import redact, secrets_kept
+from qupersync_assets.core.redaction import redact, redact_exceptions
+from qupersync_assets.defs.names import ASSET_JOB, asset_key
 from qupersync_assets.defs.partitions import cluster_of_run
-from qupersync_assets.defs.resources import by_name
-from qupersync_assets.defs.run_health import ASSET_JOB, asset_key, reason, why_not_done
+from qupersync_assets.defs.run_health import failed_jobs, reason
 from qupersync_assets.settings import Settings, SettingsError
 from qupersync_assets.settings.alerts import CHANNELS
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.spec import SyncSpec
 
 SENSOR_SECONDS = 30
 RUNS_A_LOOK = 50
 
 
-class Memory(BaseModel):
+class AlertCursor(BaseModel):
     """The cursor of a sensor.
 
     Attributes:
@@ -47,14 +47,14 @@ def build_alerts(
     if settings.alert_slack_token:
         if find_spec("dagster_slack") is None:
             raise SettingsError(["  ALERT_SLACK_TOKEN needs: pip install 'qupersync[alerts]'"])
-        token: Any = by_name(settings, "alert_slack_token")
+        token: Any = dg.EnvVar("ALERT_SLACK_TOKEN")
         resources["slack"] = SlackNotifier(
             token=token,
             channel=settings.alert_slack_channel or "",
             url=settings.alert_slack_url,
         )
     if settings.alert_smtp_host:
-        password: Any = by_name(settings, "alert_smtp_password")
+        password: Any = dg.EnvVar("ALERT_SMTP_PASSWORD") if settings.alert_smtp_password else None
         resources["email"] = EmailNotifier(
             host=settings.alert_smtp_host,
             port=settings.alert_smtp_port,
@@ -84,9 +84,9 @@ def _sensor(channel: str, specs: Sequence[SyncSpec], settings: Settings) -> dg.S
                 return bool((run.asset_selection or set()) & {asset_key(spec) for spec in specs})
             return context.repository_def is not None and context.repository_def.has_job(run.job_name)
 
-        memory = Memory.model_validate_json(context.cursor) if context.cursor else Memory()
-        with secrets_kept():
-            judge = Judge(context.instance, specs, settings)
+        memory = AlertCursor.model_validate_json(context.cursor) if context.cursor else AlertCursor()
+        with redact_exceptions():
+            judge = AlertEvaluator(context.instance, specs, settings)
             return look(context.instance, getattr(context.resources, key), memory, judge, is_ours)
 
     return alerts
@@ -95,8 +95,8 @@ def _sensor(channel: str, specs: Sequence[SyncSpec], settings: Settings) -> dg.S
 def look(
     instance: dg.DagsterInstance,
     notifier: Notifier,
-    memory: Memory,
-    judge: Judge,
+    memory: AlertCursor,
+    judge: AlertEvaluator,
     is_ours: Callable[[dg.DagsterRun], bool],
 ) -> dg.SensorResult:
     """Tell of the runs that ended since the last look.
@@ -146,7 +146,7 @@ def _ended(instance: dg.DagsterInstance, after: int | None) -> list[tuple[int, s
     return sorted(entry for entry in found if horizon is None or entry[0] <= horizon)
 
 
-class Judge:
+class AlertEvaluator:
     """Whether there is something to tell of an ended run."""
 
     def __init__(self, instance: dg.DagsterInstance, specs: Sequence[SyncSpec], settings: Settings) -> None:
@@ -190,7 +190,7 @@ class Judge:
         """The jobs that the run was to do and did not, and why; of a run without sync jobs its own name."""
         if run.is_success:
             return
-        jobs = why_not_done(self._instance, run, self._specs)
+        jobs = failed_jobs(self._instance, run, self._specs)
         yield from jobs.items()
         if not jobs:
             errors = [

@@ -13,7 +13,7 @@ from qupersync_assets.cli.console import CommandError
 
 if TYPE_CHECKING:
     from qupersync_assets.settings import Settings
-    from qupersync_assets.spec.sync_spec import SyncSpec
+    from qupersync_assets.spec import SyncSpec
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"(?:\d+[smhdw])+")

@@ -72,14 +72,15 @@ def _plain(value: Any) -> Any:
 def reported(as_json: bool) -> Iterator[None]:
     """Turn what can go wrong into a sentence on stderr, and `{"error": ...}` if JSON is wanted; end the
     process with the exit code 1, or 2 for a command line at fault. No secret is told."""
-    from qupersync_assets.core.errors import LoadError, redact, secrets_kept
+    from qupersync_assets.core.errors import SyncError
+    from qupersync_assets.core.redaction import redact, redact_exceptions
     from qupersync_assets.defs.instance import InstanceError
     from qupersync_assets.settings import SettingsError
 
     try:
-        with secrets_kept():
+        with redact_exceptions():
             yield
-    except (CommandError, InstanceError, LoadError, SettingsError) as error:
+    except (CommandError, InstanceError, SyncError, SettingsError) as error:
         text = redact(str(error))
         out(stderr=True).print(text, style="red", markup=False, soft_wrap=True)
         if as_json:

@@ -15,15 +15,15 @@ from dagster._core.utils import make_new_run_id
 
 from qupersync_assets.cli.console import note
 from qupersync_assets.cli.progress import view
-from qupersync_assets.core.errors import LoadError
-from qupersync_assets.definitions import build_definitions
-from qupersync_assets.defs.run_health import JOB_NAME, TRIGGER_TAG, asset_key, close_logs
+from qupersync_assets.core.errors import SyncError
+from qupersync_assets.core.signals import STOP_SIGNALS, stop_on_signals, uninterrupted
+from qupersync_assets.defs import build_definitions
+from qupersync_assets.defs.names import JOB_NAME, TRIGGER_TAG, asset_key
+from qupersync_assets.defs.run_health import close_logs
 from qupersync_assets.postgres.job_status import Log, log_rows
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.serve.dagster_processes import stop_on_signals
-from qupersync_assets.serve.supervisor import STOP_SIGNALS, uninterrupted
 from qupersync_assets.settings import Settings
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.spec import SyncSpec
 
 LOOK_SECONDS = 0.3
 
@@ -56,7 +56,7 @@ class OneShot:
         """Run the jobs for a cluster; return the row of quper.sync_logs of each.
 
         Raises:
-            LoadError: quper.sync_logs cannot be read.
+            SyncError: quper.sync_logs cannot be read.
         """
         run_id = make_new_run_id()
         keys = [asset_key(spec) for spec in self._specs]
@@ -138,7 +138,7 @@ def _watch(execute: Callable[[], None], jobs: Sequence[str], rows: Callable[[], 
         thread.start()
         while thread.is_alive():
             thread.join(LOOK_SECONDS)
-            with suppress(LoadError):  # the run itself tells of it
+            with suppress(SyncError):  # the run itself tells of it
                 shown.show(rows())
     for error in errors:
         raise error

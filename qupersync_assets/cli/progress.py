@@ -38,12 +38,12 @@ class _Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def show(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            if row["completed_at"] is not None and row["sync_job_id"] not in self._told:
-                self._told.add(row["sync_job_id"])
+            if row["completed_at"] is not None and row["sync_job_id"] not in self._reported:
+                self._reported.add(row["sync_job_id"])
                 self._console.print(ending(row), markup=False, soft_wrap=True)
 
 

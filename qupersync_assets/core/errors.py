@@ -1,4 +1,4 @@
-"""Which errors are one row's, which pass, and which need somebody: by SQLSTATE, in this one place.
+"""Classifies errors of both databases by SQLSTATE: fault of one row, transient, or fatal.
 
 Classes: https://www.postgresql.org/docs/current/errcodes-appendix.html. Redshift reports the same codes; its
 driver raises them as a dict of protocol fields, with the code under "C" and the message under "M".
@@ -6,48 +6,57 @@ driver raises them as a dict of protocol fields, with the code under "C" and the
 
 from __future__ import annotations
 
-import os
-import re
 import socket
 import ssl
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
-from functools import cache
-from itertools import groupby
 from typing import Any
-from urllib.parse import unquote, urlsplit
+
+from qupersync_assets.core.redaction import redact
+
+# SQLSTATEs that code outside this module asks for.
+DEADLOCK_DETECTED = "40P01"
+FEATURE_NOT_SUPPORTED = "0A000"
+INSUFFICIENT_PRIVILEGE = "42501"
+LOCK_NOT_AVAILABLE = "55P03"
+UNDEFINED_COLUMN = "42703"
+UNDEFINED_TABLE = "42P01"
+# Redshift refuses a view: no privilege, not on this kind of cluster, not supported there, or missing.
+REFUSED = (INSUFFICIENT_PRIVILEGE, FEATURE_NOT_SUPPORTED, UNDEFINED_TABLE)
 
 
 class ErrorClass(Enum):
-    """What an error asks for."""
+    """How to react to an error."""
 
-    ROW = "row"  # the data of a row: reject the row, go on
+    ROW = "row"  # invalid data of one row: skip the row
     TRANSIENT = "transient"  # try again
-    FATAL = "fatal"  # stop this job until somebody acts
+    FATAL = "fatal"  # fail the job; someone has to fix the cause
 
 
-class LoadError(Exception):
-    """A sync job that cannot go on: a sentence without secrets, and whether trying again can help.
+class SyncError(Exception):
+    """A sync job cannot continue; the text is one sentence without secrets.
 
     Attributes:
         error_class: TRANSIENT or FATAL.
-        sqlstate: the code that the server gave, if it was a server that refused.
-        said: what the server or the driver said, without what was being done and what to do.
+        sqlstate: the server's code, None if the error is not from a server.
+        server_message: the message of the server or of the driver alone.
     """
 
     def __init__(
-        self, message: str, error_class: ErrorClass, sqlstate: str | None = None, said: str = ""
+        self,
+        message: str,
+        error_class: ErrorClass,
+        sqlstate: str | None = None,
+        server_message: str = "",
     ) -> None:
         super().__init__(message)
         self.error_class = error_class
         self.sqlstate = sqlstate
-        self.said = said
+        self.server_message = server_message
 
 
 # 54000: an index entry that is too large, that is one row's doing.
 _ROW = ("22", "23", "54000")
+
 _TRANSIENT = ("DNS", "PORT", "AWS-BUSY", "08", "40", "53", "55", "57", "58")
 
 # What to do, by SQLSTATE. What fails before there is one has a name of its own: HOST does not resolve, DNS
@@ -66,13 +75,12 @@ _REMEDIES = {
     "28P01": "Check {login}.",
     "28000": "Check {login}, and that this user may log in from here.",
     "3D000": "Check {side}_DATABASE.",
-    "42501": "{side}_USER lacks a right: `qupersync doctor` names the statement that grants it.",
-    "42P01": "The relation is not there for {side}_USER: check the cluster's kind and the user's rights.",
-    "42703": "The relation lacks that column: its version differs from the documentation.",
-    "55P03": "Another session holds the lock for long: end what it does, or wait for it.",
+    INSUFFICIENT_PRIVILEGE: "{side}_USER lacks a privilege: `qupersync doctor` prints the GRANT statement.",
+    UNDEFINED_TABLE: "{side}_USER sees no such relation: check its privileges and the kind of cluster.",
+    UNDEFINED_COLUMN: "The relation lacks that column: its version differs from the documentation.",
+    LOCK_NOT_AVAILABLE: "Another session holds the lock for long: end what it does, or wait for it.",
     "57014": "It took longer than {side}_STATEMENT_TIMEOUT.",
 }
-
 
 # libpq reports a refused connection without a code, only with the server's message.
 _REFUSALS: dict[str, str | None] = {
@@ -170,8 +178,8 @@ def message(error: BaseException) -> str:
     return first or type(original).__name__
 
 
-def load_error(error: BaseException, side: str, doing: str, login: str | None = None) -> LoadError:
-    """Turn a driver's error into a LoadError.
+def sync_error(error: BaseException, side: str, doing: str, login: str | None = None) -> SyncError:
+    """Turn a driver's error into a SyncError.
 
     Args:
         side: REDSHIFT or POSTGRES, the prefix of the variables to check.
@@ -184,99 +192,4 @@ def load_error(error: BaseException, side: str, doing: str, login: str | None = 
     error_class = ErrorClass.TRANSIENT if classify(error) is ErrorClass.TRANSIENT else ErrorClass.FATAL
     state = code if code and len(code) == 5 else None
     said = message(error) + (f" (SQLSTATE {state})" if state else "")
-    return LoadError(f"{doing}: {said}. {remedy}".strip(), error_class, state, said)
-
-
-# How the names of variables end that hold secrets: those of the settings, boto3's own, and libpq's.
-SECRET_SUFFIXES = (
-    "_PASSWORD",
-    "_ACCESS_KEY_ID",
-    "_SECRET_ACCESS_KEY",
-    "_SESSION_TOKEN",
-    "_SLACK_TOKEN",
-    "PGPASSWORD",
-)
-# Those of URLs, whose password is the secret.
-URL_SUFFIXES = ("_BROKER_URL", "_BACKEND_URL")
-# Secrets that no variable holds: what AWS has told.
-_learned: set[str] = set()
-
-
-def learn_secret(secret: str | None) -> None:
-    """Let `redact` know a secret that is not in the environment."""
-    _learned.update([secret] if secret else [])
-
-
-def redact(text: str) -> str:
-    """`text` with every secret in it replaced by ***, also where it is escaped."""
-    secrets = {value for name, value in os.environ.items() if name.endswith(SECRET_SUFFIXES) and value}
-    secrets |= {_password(value) for name, value in os.environ.items() if name.endswith(URL_SUFFIXES)} - {""}
-    for secret in sorted(secrets | _learned, key=len, reverse=True):
-        text = _spellings(secret).sub("***", text)
-    return text
-
-
-def _password(url: str) -> str:
-    """The password in a URL, "" if it has none."""
-    try:
-        return unquote(urlsplit(url).password or "")
-    except ValueError:  # a bracket in the wrong place
-        return url
-
-
-_PERCENT = "%{1,4}(?:25)*"  # URLs escape it again, formats double it
-_LETTERS = {"\n": "n", "\t": "t", "\r": "r", "\b": "b", "\f": "f"}
-
-
-@cache
-def _spellings(secret: str) -> re.Pattern[str]:
-    """Matches a secret however it is escaped, in parts and up to three times over too: as in URLs, JSON, SQL,
-    connection strings, and Python's repr of str and bytes."""
-    # The same character again is a repetition, lest there be too many ways to match.
-    return re.compile("".join(_run(character, len(list(run))) for character, run in groupby(secret)))
-
-
-def _run(character: str, count: int) -> str:
-    octets = character.encode("utf-8", "surrogatepass").hex(" ").split()
-    in_url = "(?i:" + "".join(f"{_PERCENT}{octet}" for octet in octets) + ")"
-    if character.isalnum() and character.isascii():
-        return f"(?:{character}|{in_url}){{{count}}}"
-    slash = rf"(?:\\|{_PERCENT}5[cC])"
-    if character == "\\":
-        return f"{slash}{{{count},{8 * count}}}"
-    units = re.findall("....", character.encode("utf-16-be", "surrogatepass").hex())
-    codes = [[f"x{ord(character):02x}"], [f"u{ord(character):04x}"], [f"U{ord(character):08x}"]]
-    escapes = [[f"x{octet}" for octet in octets], [f"u{unit}" for unit in units], *codes]
-    ways = ["".join(f"{slash}{{1,8}}{part}" for part in parts) for parts in escapes]
-    if character in _LETTERS:
-        ways.append(f"{slash}{{1,8}}{_LETTERS[character]}")
-    if character == " ":
-        ways.append(rf"\+|{_PERCENT}2b")
-    plain = f"{slash}{{0,8}}(?:{in_url}|{re.escape(character)})"
-    return f"(?:(?i:{'|'.join(ways)})|{plain}){{{count},{4 * count}}}"  # SQL doubles quotes
-
-
-class Redacted(Exception):
-    """Stands for an error that told a secret, or whose cause did; the text is their traceback without it."""
-
-
-def without_secrets(error: BaseException) -> BaseException:
-    """The error, if all that a traceback would tell of it holds no secret; else one that stands for it.
-
-    Dagster stores and shows an error with all that caused it: hence `raise ... from without_secrets(error)`.
-    """
-    told = "".join(traceback.format_exception(error))
-    clean = redact(told)
-    return error if clean == told else Redacted(clean)
-
-
-@contextmanager
-def secrets_kept() -> Iterator[None]:
-    """Let no error out that tells a secret."""
-    try:
-        yield
-    except Exception as error:
-        kept = without_secrets(error)
-        if kept is error:
-            raise
-        raise kept from None
+    return SyncError(f"{doing}: {said}. {remedy}".strip(), error_class, state, said)

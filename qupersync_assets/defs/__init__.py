@@ -1,0 +1,34 @@
+"""Dagster's objects, built from the settings."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from qupersync_assets.defs.asset_metadata import build_sources
+from qupersync_assets.defs.assets import build_asset
+from qupersync_assets.defs.executors import build_executor
+from qupersync_assets.defs.jobs import build_jobs
+from qupersync_assets.defs.resources import build_resources
+from qupersync_assets.defs.retention_job import build_maintenance
+from qupersync_assets.defs.schedules import build_automation
+from qupersync_assets.settings import Settings
+from qupersync_assets.sync_jobs import all_specs
+
+__all__ = ["build_definitions"]
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Build assets, checks, jobs, schedules, sensors, resources and executor; alerts are added by
+    `qupersync_assets.definitions`."""
+    specs = all_specs()
+    jobs = build_jobs(specs, settings)
+    schedules, sensors = build_automation(specs, settings, jobs[0])
+    retention_job, retention_schedule = build_maintenance(specs, settings)
+    return dg.Definitions(
+        assets=[*build_sources(specs, settings), *(build_asset(spec, settings) for spec in specs)],
+        jobs=[*jobs, retention_job],
+        schedules=[*schedules, retention_schedule],
+        sensors=sensors,
+        resources=build_resources(settings),
+        executor=build_executor(settings),
+    )

@@ -1,4 +1,4 @@
-"""The checks of an asset, from what its feed has told: they never make a run red by themselves."""
+"""The checks of an asset, from the result of its load. A failed check never fails the run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import dagster as dg
 from sqlalchemy import RowMapping
 
 from qupersync_assets.defs.partitions import partitions_of
-from qupersync_assets.redshift.privileges import grant_all_rows
-from qupersync_assets.rows.source_read import Feed, Source
+from qupersync_assets.postgres.loader import LoadResult, TableState
+from qupersync_assets.postgres.sync_logs import SyncStatus
+from qupersync_assets.rows.source_read import SourceRead
 from qupersync_assets.settings import Settings
+from qupersync_assets.spec import RETENTION, SyncSpec
 from qupersync_assets.spec.redshift_views import shows_own_rows
-from qupersync_assets.spec.sync_spec import RETENTION, SyncSpec
 
 SKIPPED = "no_skipped_rows"
 SCHEMA = "source_schema"
@@ -25,18 +26,20 @@ RUN_NUMBERS = ("ms", "read", "new", "changed", "skipped")
 
 
 def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg.AssetCheckSpec]:
-    """The checks of a job's asset; of several clusters, each has its own results."""
+    """Return the checks of a job's asset; with several clusters, each cluster has its own results."""
     described = {
-        SKIPPED: "Every row that Redshift gave was loaded. The others are in quper.skipped_rows; "
-        f"above a share of {settings.sync_max_skipped_ratio:g} this is an error.",
-        SCHEMA: "The cluster has a source for this table, with the documented columns.",
+        SKIPPED: "All rows read from Redshift were loaded. Skipped rows are in quper.skipped_rows: an error "
+        f"above {100 * settings.sync_max_skipped_ratio:g} %, else a warning.",
+        SCHEMA: "The cluster has a source for this table, with all documented columns and no others.",
     }
     if shows_own_rows(spec.all_sources):
-        described[ALL_ROWS] = "Redshift shows us everybody's rows, and not only those of our own user's work."
+        described[ALL_ROWS] = "Redshift shows the rows of all users, not only those of the login user."
     if spec.kind == "history":
-        described[GAP] = f"The last success is not older than what Redshift holds: {RETENTION.days} days."
+        described[GAP] = (
+            f"No data was missed: the last successful sync was less than {RETENTION.days} days ago."
+        )
     with warnings.catch_warnings():
-        # Without partitions, a preview in Dagster, one cluster's result takes the place of another's.
+        # A preview feature of Dagster; without it the result of one cluster replaces that of another.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return [
             dg.AssetCheckSpec(name, asset=key, description=text, partitions_def=partitions_of(settings))
@@ -44,25 +47,27 @@ def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg
         ]
 
 
-def check_results(feed: Feed, max_skipped_ratio: float) -> Iterator[dg.AssetCheckResult]:
-    """The results of a feed that has been loaded, one for each of `check_specs`."""
-    yield _skipped_rows(feed, max_skipped_ratio)
-    yield _source_schema(feed)
-    if shows_own_rows(feed.spec.all_sources):
-        yield _all_rows(feed.source)
-    if feed.spec.kind == "history":
-        yield _gap(feed.gap)
+def check_results(
+    spec: SyncSpec, result: LoadResult, state: TableState, max_skipped_ratio: float
+) -> Iterator[dg.AssetCheckResult]:
+    """Yield one result for each of `check_specs`."""
+    yield _skipped_rows(result, state, max_skipped_ratio)
+    yield _source_schema(result)
+    if shows_own_rows(spec.all_sources):
+        yield _all_rows(result.read)
+    if spec.kind == "history":
+        yield _gap(result.gap)
 
 
-def _skipped_rows(feed: Feed, max_ratio: float) -> dg.AssetCheckResult:
-    """Passes without skipped rows; else warns, or is an error above `max_ratio` of the extracted rows."""
-    counts = feed.counts
+def _skipped_rows(result: LoadResult, state: TableState, max_ratio: float) -> dg.AssetCheckResult:
+    """Pass without skipped rows; else warn, or report an error above `max_ratio` of the extracted rows."""
+    counts = result.counts
     share = counts.skipped / counts.extracted if counts.extracted else 0.0
-    reasons = "\n".join(f"- `{bad.column or '?'}`: {bad.reason}" for bad in feed.samples)
+    reasons = "\n".join(f"- `{row.column or '?'}`: {row.reason}" for row in result.samples)
     metadata: dict[str, Any] = {
         "rows_skipped": counts.skipped,
         "skipped_share": share,
-        "last_runs": _runs(feed.last_runs),
+        "last_runs": _runs(state.last_runs),
     }
     if reasons:
         metadata["samples"] = dg.MetadataValue.md(reasons)
@@ -76,7 +81,7 @@ def _skipped_rows(feed: Feed, max_ratio: float) -> dg.AssetCheckResult:
 
 
 def _runs(logs: Sequence[RowMapping]) -> dg.TableMetadataValue:
-    """Rows of quper.sync_logs as a table that fits a page."""
+    """Return rows of quper.sync_logs as a table that fits the page."""
     return dg.MetadataValue.table(
         [
             dg.TableRecord(
@@ -102,63 +107,61 @@ def _runs(logs: Sequence[RowMapping]) -> dg.TableMetadataValue:
     )
 
 
-def _source_schema(feed: Feed) -> dg.AssetCheckResult:
-    """Warns if there is no source, if it lacks columns, which then are NULL, or has new ones."""
-    source = feed.source
-    if source.unavailable:
-        text = source.unavailable
-    elif feed.skipped:
-        text = f"Nothing was read: {feed.skipped}."
+def _source_schema(result: LoadResult) -> dg.AssetCheckResult:
+    """Warn if the cluster has no source, or if the source lacks columns or has new ones."""
+    read = result.read
+    missing = read.missing_columns if read else ()
+    new = read.new_columns if read else ()
+    if read is None:
+        text = result.reason
     else:
-        text = f"Read from {source.name}."
-        if source.passed_over:
-            text += f" Not from what comes first: {'; '.join(source.passed_over)}."
-        if source.missing:
-            text += f" NULL, because this cluster lacks them: {', '.join(source.missing)}."
-        if source.ignored:
-            text += f" New, and not read: {', '.join(source.ignored)}."
+        text = f"Read from {read.name}."
+        if read.passed_over:
+            text += f" Preferred sources are not available: {'; '.join(read.passed_over)}."
+        if missing:
+            text += f" NULL, because this cluster lacks them: {', '.join(missing)}."
+        if new:
+            text += f" New columns, not read: {', '.join(new)}."
     return dg.AssetCheckResult(
         check_name=SCHEMA,
-        passed=not (source.unavailable or source.missing or source.ignored),
+        passed=result.status is not SyncStatus.UNAVAILABLE and not missing and not new,
         severity=dg.AssetCheckSeverity.WARN,
         description=text,
         metadata={
-            "source": feed.source_name,
-            "columns_missing": len(source.missing),
-            "columns_ignored": len(source.ignored),
+            "source": result.source_name,
+            "columns_missing": len(missing),
+            "columns_ignored": len(new),
         },
     )
 
 
-def _all_rows(source: Source) -> dg.AssetCheckResult:
-    """Warns if Redshift shows us only the rows of our own work, which it never says by itself."""
-    views = shows_own_rows(source.variant.sources) if source.variant else []
-    rights = source.rights
-    if source.variant is None:
-        passed, text = True, "Nothing was read."
-    elif not views or rights is None:
-        passed, text = True, f"Everybody who may read {source.name} sees all of its rows."
-    elif rights.sees_all_rows:
-        passed, text = True, f"{rights.user} ({rights}) sees all rows of {', '.join(views)}."
+def _all_rows(read: SourceRead | None) -> dg.AssetCheckResult:
+    """Warn if Redshift shows the user only the rows of its own work, which it does without an error."""
+    visibility = read.visibility if read else None
+    passed = True
+    if read is None:
+        text = "Nothing was read."
+    elif visibility is None:
+        text = f"Every user who may read {read.name} sees all of its rows."
     else:
-        passed = False
-        text = (
-            f"{rights.user} sees only the rows of its own work in {', '.join(views)}. "
-            f"As a superuser of that cluster: {grant_all_rows(rights.user)}"
-        )
+        views, passed = ", ".join(visibility.own_rows_views), visibility.sees_all_rows
+        text = f"{visibility.user} ({visibility.privileges}) sees all rows of {views}."
+        if not passed:
+            text = (
+                f"{visibility.user} sees only the rows of its own work in {views}. "
+                f"As a superuser of that cluster: {visibility.grant}"
+            )
     return dg.AssetCheckResult(
         check_name=ALL_ROWS, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=text
     )
 
 
 def _gap(gap: tuple[datetime, datetime] | None) -> dg.AssetCheckResult:
-    """Warns in the first load after a pause that was too long; quper.sync_logs keeps the gap."""
-    text = "Nothing was lost."
+    """Warn in the first load after a pause that was too long; quper.sync_logs keeps the gap."""
+    text = "No rows were lost."
     if gap:
         first, last = (time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") for time in gap)
-        text = (
-            f"Rows from {first} to {last} are missing for good: Redshift had dropped them before this load."
-        )
+        text = f"Rows from {first} to {last} are lost: Redshift had deleted them before this load."
     return dg.AssetCheckResult(
         check_name=GAP,
         passed=gap is None,

@@ -13,23 +13,18 @@ import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from qupersync_assets.defs.run_health import asset_key
+from qupersync_assets.defs.names import asset_key, source_key
 from qupersync_assets.settings import Settings
+from qupersync_assets.spec import RETENTION, SyncSpec
 from qupersync_assets.spec.redshift_views import (
     UNDOCUMENTED,
     column_types,
     documentation_url,
     documented_views,
 )
-from qupersync_assets.spec.sync_spec import RETENTION, SyncSpec
 from qupersync_assets.sync_jobs import file_of
 
 PROJECT = Path(__file__).parents[2]
-
-
-def source_key(view: str) -> dg.AssetKey:
-    """The key of the external asset that stands for a Redshift view."""
-    return dg.AssetKey(["redshift", view])
 
 
 def build_sources(specs: Sequence[SyncSpec], settings: Settings) -> list[dg.AssetSpec]:

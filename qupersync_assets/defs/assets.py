@@ -1,4 +1,4 @@
-"""From a spec to its asset, with its checks, and how fresh it must be."""
+"""Builds the asset of a sync job, with its checks and its freshness policy."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -8,32 +8,28 @@ import dagster as dg
 from pydantic import Field
 
 from qupersync_assets.defs.asset_checks import check_results, check_specs
-from qupersync_assets.defs.asset_metadata import definition_metadata, description, source_key
+from qupersync_assets.defs.asset_metadata import definition_metadata, description
+from qupersync_assets.defs.io_manager import SyncRequest
+from qupersync_assets.defs.names import IO_MANAGER_KEY, asset_key, source_key
 from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, resource_keys
-from qupersync_assets.defs.run_health import asset_key
-from qupersync_assets.redshift.prefetch import read_ahead
-from qupersync_assets.redshift.query_text import protect
 from qupersync_assets.redshift.resource import RedshiftResource
-from qupersync_assets.redshift.source import read
-from qupersync_assets.rows.source_read import Feed, Source
+from qupersync_assets.redshift.source import RedshiftSource
 from qupersync_assets.settings import Settings
-from qupersync_assets.spec.sync_spec import SyncSpec
-
-IO_MANAGER_KEY = "postgres_io_manager"
+from qupersync_assets.spec import SyncSpec
 
 
 class SyncConfig(dg.Config):
-    """What one may ask of a run in the launchpad."""
+    """Run configuration of a sync job, for the launchpad."""
 
     full_refresh: bool = Field(
-        default=False, description="Read all that Redshift holds, and not only what is new."
+        default=False, description="Read everything that Redshift holds, not only new rows."
     )
 
 
 def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
-    """The asset of a sync job, with its checks in the same step, to save a process."""
+    """Build the asset of a sync job; its checks run in the same step, which saves a process."""
     key = asset_key(spec)
-    sources = resource_keys(settings)
+    resources = resource_keys(settings)
 
     @dg.asset(
         key=key,
@@ -45,7 +41,7 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
         tags={"sync_job_id": spec.sync_job_id, "kept_as": spec.kind},
         metadata=definition_metadata(spec, settings),
         partitions_def=partitions_of(settings),
-        required_resource_keys=set(sources.values()),
+        required_resource_keys=set(resources.values()),
         io_manager_key=IO_MANAGER_KEY,
         check_specs=check_specs(key, spec, settings),
         retry_policy=dg.RetryPolicy(
@@ -57,20 +53,21 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
         freshness_policy=_freshness(settings.sync_interval),
     )
     def sync(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[Any]:
-        cluster = cluster_of_step(context, list(sources))
-        redshift: RedshiftResource = getattr(context.resources, sources[cluster])
-        source = Source()
-        pages = read(redshift, spec, settings.sync_batch_size, source, settings.sync_include_self)
-        pages = read_ahead(protect(spec, pages, settings.sync_query_text), redshift.cut_off)
-        feed = Feed(spec, cluster, pages, source, config.full_refresh)
-        yield dg.Output(feed)  # returns when the IO manager has loaded it
-        yield from check_results(feed, settings.sync_max_skipped_ratio)
+        cluster = cluster_of_step(context, list(resources))
+        redshift: RedshiftResource = getattr(context.resources, resources[cluster])
+        source = RedshiftSource(
+            redshift, spec, settings.sync_batch_size, settings.sync_query_text, settings.sync_include_self
+        )
+        request = SyncRequest(spec, cluster, source, config.full_refresh)
+        yield dg.Output(request)  # Dagster resumes here after the IO manager has loaded it
+        result, state = request.loaded.result(timeout=0)
+        yield from check_results(spec, result, state, settings.sync_max_skipped_ratio)
 
     return sync
 
 
 def _freshness(interval: int) -> dg.FreshnessPolicy:
-    """Warn after two intervals, fail after three; Dagster takes no window below a minute."""
+    """Warn after two intervals, fail after three; Dagster refuses windows below one minute."""
     warn = max(2 * interval, 60)
     return dg.FreshnessPolicy.time_window(
         warn_window=timedelta(seconds=warn), fail_window=timedelta(seconds=max(3 * interval, warn + 30))

@@ -20,7 +20,7 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
     if settings.sync_executor == "celery":
         from dagster_celery import celery_executor
 
-        return celery_executor.configured(celery_config(settings, _by_name))
+        return celery_executor.configured(celery_config(settings, _as_env_var))
     if settings.sync_executor == "k8s":
         return _k8s_executor(settings)
     if settings.sync_executor == "in_process":
@@ -74,7 +74,7 @@ def celery_config(settings: Settings, url: Callable[[Settings, str], Any]) -> di
     }
 
 
-def _by_name(_settings: Settings, field: str) -> dict[str, str]:
+def _as_env_var(_settings: Settings, field: str) -> dict[str, str]:
     """For Dagster, which stores and shows what it is told."""
     return {"env": field.upper()}
 

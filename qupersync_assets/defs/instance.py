@@ -13,7 +13,7 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
-from qupersync_assets.core.errors import redact, without_secrets
+from qupersync_assets.core.redaction import redact, redacted
 from qupersync_assets.settings import Settings
 
 # Where `make up` and `make demo` keep it, unless DAGSTER_HOME names another folder.
@@ -69,7 +69,7 @@ def configured_instance(
         instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=overrides))
     except Exception as error:
         text = redact(f"The Dagster instance of {home} cannot be used: {error}")
-        raise InstanceError(text) from without_secrets(error)
+        raise InstanceError(text) from redacted(error)
     with instance:
         yield instance
 

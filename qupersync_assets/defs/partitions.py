@@ -11,9 +11,8 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
+from qupersync_assets.defs.names import CLUSTER_TAG
 from qupersync_assets.settings import Settings
-
-CLUSTER_TAG = "qupersync/cluster"
 
 
 def partitions_of(settings: Settings) -> dg.StaticPartitionsDefinition | None:

@@ -9,82 +9,20 @@ import sqlalchemy as sa
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
-from qupersync_assets.core.errors import secrets_kept
-from qupersync_assets.defs.run_health import ASSET_JOB, JOB_NAME, asset_key
+from qupersync_assets.core.redaction import redact_exceptions
+from qupersync_assets.defs.names import ASSET_JOB, JOB_NAME, asset_key
 from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.retention import BATCH_ROWS, purge_history, purge_logs
 from qupersync_assets.postgres.schema import ensure_schema
-from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
-from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.settings import Settings
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.spec import SyncSpec
 
 MAINTENANCE_NAME = "qupersync_maintenance"
-BATCH_ROWS = 5000
+
 BATCH_RUNS = 50
+
 # However old they are: without its last runs the UI would know nothing of an asset.
 KEPT_RUNS = 100
-
-
-def purge_history(
-    postgres: PostgresResource,
-    cluster: str,
-    specs: Sequence[SyncSpec],
-    days: float | None,
-    *,
-    dry_run: bool = False,
-) -> dict[str, int]:
-    """Delete rows of histories that are older than `days`, None for never, or just count them; return how
-    many, by table."""
-    deleted = {}
-    for spec in specs if days is not None else ():
-        if spec.time_column is None:
-            continue
-        time, written = spec.table.c[spec.time_column], spec.table.c.synced_at
-        border = sa.func.now() - timedelta(days=days or 0)
-        old = (spec.table.c.cluster == cluster) & ((time < border) | (time.is_(None) & (written < border)))
-        deleted[spec.table.fullname] = _delete(postgres, spec.table, old, dry_run)
-    return deleted
-
-
-def purge_books(
-    postgres: PostgresResource, cluster: str, days: float, *, dry_run: bool = False
-) -> dict[str, int]:
-    """Delete rows of quper.sync_logs and quper.skipped_rows that are older than `days`, or just count them;
-    return how many, by table. Each job's last success stays: from it one tells what was missed."""
-    border = sa.func.now() - timedelta(days=days)
-    successes = (
-        sa.select(sa.func.max(SYNC_LOGS.c.id))
-        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.status == "success")
-        .group_by(SYNC_LOGS.c.sync_job_id)
-    )
-    logs = (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.started_at < border)
-    logs &= (SYNC_LOGS.c.status != "running") & SYNC_LOGS.c.id.not_in(successes)
-    skipped = (SKIPPED_ROWS.c.cluster == cluster) & (SKIPPED_ROWS.c.last_seen < border)
-    return {
-        SYNC_LOGS.fullname: _delete(postgres, SYNC_LOGS, logs, dry_run),
-        SKIPPED_ROWS.fullname: _delete(postgres, SKIPPED_ROWS, skipped, dry_run),
-    }
-
-
-def _delete(
-    postgres: PostgresResource, table: sa.Table, condition: sa.ColumnElement[bool], dry_run: bool
-) -> int:
-    """Delete in transactions of a few thousand rows each, so that nobody waits long for a lock; or just
-    count."""
-    if dry_run:
-        with postgres.transaction() as connection:
-            count = sa.select(sa.func.count()).select_from(table).where(condition)
-            return connection.scalar(count) or 0
-    ctid: sa.ColumnClause[str] = sa.column("ctid", sa.Text)
-    some = sa.select(ctid).select_from(table).where(condition).limit(BATCH_ROWS)
-    statement = sa.delete(table).where(ctid == sa.any_(sa.func.array(some.scalar_subquery())))
-    deleted = 0
-    while True:
-        with postgres.transaction() as connection:
-            rows = connection.execute(statement).rowcount
-        deleted += rows
-        if rows < BATCH_ROWS:
-            return deleted
 
 
 def purge_runs(
@@ -155,13 +93,13 @@ def build_maintenance(
     @dg.op(
         description="Deletes what is older than QUPER_RETENTION_DAYS, SYNC_LOG_RETENTION_DAYS and the like."
     )
-    def purge(context: dg.OpExecutionContext, postgres: PostgresResource) -> None:
+    def purge(context: dg.OpExecutionContext, postgres: dg.ResourceParam[PostgresResource]) -> None:
         deleted: Counter[str] = Counter()
-        with secrets_kept():
+        with redact_exceptions():
             ensure_schema(postgres)
             for cluster in settings.by_cluster():
                 deleted.update(purge_history(postgres, cluster, specs, settings.quper_retention_days))
-                deleted.update(purge_books(postgres, cluster, settings.sync_log_retention_days))
+                deleted.update(purge_logs(postgres, cluster, settings.sync_log_retention_days))
             deleted.update(purge_runs(context.instance, specs, settings.dagster_run_retention_days))
         context.log.info("Deleted: " + ", ".join(f"{count} {what}" for what, count in deleted.items()))
         context.add_output_metadata({f"deleted {what}": count for what, count in deleted.items()})

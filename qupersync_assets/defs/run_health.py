@@ -20,17 +20,14 @@ from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster_shared.error import SerializableErrorInfo
 
-from qupersync_assets.core.errors import redact
-from qupersync_assets.postgres import sync_logs as sync_log
-from qupersync_assets.postgres.advisory_lock import held
+from qupersync_assets.core.redaction import redact
+from qupersync_assets.defs.names import JOB_NAME, asset_key
+from qupersync_assets.postgres import sync_logs
+from qupersync_assets.postgres.advisory_lock import locked_jobs
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.postgres.sync_logs import SyncStatus
+from qupersync_assets.spec import SyncSpec
 
-JOB_NAME = "qupersync_main"
-# Materializing by hand in the UI makes runs of this job, whatever code location the assets are of.
-ASSET_JOB = "__ASSET_JOB"
-# What started a run: schedule, sensor, manual, or another word of whoever starts one.
-TRIGGER_TAG = "qupersync/trigger"
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -38,12 +35,8 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-BROKEN = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
-
-def asset_key(spec: SyncSpec) -> dg.AssetKey:
-    """The key of a job's asset: ["quper", table]."""
-    return dg.AssetKey([spec.table.schema or "", spec.table.name])
+FAILED_STATUSES = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 def unfinished(instance: dg.DagsterInstance, specs: Sequence[SyncSpec]) -> list[RunRecord]:
@@ -150,7 +143,7 @@ def _process_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return False
 
 
-def why_not_done(
+def failed_jobs(
     instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequence[SyncSpec]
 ) -> dict[str, str]:
     """Of the jobs that an ended run was to do: those without success, and why."""
@@ -181,9 +174,9 @@ def why_not_done(
 
 
 def reason(error: SerializableErrorInfo) -> str:
-    """The sentence of our Failure or LoadError below what Dagster says of retries; else the innermost
+    """The sentence of our Failure or SyncError below what Dagster says of retries; else the innermost
     error."""
-    sentences = ("Failure", "LoadError")
+    sentences = ("Failure", "SyncError")
     while error.cause is not None and error.cls_name not in sentences:
         error = error.cause
     text = error.message.strip()
@@ -199,17 +192,20 @@ def close_logs(
 ) -> int:
     """Close, or add, the quper.sync_logs rows of a run that ended without success; return how many."""
     run = record.dagster_run
-    errors = why_not_done(instance, run, specs)
-    status: sync_log.Ending = "canceled" if run.status == dg.DagsterRunStatus.CANCELED else "failed"
+    errors = failed_jobs(instance, run, specs)
+    canceled = run.status == dg.DagsterRunStatus.CANCELED
+    status = SyncStatus.CANCELED if canceled else SyncStatus.FAILED
     started = record.start_time or record.create_timestamp.timestamp()
     ended = record.end_time or record.update_timestamp.timestamp()
     with postgres.transaction() as connection:
-        closed = sync_log.close_run(connection, cluster, run.run_id, errors, status, started, ended)
-        sync_log.abandon(connection, cluster, run.run_id, status, "the run ended without closing this row")
+        closed = sync_logs.close_run(connection, cluster, run.run_id, errors, status, started, ended)
+        sync_logs.mark_stale(
+            connection, cluster, run.run_id, status, "the run ended without closing this row"
+        )
     return closed
 
 
-def clear_away(
+def close_stale_rows(
     instance: dg.DagsterInstance,
     postgres: PostgresResource,
     cluster: str,
@@ -224,14 +220,16 @@ def clear_away(
     closed."""
     jobs = [s.sync_job_id for s in specs]
     with postgres.transaction() as connection:
-        run_ids = sync_log.running(connection, cluster, jobs)
+        run_ids = sync_logs.running(connection, cluster, jobs)
     for run_id in sorted(run_ids - {own_run_id or ""}):
         record = instance.get_run_record_by_id(run_id)
         if record is None:
             with postgres.transaction() as connection:
-                loading = held(connection, cluster, jobs)
+                loading = locked_jobs(connection, cluster, jobs)
                 unknown = "Dagster does not know this run"
-                sync_log.abandon(connection, cluster, run_id, "failed", unknown, except_for=loading)
+                sync_logs.mark_stale(
+                    connection, cluster, run_id, SyncStatus.FAILED, unknown, except_for=loading
+                )
             continue
         if not record.dagster_run.is_finished and is_dead(instance, record, max_silence):
             instance.report_run_failed(record.dagster_run, "The process of this run has died.")

@@ -13,27 +13,28 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-from qupersync_assets.core.errors import secrets_kept
-from qupersync_assets.defs.partitions import CLUSTER_TAG, cluster_of_run
+from qupersync_assets.core.redaction import redact_exceptions
+from qupersync_assets.defs.names import CLUSTER_TAG, JOB_NAME, SCHEDULED_TAG, TRIGGER_TAG
+from qupersync_assets.defs.partitions import cluster_of_run
 from qupersync_assets.defs.run_health import (
-    BROKEN,
-    JOB_NAME,
-    TRIGGER_TAG,
-    clear_away,
+    FAILED_STATUSES,
     close_logs,
+    close_stale_rows,
     is_dead,
     unfinished,
 )
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.spec import SyncSpec
 
 # The daemon looks at sensors about every five seconds.
 SENSOR_SECONDS = 5
+
 CLEAR_AWAY_SECONDS = 30
-SCHEDULED_TAG = "qupersync/scheduled_at"
+
 SCHEDULE_NAME = f"{JOB_NAME}_schedule"
+
 INTERVAL_NAME = f"{JOB_NAME}_interval"
 
 
@@ -162,11 +163,11 @@ def _clearing_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.Sensor
             if is_dead(instance, record, settings.max_silence):
                 instance.report_run_failed(record.dagster_run, "The process of this run has died.")
         for name in clusters:
-            clear_away(instance, postgres, name, specs, settings.max_silence)
+            close_stale_rows(instance, postgres, name, specs, settings.max_silence)
         # What broke before the first look is not news.
         since = float(context.cursor) if context.cursor else time.time() - CLEAR_AWAY_SECONDS
         broken = instance.get_run_records(
-            dg.RunsFilter(statuses=BROKEN, updated_after=datetime.fromtimestamp(since, UTC)),
+            dg.RunsFilter(statuses=FAILED_STATUSES, updated_after=datetime.fromtimestamp(since, UTC)),
             limit=100,
             order_by="update_timestamp",
             ascending=True,
@@ -186,8 +187,10 @@ def _clearing_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.Sensor
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Closes the rows of quper.sync_logs of runs that failed early, were canceled or killed.",
     )
-    def clear_away_sensor(context: dg.SensorEvaluationContext, postgres: PostgresResource) -> dg.SensorResult:
-        with secrets_kept():
+    def clear_away_sensor(
+        context: dg.SensorEvaluationContext, postgres: dg.ResourceParam[PostgresResource]
+    ) -> dg.SensorResult:
+        with redact_exceptions():
             return clear(context, postgres)
 
     return clear_away_sensor

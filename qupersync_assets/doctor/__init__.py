@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from qupersync_assets.defs.resources import in_clear, postgres_resource, redshift_resource
+from qupersync_assets.defs.resources import postgres_resource, redshift_resource
 from qupersync_assets.doctor import postgres, redshift
 from qupersync_assets.doctor.report import Finding
 from qupersync_assets.settings import Settings
@@ -19,9 +19,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """All findings, as they come; nothing is changed in any database."""
     sources = settings.by_cluster()
     for cluster, source in sources.items():
-        for finding in redshift.examine(redshift_resource(source, in_clear), all_specs(), _login(source)):
+        for finding in redshift.examine(redshift_resource(source), all_specs(), _login(source)):
             yield replace(finding, cluster=cluster) if len(sources) > 1 else finding
-    yield from postgres.examine(postgres_resource(settings, in_clear))
+    yield from postgres.examine(postgres_resource(settings))
 
 
 def _login(settings: RedshiftSettings) -> str:

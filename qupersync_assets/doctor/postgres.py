@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from qupersync_assets.core.errors import LoadError, redact
+from qupersync_assets.core.errors import SyncError
+from qupersync_assets.core.redaction import redact
+from qupersync_assets.core.sql import quote_identifier
 from qupersync_assets.doctor.report import Finding, clock
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import VERSION_TABLE, state, tables, versions
-from qupersync_assets.redshift.privileges import quoted
-from qupersync_assets.spec.sync_spec import SCHEMA
+from qupersync_assets.spec import SCHEMA
 
 # https://www.postgresql.org/support/versioning/: older ones get no fixes any more.
 OLDEST = 14
@@ -49,7 +50,7 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
             server = connection.execute(sa.text(_SERVER), names).one()
             after = datetime.now(UTC)
             forbidden = connection.execute(sa.text(_TABLES), names).all()
-    except LoadError as error:
+    except SyncError as error:
         yield Finding("postgres", "login", login, redact(str(error)))
         return
     major, version, now, is_read_only, encoding, user, database, temporary, create, *schema = server
@@ -71,7 +72,7 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
         encoding,
         None if encoding == "UTF8" else "Create the database anew WITH ENCODING 'UTF8'.",
     )
-    grantee, on = quoted(user), quoted(database)
+    grantee, on = quote_identifier(user), quote_identifier(database)
     yield Finding(
         "postgres",
         "temporary tables",
@@ -101,7 +102,7 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
 def _version(postgres: PostgresResource) -> Finding:
     try:
         version, _ = state(postgres)
-    except LoadError as error:
+    except SyncError as error:
         return Finding("postgres", "schema version", "unknown", redact(str(error)))
     known = versions()
     remedy = None

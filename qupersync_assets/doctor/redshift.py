@@ -7,18 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from qupersync_assets.core.errors import LoadError, redact
+from qupersync_assets.core.errors import SyncError
+from qupersync_assets.core.redaction import redact
 from qupersync_assets.doctor.report import Finding, clock
-from qupersync_assets.redshift.privileges import Rights, find_rights, grant_all_rows, grant_select
-from qupersync_assets.redshift.resource import RedshiftResource, Session
-from qupersync_assets.redshift.source import Catalog, catalog, missing_columns, refusal
+from qupersync_assets.redshift.catalog import Catalog, missing_columns, read_catalog
+from qupersync_assets.redshift.privileges import Privileges, find_privileges, grant_all_rows, grant_select
+from qupersync_assets.redshift.resource import RedshiftResource
+from qupersync_assets.redshift.session import Session
+from qupersync_assets.redshift.source import refusal
+from qupersync_assets.spec import SyncSpec, Variant
 from qupersync_assets.spec.redshift_views import (
     READABLE_IF_PROVISIONED,
     UNDOCUMENTED,
     needs_provisioned,
     shows_own_rows,
 )
-from qupersync_assets.spec.sync_spec import SyncSpec, Variant
 
 # Every superuser may read it on Serverless.
 OF_SERVERLESS = "sys_serverless_usage"
@@ -42,8 +45,8 @@ class Cluster:
     kind: str
     nodes: int | None
     catalog: Catalog
-    refusals: dict[str, LoadError]
-    rights: Rights
+    refusals: dict[str, SyncError]
+    rights: Privileges
 
     def is_withheld(self, view: str) -> bool:
         """Whether this kind of cluster does not have the view for anybody."""
@@ -61,7 +64,7 @@ def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str) -
             yield Finding("redshift", "login", login)
             yield from _server(session)
             cluster = _cluster(session, redshift, specs)
-    except LoadError as error:
+    except SyncError as error:
         yield Finding("redshift", "login", login, redact(str(error)))
         return
     yield Finding("redshift", "kind", _kind(cluster))
@@ -106,7 +109,7 @@ def _cluster(session: Session, redshift: RedshiftResource, specs: Sequence[SyncS
     nodes = None
     if OF_NODES not in refusals:
         nodes = session.rows(f"SELECT COUNT(*) FROM {OF_NODES}")[0][0]
-    return Cluster(kind, nodes, catalog(session, views), refusals, find_rights(session))
+    return Cluster(kind, nodes, read_catalog(session, views), refusals, find_privileges(session))
 
 
 def _kind(cluster: Cluster) -> str:
@@ -168,7 +171,7 @@ def _job(spec: SyncSpec, cluster: Cluster) -> Finding:
         return Finding("redshift", what, "nothing to read", f"See above: {', '.join(views)}.")
     try:
         missing = sorted(missing_columns(spec, variant, cluster.catalog))
-    except LoadError as error:
+    except SyncError as error:
         return Finding("redshift", what, f"from {variant.name}", str(error))
     if missing:
         names = ", ".join(f"{view}.{name}" for view, name in missing)

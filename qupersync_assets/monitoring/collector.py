@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from qupersync_assets.core.errors import LoadError
+from qupersync_assets.core.errors import SyncError
 from qupersync_assets.postgres.job_status import KINDS, STATUSES, JobState, job_states
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.spec import SyncSpec
 
 # Not `job`, which Prometheus gives to every target.
 LABELS = ("cluster", "sync_job")
@@ -110,7 +110,7 @@ class SyncCollector(Collector):
         states: list[JobState] | None
         try:
             states = job_states(self._postgres, self._clusters, self._specs)
-        except (LoadError, sa.exc.SQLAlchemyError):
+        except (SyncError, sa.exc.SQLAlchemyError):
             states = None
         up = "1 if PostgreSQL could be asked for all else."
         yield GaugeMetricFamily("qupersync_up", up, value=float(states is not None))

@@ -11,7 +11,8 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as sa
 
-from qupersync_assets.core.errors import LoadError, redact
+from qupersync_assets.core.errors import SyncError
+from qupersync_assets.core.redaction import redact
 from qupersync_assets.defs.instance import InstanceError, configured_instance, heartbeat
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.redshift.resource import RedshiftResource
@@ -66,7 +67,7 @@ class Health:
         try:
             with self._postgres.transaction() as connection:
                 connection.execute(sa.text("SELECT 1"))
-        except (LoadError, sa.exc.SQLAlchemyError) as error:
+        except (SyncError, sa.exc.SQLAlchemyError) as error:
             return _finding(False, str(error))
         return _finding(True, "answers")
 
@@ -81,7 +82,7 @@ class Health:
         try:
             with redshift.session() as session:
                 session.rows("SELECT 1")
-        except LoadError as error:
+        except SyncError as error:
             return _finding(False, str(error))
         return _finding(True, "answers")
 

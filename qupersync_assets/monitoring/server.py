@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 from pydantic import BaseModel
 
-from qupersync_assets.defs.resources import in_clear, postgres_resource, redshift_resource
+from qupersync_assets.defs.resources import postgres_resource, redshift_resource
 from qupersync_assets.monitoring.collector import SyncCollector
 from qupersync_assets.monitoring.health import Health
 from qupersync_assets.settings import Settings
@@ -45,9 +45,9 @@ def metrics_server(settings: Settings, host: str, port: int) -> Iterator[Threadi
     Raises:
         OSError: it cannot listen there.
     """
-    postgres = postgres_resource(_patient(settings, "postgres_statement_timeout"), in_clear)
+    postgres = postgres_resource(_patient(settings, "postgres_statement_timeout"))
     redshifts = {
-        name: redshift_resource(_patient(source, "redshift_statement_timeout"), in_clear)
+        name: redshift_resource(_patient(source, "redshift_statement_timeout"))
         for name, source in settings.by_cluster().items()
     }
     registry = CollectorRegistry()

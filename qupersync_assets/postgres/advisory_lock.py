@@ -13,12 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qupersync_assets.core.errors import sqlstate
+from qupersync_assets.core.errors import LOCK_NOT_AVAILABLE, sqlstate
 
 # A session that has ended, ours of the attempt before perhaps, keeps its locks for a moment.
 _PATIENCE = sa.text("SET LOCAL lock_timeout = '2s'")
 _LOCK = sa.text("SELECT pg_advisory_lock(:key)")
-_LOCK_NOT_AVAILABLE = "55P03"
 # A bigint key is shown in two halves.
 _HOLDER = sa.text(
     """
@@ -44,13 +43,13 @@ def _key(cluster: str, sync_job_id: str) -> int:
     return int.from_bytes(digest, signed=True)
 
 
-def held(connection: sa.Connection, cluster: str, sync_job_ids: Collection[str]) -> set[str]:
+def locked_jobs(connection: sa.Connection, cluster: str, sync_job_ids: Collection[str]) -> set[str]:
     """Those of the jobs that some process loads right now."""
     locks = set(connection.scalars(_HELD))
     return {job for job in sync_job_ids if _key(cluster, job) in locks}
 
 
-class Busy(Exception):
+class JobLocked(Exception):
     """Another process loads this job of this cluster; the text says which."""
 
 
@@ -74,7 +73,7 @@ class JobConnection:
         """A transaction, committed at the end or rolled back by an error; a lost connection is replaced.
 
         Raises:
-            Busy: another process holds the lock.
+            JobLocked: another process holds the lock.
             sqlalchemy.exc.DBAPIError, TimeoutError: PostgreSQL cannot be reached, or refuses.
         """
         connection = self._connection or self._open()
@@ -102,11 +101,11 @@ class JobConnection:
                 connection.execute(_LOCK, names)
         except sa.exc.DBAPIError as error:
             try:
-                if sqlstate(error) != _LOCK_NOT_AVAILABLE:
+                if sqlstate(error) != LOCK_NOT_AVAILABLE:
                     raise
                 with connection.begin():
                     holder = connection.execute(_HOLDER, names).first()
-                raise Busy(self._busy(holder)) from None
+                raise JobLocked(self._busy(holder)) from None
             finally:
                 connection.close()
         except BaseException:

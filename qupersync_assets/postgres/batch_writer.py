@@ -1,9 +1,9 @@
-"""Batches into a target table, in the quickest way that can take the whole batch.
+"""Writes batches into a target table with the fastest strategy that can take the whole batch.
 
-Rows as they came over the wire are in the target already, or are copied straight into it; else they are
-copied into a temporary table, and merged by one INSERT ... ON CONFLICT DO UPDATE. A batch of which PostgreSQL
-refuses a row, has a doubt, or finds a key twice, is decoded and coerced by `transform`, which alone judges
-rows.
+A raw page of a history is first compared with the target and copied directly (`direct_copy`). If this is not
+possible, the raw page is merged from a temporary table by one INSERT ... ON CONFLICT DO UPDATE (`merge`). If
+a value needs coercion, if PostgreSQL refuses a row, or if a key occurs twice, the page is decoded, coerced
+and merged. Only `rows.coercion` decides that a value is invalid.
 """
 
 from __future__ import annotations
@@ -11,178 +11,167 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from qupersync_assets.core.errors import ErrorClass, classify, message
+from qupersync_assets.core.retries import call_with_retries
 from qupersync_assets.postgres.advisory_lock import JobConnection
-from qupersync_assets.postgres.direct_copy import StoredRows, stored_rows
+from qupersync_assets.postgres.direct_copy import DirectCopy, direct_copy
 from qupersync_assets.postgres.merge import merge_statement, remember_statements, removal_statement
-from qupersync_assets.postgres.staging import Doubt, Staging, coerced, undecoded
-from qupersync_assets.redshift.wire_protocol import AnyPage, UndecodedPage, copy_binary
-from qupersync_assets.rows.coercion import Counts, Rejected, Row, transform
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.postgres.staging import NeedsCoercion, Staging, raw_staging, typed_staging
+from qupersync_assets.rows.coercion import Row, transform
+from qupersync_assets.rows.page import AnyPage, RawPage, copy_binary
+from qupersync_assets.rows.row_counts import RowCounts, SkippedRow
+from qupersync_assets.spec import SyncSpec
 
 _NEEDS_ESCAPE = re.compile(r"[\\\t\n\r]")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _AT_COLUMN = re.compile(r"column (\w+):")
 
-# The first retry of a batch waits up to so long, further ones up to twice as long each.
+# Maximum seconds before the first retry of a batch.
 RETRY_SECONDS = 0.5
 
-# Something to do within a batch's transaction with its totals and its rejected rows.
-Load = Callable[[sa.Connection, Counts, list[Rejected]], None]
-# What can take rows as they come over the wire, if anything can.
-_Ways = tuple[Staging | None, StoredRows | None]
+# Records the totals and the skipped rows of a batch, in the transaction of the batch.
+Finish = Callable[[sa.Connection, RowCounts, list[SkippedRow]], None]
+
+
+class Batch(NamedTuple):
+    """What a strategy did with the rows of a batch; the counts are those of this batch alone."""
+
+    counts: RowCounts
+    skipped: tuple[SkippedRow, ...] = ()
+
+    def __add__(self, other: Batch) -> Batch:  # type: ignore[override]
+        return Batch(self.counts + other.counts, self.skipped + other.skipped)
+
+
+# Writes a batch in the transaction of the given connection.
+Strategy = Callable[[sa.Connection], Batch]
 
 
 class BatchWriter:
-    """Writes the batches of one load, each in one transaction of its own.
+    """Writes the batches of one load, each in its own transaction.
 
     Attributes:
-        counts: what became of the rows of all committed batches.
+        counts: totals of all committed batches.
     """
 
-    def __init__(self, target: JobConnection, spec: SyncSpec, finish: Load) -> None:
+    def __init__(self, target: JobConnection, spec: SyncSpec, finish: Finish) -> None:
         """
         Args:
             target: the load's connection; it is replaced when it is lost.
-            finish: called within each batch's transaction with the totals and the rejected rows, so that what
-                it writes is committed or rolled back with the batch.
+            finish: called in the transaction of each batch, with the totals and the skipped rows.
         """
-        self.counts = Counts()
+        self.counts = RowCounts()
         self._target = target
         self._spec = spec
         self._first_opened = target.opened
         self._finish = finish
-        self._coerced = coerced(spec)
+        self._typed = typed_staging(spec)
         self._merges: dict[str, sa.TextClause] = {}
-        self._undecoded: dict[tuple[tuple[str, ...], tuple[str, ...]], _Ways] = {}
+        self._raw: dict[
+            tuple[tuple[str, ...], tuple[str, ...]], tuple[Staging, DirectCopy | None] | None
+        ] = {}
 
-    def write(self, page: AnyPage) -> list[Rejected]:
-        """Merge one batch; a row that cannot be loaded for its data is rejected, alone.
+    def write(self, page: AnyPage) -> tuple[SkippedRow, ...]:
+        """Write one batch; a row with invalid data is skipped alone.
 
         Returns:
-            The rejected rows of the batch: those that `transform` refuses and those that PostgreSQL refuses.
+            The skipped rows of the batch.
 
         Raises:
-            sqlalchemy.exc.DBAPIError, psycopg2.Error: an error that is no row's fault; a transient one has
-                been tried five times. The batch is rolled back then, earlier ones stay.
-            LoadError: the page makes no sense.
+            sqlalchemy.exc.DBAPIError, psycopg2.Error: an error that is not caused by a row; a transient one
+                was tried five times. This batch is rolled back, earlier ones stay.
+            SyncError: the page cannot be decoded.
         """
-        for attempt in Retrying(
-            stop=stop_after_attempt(5),
-            wait=wait_random_exponential(multiplier=RETRY_SECONDS, max=10 * RETRY_SECONDS),
-            retry=retry_if_exception(lambda e: classify(e) is ErrorClass.TRANSIENT),
-            reraise=True,
-        ):
-            with attempt:
-                return self._write(page)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return call_with_retries(
+            partial(self._write, page), lambda e: classify(e) is ErrorClass.TRANSIENT, RETRY_SECONDS
+        )
 
-    def mark_removed(self, connection: sa.Connection) -> None:
-        """After the last batch of a snapshot: mark the rows that the source no longer holds.
+    def mark_removed(self, connection: sa.Connection) -> RowCounts:
+        """After the last batch of a snapshot, mark the rows that the source no longer has.
 
-        Not after a read that was empty, for that is what missing rights look like, or of which rows were
-        skipped or the session was replaced, for it is not known then what the source holds.
+        Nothing is marked if the source gave no rows, which is what missing privileges look like; if rows were
+        skipped; or if the session was replaced. In these cases it is unknown what the source holds.
+
+        Returns:
+            The totals of the load, with the marked rows.
         """
-        whole = self.counts.extracted and not self.counts.skipped
-        if self._spec.kind == "snapshot" and whole and self._target.opened == self._first_opened:
+        is_complete = self.counts.extracted and not self.counts.skipped
+        if self._spec.kind == "snapshot" and is_complete and self._target.opened == self._first_opened:
             statement = sa.text(removal_statement(self._spec))
-            self.counts.removed = connection.execute(statement, {"cluster": self._target.cluster}).rowcount
+            removed = connection.execute(statement, {"cluster": self._target.cluster}).rowcount
+            self.counts += RowCounts(removed=removed)
+        return self.counts
 
-    def _write(self, page: AnyPage) -> list[Rejected]:
-        size = len(page)
-        for load in self._undecoded_loads(page) if isinstance(page, UndecodedPage) else ():
+    def _write(self, page: AnyPage) -> tuple[SkippedRow, ...]:
+        refused: Exception | None = None
+        for strategy in self._strategies(page):
             try:
-                return self._transaction(size, [], load)
+                return self._commit(len(page), strategy)
             except Exception as error:
-                if not isinstance(error, Doubt) and classify(error) is not ErrorClass.ROW:
+                if not isinstance(error, NeedsCoercion) and classify(error) is not ErrorClass.ROW:
                     raise
-        rows, rejected = transform(self._spec, page.decoded())
-        try:
-            return self._transaction(size, rejected, partial(self._merge_rows, rows))
-        except Exception as error:
-            if classify(error) is not ErrorClass.ROW:
-                raise
-        return self._transaction(size, rejected, partial(self._split, rows))
+                refused = error
+        raise refused or AssertionError("a page has at least one strategy")
 
-    def _undecoded_loads(self, page: UndecodedPage) -> Iterator[Load]:
-        """What may load a page as it is, the quickest first."""
-        come = page.columns, tuple(t.name for t in page.types)
-        if come not in self._undecoded:
-            staging = undecoded(self._spec, *come)
-            stored = stored_rows(self._spec, self._target.cluster, staging) if staging else None
-            self._undecoded[come] = staging, stored
-        staging, stored = self._undecoded[come]
-        if stored:
-            yield partial(self._store, stored, page)
-        if staging:
+    def _strategies(self, page: AnyPage) -> Iterator[Strategy]:
+        """Yield the strategies for a page, the fastest first; the last one skips rows that are refused."""
+        if isinstance(page, RawPage) and (raw := self._raw_ways(page)):
+            staging, direct = raw
+            if direct:
+                yield partial(self._copy_directly, direct, page)
             yield partial(self._merge, staging, "binary", copy_binary(page.bodies), len(page))
+        rows, invalid = transform(self._spec, page.decoded())
+        skipped = Batch(RowCounts(skipped=len(invalid)), tuple(invalid))
+        yield lambda connection: skipped + self._merge_rows(rows, connection)
+        yield lambda connection: skipped + self._split(rows, connection)
 
-    def _store(
-        self,
-        stored: StoredRows,
-        page: UndecodedPage,
-        connection: sa.Connection,
-        counts: Counts,
-        _rejected: list[Rejected],
-    ) -> None:
-        inserted = stored.load(connection, page)
-        counts.inserted += inserted
-        counts.unchanged += len(page) - inserted
+    def _raw_ways(self, page: RawPage) -> tuple[Staging, DirectCopy | None] | None:
+        """Return how rows of these columns and types can be written raw, None if they cannot."""
+        received = page.columns, tuple(t.name for t in page.types)
+        if received not in self._raw:
+            staging = raw_staging(self._spec, *received)
+            direct = direct_copy(self._spec, self._target.cluster, staging) if staging else None
+            self._raw[received] = (staging, direct) if staging else None
+        return self._raw[received]
 
-    def _transaction(self, size: int, rejected: Sequence[Rejected], load: Load) -> list[Rejected]:
-        counts, all_rejected = replace(self.counts), list(rejected)
-        counts.extracted += size
-        counts.batches += 1
+    def _commit(self, size: int, strategy: Strategy) -> tuple[SkippedRow, ...]:
         with self._target.begin() as connection:
-            load(connection, counts, all_rejected)
-            counts.skipped += len(all_rejected)
-            self._finish(connection, counts, all_rejected)
+            batch = strategy(connection)
+            counts = self.counts + batch.counts + RowCounts(extracted=size, batches=1)
+            self._finish(connection, counts, list(batch.skipped))
         self.counts = counts
-        return all_rejected
+        return batch.skipped
 
-    def _split(
-        self, rows: Sequence[Row], connection: sa.Connection, counts: Counts, rejected: list[Rejected]
-    ) -> None:
-        """Merge the rows in halves, and halves of halves, until those that are refused are alone."""
+    def _copy_directly(self, direct: DirectCopy, page: RawPage, connection: sa.Connection) -> Batch:
+        inserted = direct.load(connection, page)
+        return Batch(RowCounts(inserted=inserted, unchanged=len(page) - inserted))
+
+    def _split(self, rows: Sequence[Row], connection: sa.Connection) -> Batch:
+        """Merge the rows in halves, recursively, until each refused row is alone."""
         try:
             with connection.begin_nested():
-                trial = replace(counts)
-                self._merge_rows(rows, connection, trial, rejected)
-                connection.execute(sa.text(f"TRUNCATE {self._coerced.name}"))
-                vars(counts).update(vars(trial))
+                batch = self._merge_rows(rows, connection)
+                connection.execute(sa.text(f"TRUNCATE {self._typed.name}"))
+                return batch
         except Exception as error:
             if classify(error) is not ErrorClass.ROW:
                 raise
             if len(rows) == 1:
-                rejected.append(self._refused(rows[0], error))
-                return
+                return Batch(RowCounts(skipped=1), (self._refused(rows[0], error),))
             middle = len(rows) // 2
-            self._split(rows[:middle], connection, counts, rejected)
-            self._split(rows[middle:], connection, counts, rejected)
+            return self._split(rows[:middle], connection) + self._split(rows[middle:], connection)
 
-    def _merge_rows(
-        self, rows: Sequence[Row], connection: sa.Connection, counts: Counts, rejected: list[Rejected]
-    ) -> None:
-        if rows:
-            self._merge(self._coerced, "text", copy_text(rows), len(rows), connection, counts, rejected)
+    def _merge_rows(self, rows: Sequence[Row], connection: sa.Connection) -> Batch:
+        if not rows:
+            return Batch(RowCounts())
+        return self._merge(self._typed, "text", copy_text(rows), len(rows), connection)
 
-    def _merge(
-        self,
-        staging: Staging,
-        form: str,
-        data: bytes,
-        size: int,
-        connection: sa.Connection,
-        counts: Counts,
-        _rejected: list[Rejected],
-    ) -> None:
+    def _merge(self, staging: Staging, form: str, data: bytes, size: int, connection: sa.Connection) -> Batch:
         connection.execute(sa.text(staging.definition))
         cursor: Any = connection.connection.cursor()
         with cursor:
@@ -190,28 +179,30 @@ class BatchWriter:
         merge = self._merges.get(staging.name)
         if merge is None:
             merge = self._merges[staging.name] = sa.text(merge_statement(self._spec, staging))
-        keys, inserted, updated, in_doubt = connection.execute(merge, {"cluster": self._target.cluster}).one()
-        if in_doubt:
-            raise Doubt
+        keys, inserted, updated, needs_coercion = connection.execute(
+            merge, {"cluster": self._target.cluster}
+        ).one()
+        if needs_coercion:
+            raise NeedsCoercion
         if self._spec.kind == "snapshot":
             for statement in remember_statements(self._spec, staging):
                 connection.execute(sa.text(statement))
-        counts.inserted += inserted
-        counts.updated += updated
         keys = size if keys is None else keys
-        counts.unchanged += keys - inserted - updated
-        counts.duplicates += size - keys
+        unchanged = keys - inserted - updated
+        return Batch(
+            RowCounts(inserted=inserted, updated=updated, unchanged=unchanged, duplicates=size - keys)
+        )
 
-    def _refused(self, row: Row, error: Exception) -> Rejected:
+    def _refused(self, row: Row, error: Exception) -> SkippedRow:
         diagnosis = getattr(getattr(error, "orig", None) or error, "diag", None)
         found = _AT_COLUMN.search(getattr(diagnosis, "context", None) or "")
         column = found[1] if found else getattr(diagnosis, "column_name", None)
         names = [c.name for c in self._spec.columns]
-        return Rejected(column, f"PostgreSQL: {message(error)}", dict(zip(names, row, strict=True)))
+        return SkippedRow(column, f"PostgreSQL: {message(error)}", dict(zip(names, row, strict=True)))
 
 
 def copy_text(rows: Sequence[Row]) -> bytes:
-    """Rows as COPY's text format.
+    """Return rows in COPY's text format.
 
     https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS-TEXT
     """
@@ -220,10 +211,10 @@ def copy_text(rows: Sequence[Row]) -> bytes:
 
 
 def _fields(column: Sequence[Any]) -> list[str]:
-    """The values of one column, which are of one type, as text."""
+    """Return the values of one column, which have one type, as text."""
     kinds = set(map(type, column)) - {type(None)}
     if kinds == {str}:
-        # Looking through all of them at once is much quicker than at each.
+        # One search through all values is much faster than one search per value.
         plain = _NEEDS_ESCAPE.search("".join(filter(None, column))) is None
         return ["\\N" if v is None else v if plain else v.translate(_ESCAPES) for v in column]
     if kinds == {bool}:

@@ -15,9 +15,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qupersync_assets.postgres.staging import Doubt, Staging, ddl, quote
-from qupersync_assets.redshift.wire_protocol import COPY_END, COPY_HEADER, UndecodedPage
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.core.sql import quote_identifier as quote
+from qupersync_assets.postgres.staging import NeedsCoercion, Staging, ddl
+from qupersync_assets.rows.page import COPY_END, COPY_HEADER, RawPage
+from qupersync_assets.spec import SyncSpec
 
 # Both are microseconds since 2000, in UTC.
 _TIMES = dict.fromkeys(("timestamp", "timestamptz"), "timestamp with time zone")
@@ -25,7 +26,7 @@ _COUNT, _LENGTH = struct.Struct("!h"), struct.Struct("!i")
 _VALUES_OF = itemgetter(slice(_COUNT.size, None))
 
 
-class StoredRows:
+class DirectCopy:
     """Of one cluster in the table of a history."""
 
     def __init__(self, spec: SyncSpec, cluster: str, staging: Staging) -> None:
@@ -45,15 +46,16 @@ class StoredRows:
             f"AND {quote(self._time)} BETWEEN %s AND %s LIMIT %s) TO STDOUT (FORMAT binary)"
         )
         self._insert = (
-            f"COPY {table} (cluster, {names}) FROM STDIN (FORMAT binary) WHERE ({staging.doubt}) IS NOT TRUE"
+            f"COPY {table} (cluster, {names}) FROM STDIN (FORMAT binary) "
+            f"WHERE ({staging.needs_coercion}) IS NOT TRUE"
         )
 
-    def load(self, connection: sa.Connection, page: UndecodedPage) -> int:
-        """Bring a page to the table, and return how many rows were inserted: all or none.
+    def load(self, connection: sa.Connection, page: RawPage) -> int:
+        """Write a page into the table; return the number of inserted rows: all or none.
 
         Raises:
-            Doubt: the page is neither wholly known nor wholly new, or has a row for `transform` to judge.
-            psycopg2.Error: PostgreSQL refuses a row, whose key is known perhaps.
+            NeedsCoercion: some rows of the page are known and others are new, or a value needs coercion.
+            psycopg2.Error: PostgreSQL refuses a row, for example because its key is known.
         """
         cursor: Any = connection.connection.cursor()
         with cursor:
@@ -62,19 +64,19 @@ class StoredRows:
             if not known:
                 cursor.copy_expert(self._insert, io.BytesIO(self._with_cluster(page.bodies)), 1 << 20)
                 if cursor.rowcount != len(page):
-                    raise Doubt
+                    raise NeedsCoercion
                 self._are_new = True
                 return len(page)
         if known != page.bodies and not _are_among(page.bodies, known):
-            raise Doubt
+            raise NeedsCoercion
         return 0
 
-    def _rows_between(self, cursor: Any, page: UndecodedPage) -> list[bytes]:
+    def _rows_between(self, cursor: Any, page: RawPage) -> list[bytes]:
         """The table's rows from the time of a page's first row to that of its last, as bytes of the wire; not
         many more than the page has."""
         first, last = page.ends(self._time)
         if first is None or last is None:
-            raise Doubt
+            raise NeedsCoercion
         rows = _Rows()
         limit = 2 * len(page)
         statement = cursor.mogrify(self._known, (self._cluster, first, last, limit)).decode()
@@ -87,12 +89,12 @@ class StoredRows:
         return self._head.join([COPY_HEADER, *map(_VALUES_OF, bodies)]) + COPY_END
 
 
-def stored_rows(spec: SyncSpec, cluster: str, staging: Staging) -> StoredRows | None:
+def direct_copy(spec: SyncSpec, cluster: str, staging: Staging) -> DirectCopy | None:
     """Those of a history whose rows come with the types of its table, else None."""
     is_alike = all(
         _TIMES.get(staging.types[c.name], staging.types[c.name]) == ddl(c).lower() for c in spec.columns
     )
-    return StoredRows(spec, cluster, staging) if spec.time_column and is_alike else None
+    return DirectCopy(spec, cluster, staging) if spec.time_column and is_alike else None
 
 
 def _are_among(bodies: Sequence[bytes], known: Sequence[bytes]) -> bool:

@@ -9,12 +9,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qupersync_assets.core.errors import ErrorClass, LoadError
+from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import state, versions
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.postgres.watermark import newest
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.spec import SyncSpec
 
 Log = dict[str, Any]
 
@@ -66,14 +66,14 @@ def is_usable(postgres: PostgresResource) -> bool:
     """Whether there is a schema quper, of this QuperSync's version.
 
     Raises:
-        LoadError: there is one of another version; or PostgreSQL cannot be reached.
+        SyncError: there is one of another version; or PostgreSQL cannot be reached.
     """
     version, _ = state(postgres)
     known = versions()
     if version is None or version == known[-1]:
         return version is not None
     remedy = "run `qupersync migrate`" if version in known else "upgrade QuperSync"
-    raise LoadError(f"The schema quper has version {version} of {known[-1]}: {remedy}.", ErrorClass.FATAL)
+    raise SyncError(f"The schema quper has version {version} of {known[-1]}: {remedy}.", ErrorClass.FATAL)
 
 
 def job_states(
@@ -82,7 +82,7 @@ def job_states(
     """The state of each job of each cluster, in the order given.
 
     Raises:
-        LoadError: PostgreSQL cannot be reached, or its schema is of another version.
+        SyncError: PostgreSQL cannot be reached, or its schema is of another version.
     """
     usable = is_usable(postgres)
     with postgres.transaction() as connection:
@@ -146,7 +146,7 @@ def log_rows(
     """Rows of quper.sync_logs, newest first; what is left empty does not filter.
 
     Raises:
-        LoadError: PostgreSQL cannot be reached, or its schema is of another version.
+        SyncError: PostgreSQL cannot be reached, or its schema is of another version.
     """
     if not is_usable(postgres):
         return []

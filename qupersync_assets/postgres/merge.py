@@ -12,8 +12,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qupersync_assets.postgres.staging import Staging, quote
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.core.sql import quote_identifier as quote
+from qupersync_assets.postgres.staging import Staging
+from qupersync_assets.spec import SyncSpec
 
 
 def merge_statement(spec: SyncSpec, staging: Staging) -> str:
@@ -37,7 +38,7 @@ def merge_statement(spec: SyncSpec, staging: Staging) -> str:
         picked = f"SELECT DISTINCT ON ({keys}) {_names(spec)} FROM {staging.name} ORDER BY {keys}, _row DESC"
     else:
         values = ", ".join(f"{staging.values[c.name]} AS {quote(c.name)}" for c in spec.columns)
-        typed = f"(SELECT {values}, {staging.doubt} AS _doubt FROM {staging.name}) AS typed"
+        typed = f"(SELECT {values}, {staging.needs_coercion} AS _doubt FROM {staging.name}) AS typed"
         is_found = f"coalesce(bool_or(_doubt), false) OR count(*) <> count(DISTINCT ({keys}))"
         doubt, distinct = f"(SELECT {is_found} FROM {typed})", "NULL"
         # ON CONFLICT locks each row that it finds, which takes longer than to look first.
@@ -73,8 +74,8 @@ def _changes(spec: SyncSpec, source: str) -> str:
     differs = f"({', '.join(f't.{name}' for name in merged)}) IS DISTINCT FROM ({', '.join(merged.values())})"
     if spec.kind == "snapshot":
         differs = f"({differs} OR t.removed_at IS NOT NULL)"
-    if spec.newer_by:
-        stamp = quote(spec.newer_by)
+    if spec.version_column:
+        stamp = quote(spec.version_column)
         differs += f"\n      AND (t.{stamp} IS NULL OR {source}.{stamp} >= t.{stamp})"
     return differs
 
@@ -113,13 +114,13 @@ def remember_statements(spec: SyncSpec, staging: Staging) -> list[str]:
 def removal_statement(spec: SyncSpec) -> str:
     """The statement that marks the rows of a snapshot that no batch has held; its parameter is `cluster`."""
     names = [quote(c.name) for c in spec.key if c.name != "cluster"]
-    still_there = f" AND NOT {spec.still_there}" if spec.still_there else ""
+    present_where = f" AND NOT {spec.present_where}" if spec.present_where else ""
     return f"""
 UPDATE {spec.table.fullname} AS u SET removed_at = now()
 FROM (
     SELECT {", ".join(names)} FROM {spec.table.fullname} AS t
     WHERE t.cluster = :cluster AND t.removed_at IS NULL
-      AND NOT EXISTS (SELECT FROM {_seen(spec)} s WHERE {_equal("s", "t", names)}){still_there}
+      AND NOT EXISTS (SELECT FROM {_seen(spec)} s WHERE {_equal("s", "t", names)}){present_where}
     ORDER BY {", ".join(names)} FOR UPDATE
 ) AS gone
 WHERE u.cluster = :cluster AND {_equal("u", "gone", names)}"""

@@ -1,18 +1,28 @@
-"""The PostgreSQL side: the engine, and transactions whose errors say what to do."""
+"""The target PostgreSQL: its engine, and transactions whose errors say what to change."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import dagster as dg
+import psycopg2
 import sqlalchemy as sa
-from pydantic import Field, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr
 
-from qupersync_assets.core.errors import load_error, without_secrets
+from qupersync_assets.core.errors import sync_error
+from qupersync_assets.core.redaction import redacted
 
 
-class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
+@contextmanager
+def postgres_errors(doing: str) -> Iterator[None]:
+    """Turn errors of the driver and of SQLAlchemy into a SyncError that starts with `doing`."""
+    try:
+        yield
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg2.Error) as error:
+        raise sync_error(error, "POSTGRES", doing) from redacted(error)
+
+
+class PostgresResource(BaseModel):
     """The target database; nothing is opened before the first statement."""
 
     host: str = Field(description="Host of the target PostgreSQL.")
@@ -45,21 +55,21 @@ class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
                 connect_args={
                     "sslmode": self.sslmode,
                     "connect_timeout": self.connect_timeout,
-                    # We too notice a server that vanishes without a word.
+                    # Notice within minutes that the server disappeared.
                     "keepalives_idle": 60,
                     "keepalives_interval": 10,
                     "keepalives_count": 3,
                     "tcp_user_timeout": 90_000,
                     "application_name": "qupersync",
-                    # A server that hears nothing more of us ends the session, and frees its locks.
+                    # The server ends the session of a client that disappeared, and releases its locks.
                     "options": f"-c timezone=UTC -c statement_timeout={self.statement_timeout * 1000} "
                     "-c tcp_keepalives_idle=60 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
                 },
             )
         return self._engine
 
-    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """Close the pooled connections: whoever runs many times in one process must not collect them."""
+    def dispose(self) -> None:
+        """Close the pooled connections."""
         if self._engine is not None:
             self._engine.dispose()
 
@@ -68,17 +78,14 @@ class PostgresResource(dg.ConfigurableResource["PostgresResource"]):
         """A connection in a transaction that is committed at the end, or rolled back by an error.
 
         Raises:
-            LoadError: PostgreSQL cannot be reached, or refuses the login or a statement.
+            SyncError: PostgreSQL cannot be reached, or refuses the login or a statement.
         """
-        try:
-            with self.engine().begin() as connection:
-                yield connection
-        except sa.exc.DBAPIError as error:
-            told = load_error(error, "POSTGRES", f"PostgreSQL at {self.host}:{self.port} failed")
-            raise told from without_secrets(error)
+        doing = f"PostgreSQL at {self.host}:{self.port} failed"
+        with postgres_errors(doing), self.engine().begin() as connection:
+            yield connection
 
     def count_rows(self, table: sa.Table, cluster: str) -> int:
-        """Rows of a cluster in a target table: counted, or above 100,000 PostgreSQL's own estimate."""
+        """Return the number of rows of a cluster in a target table; above 100,000 the planner's estimate."""
         with self.transaction() as connection:
             # https://www.postgresql.org/docs/current/sql-explain.html
             explain = sa.text(f"EXPLAIN (FORMAT JSON) SELECT FROM {table.fullname} WHERE cluster = :cluster")

@@ -6,6 +6,7 @@ table of a job that no revision knows yet is created as its spec says; comments 
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -13,13 +14,19 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy.schema import CreateSchema, SetColumnComment, SetTableComment
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from qupersync_assets.core.errors import ErrorClass, LoadError
+from qupersync_assets.core.errors import (
+    DEADLOCK_DETECTED,
+    LOCK_NOT_AVAILABLE,
+    UNDEFINED_TABLE,
+    ErrorClass,
+    SyncError,
+)
+from qupersync_assets.core.retries import call_with_retries
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
-from qupersync_assets.spec.sync_spec import METADATA, SCHEMA, SyncSpec
+from qupersync_assets.spec import METADATA, SCHEMA, SyncSpec
 from qupersync_assets.sync_jobs import all_specs
 
 MIGRATIONS = str(Path(__file__).with_name("migrations"))
@@ -30,7 +37,6 @@ VERSION_TABLE = "schema_version"
 LOCK_SECONDS = 3.0
 # The first retry after that waits up to so long, further ones up to twice as long each.
 RETRY_SECONDS = 1.0
-_LOCK_NOT_AVAILABLE, _DEADLOCK, _NO_TABLE = "55P03", "40P01", "42P01"
 
 # Any number does, as long as every process takes the same one while it migrates the schema.
 _LOCK = 0x7175706572
@@ -58,7 +64,7 @@ def ensure_schema(postgres: PostgresResource) -> None:
     If nothing is to be done, it costs one statement.
 
     Raises:
-        LoadError: as for `migrate`; or something is to be done, and SYNC_AUTO_MIGRATE says not to.
+        SyncError: as for `migrate`; or something is to be done, and SYNC_AUTO_MIGRATE says not to.
     """
     version, present = state(postgres)
     needed = _needed(version)
@@ -67,7 +73,7 @@ def ensure_schema(postgres: PostgresResource) -> None:
         return
     if not postgres.auto_migrate:
         lacks = f" and lacks {', '.join(missing)}" if missing else ""
-        raise LoadError(
+        raise SyncError(
             f"The schema {SCHEMA} has version {version or 'none'} of {needed}{lacks}, and SYNC_AUTO_MIGRATE "
             "is false: run `qupersync migrate`.",
             ErrorClass.FATAL,
@@ -79,14 +85,14 @@ def state(postgres: PostgresResource) -> tuple[str | None, list[str]]:
     """The version of the schema, None if there is none, and its tables.
 
     Raises:
-        LoadError: PostgreSQL cannot be reached, or does not let us look.
+        SyncError: PostgreSQL cannot be reached, or does not let us look.
     """
     try:
         with postgres.transaction() as connection:
             version, present = connection.execute(_STATE).one()
             return version, present
-    except LoadError as error:
-        if error.sqlstate != _NO_TABLE:
+    except SyncError as error:
+        if error.sqlstate != UNDEFINED_TABLE:
             raise
         return None, []
 
@@ -100,19 +106,15 @@ def migrate(postgres: PostgresResource) -> tuple[str | None, str]:
         The version before, None if there was none, and the version after.
 
     Raises:
-        LoadError: the version is one that only a newer QuperSync knows; or PostgreSQL cannot be reached, the
+        SyncError: the version is one that only a newer QuperSync knows; or PostgreSQL cannot be reached, the
             user may not change the schema, or a table was locked by others, five times over. The schema is as
             it was before then.
     """
-    for attempt in Retrying(
-        stop=stop_after_attempt(5),
-        wait=wait_random_exponential(multiplier=RETRY_SECONDS, max=10 * RETRY_SECONDS),
-        retry=retry_if_exception(lambda e: getattr(e, "sqlstate", None) in (_LOCK_NOT_AVAILABLE, _DEADLOCK)),
-        reraise=True,
-    ):
-        with attempt:
-            return _migrate(postgres)
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    return call_with_retries(
+        partial(_migrate, postgres),
+        lambda e: getattr(e, "sqlstate", None) in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED),
+        RETRY_SECONDS,
+    )
 
 
 def _migrate(postgres: PostgresResource) -> tuple[str | None, str]:
@@ -166,10 +168,10 @@ def _config() -> Config:
 
 
 def _needed(version: str | None) -> str:
-    """The version that this code needs; a LoadError if it does not know the one that is there."""
+    """The version that this code needs; a SyncError if it does not know the one that is there."""
     known = versions()
     if version is not None and version not in known:
-        raise LoadError(
+        raise SyncError(
             f"The schema {SCHEMA} has version {version}, of a newer QuperSync; this one knows versions up to "
             f"{known[-1]}: upgrade QuperSync.",
             ErrorClass.FATAL,

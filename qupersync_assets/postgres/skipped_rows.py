@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from qupersync_assets.rows.coercion import Rejected
-from qupersync_assets.spec.sync_spec import METADATA, SyncSpec
+from qupersync_assets.rows.row_counts import SkippedRow
+from qupersync_assets.spec import METADATA, SyncSpec
 
 _UTC = sa.DateTime(timezone=True)
 
@@ -35,7 +35,7 @@ SKIPPED_ROWS = sa.Table(
 
 
 def record(
-    connection: sa.Connection, spec: SyncSpec, cluster: str, run_id: str, rejected: Iterable[Rejected]
+    connection: sa.Connection, spec: SyncSpec, cluster: str, run_id: str, rejected: Iterable[SkippedRow]
 ) -> None:
     """Write rejected rows within the caller's transaction; a row that is known is counted, not repeated."""
     records: dict[str, dict[str, Any]] = {}
@@ -70,7 +70,7 @@ def record(
     connection.execute(statement, [records[mark] for mark in sorted(records)])
 
 
-def fingerprint(spec: SyncSpec, bad: Rejected) -> str:
+def fingerprint(spec: SyncSpec, bad: SkippedRow) -> str:
     """The identity of a rejected row: its key if that is sound, so that a row whose other values change with
     every read stays one record; else all its values."""
     names = [c.name for c in spec.key if c.name in bad.row]

@@ -2,7 +2,7 @@
 
 There are two for a job: one of the target's own types, for rows that `transform` has coerced, and one of the
 types in which rows come over the wire. What PostgreSQL cannot be trusted to coerce as `transform` would is in
-doubt: `transform` then judges that batch.
+needs_coercion: `transform` then judges that batch.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.core.sql import quote_identifier as quote
+from qupersync_assets.spec import SyncSpec
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
-quote = _DIALECT.identifier_preparer.quote
 
 # Redshift's years are those of PostgreSQL, Python's are fewer. Without NOT, which a COPY's WHERE makes an
 # error of (PostgreSQL 18: "cache lookup failed for function 0").
@@ -25,7 +25,7 @@ _BEYOND_PYTHON = "{0} <= '0001-01-01' OR {0} >= '9999-12-31 23:59:59.999999'"
 _INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 
 
-class Doubt(Exception):
+class NeedsCoercion(Exception):
     """A batch cannot be loaded in this way; the transaction has to be rolled back, and another way taken."""
 
 
@@ -39,14 +39,14 @@ class Staging:
         values: the SQL expression of each column of the target, by name.
         is_numbered: whether it has a column `_row` with the numbers of the rows, so that of two with one key
             the later one can be told.
-        doubt: a condition on a row that calls for `transform`.
+        needs_coercion: a condition on a row that calls for `transform`.
     """
 
     name: str
     types: Mapping[str, str]
     values: Mapping[str, str]
     is_numbered: bool = False
-    doubt: str = "false"
+    needs_coercion: str = "false"
 
     @property
     def definition(self) -> str:
@@ -63,31 +63,33 @@ class Staging:
         return f"COPY {self.name} ({', '.join(map(quote, self.types))}) FROM STDIN (FORMAT {form})"
 
 
-def coerced(spec: SyncSpec) -> Staging:
+def typed_staging(spec: SyncSpec) -> Staging:
     """For rows that have the types of the target."""
     types = {c.name: ddl(c) for c in spec.columns}
     return Staging(f"staging_{spec.table.name}", types, {name: quote(name) for name in types}, True)
 
 
-def undecoded(spec: SyncSpec, labels: Sequence[str], types: Sequence[str]) -> Staging | None:
+def raw_staging(spec: SyncSpec, labels: Sequence[str], types: Sequence[str]) -> Staging | None:
     """For rows as they come over the wire, None if PostgreSQL cannot coerce them as `transform` does.
 
     Args:
         labels: the names of the values that come, in their order.
         types: what they come as, see `wire.WireType`.
     """
-    come = dict(zip(labels, types, strict=True))
-    values, doubts = {}, []
+    received = dict(zip(labels, types, strict=True))
+    values, conditions = {}, []
     for column in spec.columns:
         name = quote(column.name)
-        found = _coercion(name, come.get(column.name, ""), column.type)
+        found = _coercion(name, received.get(column.name, ""), column.type)
         if found is None:
             return None
-        values[column.name], doubt = found
-        doubts += [doubt] if doubt else []
-        doubts += [] if column.nullable else [f"{name} IS NULL"]
+        values[column.name], needs_coercion = found
+        conditions += [needs_coercion] if needs_coercion else []
+        conditions += [] if column.nullable else [f"{name} IS NULL"]
     name = f"staging_wire_{spec.table.name}"
-    return Staging(name, come, values, doubt=" OR ".join(f"({d})" for d in doubts) or "false")
+    return Staging(
+        name, received, values, needs_coercion=" OR ".join(f"({d})" for d in conditions) or "false"
+    )
 
 
 def _coercion(name: str, wire: str, type_: sa.types.TypeEngine[object]) -> tuple[str, str | None] | None:
@@ -107,7 +109,7 @@ def _coercion(name: str, wire: str, type_: sa.types.TypeEngine[object]) -> tuple
         bits = 64 if isinstance(type_, sa.BigInteger) else 32
         if wire == "text":
             is_integer = rf"{name} ~ '^-?\d+(\.0*)?$'"
-            # A key is cast before the doubt is known: infinity must not fail there, with no row's error.
+            # Keys are cast before `needs_coercion` is evaluated: infinity must not fail there.
             value = f"CASE WHEN {is_integer} THEN {name}::numeric::bigint END"
             return value, _unless(is_integer, f"{name}::numeric {_beyond(bits)}", name)
         if wire == "oid" and bits == 64:

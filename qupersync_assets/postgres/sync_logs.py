@@ -1,18 +1,37 @@
-"""quper.sync_logs: one row a job and Dagster run: opened as running, kept up with each batch, closed."""
+"""quper.sync_logs: one row per job per run, opened as running, updated with each batch, and closed.
+
+A load holds the advisory lock of its job as long as it lives. A process that has the lock therefore knows
+that each other row of that job with the status running is stale.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from qupersync_assets.rows.coercion import Counts
-from qupersync_assets.spec.sync_spec import METADATA
+from qupersync_assets.rows.row_counts import RowCounts
+from qupersync_assets.rows.source_read import SourceRead
+from qupersync_assets.spec import METADATA
 
-Ending = Literal["success", "failed", "canceled", "unavailable", "skipped"]
+
+class SyncStatus(StrEnum):
+    """The status of a job in one run."""
+
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    UNAVAILABLE = "unavailable"
+    SKIPPED = "skipped"
+
+
+ENDED = tuple(status for status in SyncStatus if status is not SyncStatus.RUNNING)
+STALE = "the process that loaded this job ended without closing this row"
 _UTC = sa.DateTime(timezone=True)
 
 
@@ -31,7 +50,7 @@ SYNC_LOGS = sa.Table(
         "status",
         sa.Text,
         nullable=False,
-        comment="running, success, failed, canceled, unavailable or skipped",
+        comment=f"{', '.join(SyncStatus)[: -len(', skipped')]} or skipped",
     ),
     sa.Column("started_at", _UTC, nullable=False, comment="start of the first attempt (UTC)"),
     sa.Column("completed_at", _UTC, comment="end (UTC); NULL while running"),
@@ -41,7 +60,7 @@ SYNC_LOGS = sa.Table(
         sa.Computed("(extract(epoch FROM completed_at - started_at) * 1000)::bigint", persisted=True),
         comment="milliseconds from start to end",
     ),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="1", comment="tries within the run"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="1", comment="attempts within the run"),
     _count("rows_extracted", "rows read from Redshift in committed batches"),
     sa.Column(
         "rows_upserted",
@@ -50,58 +69,72 @@ SYNC_LOGS = sa.Table(
         comment="rows that the target holds as read: inserted + updated + unchanged",
     ),
     _count("rows_inserted", "rows that were new"),
-    _count("rows_updated", "rows that differed and were written again"),
-    _count("rows_unchanged", "rows that the target held already, not written"),
-    _count("rows_duplicate", "rows that gave way to a newer one with the same key in their batch"),
+    _count("rows_updated", "rows that differed and were replaced"),
+    _count("rows_unchanged", "rows that the target had already; they were not written"),
+    _count("rows_duplicate", "rows replaced by a newer row with the same key in their batch"),
     _count("rows_skipped", "rows that could not be loaded; see quper.skipped_rows"),
     _count("batches", "committed batches"),
-    sa.Column("error", sa.Text, comment="why the run did not succeed, was skipped, or has no source"),
-    sa.Column("source", sa.Text, comment="the Redshift views that were read; NULL if none was"),
-    sa.Column("columns_missing", sa.Text, comment="source columns that the cluster lacks, read as NULL"),
-    _count("rows_removed", "rows of the target that a complete read lacked, and that got a removed_at"),
-    sa.Column("read_from", _UTC, comment="rows from then on (UTC) were read; NULL: all that Redshift held"),
-    sa.Column("read_to", _UTC, comment="up to then, by the clock of Redshift (UTC)"),
-    sa.Column("read_why", sa.Text, comment="why so much: news, first read of the day, full refresh ..."),
-    sa.Column("gap_from", _UTC, comment="rows from then on (UTC) are missing for good; NULL: none are"),
-    sa.Column("gap_to", _UTC, comment="up to then: what Redshift still held"),
+    sa.Column("error", sa.Text, comment="why the job failed, was skipped or is unavailable"),
+    sa.Column("source", sa.Text, comment="the Redshift views that were read; NULL: nothing was read"),
+    sa.Column(
+        "columns_missing",
+        ARRAY(sa.Text),
+        comment="source columns that the cluster lacks, as view.column; they are read as NULL",
+    ),
+    _count("rows_removed", "rows of the target that a complete read did not find; they got a removed_at"),
+    sa.Column(
+        "read_from",
+        _UTC,
+        comment="start of the rows that were read (UTC); NULL: everything that Redshift held",
+    ),
+    sa.Column("read_to", _UTC, comment="end of the rows that were read, by the clock of Redshift (UTC)"),
+    sa.Column("read_reason", sa.Text, comment="why this mode was chosen"),
+    sa.Column(
+        "gap_from",
+        _UTC,
+        comment="start of rows that were lost (UTC): Redshift deleted them before this load; NULL: none",
+    ),
+    sa.Column("gap_to", _UTC, comment="end of rows that were lost (UTC)"),
+    sa.Column("read_mode", sa.Text, comment="full or incremental; NULL: nothing was read"),
     sa.UniqueConstraint("cluster", "sync_job_id", "run_id", name="sync_logs_run_key"),
     sa.Index("sync_logs_started_at_idx", sa.text("started_at DESC")),
     sa.Index("sync_logs_running_idx", "run_id", postgresql_where=sa.text("status = 'running'")),
-    comment="One row a sync job and run. rows_extracted = rows_upserted + rows_duplicate + rows_skipped.",
+    comment="One row per sync job per run. rows_extracted = rows_upserted + rows_duplicate + rows_skipped.",
 )
 
-# Made once, for it is run with each batch.
-_KEEP_UP = (
+# Compiled once: it runs with each batch.
+_UPDATE_COUNTS = (
     sa.update(SYNC_LOGS)
     .where(SYNC_LOGS.c.id == sa.bindparam("log_id"))
-    .values({name: sa.bindparam(name) for name in Counts().columns()})
+    .values({name: sa.bindparam(name) for name in RowCounts().columns()})
 )
 
 
 def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str) -> int:
-    """Open the row of a job and run, or open it again for another attempt, and return its id."""
+    """Open the row of a job in a run, or open it again for another attempt; return its id."""
     new = insert(SYNC_LOGS).values(
         cluster=cluster,
         sync_job_id=sync_job_id,
         run_id=run_id,
-        status="running",
+        status=SyncStatus.RUNNING,
         started_at=sa.func.clock_timestamp(),
     )
     again = new.on_conflict_do_update(
         index_elements=["cluster", "sync_job_id", "run_id"],
         set_={
-            "status": "running",
+            "status": SyncStatus.RUNNING,
             "completed_at": None,
             "error": None,
             "source": None,
             "columns_missing": None,
             "read_from": None,
             "read_to": None,
-            "read_why": None,
+            "read_reason": None,
+            "read_mode": None,
             "gap_from": None,
             "gap_to": None,
             "attempts": SYNC_LOGS.c.attempts + 1,
-            **Counts().columns(),
+            **RowCounts().columns(),
         },
     )
     log_id: int = connection.execute(again.returning(SYNC_LOGS.c.id)).scalar_one()
@@ -111,7 +144,7 @@ def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str
 def find_gap(
     connection: sa.Connection, cluster: str, sync_job_id: str, retention: timedelta
 ) -> tuple[datetime, datetime] | None:
-    """From when to when rows were lost: the last success began before what the source still holds.
+    """Return start and end of the time whose rows are lost: the source deleted them after the last success.
 
     Args:
         retention: how long the source holds its rows.
@@ -119,14 +152,14 @@ def find_gap(
     last_success = (
         sa.select(sa.func.max(SYNC_LOGS.c.started_at))
         .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id == sync_job_id)
-        .where(SYNC_LOGS.c.status == "success")
+        .where(SYNC_LOGS.c.status == SyncStatus.SUCCESS)
     )
     last, now = connection.execute(sa.select(last_success.scalar_subquery(), sa.func.now())).one()
     return (last, now - retention) if last is not None and last < now - retention else None
 
 
 def last_runs(connection: sa.Connection, cluster: str, sync_job_id: str, limit: int) -> list[sa.RowMapping]:
-    """The newest rows of a job, newest first."""
+    """Return the newest rows of a job, newest first."""
     statement = (
         sa.select(SYNC_LOGS)
         .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id == sync_job_id)
@@ -136,24 +169,49 @@ def last_runs(connection: sa.Connection, cluster: str, sync_job_id: str, limit: 
     return list(connection.execute(statement).mappings())
 
 
-def keep_up(connection: sa.Connection, log_id: int, counts: Counts) -> None:
+def update_counts(connection: sa.Connection, log_id: int, counts: RowCounts) -> None:
     """Write the totals, in the transaction of the batch that they include."""
-    connection.execute(_KEEP_UP, {"log_id": log_id, **counts.columns()})
+    connection.execute(_UPDATE_COUNTS, {"log_id": log_id, **counts.columns()})
 
 
 def finish(
     connection: sa.Connection,
     log_id: int,
-    status: Ending,
+    status: SyncStatus,
     source: str | None = None,
     error: str | None = None,
-    **more: Any,
+    **columns: Any,
 ) -> None:
-    """Close a row that is running; `more` are further columns."""
+    """Close a running row; `columns` are further columns."""
     connection.execute(
         sa.update(SYNC_LOGS)
         .where(SYNC_LOGS.c.id == log_id)
-        .values(status=status, source=source, error=error, completed_at=sa.func.clock_timestamp(), **more)
+        .values(status=status, source=source, error=error, completed_at=sa.func.clock_timestamp(), **columns)
+    )
+
+
+def finish_success(
+    connection: sa.Connection,
+    log_id: int,
+    read: SourceRead,
+    counts: RowCounts,
+    gap: tuple[datetime, datetime] | None,
+) -> None:
+    """Close the row of a load that succeeded."""
+    gap_from, gap_to = gap or (None, None)
+    finish(
+        connection,
+        log_id,
+        SyncStatus.SUCCESS,
+        read.name,
+        columns_missing=list(read.missing_columns) or None,
+        rows_removed=counts.removed,
+        read_from=read.window.since,
+        read_to=read.read_to,
+        read_mode=read.window.mode,
+        read_reason=read.window.reason,
+        gap_from=gap_from,
+        gap_to=gap_to,
     )
 
 
@@ -162,7 +220,7 @@ def close_run(
     cluster: str,
     run_id: str,
     errors: dict[str, str],
-    status: Ending,
+    status: SyncStatus,
     started_at: float,
     ended_at: float,
 ) -> int:
@@ -182,7 +240,7 @@ def close_run(
     statement = new.on_conflict_do_update(
         index_elements=["cluster", "sync_job_id", "run_id"],
         set_={name: new.excluded[name] for name in ("status", "completed_at", "error")},
-        where=SYNC_LOGS.c.status == "running",
+        where=SYNC_LOGS.c.status == SyncStatus.RUNNING,
     )
     rows = [
         {
@@ -199,11 +257,21 @@ def close_run(
     return sum(connection.execute(statement.values(row)).rowcount for row in rows)
 
 
-def abandon(
+def close_stale_rows(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str) -> None:
+    """Close the running rows that other runs left behind; the caller holds the lock of the job."""
+    connection.execute(
+        sa.update(SYNC_LOGS)
+        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id == sync_job_id)
+        .where(SYNC_LOGS.c.status == SyncStatus.RUNNING, SYNC_LOGS.c.run_id != run_id)
+        .values(status=SyncStatus.FAILED, error=STALE, completed_at=sa.func.clock_timestamp())
+    )
+
+
+def mark_stale(
     connection: sa.Connection,
     cluster: str,
     run_id: str,
-    status: Ending,
+    status: SyncStatus,
     error: str,
     except_for: Collection[str] = (),
 ) -> None:
@@ -211,7 +279,7 @@ def abandon(
     connection.execute(
         sa.update(SYNC_LOGS)
         .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.run_id == run_id)
-        .where(SYNC_LOGS.c.status == "running", SYNC_LOGS.c.sync_job_id.not_in(except_for))
+        .where(SYNC_LOGS.c.status == SyncStatus.RUNNING, SYNC_LOGS.c.sync_job_id.not_in(except_for))
         .values(status=status, error=error, completed_at=sa.func.clock_timestamp())
     )
 
@@ -222,6 +290,6 @@ def running(connection: sa.Connection, cluster: str, sync_job_ids: Sequence[str]
         connection.scalars(
             sa.select(SYNC_LOGS.c.run_id)
             .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id.in_(sync_job_ids))
-            .where(SYNC_LOGS.c.status == "running")
+            .where(SYNC_LOGS.c.status == SyncStatus.RUNNING)
         )
     )

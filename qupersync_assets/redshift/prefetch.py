@@ -17,7 +17,7 @@ DEPTH = 1
 _PATIENCE = 5
 
 
-def read_ahead(pages: Generator[T], interrupt: Callable[[], None]) -> Generator[T]:
+def prefetch(pages: Generator[T], interrupt: Callable[[], None]) -> Generator[T]:
     """The pages, in the same order, read by a thread of their own.
 
     An error of `pages` is raised after the pages before it. When the generator is closed, or an error is

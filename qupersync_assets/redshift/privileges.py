@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qupersync_assets.core.errors import LoadError
-from qupersync_assets.redshift.resource import Session
+from qupersync_assets.core.errors import INSUFFICIENT_PRIVILEGE, UNDEFINED_TABLE, SyncError
+from qupersync_assets.core.sql import quote_identifier
+from qupersync_assets.redshift.session import Session
 
 # By https://docs.aws.amazon.com/redshift/latest/dg/r_roles-default.html.
 MONITOR = "sys:monitor"
 
 
 @dataclass(frozen=True)
-class Rights:
+class Privileges:
     """What a user is allowed beyond grants on single views.
 
     Attributes:
@@ -45,11 +46,11 @@ class Rights:
         return " and ".join(held + [f"role {role}" for role in self.roles]) or "ordinary user"
 
 
-def find_rights(session: Session) -> Rights:
+def find_privileges(session: Session) -> Privileges:
     """The rights of the session's user; what an old cluster cannot tell counts as not given.
 
     Raises:
-        LoadError: the connection broke off.
+        SyncError: the connection broke off.
     """
     user: str = session.rows("SELECT current_user::varchar(128)")[0][0]
     # svv_user_info came with patch 172.
@@ -60,29 +61,26 @@ def find_rights(session: Session) -> Rights:
     roles = []
     if not superuser and syslog != "UNRESTRICTED":
         roles = _rows(session, "SELECT role_name FROM svv_user_grants WHERE user_name = current_user")
-    return Rights(user, bool(superuser), syslog == "UNRESTRICTED", tuple(sorted(name for (name,) in roles)))
+    return Privileges(
+        user, bool(superuser), syslog == "UNRESTRICTED", tuple(sorted(name for (name,) in roles))
+    )
 
 
 def _rows(session: Session, statement: str) -> list[tuple[Any, ...]]:
     try:
         return [tuple(row) for row in session.rows(statement)]
-    except LoadError as error:
-        if error.sqlstate not in ("42P01", "42501"):
+    except SyncError as error:
+        if error.sqlstate not in (UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE):
             raise
         return []
 
 
 def grant_select(views: Sequence[str], user: str) -> str:
     """The statement that lets a user read views."""
-    return f"GRANT SELECT ON {', '.join(views)} TO {quoted(user)};"
+    return f"GRANT SELECT ON {', '.join(views)} TO {quote_identifier(user)};"
 
 
 def grant_all_rows(user: str) -> str:
-    """The statements of which one lets a user see everybody's rows."""
-    return f"GRANT ROLE {MONITOR} TO {quoted(user)}; or ALTER USER {quoted(user)} SYSLOG ACCESS UNRESTRICTED;"
-
-
-def quoted(name: str) -> str:
-    """A name as an identifier, whatever is in it: those of IAM users have a colon."""
-    escaped = name.replace('"', '""')
-    return f'"{escaped}"'
+    """Return two statements; either of them lets a user see the rows of all users."""
+    name = quote_identifier(user)
+    return f"GRANT ROLE {MONITOR} TO {name}; or ALTER USER {name} SYSLOG ACCESS UNRESTRICTED;"

@@ -7,9 +7,8 @@ from contextlib import closing
 from typing import Any, Literal
 
 from qupersync_assets.core.sql_literals import HIDDEN, hide_literals, hide_values, literal_words
-from qupersync_assets.redshift.wire_protocol import Pages
-from qupersync_assets.rows.coercion import Page
-from qupersync_assets.spec.sync_spec import Sensitive, SyncSpec
+from qupersync_assets.rows.page import Page, Pages
+from qupersync_assets.spec import Sensitive, SyncSpec
 
 QueryText = Literal["full", "redacted", "none"]
 

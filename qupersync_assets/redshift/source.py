@@ -1,185 +1,186 @@
-"""Which variant of a job a cluster can give, and reading it.
+"""Reads a sync job's table from the first source variant that a cluster has and lets the user read.
 
-Clusters differ: Serverless and Multi-AZ have no STL and STV views to read, users may not read all views, and
-patch levels differ in columns. See docs/redshift.md.
+Clusters differ: Serverless and Multi-AZ have no STL and STV views, users may not read all views, and patch
+levels differ in columns. See docs/reference/redshift.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from qupersync_assets.core.errors import ErrorClass, LoadError
-from qupersync_assets.redshift.privileges import find_rights, grant_select
-from qupersync_assets.redshift.resource import RedshiftResource, Session
-from qupersync_assets.redshift.wire_protocol import Pages
-from qupersync_assets.rows.source_read import Source
-from qupersync_assets.spec.redshift_views import (
-    READABLE_IF_PROVISIONED,
-    column_types,
-    needs_provisioned,
-    shows_own_rows,
+from qupersync_assets.core.errors import INSUFFICIENT_PRIVILEGE, REFUSED, ErrorClass, SyncError
+from qupersync_assets.redshift.catalog import (
+    Catalog,
+    missing_columns,
+    narrow_columns,
+    new_columns,
+    read_catalog,
 )
-from qupersync_assets.spec.sync_spec import SyncSpec, Variant, Window
-
-# The columns of each view, by name, and whether they are integers of fewer than 64 bits; no columns if the
-# catalog does not tell them.
-Catalog = Mapping[str, Mapping[str, bool]]
-
-# Not allowed to this user or not on this kind of cluster, not supported there, or gone.
-REFUSED = ("42501", "0A000", "42P01")
-
-
-class Unavailable(Exception):
-    """A cluster has nothing from which a job could be filled; the text says why."""
+from qupersync_assets.redshift.prefetch import prefetch
+from qupersync_assets.redshift.privileges import Privileges, find_privileges, grant_all_rows, grant_select
+from qupersync_assets.redshift.query_text import QueryText, protect
+from qupersync_assets.redshift.resource import RedshiftResource
+from qupersync_assets.redshift.session import Session
+from qupersync_assets.rows.page import AnyPage, Pages
+from qupersync_assets.rows.source_read import RowVisibility, SourceRead, SourceUnavailable
+from qupersync_assets.spec import ReadMode, SyncSpec, Variant, Window, select_statement
+from qupersync_assets.spec.redshift_views import READABLE_IF_PROVISIONED, needs_provisioned, shows_own_rows
 
 
-def catalog_statement(views: list[str]) -> str:
-    """The query for the columns of those `views` that exist, wherever in the search path they are."""
-    names = ", ".join(f"'{view}'" for view in views)
-    return f"""
-SELECT c.relname::varchar(128), a.attname::varchar(128), a.atttypid IN (21, 23)
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.relname IN ({names}) AND (n.nspname = 'pg_catalog' OR pg_table_is_visible(c.oid))"""
+@dataclass(frozen=True)
+class RedshiftSource:
+    """The source of one sync job in one cluster.
 
-
-def catalog(session: Session, views: list[str]) -> Catalog:
-    """Those of the views that the catalog shows; of a late-binding view it does not show the columns."""
-    columns: dict[str, dict[str, bool]] = {}
-    for view, column, is_narrow in session.rows(catalog_statement(views)):
-        columns.setdefault(view, {}).update({column: is_narrow} if column else {})
-    return columns
-
-
-def missing_columns(spec: SyncSpec, variant: Variant, present: Catalog) -> set[tuple[str, str]]:
-    """(view, column) of what a variant uses and the cluster lacks.
-
-    Raises:
-        LoadError: the variant cannot do without one of them.
+    Attributes:
+        redshift: the cluster.
+        spec: the sync job.
+        page_size: rows per page.
+        query_text: how texts of statements are read: see `query_text.protect`.
+        include_own_queries: also read QuperSync's own queries.
     """
-    missing = {
-        (view, name)
-        for view, names in spec.used(variant).items()
-        if present.get(view)
-        for name in names - present[view].keys()
-    }
-    if lost := sorted(missing & spec.indispensable(variant)):
-        names = " and ".join(f"{view}.{name}" for view, name in lost)
-        raise LoadError(
-            f"This cluster has no column {names}, without which {spec.table.fullname} cannot be filled "
-            "(SQLSTATE 42703): its version differs from the documentation.",
-            ErrorClass.FATAL,
-            "42703",
+
+    redshift: RedshiftResource
+    spec: SyncSpec
+    page_size: int
+    query_text: QueryText = "full"
+    include_own_queries: bool = False
+
+    @contextmanager
+    def open(self, window: Window) -> Iterator[SourceRead]:
+        """Choose the variant, read its first page, and prefetch the others in a thread.
+
+        Raises:
+            SourceUnavailable: the cluster has no variant.
+            SyncError: Redshift cannot be reached, the connection fails, or the user may not read a variant
+                that the cluster has.
+        """
+        with self.redshift.session() as session:
+            read = _VariantChoice(self, session, window).first_readable()
+            pages = protect(self.spec, read.pages, self.query_text)
+            with closing(prefetch(pages, session.cut_off)) as prefetched:
+                yield replace(read, pages=prefetched)
+
+
+class _VariantChoice:
+    """Tries the variants of a job in the order of preference."""
+
+    def __init__(self, source: RedshiftSource, session: Session, window: Window) -> None:
+        self._source = source
+        self._spec = source.spec
+        self._session = session
+        self._window = window
+        self._passed_over: list[str] = []
+        self._forbidden: list[Variant] = []
+        self._privileges: Privileges | None = None
+
+    def first_readable(self) -> SourceRead:
+        catalog = read_catalog(self._session, self._spec.all_sources)
+        read_to = self._session.clock()
+        listed = [variant for variant in self._spec.variants if catalog.keys() >= set(variant.sources)]
+        # A view may exist although the catalog does not list it: only an error proves that it does not.
+        for variant in self._spec.variants:
+            if listed and variant not in listed:
+                absent = [view for view in variant.sources if view not in catalog]
+                self._passed_over.append(f"there is no {' and no '.join(absent)}")
+                continue
+            if read := self._read(variant, catalog, read_to):
+                return read
+        if granted := [v for v in self._forbidden if not self._is_withheld(v)]:
+            raise self._not_granted(granted[0])
+        raise SourceUnavailable(
+            f"This cluster has no source for {self._spec.table.fullname}: {'; '.join(self._passed_over)}."
         )
-    return missing
+
+    def _read(self, variant: Variant, catalog: Catalog, read_to: datetime) -> SourceRead | None:
+        """Read the first page; return None if the cluster refuses the variant."""
+        missing = missing_columns(self._spec, variant, catalog)
+        names = tuple(f"{view}.{name}" for view, name in sorted(missing))
+        window = self._window
+        if window.mode is ReadMode.INCREMENTAL and window.known_from != (variant.name, names):
+            window = Window(ReadMode.FULL, "the source is not that of the last sync")
+        statement = select_statement(
+            self._spec,
+            variant,
+            missing,
+            window,
+            self._source.include_own_queries,
+            narrow_columns(variant, catalog),
+        )
+        visibility = self._visibility(variant)
+        pages = self._session.pages(statement, self._source.page_size)
+        try:
+            first = next(pages, None)
+        except SyncError as error:
+            if error.sqlstate not in REFUSED:
+                raise
+            self._passed_over.append(error.server_message)
+            if error.sqlstate == INSUFFICIENT_PRIVILEGE:
+                self._forbidden.append(variant)
+            return None
+        return SourceRead(
+            variant.name,
+            window,
+            read_to,
+            statement,
+            _prepended(first, pages),
+            names,
+            tuple(new_columns(variant, catalog)),
+            tuple(self._passed_over),
+            visibility,
+        )
+
+    def _visibility(self, variant: Variant) -> RowVisibility | None:
+        views = tuple(shows_own_rows(variant.sources))
+        if not views:
+            return None
+        privileges = self._find_privileges()
+        user = privileges.user
+        return RowVisibility(user, str(privileges), views, privileges.sees_all_rows, grant_all_rows(user))
+
+    def _find_privileges(self) -> Privileges:
+        if self._privileges is None:
+            self._privileges = find_privileges(self._session)
+        return self._privileges
+
+    def _is_withheld(self, variant: Variant) -> bool:
+        """Return whether this kind of cluster refuses a variant to every user, whatever the grants."""
+        if self._find_privileges().superuser:
+            return True  # a superuser cannot be granted anything more
+        if not any(map(needs_provisioned, variant.sources)):
+            return False
+        # A missing grant and a kind of cluster without the view give the same SQLSTATE.
+        return refusal(self._session, READABLE_IF_PROVISIONED) is not None
+
+    def _not_granted(self, variant: Variant) -> SyncError:
+        user = self._find_privileges().user
+        return SyncError(
+            f"{user} may not read {variant.name} (SQLSTATE {INSUFFICIENT_PRIVILEGE}). As a superuser of that "
+            f"database: {grant_select(variant.sources, user)}",
+            ErrorClass.FATAL,
+            INSUFFICIENT_PRIVILEGE,
+        )
 
 
-def new_columns(variant: Variant, present: Catalog) -> list[str]:
-    """`view.column` of what the views have beyond the documentation, which tells little of PG catalogs."""
-    return [
-        f"{view}.{name}"
-        for view in variant.sources
-        if not view.startswith("pg_")
-        for name in sorted(present.get(view, {}).keys() - column_types(view).keys())
-    ]
+def _prepended(first: AnyPage | None, pages: Pages) -> Pages:
+    with closing(pages):
+        if first is not None:
+            yield first
+            yield from pages
 
 
-def narrow_columns(variant: Variant, present: Catalog) -> set[tuple[str, str]]:
-    """(view, column) of integers of fewer than 64 bits."""
-    return {
-        (view, name)
-        for view in variant.sources
-        for name, is_narrow in present.get(view, {}).items()
-        if is_narrow
-    }
-
-
-def read(redshift: RedshiftResource, spec: SyncSpec, size: int, source: Source, ours: bool = False) -> Pages:
-    """The rows of the first variant that this cluster has and lets us read, in pages of `size` rows.
-
-    Args:
-        source: filled when the first page has come.
-        ours: whether our own queries are wanted too.
-
-    Raises:
-        Unavailable: the cluster has no variant.
-        LoadError: Redshift cannot be reached, breaks off, or lets us read no variant that it has.
-    """
-    forbidden: list[Variant] = []
-    with redshift.session() as session:
-        present = catalog(session, spec.all_sources)
-        source.read_to = session.clock()
-        found = [variant for variant in spec.variants if present.keys() >= set(variant.sources)]
-        # What a catalog does not show may be there all the same: only a refusal proves that it is not.
-        for variant in spec.variants:
-            if found and variant not in found:
-                absent = [view for view in variant.sources if view not in present]
-                source.passed_over.append(f"there is no {' and no '.join(absent)}")
-                continue
-            missing = missing_columns(spec, variant, present)
-            source.variant, source.missing = variant, [f"{view}.{name}" for view, name in sorted(missing)]
-            window = source.window
-            if window.since and window.known_from != (source.name, source.missing_names):
-                window = Window("the source is another than before")
-            statement = spec.statement(variant, missing, window, ours, narrow_columns(variant, present))
-            if source.rights is None and shows_own_rows(variant.sources):
-                source.rights = find_rights(session)
-            pages = session.pages(statement, size)
-            try:
-                first = next(pages, None)
-            except LoadError as error:
-                if error.sqlstate not in REFUSED:
-                    raise
-                source.passed_over.append(error.said)
-                if error.sqlstate == "42501":
-                    forbidden.append(variant)
-                continue
-            source.window, source.statement = window, statement
-            source.ignored = new_columns(variant, present)
-            if first is not None:
-                yield first
-                yield from pages
-            return
-        source.variant, source.missing = None, []
-        if granted := [v for v in forbidden if not _is_withheld(session, v)]:
-            raise _not_granted(session, granted[0])
-    source.unavailable = (
-        f"This cluster has no source for {spec.table.fullname}: {'; '.join(source.passed_over)}."
-    )
-    raise Unavailable(source.unavailable)
-
-
-def _is_withheld(session: Session, variant: Variant) -> bool:
-    """Whether a variant that was forbidden is not on this kind of cluster, whatever the grants."""
-    if find_rights(session).superuser:
-        return True  # there is nothing that it could be granted
-    if not any(map(needs_provisioned, variant.sources)):
-        return False
-    # A missing grant and a kind of cluster give the same 42501.
-    return refusal(session, READABLE_IF_PROVISIONED) is not None
-
-
-def refusal(session: Session, view: str) -> LoadError | None:
-    """Why a view cannot be read, None if it can.
+def refusal(session: Session, view: str) -> SyncError | None:
+    """Return the error with which Redshift refuses to read a view; None if the view can be read.
 
     Raises:
-        LoadError: for another reason than that it is not there, or not for us.
+        SyncError: reading failed for another reason than a missing view or privilege.
     """
     try:
         session.rows(f"SELECT 1 FROM {view} LIMIT 1")
-    except LoadError as error:
+    except SyncError as error:
         if error.sqlstate not in REFUSED:
             raise
         return error
     return None
-
-
-def _not_granted(session: Session, variant: Variant) -> LoadError:
-    user = find_rights(session).user
-    return LoadError(
-        f"{user} may not read {variant.name} (SQLSTATE 42501). As a superuser of that database: "
-        f"{grant_select(variant.sources, user)}",
-        ErrorClass.FATAL,
-        "42501",
-    )

@@ -3,48 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import sqlalchemy as sa
 
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.rows.page import Page
+from qupersync_assets.rows.row_counts import SkippedRow
+from qupersync_assets.spec import SyncSpec
 
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True)
-class Page:
-    """Rows as the driver decodes them.
-
-    Attributes:
-        columns: the labels, in the order of the values.
-        rows: one sequence of values a row.
-    """
-
-    columns: tuple[str, ...]
-    rows: Sequence[Sequence[Any]]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def decoded(self) -> Page:
-        """Itself."""
-        return self
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A row that was not loaded: the first column at fault, why, and the row by column name."""
-
-    column: str | None
-    reason: str
-    row: dict[str, Any]
-
-
-class BadValue(ValueError):
+class InvalidValue(ValueError):
     """A value that its column cannot hold; the text says why."""
 
 
@@ -52,42 +24,7 @@ class MissingColumn(LookupError):
     """The page lacks a column of the spec; the text names it."""
 
 
-@dataclass
-class Counts:
-    """What became of the rows of one load; always extracted = upserted + duplicates + skipped.
-
-    Besides, `removed` rows of the target were no longer in the source.
-    """
-
-    extracted: int = 0
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    duplicates: int = 0
-    skipped: int = 0
-    batches: int = 0
-    removed: int = 0
-
-    @property
-    def upserted(self) -> int:
-        """Rows that the target now holds as read: inserted + updated + unchanged."""
-        return self.inserted + self.updated + self.unchanged
-
-    def columns(self) -> dict[str, int]:
-        """The counts under their names in quper.sync_logs, which reckons rows_upserted itself."""
-        return {
-            "rows_extracted": self.extracted,
-            "rows_inserted": self.inserted,
-            "rows_updated": self.updated,
-            "rows_unchanged": self.unchanged,
-            "rows_duplicate": self.duplicates,
-            "rows_skipped": self.skipped,
-            "batches": self.batches,
-            "rows_removed": self.removed,
-        }
-
-
-def transform(spec: SyncSpec, page: Page) -> tuple[list[Row], list[Rejected]]:
+def transform(spec: SyncSpec, page: Page) -> tuple[list[Row], list[SkippedRow]]:
     """Coerce a page to the types of the spec.
 
     Returns:
@@ -109,7 +46,7 @@ def transform(spec: SyncSpec, page: Page) -> tuple[list[Row], list[Rejected]]:
     if not faults:
         return rows, []
     rejected = [
-        Rejected(name, reason, dict(zip(page.columns, page.rows[i], strict=True)))
+        SkippedRow(name, reason, dict(zip(page.columns, page.rows[i], strict=True)))
         for i, (name, reason) in sorted(faults.items())
     ]
     return [row for i, row in enumerate(rows) if i not in faults], rejected
@@ -122,20 +59,20 @@ def _coerce_column(
     coerce = _coercion(column)
     try:
         return [coerce(v) for v in values]
-    except BadValue:
+    except InvalidValue:
         pass
     good = []
     for i, value in enumerate(values):
         try:
             good.append(coerce(value))
-        except BadValue as error:
+        except InvalidValue as error:
             good.append(None)
             faults.setdefault(i, (column.name, str(error)))
     return good
 
 
 def _coercion(column: sa.Column[Any]) -> Callable[[Any], Any]:
-    """The function that takes one source value to the column's type, or raises BadValue."""
+    """The function that takes one source value to the column's type, or raises InvalidValue."""
     type_ = column.type
     coerce: Callable[[Any], Any]
     if isinstance(type_, sa.BigInteger):
@@ -157,7 +94,7 @@ def _coercion(column: sa.Column[Any]) -> Callable[[Any], Any]:
 
     def required(value: Any) -> Any:
         if value is None:
-            raise BadValue("NULL in a key column")
+            raise InvalidValue("NULL in a key column")
         return coerce(value)
 
     return required
@@ -170,7 +107,7 @@ def _integer(name: str, bits: int) -> Callable[[Any], int]:
         if type(value) is not int:
             value = _as_integer(value)
         if not low <= value <= high:
-            raise BadValue(f"out of range for {name}")
+            raise InvalidValue(f"out of range for {name}")
         return int(value)
 
     return coerce
@@ -180,9 +117,9 @@ def _as_integer(value: Any) -> int:
     # Through Decimal, never float, which would round above 2^53.
     number = None if isinstance(value, bool) else _decimal(value)
     if number and number.adjusted() > 19:
-        raise BadValue("out of range for bigint")  # int() of a large exponent would take minutes
+        raise InvalidValue("out of range for bigint")  # int() of a large exponent would take minutes
     if number is None or number != number.to_integral_value():
-        raise BadValue("not an integer")
+        raise InvalidValue("not an integer")
     return int(number)
 
 
@@ -190,9 +127,9 @@ def _decimal(value: Any) -> Decimal:
     try:
         number = value if isinstance(value, Decimal) else Decimal(str(value).strip())
     except InvalidOperation:
-        raise BadValue("not a number") from None
+        raise InvalidValue("not a number") from None
     if not number.is_finite():
-        raise BadValue(f"{number} is not a finite number")
+        raise InvalidValue(f"{number} is not a finite number")
     return number
 
 
@@ -201,10 +138,10 @@ def _numeric(type_: sa.Numeric[Any]) -> Callable[[Any], Decimal]:
 
     def coerce(value: Any) -> Decimal:
         if isinstance(value, bool):
-            raise BadValue("not a number")
+            raise InvalidValue("not a number")
         number = _decimal(value)
         if number and number.adjusted() >= precision - scale:
-            raise BadValue(f"out of range for numeric({precision},{scale})")
+            raise InvalidValue(f"out of range for numeric({precision},{scale})")
         return number
 
     return coerce
@@ -215,7 +152,7 @@ def _boolean(value: Any) -> bool:
         return value
     if isinstance(value, str) and value.strip().lower() in ("t", "true", "f", "false"):
         return value.strip().lower().startswith("t")
-    raise BadValue("not a boolean")
+    raise InvalidValue("not a boolean")
 
 
 def _timestamp(value: Any) -> datetime:
@@ -223,20 +160,20 @@ def _timestamp(value: Any) -> datetime:
         try:
             value = datetime.fromisoformat(value.strip())
         except ValueError:
-            raise BadValue("not a timestamp") from None
+            raise InvalidValue("not a timestamp") from None
     elif isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     if not isinstance(value, datetime):
-        raise BadValue("not a timestamp")
+        raise InvalidValue("not a timestamp")
     if value.tzinfo is None:
         # The driver turns infinity and years outside 1..9999 into the ends of Python's calendar.
         if value in (datetime.min, datetime.max):
-            raise BadValue("outside the years 1 to 9999, or infinity")
+            raise InvalidValue("outside the years 1 to 9999, or infinity")
         return value.replace(tzinfo=UTC)
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise BadValue("outside the years 1 to 9999, or infinity") from None
+        raise InvalidValue("outside the years 1 to 9999, or infinity") from None
 
 
 def _text(value: Any) -> str:
@@ -246,5 +183,5 @@ def _text(value: Any) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise BadValue("not valid Unicode text (a lone surrogate)") from None
+        raise InvalidValue("not valid Unicode text (a lone surrogate)") from None
     return text.replace("\0", "")

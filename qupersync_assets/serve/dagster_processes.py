@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import sys
 import sysconfig
@@ -13,20 +12,18 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from dotenv import load_dotenv
 
+from qupersync_assets.core.signals import stop_on_signals, uninterrupted
 from qupersync_assets.serve.supervisor import (
     LOOK_SECONDS,
     STOP_SECONDS,
-    STOP_SIGNALS,
     Command,
     ServeError,
     Service,
     Supervisor,
-    uninterrupted,
 )
 from qupersync_assets.settings import Settings, SettingsError
 
@@ -108,17 +105,6 @@ def _wait_until_up(url: str, commands: Sequence[Command]) -> None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 (http, ours)
             return
         time.sleep(0.3)
-
-
-def stop_on_signals() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, through its `finally` blocks. Ctrl-C itself is named too,
-    because a shell has it ignored by what it starts in the background."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, interrupt)
 
 
 def main() -> int:

@@ -8,43 +8,28 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from qupersync_assets.core.signals import uninterrupted
+
 STOP_SECONDS = 15
+
 LOOK_SECONDS = 0.5
+
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+
 # Who has lived so long was healthy: the next pause is the first again.
 HEALTHY_SECONDS = 300.0
+
 # Who ends by itself so soon after the very first start has a fault that no second try mends.
 FIRST_SECONDS = 20.0
 
 
 class ServeError(RuntimeError):
     """A process could not be started or did not stay up; the text is one sentence for the user."""
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C and SIGTERM that come meanwhile are received at the end: between the start of a process and the
-    note that it was started nobody could stop it. For the main thread, which alone receives them."""
-    came: list[int] = []
-
-    def later(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
-
-    handlers = {number: signal.signal(number, later) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
 
 
 def how_ended(code: int | None, log: Path | None) -> str | None:

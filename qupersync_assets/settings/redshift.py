@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from qupersync_assets.core.errors import redact
+from qupersync_assets.core.redaction import redact
 from qupersync_assets.settings.redshift_login import login_faults, renamed
 
 REDSHIFT = "REDSHIFT"

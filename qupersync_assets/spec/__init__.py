@@ -1,0 +1,38 @@
+"""What a sync job is, as plain data; job files and readers of specs import it from here.
+
+The SQLAlchemy table of a spec is the single source of truth: DDL, coercion, select lists, merge statements
+and the column schema in Dagster are all derived from it. Nothing here connects or imports Dagster.
+"""
+
+from qupersync_assets.spec.select_statement import select_statement
+from qupersync_assets.spec.source_variant import SourceExpression, Variant, source_expression
+from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.spec.target_table import (
+    METADATA,
+    SCHEMA,
+    Sensitive,
+    column,
+    filled_after_load,
+    generated_column,
+    quper_table,
+)
+from qupersync_assets.spec.window import FULL_READ, RETENTION, ReadMode, Window
+
+__all__ = [
+    "FULL_READ",
+    "METADATA",
+    "RETENTION",
+    "SCHEMA",
+    "ReadMode",
+    "Sensitive",
+    "SourceExpression",
+    "SyncSpec",
+    "Variant",
+    "Window",
+    "column",
+    "filled_after_load",
+    "generated_column",
+    "quper_table",
+    "select_statement",
+    "source_expression",
+]

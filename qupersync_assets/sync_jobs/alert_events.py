@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, DateTime, Integer, Text
 
-from qupersync_assets.spec.sync_spec import SyncSpec, Variant, column, derived, quper_table, reading
+from qupersync_assets.spec import SyncSpec, Variant, column, generated_column, quper_table, source_expression
 
 SPEC = SyncSpec(
     sync_job_id="alert_events_sync",
@@ -65,18 +65,18 @@ SPEC = SyncSpec(
             merge="greatest",
         ),
         # Redshift allows 1024 bytes of text, more than an index entry should carry.
-        derived("event_md5", Text(), "md5 of the alert's text", "md5(event)", of="event"),
+        generated_column("event_md5", Text(), "md5 of the alert's text", "md5(event)", of="event"),
         key=("source_view", "query", "segment", "step", "event_md5"),
         comment="Alerts of the planner, without their repetition per slice.",
         indexes=[("event_time DESC",), ("event_md5", "event_time DESC")],
     ),
     kind="history",
     time_column="event_time",
-    logged_late=True,
+    late_arriving=True,
     description="Alerts: missing statistics, nested loops, large broadcasts and the like, with the remedy.",
     sources=("stl_alert_event_log",),
     # User 1 is Redshift itself. Slices report late and age out: values are merged with the known ones.
-    tail="""
+    from_clause="""
 FROM stl_alert_event_log
 WHERE (event_time >= {since} OR event_time IS NULL)
   AND (userid <> 1 OR userid IS NULL)
@@ -86,17 +86,17 @@ ORDER BY MIN(event_time), query, segment, step""",
     alternatives=(
         Variant(
             sources=("sys_query_detail",),
-            readings={
-                "userid": reading("user_id", "MIN(user_id)"),
-                "source_view": reading("query_id", "'sys_query_detail'"),
-                "query": reading("query_id"),
-                "segment": reading("segment_id"),
-                "step": reading("step_id"),
-                "event": reading("alert", padded=True),
-                "event_time": reading("start_time", "MIN(start_time)"),
-                "occurrences": reading("alert", "COUNT(*)"),
+            expressions={
+                "userid": source_expression("user_id", "MIN(user_id)"),
+                "source_view": source_expression("query_id", "'sys_query_detail'"),
+                "query": source_expression("query_id"),
+                "segment": source_expression("segment_id"),
+                "step": source_expression("step_id"),
+                "event": source_expression("alert", padded=True),
+                "event_time": source_expression("start_time", "MIN(start_time)"),
+                "occurrences": source_expression("alert", "COUNT(*)"),
             },
-            tail="""
+            from_clause="""
 FROM sys_query_detail
 WHERE RTRIM(alert) <> '' AND (start_time >= {since} OR start_time IS NULL)
   AND (user_id <> 1 OR user_id IS NULL)

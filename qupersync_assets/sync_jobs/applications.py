@@ -2,9 +2,9 @@
 
 from sqlalchemy import BigInteger, DateTime, Text
 
-from qupersync_assets.spec.sync_spec import SyncSpec, Variant, column, quper_table, reading
+from qupersync_assets.spec import SyncSpec, Variant, column, quper_table, source_expression
 
-_TAIL = """
+_FROM_CLAUSE = """
 FROM {view}
 WHERE RTRIM(application_name) <> ''
 GROUP BY RTRIM(application_name), RTRIM(user_name), RTRIM(database_name)"""
@@ -50,24 +50,24 @@ SPEC = SyncSpec(
     kind="snapshot",
     description="Applications by user and database: first seen, last seen, sessions.",
     sources=("svl_user_activity",),
-    tail=_TAIL.format(view="svl_user_activity"),
+    from_clause=_FROM_CLAUSE.format(view="svl_user_activity"),
     alternatives=(
         Variant(
             sources=("sys_connection_log",),
-            readings={c.name: c.info["reading"] for c in COLUMNS},
-            tail=_TAIL.format(view="sys_connection_log"),
+            expressions={c.name: c.info["source_expression"] for c in COLUMNS},
+            from_clause=_FROM_CLAUSE.format(view="sys_connection_log"),
         ),
         Variant(
             sources=("stl_connection_log",),
-            readings={
-                "application_name": reading("application_name", padded=True),
-                "user_name": reading("username", padded=True),
-                "database_name": reading("dbname", padded=True),
-                "first_seen": reading("recordtime", "MIN(recordtime)"),
-                "last_seen": reading("recordtime", "MAX(recordtime)"),
-                "sessions": reading("pid", "COUNT(DISTINCT pid)"),
+            expressions={
+                "application_name": source_expression("application_name", padded=True),
+                "user_name": source_expression("username", padded=True),
+                "database_name": source_expression("dbname", padded=True),
+                "first_seen": source_expression("recordtime", "MIN(recordtime)"),
+                "last_seen": source_expression("recordtime", "MAX(recordtime)"),
+                "sessions": source_expression("pid", "COUNT(DISTINCT pid)"),
             },
-            tail="""
+            from_clause="""
 FROM stl_connection_log
 WHERE RTRIM(application_name) <> ''
 GROUP BY RTRIM(application_name), RTRIM(username), RTRIM(dbname)""",

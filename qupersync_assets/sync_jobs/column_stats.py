@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, Integer, Text
 from sqlalchemy.types import TypeEngine
 
-from qupersync_assets.spec.sync_spec import Sensitive, SyncSpec, column, quper_table
+from qupersync_assets.spec import Sensitive, SyncSpec, column, quper_table
 
 
 def _from_svv(
@@ -86,7 +86,7 @@ SPEC = SyncSpec(
     sources=("svv_columns", "pg_attribute"),
     needs=("pg_attribute.attname", "pg_attribute.attnum", "pg_attribute.attisdropped"),
     # Joined by names: svv_columns has no OID, and its positions differ from attnum once a column was dropped.
-    tail="""
+    from_clause="""
 FROM svv_columns c
 LEFT JOIN (
     SELECT n.nspname::varchar(128) AS schema_name, r.relname::varchar(128) AS table_name,

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Integer
 
-from qupersync_assets.spec.sync_spec import SyncSpec, column, quper_table
+from qupersync_assets.spec import SyncSpec, column, quper_table
 
 SPEC = SyncSpec(
     sync_job_id="node_details_sync",
@@ -27,5 +27,5 @@ SPEC = SyncSpec(
     kind="snapshot",
     description="Used and total space of every node.",
     sources=("stv_node_storage_capacity",),
-    tail="FROM stv_node_storage_capacity",
+    from_clause="FROM stv_node_storage_capacity",
 )

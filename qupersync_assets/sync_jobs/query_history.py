@@ -2,10 +2,10 @@
 
 from sqlalchemy import BigInteger, Boolean, DateTime, Integer, Text
 
-from qupersync_assets.spec.sync_spec import SyncSpec, column, derived, quper_table
+from qupersync_assets.spec import SyncSpec, column, generated_column, quper_table
 
 UTC_TIME = DateTime(timezone=True)
-UNFINISHED = "coalesce(status, '') NOT IN ('success', 'failed', 'canceled')"
+MUTABLE_WHERE = "coalesce(status, '') NOT IN ('success', 'failed', 'canceled')"
 
 SPEC = SyncSpec(
     sync_job_id="query_history_sync",
@@ -68,7 +68,7 @@ SPEC = SyncSpec(
             reads="username",
             padded=True,
         ),
-        derived(
+        generated_column(
             "query_hash",
             Text(),
             "same as user_query_hash, under the name that readers know",
@@ -80,7 +80,7 @@ SPEC = SyncSpec(
         # One of all execution times would take a quarter of a first load.
         indexes=[
             ("start_time DESC",),
-            ("start_time", "query_id", f"WHERE {UNFINISHED}"),
+            ("start_time", "query_id", f"WHERE {MUTABLE_WHERE}"),
             ("execution_time_us DESC", "WHERE execution_time_us >= 1000000"),
         ],
     ),
@@ -89,12 +89,12 @@ SPEC = SyncSpec(
     description="Every query of the last seven days and before: who, what, how long, how it ended.",
     sources=("sys_query_history",),
     # User 1 is Redshift itself. A row that lacks its user or its start is not left out for that.
-    tail="""
+    from_clause="""
 FROM sys_query_history
-WHERE (start_time >= {since} OR start_time IS NULL OR query_id IN ({unfinished}))
+WHERE (start_time >= {since} OR start_time IS NULL OR query_id IN ({mutable_keys}))
   AND (user_id <> 1 OR user_id IS NULL)
-  AND ({ours} OR query_label IS NULL OR RTRIM(query_label) <> 'qupersync')
+  AND ({include_own_queries} OR query_label IS NULL OR RTRIM(query_label) <> 'qupersync')
 ORDER BY start_time, query_id, elapsed_time""",
-    unfinished=UNFINISHED,
-    newer_by="start_time",
+    mutable_where=MUTABLE_WHERE,
+    version_column="start_time",
 )

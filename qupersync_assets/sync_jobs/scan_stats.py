@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, DateTime, Numeric, Text
 
-from qupersync_assets.spec.sync_spec import SyncSpec, Variant, column, quper_table, reading
+from qupersync_assets.spec import SyncSpec, Variant, column, quper_table, source_expression
 
 # The oldest hour shrinks while Redshift drops its rows: the greatest value ever seen is the right one.
 COUNT = Numeric(38, 0)
@@ -82,14 +82,14 @@ SPEC = SyncSpec(
     ),
     kind="history",
     time_column="scan_hour",
-    logged_late=True,
+    late_arriving=True,
     description="Scans, rows and bytes read of every table, hour by hour.",
     sources=("stl_scan",),
     needs=("segment", "step", "type", "userid"),
     # The inner query makes one scan of its slices, which may begin on both sides of an hour. Type 2 is a
     # permanent table; user 1 is Redshift itself; a step that never ran carries the time 2000-01-01.
-    oldest="'2010-01-01'::timestamp",
-    tail="""
+    full_read_since="'2010-01-01'::timestamp",
+    from_clause="""
 FROM (
     SELECT query, segment, step, tbl, MAX(RTRIM(perm_table_name)) AS table_name,
            DATE_TRUNC('hour', MIN(starttime)) AS scan_hour, MIN(starttime) AS starttime,
@@ -109,24 +109,24 @@ ORDER BY scan_hour, tbl""",
     alternatives=(
         Variant(
             sources=("sys_query_detail",),
-            readings={
-                "table_id": reading("table_id"),
-                "scan_hour": reading("start_time", "DATE_TRUNC('hour', start_time)"),
-                "table_name": reading(
+            expressions={
+                "table_id": source_expression("table_id"),
+                "scan_hour": source_expression("start_time", "DATE_TRUNC('hour', start_time)"),
+                "table_name": source_expression(
                     "table_name", r"MAX(REGEXP_REPLACE(RTRIM(table_name), '^[^.]+[.][^.]+[.]', ''))"
                 ),
-                "scans": reading("query_id", "COUNT(*)"),
-                "queries": reading("query_id", "COUNT(DISTINCT query_id)"),
-                "rows": reading("output_rows", "SUM(output_rows)"),
-                "bytes": reading("output_bytes", "SUM(output_bytes)"),
-                "range_restricted_scans": reading(
+                "scans": source_expression("query_id", "COUNT(*)"),
+                "queries": source_expression("query_id", "COUNT(DISTINCT query_id)"),
+                "rows": source_expression("output_rows", "SUM(output_rows)"),
+                "bytes": source_expression("output_bytes", "SUM(output_bytes)"),
+                "range_restricted_scans": source_expression(
                     "is_rrscan", "SUM(CASE WHEN is_rrscan = 't' THEN 1 ELSE 0 END)"
                 ),
-                "first_scan_at": reading("start_time", "MIN(start_time)"),
-                "last_scan_at": reading("end_time", "MAX(end_time)"),
+                "first_scan_at": source_expression("start_time", "MIN(start_time)"),
+                "last_scan_at": source_expression("end_time", "MAX(end_time)"),
             },
             needs=("step_id", "step_name", "user_id"),
-            tail="""
+            from_clause="""
 FROM sys_query_detail
 WHERE RTRIM(step_name) = 'scan' AND step_id >= 0 AND table_id > 0 AND (user_id <> 1 OR user_id IS NULL)
   AND (start_time >= DATE_TRUNC('hour', {since}) OR start_time IS NULL)

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, DateTime, Integer, Numeric, Text, text
 
-from qupersync_assets.spec.sync_spec import SyncSpec, column, derived, linked, quper_table
+from qupersync_assets.spec import SyncSpec, column, filled_after_load, generated_column, quper_table
 
 TABLE = quper_table(
     "table_stats",
@@ -47,7 +47,7 @@ TABLE = quper_table(
         reads="vacuum_sort_benefit",
     ),
     column("create_time", DateTime(timezone=True), "when the table was created (UTC)"),
-    derived(
+    generated_column(
         "pct_rows_marked_for_deletion",
         Numeric(5, 2),
         "percent of tbl_rows that the next vacuum can remove",
@@ -55,13 +55,13 @@ TABLE = quper_table(
         "round(100 * least(greatest(tbl_rows - estimated_visible_rows, 0), tbl_rows) / tbl_rows, 2) END",
         of=("tbl_rows", "estimated_visible_rows"),
     ),
-    linked(
+    filled_after_load(
         "last_vacuum_date",
         DateTime(timezone=True),
         "when the last known vacuum of the table finished (UTC), from quper.vacuum_history",
         reads=("stl_vacuum.eventtime",),
     ),
-    linked(
+    filled_after_load(
         "vacuum_type",
         Text(),
         "kind of that vacuum: FULL, DELETE ONLY, SORT ONLY, REINDEX, RECLUSTER or RANGED PARTITION",
@@ -105,9 +105,9 @@ SPEC = SyncSpec(
     kind="snapshot",
     description="Size, rows, sort order, skew, statistics and last vacuum of every table.",
     sources=("svv_table_info",),
-    tail="FROM svv_table_info",
+    from_clause="FROM svv_table_info",
     after_load=LINK_LAST_VACUUM,
     # The view leaves out tables without rows: one that was emptied still has its columns.
-    still_there="""EXISTS (SELECT FROM quper.column_stats c
+    present_where="""EXISTS (SELECT FROM quper.column_stats c
         WHERE c.cluster = t.cluster AND c.table_id = t.table_id AND c.removed_at IS NULL)""",
 )

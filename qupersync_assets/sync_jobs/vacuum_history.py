@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, DateTime, Integer, Text
 
-from qupersync_assets.spec.sync_spec import SyncSpec, Variant, column, derived, quper_table, reading
+from qupersync_assets.spec import SyncSpec, Variant, column, generated_column, quper_table, source_expression
 from qupersync_assets.sync_jobs.table_stats import LINK_LAST_VACUUM
 
 # Texts differ between the documentation and real clusters, hence patterns and not equality.
@@ -40,28 +40,30 @@ def _before_after(before: str, after: str) -> str:
 
 SYS_VACUUM_HISTORY = Variant(
     sources=("sys_vacuum_history",),
-    readings={
-        "userid": reading("user_id"),
-        "xid": reading("transaction_id"),
-        "table_id": reading("table_id"),
-        "status": reading(("status", "vacuum_type", "is_automatic"), _STATUS),
-        "rows": reading(
+    expressions={
+        "userid": source_expression("user_id"),
+        "xid": source_expression("transaction_id"),
+        "table_id": source_expression("table_id"),
+        "status": source_expression(("status", "vacuum_type", "is_automatic"), _STATUS),
+        "rows": source_expression(
             ("rows_before_vacuum", "reclaimed_rows"),
             _before_after("rows_before_vacuum", "rows_before_vacuum - reclaimed_rows"),
         ),
-        "sortedrows": reading(
+        "sortedrows": source_expression(
             ("sortedrows_before_vacuum", "sortedrows_after_vacuum"),
             _before_after("sortedrows_before_vacuum", "sortedrows_after_vacuum"),
         ),
-        "blocks": reading(
+        "blocks": source_expression(
             ("size_before_vacuum", "reclaimed_blocks"),
             _before_after("size_before_vacuum", "size_before_vacuum - reclaimed_blocks"),
         ),
-        "eventtime": reading(("start_time", "end_time"), _before_after("start_time", "end_time")),
-        "reclaimable_rows": reading("reclaimable_rows"),
-        "is_recluster": reading("vacuum_type", "CASE WHEN vacuum_type ILIKE 'recluster%' THEN 1 ELSE 0 END"),
+        "eventtime": source_expression(("start_time", "end_time"), _before_after("start_time", "end_time")),
+        "reclaimable_rows": source_expression("reclaimable_rows"),
+        "is_recluster": source_expression(
+            "vacuum_type", "CASE WHEN vacuum_type ILIKE 'recluster%' THEN 1 ELSE 0 END"
+        ),
     },
-    tail=f"""
+    from_clause=f"""
 FROM sys_vacuum_history
 CROSS JOIN (SELECT false AS is_end UNION ALL SELECT true) ends
 WHERE (NOT is_end AND (start_time >= {{since}} OR start_time IS NULL))
@@ -91,8 +93,10 @@ SPEC = SyncSpec(
         column("reclaimable_space_mb", BigInteger(), "space that the vacuum can free, in MB (estimate)"),
         column("cutoff_xid", BigInteger(), "transaction up to which deleted rows may go"),
         column("is_recluster", Integer(), "1 if the vacuum is a recluster"),
-        derived("outcome", Text(), "started, finished, failed or skipped", OUTCOME, of="status"),
-        derived("vacuum_type", Text(), "kind of vacuum; NULL on Finished rows", VACUUM_TYPE, of="status"),
+        generated_column("outcome", Text(), "started, finished, failed or skipped", OUTCOME, of="status"),
+        generated_column(
+            "vacuum_type", Text(), "kind of vacuum; NULL on Finished rows", VACUUM_TYPE, of="status"
+        ),
         # One vacuum leaves several rows, with values before and after it: status and time tell them apart.
         key=("xid", "table_id", "status", "eventtime"),
         comment="Steps of vacuums: one row when it starts, one when it ends; kept longer than by Redshift.",
@@ -102,12 +106,12 @@ SPEC = SyncSpec(
     time_column="eventtime",
     description="Vacuums of every table: when, which kind, rows and blocks before and after.",
     sources=("stl_vacuum",),
-    tail="""
+    from_clause="""
 FROM stl_vacuum
 WHERE eventtime >= {since} OR eventtime IS NULL
 ORDER BY eventtime, xid, table_id""",
     # Whatever the view still holds: https://docs.aws.amazon.com/redshift/latest/dg/r_Datetime_types.html
-    oldest="'4713-01-01 BC'::timestamp",
+    full_read_since="'4713-01-01 BC'::timestamp",
     alternatives=(SYS_VACUUM_HISTORY,),
     after_load=LINK_LAST_VACUUM,
 )

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from qupersync_assets.defs.resources import in_clear, postgres_resource
+from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.faults import Fault
@@ -102,7 +102,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def tables(target: Query) -> None:
     """Creates the empty tables of the target, as a first run does."""
-    ensure_schema(postgres_resource(Settings.load(), in_clear))
+    ensure_schema(postgres_resource(Settings.load()))
 
 
 @pytest.fixture

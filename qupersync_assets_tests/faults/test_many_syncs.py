@@ -10,8 +10,8 @@ import dagster as dg
 import psutil
 import pytest
 
-from qupersync_assets.definitions import build_definitions
-from qupersync_assets.defs.run_health import JOB_NAME
+from qupersync_assets.defs import build_definitions
+from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.faults.conftest import NODES
 from qupersync_assets_tests.integration.conftest import Query

@@ -122,7 +122,7 @@ def waiting(target: Query) -> Waiting:
     return wait
 
 
-WHOLE = (2500, 2500, 0, 0, 0, 0, 3, "success")
+FULL_READ = (2500, 2500, 0, 0, 0, 0, 3, "success")
 Logged = Callable[[str], tuple[Any, ...]]
 
 
@@ -151,7 +151,7 @@ def test_a_batch_that_waits_too_long_is_tried_again(
 
     with meanwhile(release):
         assert sync("node_details").success
-    assert logged("node_details_sync") == WHOLE
+    assert logged("node_details_sync") == FULL_READ
     converges("node_details")
 
 
@@ -177,7 +177,7 @@ def test_a_deadlock_is_tried_again(
     with meanwhile(lock_out):
         assert sync("node_details").success
     assert errors("40P01") == 1
-    assert logged("node_details_sync") == WHOLE
+    assert logged("node_details_sync") == FULL_READ
     converges("node_details")
 
 
@@ -236,7 +236,7 @@ def test_a_copy_that_is_canceled_is_tried_again(
     with meanwhile(cancel):
         assert sync("node_details").success
     assert "canceling statement due to user request" in server.log.read_text("utf-8", "replace")
-    assert logged("node_details_sync") == WHOLE
+    assert logged("node_details_sync") == FULL_READ
     converges("node_details")
 
 
@@ -329,7 +329,7 @@ def test_no_connection_is_free(
 
         with meanwhile(leave):
             assert sync("node_details").success
-    assert logged("node_details_sync") == WHOLE
+    assert logged("node_details_sync") == FULL_READ
     converges("node_details")
 
 
@@ -384,7 +384,7 @@ def test_the_disk_is_full(
 
     with meanwhile(make_room):
         assert sync("node_details").success
-    assert logged("node_details_sync") == WHOLE
+    assert logged("node_details_sync") == FULL_READ
     converges("node_details")
 
 

@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
-from qupersync_assets.definitions import build_definitions
-from qupersync_assets.defs.run_health import JOB_NAME
+from qupersync_assets.defs import build_definitions
+from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.redshift.resource import RedshiftResource
-from qupersync_assets.rows.coercion import Page
+from qupersync_assets.rows.page import Page
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.support.alert_servers import Slack

@@ -21,8 +21,8 @@ from psycopg2 import sql
 from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
-from qupersync_assets.definitions import build_definitions
-from qupersync_assets.defs.resources import in_clear, postgres_resource
+from qupersync_assets.defs import build_definitions
+from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.defs.retention_job import MAINTENANCE_NAME
 from qupersync_assets.postgres.schema import ensure_schema, tables
 from qupersync_assets.sandbox import Sandbox
@@ -117,7 +117,7 @@ def deployment(
         monkeypatch.setenv("POSTGRES_DATABASE", DATABASE)
         monkeypatch.setenv("POSTGRES_PASSWORD", PASSWORD)
         monkeypatch.setenv("POSTGRES_USER", OWNER)
-        ensure_schema(postgres_resource(Settings.load(), in_clear))
+        ensure_schema(postgres_resource(Settings.load()))
         monkeypatch.setenv("POSTGRES_USER", WRITER)
         yield made
     finally:

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from redis import Redis
 
-from qupersync_assets.postgres.advisory_lock import Busy, JobConnection
+from qupersync_assets.postgres.advisory_lock import JobConnection, JobLocked
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.faults import Fault
@@ -136,7 +136,10 @@ JOB = "query_history_sync"
 
 def holder(target: Query, resource: PostgresResource) -> psutil.Process:
     """The process that loads JOB."""
-    with closing(JobConnection(resource.engine(), "sandbox", JOB)) as another, pytest.raises(Busy) as busy:
+    with (
+        closing(JobConnection(resource.engine(), "sandbox", JOB)) as another,
+        pytest.raises(JobLocked) as busy,
+    ):
         another.begin().__enter__()
     (backend,) = re.findall(r"PostgreSQL process (\d+)", str(busy.value))
     ((port,),) = target("SELECT client_port FROM pg_stat_activity WHERE pid = %s", [backend])

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from psycopg2 import sql
 
-from qupersync_assets.defs.run_health import JOB_NAME
+from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets_tests.support.demo_process import Served, execute, until
 from qupersync_assets_tests.support.echo_server import Parrot
@@ -40,7 +40,7 @@ PAGES = {
     "allConfigTypes { key description ... on CompositeConfigType { fields { name defaultValueAsJson } } } } } }",
     JOB_NAME: "{ runsOrError { ... on Runs { results { runConfigYaml tags { key value } "
     "executionPlan { steps { key metadata { key value } } } } } } }",
-    "clear_away": f"{{ sensorsOrError(repositorySelector: {REPOSITORY}) {{ ... on Sensors {{ results {{ name "
+    "close_stale_rows": f"{{ sensorsOrError(repositorySelector: {REPOSITORY}) {{ ... on Sensors {{ results {{ name "
     f"sensorState {{ ticks {{ skipReason error {ERROR} }} }} }} }} }} }}",
 }
 LOGS = """{ logsForRun(runId: "%s") { ... on EventConnection { events { __typename ... on MessageEvent { message }

@@ -6,8 +6,8 @@ import sys
 
 import dagster as dg
 
-from qupersync_assets.definitions import build_definitions
-from qupersync_assets.defs.run_health import JOB_NAME
+from qupersync_assets.defs import build_definitions
+from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.settings import Settings
 
 if __name__ == "__main__":

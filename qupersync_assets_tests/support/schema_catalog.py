@@ -13,7 +13,7 @@ from alembic.config import Config
 from qupersync_assets.postgres import schema
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import versions
-from qupersync_assets.spec.sync_spec import METADATA
+from qupersync_assets.spec import METADATA
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.integration.conftest import Query
 

@@ -38,7 +38,7 @@ def _load(patch: pytest.MonkeyPatch, **variables: str | None) -> Settings:
 def _build(patch: pytest.MonkeyPatch, **variables: str | None) -> dg.Definitions:
     settings = _load(patch, **variables)
     # Only now: the module loads the settings of the environment when it is imported.
-    from qupersync_assets.definitions import build_definitions
+    from qupersync_assets.defs import build_definitions
 
     return build_definitions(settings)
 

@@ -17,12 +17,12 @@ def doctor(as_json: Json = False) -> None:
 
     The exit code is 0 only if all is well.
     """
-    from qupersync_assets.core.errors import secrets_kept
+    from qupersync_assets.core.redaction import redact_exceptions
     from qupersync_assets.doctor import Finding, examine
     from qupersync_assets.settings import Settings, SettingsError
 
     try:
-        with secrets_kept():
+        with redact_exceptions():
             findings = list(examine(Settings.load()))
     except SettingsError as error:
         findings = [Finding("settings", "variables", "not usable", str(error))]
@@ -37,11 +37,11 @@ def doctor(as_json: Json = False) -> None:
 def migrate(as_json: Json = False) -> None:
     """Bring the schema quper to the version that this QuperSync needs, whatever SYNC_AUTO_MIGRATE says."""
     with reported(as_json):
-        from qupersync_assets.defs.resources import in_clear, postgres_resource
+        from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.postgres import schema
         from qupersync_assets.settings import Settings
 
-        before, after = schema.migrate(postgres_resource(Settings.load(), in_clear))
+        before, after = schema.migrate(postgres_resource(Settings.load()))
         if as_json:
             print_json({"before": before, "after": after})
         elif before == after:

@@ -25,8 +25,8 @@ def metrics(
     The heartbeat is that of the instance of DAGSTER_HOME, or of `make up` in this folder.
     """
     with reported(as_json):
+        from qupersync_assets.core.signals import stop_on_signals
         from qupersync_assets.monitoring.server import metrics_server
-        from qupersync_assets.serve.dagster_processes import stop_on_signals
         from qupersync_assets.settings import Settings
 
         settings = Settings.load()

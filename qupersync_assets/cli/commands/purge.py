@@ -125,16 +125,17 @@ def _can_ask() -> bool:
 def _purge(
     settings: Settings, ages: Ages, instance: dg.DagsterInstance | None, *, dry_run: bool
 ) -> Iterator[Old]:
-    from qupersync_assets.defs.resources import in_clear, postgres_resource
-    from qupersync_assets.defs.retention_job import purge_books, purge_history, purge_runs
+    from qupersync_assets.defs.resources import postgres_resource
+    from qupersync_assets.defs.retention_job import purge_runs
     from qupersync_assets.postgres.job_status import is_usable
+    from qupersync_assets.postgres.retention import purge_history, purge_logs
 
-    postgres, specs = postgres_resource(settings, in_clear), chosen(None)
+    postgres, specs = postgres_resource(settings), chosen(None)
     kinds: list[tuple[timedelta, dict[str, int]]] = []
     if is_usable(postgres):
         books, history = Counter[str](), Counter[str]()
         for cluster in settings.by_cluster():
-            books.update(purge_books(postgres, cluster, ages.books / DAY, dry_run=dry_run))
+            books.update(purge_logs(postgres, cluster, ages.books / DAY, dry_run=dry_run))
             days = ages.history / DAY if ages.history else None
             history.update(purge_history(postgres, cluster, specs, days, dry_run=dry_run))
         kinds += [(ages.books, books), (ages.history or DAY, history)]

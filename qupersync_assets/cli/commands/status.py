@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from qupersync_assets.postgres.job_status import JobState, Log
     from qupersync_assets.settings import Settings
-    from qupersync_assets.spec.sync_spec import SyncSpec
+    from qupersync_assets.spec import SyncSpec
 
 
 def status(cluster: Cluster = None, as_json: Json = False) -> None:
@@ -45,13 +45,13 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
     """
     with reported(as_json):
         from qupersync_assets.defs.instance import configured_instance
-        from qupersync_assets.defs.resources import in_clear, postgres_resource
+        from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.postgres.job_status import job_states
         from qupersync_assets.settings import Settings
 
         settings, specs = Settings.load(), chosen(None)
         clusters = chosen_clusters(settings, cluster)
-        states = job_states(postgres_resource(settings, in_clear), clusters, specs)
+        states = job_states(postgres_resource(settings), clusters, specs)
         with configured_instance(settings) as instance:
             schedule = _schedule(settings, states[0].now, instance)
             checks = _checks(instance, settings, clusters, specs) if instance else {}
@@ -97,7 +97,7 @@ def _checks(
     )
 
     from qupersync_assets.defs.asset_checks import check_specs
-    from qupersync_assets.defs.run_health import asset_key
+    from qupersync_assets.defs.names import asset_key
 
     jobs = {
         check.key: spec.sync_job_id
@@ -241,14 +241,14 @@ def history(
 ) -> None:
     """Print what quper.sync_logs has of past runs, the newest first; times are UTC."""
     with reported(as_json):
-        from qupersync_assets.defs.resources import in_clear, postgres_resource
+        from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.postgres.job_status import log_rows
         from qupersync_assets.settings import Settings
 
         jobs = [spec.sync_job_id for spec in chosen(job)] if job else []
         settings = Settings.load()
         rows = log_rows(
-            postgres_resource(settings, in_clear),
+            postgres_resource(settings),
             chosen_clusters(settings, cluster),
             jobs=jobs,
             statuses=[s.value for s in status or []],

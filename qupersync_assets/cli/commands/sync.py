@@ -38,13 +38,13 @@ def sync(
         from qupersync_assets.cli.one_shot import OneShot
         from qupersync_assets.cli.summary import print_summary
         from qupersync_assets.defs.instance import configured_instance
-        from qupersync_assets.defs.resources import in_clear, postgres_resource
+        from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.settings import Settings
 
         specs = chosen(jobs)
         settings = Settings.load()
         clusters = chosen_clusters(settings, cluster)
-        postgres = postgres_resource(settings, in_clear)
+        postgres = postgres_resource(settings)
         with postgres.transaction() as connection:
             connection.execute(sa.text("SELECT 1"))
         with configured_instance(settings, captures_output=False) as instance:

@@ -6,7 +6,7 @@ https://alembic.sqlalchemy.org/en/latest/cookbook.html#connection-sharing
 from alembic import context
 
 from qupersync_assets.postgres.schema import VERSION_TABLE
-from qupersync_assets.spec.sync_spec import SCHEMA
+from qupersync_assets.spec import SCHEMA
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -10,7 +10,7 @@ from secrets import token_hex
 import dagster as dg
 import pytest
 
-from qupersync_assets.definitions import build_definitions
+from qupersync_assets.defs import build_definitions
 from qupersync_assets.sandbox.gateway.tls import Authority
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.integration.conftest import Query, Sync

@@ -18,7 +18,7 @@ from dagster_shared.serdes import serialize_value
 from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
-from qupersync_assets.definitions import build_definitions
+from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.retention_job import MAINTENANCE_NAME
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway

@@ -6,8 +6,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from qupersync_assets.definitions import build_definitions
-from qupersync_assets.defs.assets import IO_MANAGER_KEY
+from qupersync_assets.defs import build_definitions
+from qupersync_assets.defs.names import IO_MANAGER_KEY
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.integration.conftest import Query, Sync
 

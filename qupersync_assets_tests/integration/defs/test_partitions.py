@@ -14,11 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
-from qupersync_assets.definitions import build_definitions
-from qupersync_assets.defs.assets import IO_MANAGER_KEY
+from qupersync_assets.defs import build_definitions
+from qupersync_assets.defs.names import IO_MANAGER_KEY, JOB_NAME
 from qupersync_assets.defs.partitions import partitions_of
 from qupersync_assets.defs.retention_job import MAINTENANCE_NAME
-from qupersync_assets.defs.run_health import JOB_NAME
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sandbox.warehouse.access import set_access

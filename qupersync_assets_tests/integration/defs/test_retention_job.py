@@ -9,10 +9,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from qupersync_assets.definitions import build_definitions
+from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs import retention_job as maintenance
+from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.defs.retention_job import MAINTENANCE_NAME, purge_runs
-from qupersync_assets.defs.run_health import JOB_NAME
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs

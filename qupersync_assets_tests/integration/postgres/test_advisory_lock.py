@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
-from qupersync_assets.postgres.advisory_lock import Busy, JobConnection
+from qupersync_assets.postgres.advisory_lock import JobConnection, JobLocked
 from qupersync_assets_tests.integration.conftest import Query, Sync
 
 ROWS = "INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, 10) n"
@@ -53,7 +53,7 @@ def test_the_run_that_holds_a_job_is_named(engine: sa.Engine, target: Query) -> 
     ):
         with first.begin():
             pass
-        with pytest.raises(Busy, match="run-1"), second.begin():
+        with pytest.raises(JobLocked, match="run-1"), second.begin():
             pass
         first.close()
         with second.begin():
@@ -81,5 +81,5 @@ def test_a_holder_that_dies_frees_its_job(engine: sa.Engine, target: Query) -> N
         assert second.opened == 1
         with pytest.raises(sa.exc.OperationalError), first.begin() as connection:
             connection.execute(sa.text("SELECT 1"))
-        with pytest.raises(Busy), first.begin():
+        with pytest.raises(JobLocked), first.begin():
             pass

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.batch_writer import BatchWriter
-from qupersync_assets.rows.coercion import Page, transform
+from qupersync_assets.rows.coercion import transform
+from qupersync_assets.rows.page import Page
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.integration.conftest import Query, Sync

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from qupersync_assets.core.errors import LoadError
-from qupersync_assets.defs.resources import in_clear, redshift_resource
+from qupersync_assets.core.errors import SyncError
+from qupersync_assets.defs.resources import redshift_resource
 from qupersync_assets.postgres import batch_writer as upsert
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.batch_writer import BatchWriter
 from qupersync_assets.redshift.resource import RedshiftResource
-from qupersync_assets.redshift.wire_protocol import UndecodedPage
+from qupersync_assets.rows.page import RawPage
 from qupersync_assets.settings import Settings
-from qupersync_assets.spec.sync_spec import WHOLE
+from qupersync_assets.spec import FULL_READ, select_statement
 from qupersync_assets.sync_jobs.query_history import SPEC
 from qupersync_assets_tests.integration.conftest import Query, Sync
 
@@ -183,16 +183,16 @@ def test_a_row_with_too_few_values_is_not_filled_from_the_next(
 ) -> None:
     monkeypatch.setattr(upsert, "RETRY_SECONDS", 0.01)
     queries("generate_series(1, 3)")
-    redshift: RedshiftResource = redshift_resource(Settings.load(), in_clear)
+    redshift: RedshiftResource = redshift_resource(Settings.load())
     with redshift.session() as session:
-        (page,) = session.pages(SPEC.statement(SPEC.variants[0], set(), WHOLE, False), 10)
-    assert isinstance(page, UndecodedPage)
+        (page,) = session.pages(select_statement(SPEC, SPEC.variants[0], set(), FULL_READ, False), 10)
+    assert isinstance(page, RawPage)
     bodies = list(page.bodies)
     bodies[broken] = bodies[broken].removesuffix(struct.pack("!i", -1))
     assert bodies != page.bodies  # the last value was NULL
     with (
         closing(JobConnection(engine, "c", SPEC.sync_job_id)) as target,
-        pytest.raises(LoadError, match="makes no sense"),
+        pytest.raises(SyncError, match="makes no sense"),
     ):
         BatchWriter(target, SPEC, lambda *_: None).write(replace(page, bodies=bodies))
     with engine.connect() as connection:

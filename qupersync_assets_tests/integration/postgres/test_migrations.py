@@ -17,12 +17,12 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from qupersync_assets.core.errors import ErrorClass, LoadError
+from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.postgres import migrations, schema
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema, migrate, versions
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.spec.sync_spec import METADATA, SyncSpec, column, quper_table
+from qupersync_assets.spec import METADATA, SyncSpec, column, quper_table
 from qupersync_assets_tests.integration.conftest import Query, Sync
 from qupersync_assets_tests.support.schema_catalog import catalog, fill, make, of_the_models, rows
 
@@ -150,7 +150,7 @@ def test_a_newer_schema_is_refused(
     # Without a table, so that there would be something to do.
     target("UPDATE quper.schema_version SET version_num = '9999'; DROP TABLE quper.node_details CASCADE")
     before = catalog(target)
-    with pytest.raises(LoadError, match=rf"9999.*{versions()[-1]}: upgrade QuperSync\.$") as refusal:
+    with pytest.raises(SyncError, match=rf"9999.*{versions()[-1]}: upgrade QuperSync\.$") as refusal:
         bring_up(postgres)
     assert refusal.value.error_class is ErrorClass.FATAL
     assert catalog(target) == before and recorded(target) == [("9999",)]
@@ -192,7 +192,7 @@ def test_a_version_that_fails_changes_nothing(
     before, first = catalog(target), recorded(target)
     add_version("ALTER TABLE quper.node_details ADD COLUMN extra integer")
     add_version("CREATE TABLE quper.more (n integer)", "SELECT 1 / 0")
-    with pytest.raises(LoadError, match="division by zero") as failure:
+    with pytest.raises(SyncError, match="division by zero") as failure:
         ensure_schema(postgres)
     assert failure.value.error_class is ErrorClass.FATAL
     assert catalog(target) == before and recorded(target) == first
@@ -282,7 +282,7 @@ class TestLockedTable:
             finally:
                 reader.rollback()
             error = migration.exception(timeout=60)
-        assert isinstance(error, LoadError)
+        assert isinstance(error, SyncError)
         assert (error.sqlstate, error.error_class) == ("55P03", ErrorClass.TRANSIENT)
         assert sum(statement.startswith("ALTER TABLE") for statement in sent) == 5
         # It stood behind the migration, and no longer than that stood.

@@ -12,15 +12,15 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qupersync_assets.core.errors import LoadError
-from qupersync_assets.defs.resources import in_clear, redshift_resource
+from qupersync_assets.core.errors import SyncError
+from qupersync_assets.defs.resources import redshift_resource
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.batch_writer import BatchWriter
 from qupersync_assets.redshift.resource import RedshiftResource
-from qupersync_assets.redshift.wire_protocol import UndecodedPage, WireType
-from qupersync_assets.rows.coercion import Page, Rejected
+from qupersync_assets.rows.page import Page, RawPage, WireType
+from qupersync_assets.rows.row_counts import SkippedRow
 from qupersync_assets.settings import Settings
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.spec import SyncSpec
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.integration.conftest import Query, Sync, pages_of
 
@@ -42,7 +42,7 @@ FORMATS = {
 
 @pytest.fixture
 def redshift(environment: dict[str, str]) -> Iterator[RedshiftResource]:
-    yield redshift_resource(Settings.load(), in_clear)
+    yield redshift_resource(Settings.load())
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def wire_types(redshift: RedshiftResource) -> dict[str, WireType]:
     """Those of the driver itself, by the name of the type in Redshift."""
     with redshift.session() as session:
         (page,) = session.pages(ALL_TYPES, 10)
-    assert isinstance(page, UndecodedPage)
+    assert isinstance(page, RawPage)
     types = dict(zip(NAMES, page.types, strict=True))
     return types | {"digits": types["text"]}
 
@@ -142,7 +142,7 @@ def test_both_ways_give_the_same(
     engine: sa.Engine, wire_types: dict[str, WireType], made: tuple[SyncSpec, list[str], list[bytes]]
 ) -> None:
     spec, types, bodies = made
-    page = UndecodedPage(tuple(c.name for c in spec.columns), tuple(wire_types[t] for t in types), bodies)
+    page = RawPage(tuple(c.name for c in spec.columns), tuple(wire_types[t] for t in types), bodies)
     with engine.begin() as connection:
         connection.execute(sa.text(f"TRUNCATE {spec.table.fullname}"))
     told = {}
@@ -151,11 +151,11 @@ def test_both_ways_give_the_same(
             writer = BatchWriter(target, spec, lambda *_: None)
             # At the third time most rows are known to be known.
             rejected = [r for _ in range(3) for r in writer.write(given_page)]
-        told[cluster] = writer.counts, [_told(r) for r in rejected], held(engine, spec, cluster)
+        told[cluster] = writer.counts, [summary(r) for r in rejected], held(engine, spec, cluster)
     assert told["undecoded"] == told["decoded"]
 
 
-def _told(rejected: Rejected) -> tuple[Any, ...]:
+def summary(rejected: SkippedRow) -> tuple[Any, ...]:
     # The detail of PostgreSQL's message shows the row with its cluster.
     return rejected.column, rejected.reason.split(" DETAIL")[0], repr(rejected.row)
 
@@ -181,7 +181,7 @@ def test_a_key_that_is_no_integer_is_a_bad_row(
     assert spec.columns[0].name == "node"
     with closing(JobConnection(engine, "c", spec.sync_job_id)) as target:
         writer = BatchWriter(target, spec, lambda *_: None)
-        (rejected,) = writer.write(UndecodedPage(tuple(c.name for c in spec.columns), types, [body]))
+        (rejected,) = writer.write(RawPage(tuple(c.name for c in spec.columns), types, [body]))
     assert rejected.column == "node" and writer.counts.skipped == 1
 
 
@@ -192,9 +192,9 @@ def test_ordinary_rows_are_not_decoded(
         "INSERT INTO sys_query_history (user_id, query_id, status, start_time, query_text) "
         "SELECT 100, n, 'success', getdate(), 'select ' || n FROM generate_series(1, 2500) n"
     )
-    decoded: list[UndecodedPage] = []
-    original = UndecodedPage.decoded
-    monkeypatch.setattr(UndecodedPage, "decoded", lambda page: decoded.append(page) or original(page))
+    decoded: list[RawPage] = []
+    original = RawPage.decoded
+    monkeypatch.setattr(RawPage, "decoded", lambda page: decoded.append(page) or original(page))
     assert sync("query_history").success
     assert target("SELECT count(*), count(DISTINCT query_text) FROM quper.query_history") == [(2500, 2500)]
     assert decoded == []
@@ -264,8 +264,8 @@ def test_unknown_types_are_left_to_the_driver(redshift: RedshiftResource) -> Non
 
 @pytest.mark.parametrize("body", [b"\0\1\0\0\0\x09short", b"\0\1", b"\0\1\0\0\0\1xx"])
 def test_bytes_without_sense_are_no_bad_rows(wire_types: dict[str, WireType], body: bytes) -> None:
-    page = UndecodedPage(("t",), (wire_types["text"],), [body])
-    with pytest.raises(LoadError, match="makes no sense"):
+    page = RawPage(("t",), (wire_types["text"],), [body])
+    with pytest.raises(SyncError, match="makes no sense"):
         page.decoded()
 
 
@@ -273,7 +273,7 @@ def test_pages_are_decoded_as_the_driver_does(redshift: RedshiftResource) -> Non
     with redshift.session() as session:
         (undecoded,) = session.pages(ALL_TYPES, 10)
         (row,) = session.rows(ALL_TYPES)
-    assert isinstance(undecoded, UndecodedPage)
+    assert isinstance(undecoded, RawPage)
     assert undecoded.decoded().rows[0][:7] == row[:7]
     assert [list(p.rows[0]) for p in pages_of(redshift, "SELECT NULL::bigint, ''::varchar(1)", 5)] == [
         [None, ""]

@@ -9,8 +9,8 @@ from contextlib import closing
 import dagster as dg
 import pytest
 
-from qupersync_assets.definitions import build_definitions
-from qupersync_assets.defs.run_health import clear_away, close_logs
+from qupersync_assets.defs import build_definitions
+from qupersync_assets.defs.run_health import close_logs, close_stale_rows
 from qupersync_assets.postgres import sync_logs as sync_log
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.resource import PostgresResource
@@ -75,7 +75,7 @@ def test_rows_of_ended_runs_are_closed(
             instance.report_run_canceled(run)
     with postgres.transaction() as connection:
         sync_log.start(connection, "sandbox", "node_details_sync", run_id)
-    clear_away(instance, postgres, "sandbox", all_specs(), max_silence=600)
+    close_stale_rows(instance, postgres, "sandbox", all_specs(), max_silence=600)
     rows = target("SELECT status, error IS NOT NULL, completed_at IS NOT NULL FROM quper.sync_logs")
     assert rows == [(status, True, True)]
 
@@ -87,11 +87,12 @@ def test_a_run_of_another_instance_is_left_alone_while_it_loads(
     with closing(JobConnection(postgres.engine(), "sandbox", "node_details_sync")) as other:
         with other.begin() as connection:
             sync_log.start(connection, "sandbox", "node_details_sync", "unknown here")
-        clear_away(instance, postgres, "sandbox", all_specs(), max_silence=600)
+        close_stale_rows(instance, postgres, "sandbox", all_specs(), max_silence=600)
         assert target(status) == [("running",)]
     until(
         lambda: (
-            clear_away(instance, postgres, "sandbox", all_specs(), 600) or target(status) == [("failed",)]
+            close_stale_rows(instance, postgres, "sandbox", all_specs(), 600)
+            or target(status) == [("failed",)]
         ),
         20,
     )

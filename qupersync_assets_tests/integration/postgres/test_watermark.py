@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from qupersync_assets.definitions import build_definitions
-from qupersync_assets.defs.run_health import JOB_NAME
+from qupersync_assets.defs import build_definitions
+from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.integration.conftest import Query, Sync

@@ -12,8 +12,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from qupersync_assets.core.errors import ErrorClass, LoadError
-from qupersync_assets.redshift.resource import AwsConfig, RedshiftResource
+from qupersync_assets.core.errors import ErrorClass, SyncError
+from qupersync_assets.redshift.authentication import Aws
+from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sandbox.gateway.tls import Authority, TlsFiles
@@ -80,8 +81,8 @@ def connect(gateway: Gateway, authority: Authority) -> Connect:
     return make
 
 
-def cluster(**fields: Any) -> AwsConfig:
-    return AwsConfig(iam=True, cluster_identifier="quper", region="eu-west-1", **fields)
+def cluster(**fields: Any) -> Aws:
+    return Aws(iam=True, cluster_identifier="quper", region="eu-west-1", **fields)
 
 
 def user(redshift: RedshiftResource) -> str:
@@ -89,8 +90,8 @@ def user(redshift: RedshiftResource) -> str:
     return name
 
 
-def refusal(redshift: RedshiftResource) -> LoadError:
-    with pytest.raises(LoadError) as refused:
+def refusal(redshift: RedshiftResource) -> SyncError:
+    with pytest.raises(SyncError) as refused:
         user(redshift)
     return refused.value
 
@@ -116,8 +117,8 @@ def test_aws_is_asked_with_the_credentials_that_are_set(
 ) -> None:
     config = {
         "cluster": cluster(**credentials),
-        "serverless": AwsConfig(iam=True, workgroup="quper-wg", region="eu-west-1", **credentials),
-        "secret": AwsConfig(secret_arn=ARN, **credentials),
+        "serverless": Aws(iam=True, workgroup="quper-wg", region="eu-west-1", **credentials),
+        "secret": Aws(secret_arn=ARN, **credentials),
     }[kind]
     aws.secret = {"username": "qupersync_reader", "password": environment["REDSHIFT_PASSWORD"]}
     name = user(connect(aws=config, user="qupersync_reader" if kind == "cluster" else None))
@@ -140,9 +141,7 @@ def test_a_cluster_is_asked_for_a_user(aws: AwsServer, connect: Connect) -> None
 
 
 def test_a_workgroup_is_asked_for(aws: AwsServer, connect: Connect) -> None:
-    user(
-        connect(aws=AwsConfig(iam=True, workgroup="quper-wg", account_id="123456789012", region="eu-west-1"))
-    )
+    user(connect(aws=Aws(iam=True, workgroup="quper-wg", account_id="123456789012", region="eu-west-1")))
     assert [call[:2] for call in aws.calls] == [
         ("GetCredentials", {"dbName": "redshift", "workgroupName": "quper-wg"})
     ]
@@ -152,11 +151,11 @@ def test_a_workgroup_is_asked_for(aws: AwsServer, connect: Connect) -> None:
     ("config", "name", "asked"),
     [
         (cluster(), "qupersync_reader", "DescribeClusters"),
-        (AwsConfig(iam=True, workgroup="quper-wg", region="eu-west-1"), None, "GetWorkgroup"),
+        (Aws(iam=True, workgroup="quper-wg", region="eu-west-1"), None, "GetWorkgroup"),
     ],
 )
 def test_the_driver_finds_the_host(
-    aws: AwsServer, connect: Connect, config: AwsConfig, name: str | None, asked: str
+    aws: AwsServer, connect: Connect, config: Aws, name: str | None, asked: str
 ) -> None:
     assert user(connect(aws=config, host=None, port=5439, user=name)) == ROLE
     assert aws.operations()[-1] == asked
@@ -177,7 +176,7 @@ def test_each_connection_has_credentials_of_its_own(aws: AwsServer, connect: Con
 def test_a_secret_tells_where_to_log_in_and_is_read_anew(
     aws: AwsServer, connect: Connect, gateway: Gateway, source: Query
 ) -> None:
-    redshift = connect(aws=AwsConfig(secret_arn=ARN), host=None, port=5439, database=None)
+    redshift = connect(aws=Aws(secret_arn=ARN), host=None, port=5439, database=None)
     at = {"host": gateway.host, "port": gateway.port, "dbName": "redshift", "username": ROLE}
     aws.secret = {**at, "password": aws.password()}
     assert user(redshift) == ROLE
@@ -201,7 +200,7 @@ def test_aws_refuses(aws: AwsServer, connect: Connect, status: int, code: str, e
     told = refusal(connect(aws=cluster(), user="qupersync_reader"))
     assert told.error_class is expected
     assert code in str(told) and "REDSHIFT_CLUSTER_IDENTIFIER" in str(told)
-    told = refusal(connect(aws=AwsConfig(secret_arn=ARN)))
+    told = refusal(connect(aws=Aws(secret_arn=ARN)))
     assert told.error_class is expected
     assert code in str(told) and "REDSHIFT_SECRET_ARN" in str(told)
 

@@ -9,7 +9,7 @@ from itertools import islice
 
 import pytest
 
-from qupersync_assets.core.errors import LoadError
+from qupersync_assets.core.errors import SyncError
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets_tests.integration.conftest import Query, pages_of
@@ -50,7 +50,7 @@ def test_a_single_node_is_asked_for_less_at_once(
     sql = "SELECT n FROM generate_series(1, 5100) n"
     with monkeypatch.context() as patched:
         patched.setattr("qupersync_assets.redshift.resource.SINGLE_NODE_FETCH", 2500)
-        with pytest.raises(LoadError, match="Fetch size 2500 exceeds the limit"):
+        with pytest.raises(SyncError, match="Fetch size 2500 exceeds the limit"):
             next(pages_of(redshift, sql, 2500))
     pages = list(pages_of(redshift, sql, 2500))
     assert [len(p.rows) for p in pages] == [2000, 2000, 1100]
@@ -113,7 +113,7 @@ def test_a_dead_connection_is_replaced(redshift: RedshiftResource, source: Query
 
 
 def test_an_error_leaves_a_usable_pool(redshift: RedshiftResource) -> None:
-    with pytest.raises(LoadError, match="22012"):
+    with pytest.raises(SyncError, match="22012"):
         list(pages_of(redshift, "SELECT 1 / (n - 5) FROM generate_series(1, 10) n", 2))
     assert next(pages_of(redshift, "SELECT 1 AS one", 1)).rows[0][0] == 1
 

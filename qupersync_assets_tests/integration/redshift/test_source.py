@@ -137,8 +137,8 @@ def test_sys_views_stand_in_where_there_are_no_stl_views(
     for names in FROM_SYS.keys() - {"stl_connection_log"}:
         assert same(names, source, target)
     assert target("SELECT DISTINCT source_view FROM quper.alert_events") == [("sys_query_detail",)]
-    linked = "SELECT count(last_vacuum_date), count(vacuum_type) FROM quper.table_stats"
-    assert all(count > 5 for count in target(linked)[0])
+    filled_after_load = "SELECT count(last_vacuum_date), count(vacuum_type) FROM quper.table_stats"
+    assert all(count > 5 for count in target(filled_after_load)[0])
 
 
 def test_vacuums_are_the_same_from_both_views(filled: None, sync: Sync, source: Query, target: Query) -> None:

@@ -11,6 +11,7 @@ import pytest
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.rules.dialect import MODES, Mode, standing
 from qupersync_assets.sandbox.warehouse.databases import create_warehouse
+from qupersync_assets.spec import select_statement
 from qupersync_assets.spec.redshift_views import documented_views
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.sandbox.conftest import Connect, refused, rows
@@ -71,10 +72,10 @@ def test_column_stats_are_not_disturbed_by_them(sandbox: Sandbox, connect: Conne
     sandbox.workload().backfill(datetime.now(UTC), queries=1)
     (spec,) = [spec for spec in all_specs() if spec.sync_job_id == "column_stats_sync"]
     with closing(sandbox.connect_redshift()) as connection, connection.cursor() as cursor:
-        cursor.execute(spec.statement(*spec.variants))
+        cursor.execute(select_statement(spec, *spec.variants))
         expected = sorted(map(repr, map(list, cursor.fetchall())))
     assert len(expected) > 100
-    assert sorted(map(repr, rows(connect(), spec.statement(*spec.variants)))) == expected
+    assert sorted(map(repr, rows(connect(), select_statement(spec, *spec.variants)))) == expected
 
 
 def test_user_activity_is_there_if_it_was_asked_for(sandbox: Sandbox, connect: Connect) -> None:

@@ -19,16 +19,8 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qupersync_assets.core.errors import (
-    ErrorClass,
-    Redacted,
-    classify,
-    learn_secret,
-    load_error,
-    redact,
-    secrets_kept,
-    without_secrets,
-)
+from qupersync_assets.core.errors import ErrorClass, classify, sync_error
+from qupersync_assets.core.redaction import Redacted, learn_secret, redact, redact_exceptions, redacted
 
 ROW, TRANSIENT, FATAL = ErrorClass.ROW, ErrorClass.TRANSIENT, ErrorClass.FATAL
 
@@ -89,7 +81,7 @@ def of_sqlalchemy(error: Exception, parameters: dict[str, Any] | None = None) ->
 def test_a_code_has_its_class_whoever_reports_it(code: str, expected: ErrorClass) -> None:
     for error in (of_psycopg2(code), of_redshift(code), of_sqlalchemy(of_psycopg2(code))):
         assert classify(error) is expected
-        told = load_error(error, "POSTGRES", "Writing failed")
+        told = sync_error(error, "POSTGRES", "Writing failed")
         assert told.sqlstate == code and code in str(told)
         assert told.error_class is (FATAL if expected is ROW else expected)
 
@@ -126,7 +118,7 @@ UNTRUSTED = ssl.SSLCertVerificationError(1, "certificate verify failed: self-sig
     ids=lambda value: str(value)[:50],
 )
 def test_errors_of_the_redshift_side(error: Exception, expected: ErrorClass, variable: str) -> None:
-    told = load_error(error, "REDSHIFT", "Reading failed")
+    told = sync_error(error, "REDSHIFT", "Reading failed")
     assert told.error_class is classify(error) is expected
     assert str(told).startswith("Reading failed: ") and "\n" not in str(told)
     assert variable in str(told)
@@ -170,7 +162,7 @@ AT = 'connection to server at "db" (10.0.0.1), port 5432 failed: '
 )
 def test_a_failed_connection_to_postgresql(text: str, expected: ErrorClass, variable: str) -> None:
     for error in (psycopg2.OperationalError(text), of_sqlalchemy(psycopg2.OperationalError(text))):
-        told = load_error(error, "POSTGRES", "Writing failed")
+        told = sync_error(error, "POSTGRES", "Writing failed")
         assert told.error_class is classify(error) is expected
         assert "\n" not in str(told)
         assert variable in str(told)
@@ -193,7 +185,7 @@ def test_a_pool_without_a_free_connection_is_transient() -> None:
 def test_the_sentence_has_no_parameters_of_the_statement() -> None:
     error = of_sqlalchemy(of_psycopg2("42501", "permission denied"), {"a": "hunter2"})
     assert "hunter2" in str(error)
-    told = str(load_error(error, "POSTGRES", "Writing failed"))
+    told = str(sync_error(error, "POSTGRES", "Writing failed"))
     assert "hunter2" not in told and "INSERT" not in told
 
 
@@ -255,14 +247,14 @@ def test_redacting_takes_no_time_with_much_to_escape(monkeypatch: pytest.MonkeyP
 def test_an_error_without_secrets_is_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTGRES_PASSWORD", TRICKY)
     error = ValueError("nothing to hide")
-    assert without_secrets(error) is error
-    with pytest.raises(ValueError, match="nothing"), secrets_kept():
+    assert redacted(error) is error
+    with pytest.raises(ValueError, match="nothing"), redact_exceptions():
         raise error
 
 
 def test_neither_an_error_nor_what_caused_it_tells_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTGRES_PASSWORD", TRICKY)
-    with pytest.raises(Redacted) as caught, secrets_kept():
+    with pytest.raises(Redacted) as caught, redact_exceptions():
         try:
             raise KeyError({"password": TRICKY})
         except KeyError as error:
@@ -275,9 +267,9 @@ def test_neither_an_error_nor_what_caused_it_tells_a_secret(monkeypatch: pytest.
 def test_the_sentence_of_a_failure_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDSHIFT_PASSWORD", "two  spaces\nand a line")
     for error in (of_redshift("28P01", "not two  spaces\nand a line"), OSError("two  spaces\nand a line")):
-        told = load_error(error, "REDSHIFT", "Reading failed")
-        assert "***" in str(told) and "***" in told.said
-        assert "spaces" not in f"{told} {told.said}"
+        told = sync_error(error, "REDSHIFT", "Reading failed")
+        assert "***" in str(told) and "***" in told.server_message
+        assert "spaces" not in f"{told} {told.server_message}"
 
 
 def test_a_secret_that_aws_told_is_redacted() -> None:

@@ -14,7 +14,7 @@ from dagster._core.test_utils import create_run_for_test
 from dagster._grpc.types import ExecuteStepArgs
 from dagster_shared.serdes import pack_value, serialize_value
 
-from qupersync_assets.core.errors import redact
+from qupersync_assets.core.redaction import redact
 from qupersync_assets.settings import SettingsError
 from qupersync_assets_tests.unit.conftest import Build, Load
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 
 import pytest
 
-from qupersync_assets.redshift.prefetch import read_ahead
+from qupersync_assets.redshift.prefetch import prefetch
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -43,14 +43,14 @@ class Source:
 
 def test_pages_come_in_order_from_a_thread_that_ends() -> None:
     source = Source(50)
-    assert list(read_ahead(source.pages(), source.interrupted.set)) == list(range(50))
+    assert list(prefetch(source.pages(), source.interrupted.set)) == list(range(50))
     assert source.closed_by == "read-ahead"
     assert not source.interrupted.is_set()
 
 
 def test_at_most_two_pages_are_ahead() -> None:
     source = Source(50)
-    pages = read_ahead(source.pages(), source.interrupted.set)
+    pages = prefetch(source.pages(), source.interrupted.set)
     for n in range(3):
         assert next(pages) == n
         until(lambda n=n: source.read == n + 3)  # type: ignore[misc]
@@ -64,7 +64,7 @@ def test_an_error_comes_after_the_pages_before_it() -> None:
     source = Source(50, fail_at=3)
     seen = []
     with pytest.raises(LookupError, match="no page"):
-        for page in read_ahead(source.pages(), source.interrupted.set):
+        for page in prefetch(source.pages(), source.interrupted.set):
             seen.append(page)
     assert seen == [0, 1, 2]
     assert not source.interrupted.is_set()
@@ -72,7 +72,7 @@ def test_an_error_comes_after_the_pages_before_it() -> None:
 
 def test_a_reader_that_waits_is_interrupted() -> None:
     source = Source(50, wait_at=2)
-    pages = read_ahead(source.pages(), source.interrupted.set)
+    pages = prefetch(source.pages(), source.interrupted.set)
     assert next(pages) == 0
     until(lambda: source.read == 2)
     began = time.monotonic()
@@ -83,7 +83,7 @@ def test_a_reader_that_waits_is_interrupted() -> None:
 
 def test_nothing_is_read_before_the_first_page_is_wanted() -> None:
     source = Source(5)
-    pages = read_ahead(source.pages(), source.interrupted.set)
+    pages = prefetch(source.pages(), source.interrupted.set)
     time.sleep(0.05)
     assert source.read == 0
     pages.close()

@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from qupersync_assets.redshift.query_text import QueryText, protect
-from qupersync_assets.rows.coercion import Page, transform
-from qupersync_assets.spec.sync_spec import SyncSpec, column
+from qupersync_assets.rows.coercion import transform
+from qupersync_assets.rows.page import Page
+from qupersync_assets.spec import SyncSpec, column
 
 SPEC = SyncSpec(
     sync_job_id="x_sync",
@@ -25,7 +26,7 @@ SPEC = SyncSpec(
     kind="snapshot",
     description="A job.",
     sources=("v",),
-    tail="FROM v",
+    from_clause="FROM v",
 )
 ROWS = [
     (1, "it is 'a1'", "f('Ann', 2)", 'no Ann in "b"'),

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from qupersync_assets.rows.coercion import MissingColumn, Page, transform
-from qupersync_assets.spec.sync_spec import SyncSpec
+from qupersync_assets.rows.coercion import MissingColumn, transform
+from qupersync_assets.rows.page import Page
+from qupersync_assets.spec import SyncSpec
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.support.value_strategies import bad, bad_values, good, good_values
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from qupersync_assets.core import signals
+from qupersync_assets.core.signals import uninterrupted
 from qupersync_assets.serve import supervisor
-from qupersync_assets.serve.supervisor import Command, ServeError, Supervisor, uninterrupted
+from qupersync_assets.serve.supervisor import Command, ServeError, Supervisor
 
 
 class Clock:
@@ -163,8 +165,9 @@ def test_children_of_a_killed_command_go_on_until_all_is_stopped(tmp_path: Path)
 SERVED = """
 import signal, sys, time
 from pathlib import Path
-from qupersync_assets.serve.dagster_processes import stop_on_signals
-from qupersync_assets.serve.supervisor import Command, Supervisor, uninterrupted
+from qupersync_assets.core.signals import stop_on_signals
+from qupersync_assets.serve.supervisor import Command, Supervisor
+from qupersync_assets.core.signals import uninterrupted
 
 stop_on_signals()
 command = Command("thing", [sys.executable, "-c", "import time; time.sleep(60)"], Path(), None)
@@ -198,7 +201,7 @@ def test_signals_wait_for_what_must_not_be_interrupted_and_end_pauses(sign: sign
 
 
 def test_what_is_not_interrupted_leaves_the_handlers_as_they_were() -> None:
-    before = [signal.getsignal(number) for number in supervisor.STOP_SIGNALS]
+    before = [signal.getsignal(number) for number in signals.STOP_SIGNALS]
     with pytest.raises(ZeroDivisionError), uninterrupted():
         raise ZeroDivisionError
-    assert [signal.getsignal(number) for number in supervisor.STOP_SIGNALS] == before
+    assert [signal.getsignal(number) for number in signals.STOP_SIGNALS] == before

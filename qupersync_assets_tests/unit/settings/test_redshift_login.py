@@ -15,11 +15,8 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 from redshift_connector.redshift_property import RedshiftProperty
 
-from qupersync_assets.core.errors import SECRET_SUFFIXES, redact
-from qupersync_assets.redshift.resource import AwsConfig, RedshiftResource
-from qupersync_assets.settings import SettingsError, secrets
-from qupersync_assets.settings import redshift_login as login
-from qupersync_assets.settings.redshift_login import (
+from qupersync_assets.core.redaction import SECRET_SUFFIXES, redact
+from qupersync_assets.redshift.authentication import (
     Account,
     Aws,
     LoginError,
@@ -27,6 +24,9 @@ from qupersync_assets.settings.redshift_login import (
     trusting,
     with_secret,
 )
+from qupersync_assets.redshift.resource import RedshiftResource
+from qupersync_assets.settings import SettingsError, secrets
+from qupersync_assets.settings import redshift_login as login
 from qupersync_assets_tests.unit.conftest import Build, Load
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:quper-AbCdEf"
@@ -82,7 +82,7 @@ def test_the_driver_is_given(account: Account, aws: Aws, arguments: dict[str, An
 def test_an_account_does_not_tell_its_password() -> None:
     resource = RedshiftResource(
         **{"host": "h", "password": "hunter2"},
-        aws=AwsConfig(access_key_id="hunter2", secret_access_key="hunter2", session_token="hunter2"),
+        aws=Aws(access_key_id="hunter2", secret_access_key="hunter2", session_token="hunter2"),
     )
     assert "hunter2" not in f"{HERE!r} {HERE} {resource!r} {resource.aws} {resource._account()!r}"
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from qupersync_assets.redshift.source import catalog_statement
+from qupersync_assets.redshift.catalog import catalog_statement
 from qupersync_assets.sandbox.rules.dialect import MODES, Mode
 from qupersync_assets.sandbox.rules.strict import State, refusal
+from qupersync_assets.spec import ReadMode, SyncSpec, Variant, Window, select_statement
 from qupersync_assets.spec.redshift_views import needs_provisioned
-from qupersync_assets.spec.sync_spec import SyncSpec, Variant, Window
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.support import documented_statements as documented
 
@@ -20,7 +20,7 @@ VARIANTS = pytest.mark.parametrize(
     [(spec, variant) for spec in all_specs() for variant in spec.variants],
     ids=lambda value: value.name if isinstance(value, Variant) else value.sync_job_id,
 )
-NEWS = Window("news", datetime(2026, 11, 1, tzinfo=UTC), (1, 2**63 - 1))
+NEW_ROWS = Window(ReadMode.INCREMENTAL, "new rows", datetime(2026, 11, 1, tzinfo=UTC), (1, 2**63 - 1))
 OPEN = State(in_transaction=True)
 UNITS = {"us": "microseconds", "ms": "milliseconds", "s": "seconds"}
 # Catalogs that are joined only to find other catalogs' rows.
@@ -29,13 +29,13 @@ HELPERS = {"pg_class", "pg_namespace"}
 
 def statements(spec: SyncSpec, variant: Variant) -> list[str]:
     """The variant's statement, for clusters that have all columns, lack one, or lack all that may be lacking."""
-    used = {(view, name) for view, names in spec.used(variant).items() for name in names}
-    spare = used - spec.indispensable(variant)
+    used = {(view, name) for view, names in variant.used_columns().items() for name in names}
+    spare = used - spec.required_columns(variant)
     return [
-        spec.statement(variant),
-        *(spec.statement(variant, [column]) for column in sorted(spare)),
-        spec.statement(variant, spare),
-        spec.statement(variant, (), NEWS, ours=True, narrow=used),
+        select_statement(spec, variant),
+        *(select_statement(spec, variant, [column]) for column in sorted(spare)),
+        select_statement(spec, variant, spare),
+        select_statement(spec, variant, (), NEW_ROWS, include_own_queries=True, narrow=used),
     ]
 
 
@@ -51,16 +51,16 @@ def test_a_column_of_the_answer_fits_its_target(spec: SyncSpec, variant: Variant
 
 @VARIANTS
 def test_what_a_statement_reads_is_declared(spec: SyncSpec, variant: Variant) -> None:
-    read = documented.columns_read(documented.parsed(spec.statement(variant)))
-    declared = {(view, name) for view, names in spec.used(variant).items() for name in names}
+    read = documented.columns_read(documented.parsed(select_statement(spec, variant)))
+    declared = {(view, name) for view, names in variant.used_columns().items() for name in names}
     assert {(view, name) for view, name in read if view not in HELPERS} == declared
 
 
 @VARIANTS
 def test_a_column_that_is_lacking_is_not_read(spec: SyncSpec, variant: Variant) -> None:
-    used = {(view, name) for view, names in spec.used(variant).items() for name in names}
-    for column in used - spec.indispensable(variant):
-        read = documented.columns_read(documented.parsed(spec.statement(variant, [column])))
+    used = {(view, name) for view, names in variant.used_columns().items() for name in names}
+    for column in used - spec.required_columns(variant):
+        read = documented.columns_read(documented.parsed(select_statement(spec, variant, [column])))
         assert column not in read and {r for r in read if r[0] not in HELPERS} == used - {column}
 
 
@@ -83,28 +83,30 @@ def test_the_catalog_is_asked_about_all_views_anywhere(mode: Mode) -> None:
 
 @VARIANTS
 def test_news_is_a_part_of_the_whole(spec: SyncSpec, variant: Variant) -> None:
-    whole, news = spec.statement(variant), spec.statement(variant, (), NEWS)
-    assert (whole != news) == (spec.kind == "history")
-    assert not re.search(r"[{}]", whole + news)
-    assert ("2026-11-01 00:00:00" in news) == (spec.kind == "history")
+    full, incremental = select_statement(spec, variant), select_statement(spec, variant, (), NEW_ROWS)
+    assert (full != incremental) == (spec.kind == "history")
+    assert not re.search(r"[{}]", full + incremental)
+    assert ("2026-11-01 00:00:00" in incremental) == (spec.kind == "history")
 
 
 @VARIANTS
 def test_a_variant_can_tell_the_key(spec: SyncSpec, variant: Variant) -> None:
-    needed = {base for c in spec.key if c.name != "cluster" for base in c.info.get("of", (c.name,))}
-    assert needed <= variant.readings.keys() <= {c.name for c in spec.columns}
-    assert spec.newer_by is None or spec.newer_by in variant.readings
+    needed = {
+        base for c in spec.key if c.name != "cluster" for base in c.info.get("generated_from", (c.name,))
+    }
+    assert needed <= variant.expressions.keys() <= {c.name for c in spec.columns}
+    assert spec.version_column is None or spec.version_column in variant.expressions
 
 
 @VARIANTS
 def test_a_history_is_read_in_the_order_of_time(spec: SyncSpec, variant: Variant) -> None:
-    assert (spec.kind == "history") == bool(re.search(r"^ORDER BY ", variant.tail, re.MULTILINE))
+    assert (spec.kind == "history") == bool(re.search(r"^ORDER BY ", variant.from_clause, re.MULTILINE))
 
 
 @VARIANTS
 def test_a_duration_has_its_unit_in_its_name(spec: SyncSpec, variant: Variant) -> None:
-    delivered = documented.delivered(documented.parsed(spec.statement(variant)))
-    for name, reading in variant.readings.items():
+    delivered = documented.delivered(documented.parsed(select_statement(spec, variant)))
+    for name, reading in variant.expressions.items():
         is_duration = any(re.search(r"(^|_)(time|duration)$", source) for source in reading.reads)
         if is_duration and documented.is_whole(delivered[name]):
             unit = name.rpartition("_")[2]

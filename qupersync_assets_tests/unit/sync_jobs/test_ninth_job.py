@@ -24,7 +24,7 @@ LIST_ALL = """
 import json
 from qupersync_assets.definitions import defs
 
-repository = defs.get_repository_def()
+repository = defs().get_repository_def()
 graph = repository.asset_graph
 [schedule] = [s for s in repository.schedule_defs if s.job_name == "qupersync_main"]
 print(json.dumps({
@@ -42,7 +42,7 @@ print(json.dumps({
 RUN_IT = """
 from qupersync_assets.definitions import defs
 
-assert defs.resolve_job_def("session_sync").execute_in_process().success
+assert defs().resolve_job_def("session_sync").execute_in_process().success
 """
 
 

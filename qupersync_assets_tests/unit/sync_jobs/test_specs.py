@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
+from qupersync_assets.spec import SyncSpec
 from qupersync_assets.spec.redshift_views import column_types
-from qupersync_assets.spec.sync_spec import SyncSpec
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.support import documented_statements as documented
 
@@ -55,7 +55,7 @@ def test_table_and_columns_are_described(spec: SyncSpec) -> None:
 def test_what_may_quote_data_can_be_null(spec: SyncSpec) -> None:
     sensitive = [c for c in spec.columns if c.info["sensitive"]]
     assert all(c.nullable and isinstance(c.type, sa.Text) for c in sensitive)
-    computed_from = {base for c in spec.key for base in c.info.get("of", ())}
+    computed_from = {base for c in spec.key for base in c.info.get("generated_from", ())}
     assert not computed_from & {c.name for c in sensitive}
 
 

@@ -1,0 +1,109 @@
+"""Removes secrets from texts and from exceptions before they are stored or shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import groupby
+from urllib.parse import unquote, urlsplit
+
+# How the names of variables end that hold secrets: those of the settings, boto3's own, and libpq's.
+SECRET_SUFFIXES = (
+    "_PASSWORD",
+    "_ACCESS_KEY_ID",
+    "_SECRET_ACCESS_KEY",
+    "_SESSION_TOKEN",
+    "_SLACK_TOKEN",
+    "PGPASSWORD",
+)
+
+# Those of URLs, whose password is the secret.
+URL_SUFFIXES = ("_BROKER_URL", "_BACKEND_URL")
+
+# Secrets that no variable holds: what AWS has told.
+_learned: set[str] = set()
+
+
+def learn_secret(secret: str | None) -> None:
+    """Let `redact` know a secret that is not in the environment."""
+    _learned.update([secret] if secret else [])
+
+
+def redact(text: str) -> str:
+    """`text` with every secret in it replaced by ***, also where it is escaped."""
+    secrets = {value for name, value in os.environ.items() if name.endswith(SECRET_SUFFIXES) and value}
+    secrets |= {_password(value) for name, value in os.environ.items() if name.endswith(URL_SUFFIXES)} - {""}
+    for secret in sorted(secrets | _learned, key=len, reverse=True):
+        text = _spellings(secret).sub("***", text)
+    return text
+
+
+def _password(url: str) -> str:
+    """The password in a URL, "" if it has none."""
+    try:
+        return unquote(urlsplit(url).password or "")
+    except ValueError:  # a bracket in the wrong place
+        return url
+
+
+_PERCENT = "%{1,4}(?:25)*"  # URLs escape it again, formats double it
+
+_LETTERS = {"\n": "n", "\t": "t", "\r": "r", "\b": "b", "\f": "f"}
+
+
+@cache
+def _spellings(secret: str) -> re.Pattern[str]:
+    """Matches a secret however it is escaped, in parts and up to three times over too: as in URLs, JSON, SQL,
+    connection strings, and Python's repr of str and bytes."""
+    # The same character again is a repetition, lest there be too many ways to match.
+    return re.compile("".join(_run(character, len(list(run))) for character, run in groupby(secret)))
+
+
+def _run(character: str, count: int) -> str:
+    octets = character.encode("utf-8", "surrogatepass").hex(" ").split()
+    in_url = "(?i:" + "".join(f"{_PERCENT}{octet}" for octet in octets) + ")"
+    if character.isalnum() and character.isascii():
+        return f"(?:{character}|{in_url}){{{count}}}"
+    slash = rf"(?:\\|{_PERCENT}5[cC])"
+    if character == "\\":
+        return f"{slash}{{{count},{8 * count}}}"
+    units = re.findall("....", character.encode("utf-16-be", "surrogatepass").hex())
+    codes = [[f"x{ord(character):02x}"], [f"u{ord(character):04x}"], [f"U{ord(character):08x}"]]
+    escapes = [[f"x{octet}" for octet in octets], [f"u{unit}" for unit in units], *codes]
+    ways = ["".join(f"{slash}{{1,8}}{part}" for part in parts) for parts in escapes]
+    if character in _LETTERS:
+        ways.append(f"{slash}{{1,8}}{_LETTERS[character]}")
+    if character == " ":
+        ways.append(rf"\+|{_PERCENT}2b")
+    plain = f"{slash}{{0,8}}(?:{in_url}|{re.escape(character)})"
+    return f"(?:(?i:{'|'.join(ways)})|{plain}){{{count},{4 * count}}}"  # SQL doubles quotes
+
+
+class Redacted(Exception):
+    """Stands for an error that told a secret, or whose cause did; the text is their traceback without it."""
+
+
+def redacted(error: BaseException) -> BaseException:
+    """The error, if all that a traceback would tell of it holds no secret; else one that stands for it.
+
+    Dagster stores and shows an error with all that caused it: hence `raise ... from redacted(error)`.
+    """
+    told = "".join(traceback.format_exception(error))
+    clean = redact(told)
+    return error if clean == told else Redacted(clean)
+
+
+@contextmanager
+def redact_exceptions() -> Iterator[None]:
+    """Let no error out that tells a secret."""
+    try:
+        yield
+    except Exception as error:
+        kept = redacted(error)
+        if kept is error:
+            raise
+        raise kept from None

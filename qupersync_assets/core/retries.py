@@ -1,0 +1,33 @@
+"""Calls a function again after transient errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+
+
+def call_with_retries(
+    function: Callable[[], T], is_transient: Callable[[BaseException], bool], first_wait: float
+) -> T:
+    """Return the result of the first call that succeeds.
+
+    Args:
+        is_transient: whether an error justifies another attempt.
+        first_wait: maximum seconds before the second attempt; the maximum doubles up to ten times as much.
+
+    Raises:
+        Exception: of the fifth attempt, or an error that is not transient.
+    """
+    retrying = Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random_exponential(multiplier=first_wait, max=10 * first_wait),
+        retry=retry_if_exception(is_transient),
+        reraise=True,
+    )
+    return retrying(function)

@@ -1,0 +1,38 @@
+"""The jobs: one for all sync jobs, and one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from qupersync_assets.defs.executors import run_tags
+from qupersync_assets.defs.names import JOB_NAME, TRIGGER_TAG, asset_key
+from qupersync_assets.defs.partitions import tagged
+from qupersync_assets.settings import Settings
+from qupersync_assets.spec import SyncSpec
+
+
+def build_jobs(specs: Sequence[SyncSpec], settings: Settings) -> list[Any]:
+    """Build the job of all assets, first, and one job per asset.
+
+    A schedule or sensor replaces the tag of the trigger; runs started in the UI keep it.
+    """
+    arguments = tagged(settings, {TRIGGER_TAG: "manual", **run_tags(settings)})
+    all_jobs = dg.define_asset_job(
+        JOB_NAME,
+        selection=dg.AssetSelection.assets(*map(asset_key, specs)),
+        description="Redshift to PostgreSQL sync: all sync jobs, each independent of the others.",
+        **arguments,
+    )
+    single_jobs = [
+        dg.define_asset_job(
+            spec.sync_job_id,
+            selection=dg.AssetSelection.assets(asset_key(spec)),
+            description=f"Redshift to PostgreSQL sync of {spec.table.fullname} alone.",
+            **arguments,
+        )
+        for spec in specs
+    ]
+    return [all_jobs, *single_jobs]

@@ -1,0 +1,77 @@
+"""Deletes old rows of history and bookkeeping tables, in small batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
+from qupersync_assets.postgres.sync_logs import SYNC_LOGS
+from qupersync_assets.spec import SyncSpec
+
+BATCH_ROWS = 5000
+
+
+def purge_history(
+    postgres: PostgresResource,
+    cluster: str,
+    specs: Sequence[SyncSpec],
+    days: float | None,
+    *,
+    dry_run: bool = False,
+) -> dict[str, int]:
+    """Delete rows of histories that are older than `days`, None for never, or just count them; return how
+    many, by table."""
+    deleted = {}
+    for spec in specs if days is not None else ():
+        if spec.time_column is None:
+            continue
+        time, written = spec.table.c[spec.time_column], spec.table.c.synced_at
+        border = sa.func.now() - timedelta(days=days or 0)
+        old = (spec.table.c.cluster == cluster) & ((time < border) | (time.is_(None) & (written < border)))
+        deleted[spec.table.fullname] = _delete(postgres, spec.table, old, dry_run)
+    return deleted
+
+
+def purge_logs(
+    postgres: PostgresResource, cluster: str, days: float, *, dry_run: bool = False
+) -> dict[str, int]:
+    """Delete rows of quper.sync_logs and quper.skipped_rows that are older than `days`, or just count them;
+    return how many, by table. Each job's last success stays: from it one tells what was missed."""
+    border = sa.func.now() - timedelta(days=days)
+    successes = (
+        sa.select(sa.func.max(SYNC_LOGS.c.id))
+        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.status == "success")
+        .group_by(SYNC_LOGS.c.sync_job_id)
+    )
+    logs = (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.started_at < border)
+    logs &= (SYNC_LOGS.c.status != "running") & SYNC_LOGS.c.id.not_in(successes)
+    skipped = (SKIPPED_ROWS.c.cluster == cluster) & (SKIPPED_ROWS.c.last_seen < border)
+    return {
+        SYNC_LOGS.fullname: _delete(postgres, SYNC_LOGS, logs, dry_run),
+        SKIPPED_ROWS.fullname: _delete(postgres, SKIPPED_ROWS, skipped, dry_run),
+    }
+
+
+def _delete(
+    postgres: PostgresResource, table: sa.Table, condition: sa.ColumnElement[bool], dry_run: bool
+) -> int:
+    """Delete in transactions of a few thousand rows each, so that nobody waits long for a lock; or just
+    count."""
+    if dry_run:
+        with postgres.transaction() as connection:
+            count = sa.select(sa.func.count()).select_from(table).where(condition)
+            return connection.scalar(count) or 0
+    ctid: sa.ColumnClause[str] = sa.column("ctid", sa.Text)
+    some = sa.select(ctid).select_from(table).where(condition).limit(BATCH_ROWS)
+    statement = sa.delete(table).where(ctid == sa.any_(sa.func.array(some.scalar_subquery())))
+    deleted = 0
+    while True:
+        with postgres.transaction() as connection:
+            rows = connection.execute(statement).rowcount
+        deleted += rows
+        if rows < BATCH_ROWS:
+            return deleted

@@ -1,0 +1,60 @@
+"""What became of the rows of a load."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SkippedRow:
+    """A row that was not loaded.
+
+    Attributes:
+        column: the first invalid column, None if it is unknown.
+        reason: why the row was not loaded.
+        row: the values by column name.
+    """
+
+    column: str | None
+    reason: str
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """Counts of one load or of one batch; extracted = upserted + duplicates + skipped always holds.
+
+    Attributes:
+        removed: rows of the target that the source no longer has; they are not among the extracted rows.
+    """
+
+    extracted: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    duplicates: int = 0
+    skipped: int = 0
+    batches: int = 0
+    removed: int = 0
+
+    def __add__(self, other: RowCounts) -> RowCounts:
+        return RowCounts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def upserted(self) -> int:
+        """Rows that the target now holds as read: inserted + updated + unchanged."""
+        return self.inserted + self.updated + self.unchanged
+
+    def columns(self) -> dict[str, int]:
+        """Return the counts by column of quper.sync_logs; rows_upserted is generated there."""
+        return {
+            "rows_extracted": self.extracted,
+            "rows_inserted": self.inserted,
+            "rows_updated": self.updated,
+            "rows_unchanged": self.unchanged,
+            "rows_duplicate": self.duplicates,
+            "rows_skipped": self.skipped,
+            "batches": self.batches,
+            "rows_removed": self.removed,
+        }

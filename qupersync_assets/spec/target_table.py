@@ -1,0 +1,129 @@
+"""Target tables in schema quper, as SQLAlchemy tables whose columns carry their source expression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from qupersync_assets.spec.source_variant import source_expression
+
+SCHEMA = "quper"
+
+METADATA = sa.MetaData(schema=SCHEMA)
+
+Merge = Literal["replace", "least", "greatest"]
+
+Sensitive = Literal["sql", "message"]
+
+
+def column(
+    name: str,
+    type_: sa.types.TypeEngine[Any],
+    comment: str,
+    *,
+    reads: str | Sequence[str] | None = None,
+    sql: str | None = None,
+    padded: bool = False,
+    merge: Merge = "replace",
+    sensitive: Sensitive | None = None,
+) -> sa.Column[Any]:
+    """Define a target column and the source of its value.
+
+    Args:
+        name: name in PostgreSQL, and the label in the Redshift statement.
+        type_: PostgreSQL type; source values are coerced to it.
+        comment: shown to readers, in PostgreSQL and in Dagster.
+        reads: source columns, as `column` (of the job's first source) or `view.column`; `name` by default.
+        sql: Redshift expression; by default the source column itself.
+        padded: the source is char(n); Redshift removes its blank padding.
+        merge: how a new value is merged into a known row: it replaces the old value, or the least or the
+            greatest of all values is kept.
+        sensitive: the value may quote customers' data, which SYNC_QUERY_TEXT can hide: `sql` is the text of
+            a statement, `message` is a sentence about the statements of its row.
+    """
+    info = {
+        "source_expression": source_expression(reads or name, sql, padded=padded),
+        "merge": merge,
+        "sensitive": sensitive,
+    }
+    return sa.Column(name, type_, comment=comment, info=info)
+
+
+def generated_column(
+    name: str, type_: sa.types.TypeEngine[Any], comment: str, sql: str, *, of: str | Sequence[str]
+) -> sa.Column[Any]:
+    """Define a stored generated column, which PostgreSQL computes from its own row.
+
+    Args:
+        name: name in PostgreSQL.
+        type_: PostgreSQL type.
+        comment: shown to readers, in PostgreSQL and in Dagster.
+        sql: an immutable PostgreSQL expression over the table's other columns.
+        of: the columns that the expression uses, for the lineage.
+    """
+    info = {"generated_from": (of,) if isinstance(of, str) else tuple(of)}
+    return sa.Column(name, type_, sa.Computed(sql, persisted=True), comment=comment, info=info)
+
+
+def filled_after_load(
+    name: str, type_: sa.types.TypeEngine[Any], comment: str, *, reads: Sequence[str]
+) -> sa.Column[Any]:
+    """Define a column that the job's `after_load` statement fills from another quper table.
+
+    Args:
+        name: name in PostgreSQL.
+        type_: PostgreSQL type.
+        comment: shown to readers, in PostgreSQL and in Dagster.
+        reads: source columns of the other table, as `view.column`, for the lineage.
+    """
+    return sa.Column(name, type_, comment=comment, info={"filled_from": tuple(reads)})
+
+
+def quper_table(
+    name: str,
+    *columns: sa.Column[Any],
+    key: Sequence[str],
+    comment: str,
+    indexes: Sequence[Sequence[str]] = (),
+) -> sa.Table:
+    """Define a target table in schema quper; `cluster` comes first in its key, `synced_at` last.
+
+    Args:
+        name: name in PostgreSQL.
+        *columns: the target columns.
+        key: the columns that identify a row within one cluster.
+        comment: shown to readers, in PostgreSQL and in Dagster.
+        indexes: further indexes, each a list of columns after `cluster`. `x DESC` serves queries that sort by
+            x in descending order with NULLs last. A last term `WHERE ...` makes a partial index.
+    """
+    table = sa.Table(
+        name,
+        METADATA,
+        sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster"),
+        *columns,
+        sa.Column(
+            "synced_at",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            server_default=sa.func.now(),
+            comment="when this version of the row was written (UTC)",
+        ),
+        comment=comment,
+    )
+    for key_column in key:
+        table.c[key_column].nullable = False
+    table.append_constraint(
+        sa.PrimaryKeyConstraint("cluster", *(table.c[k] for k in key), name=f"{name}_pkey")
+    )
+    for terms in indexes:
+        where = next((sa.text(t.removeprefix("WHERE ")) for t in terms if t.startswith("WHERE ")), None)
+        names = [t for t in terms if not t.startswith("WHERE ")]
+        bare = [n.removesuffix(" DESC") for n in names]
+        # PostgreSQL scans it backwards: a new row costs less at the end of an index than at its start.
+        keys = [
+            table.c[b].asc().nulls_first() if n != b else table.c[b] for n, b in zip(names, bare, strict=True)
+        ]
+        sa.Index("_".join([name, *bare, "idx"]), table.c.cluster, *keys, postgresql_where=where)
+    return table

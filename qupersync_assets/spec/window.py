@@ -1,0 +1,39 @@
+"""Which rows of a history table one sync reads."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+# How long Redshift keeps its logs: https://docs.aws.amazon.com/redshift/latest/dg/c_intro_STL_tables.html
+RETENTION = timedelta(days=7)
+
+
+class ReadMode(StrEnum):
+    """How much of the source a sync reads."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+
+
+class Window(NamedTuple):
+    """Which rows of the source a sync reads.
+
+    Attributes:
+        mode: everything that Redshift holds, or only new rows.
+        reason: why this mode was chosen, for people.
+        since: read rows from this time on (UTC); None in mode FULL.
+        mutable_keys: keys of known rows that are read whatever their time, because they may have changed.
+        known_from: source and missing columns of the last successful sync, None if there was none. An
+            incremental read of another source would leave old rows as the former source gave them.
+    """
+
+    mode: ReadMode
+    reason: str
+    since: datetime | None = None
+    mutable_keys: tuple[int, ...] = ()
+    known_from: tuple[str | None, tuple[str, ...]] | None = None
+
+
+FULL_READ = Window(ReadMode.FULL, "this table is always read completely")
