@@ -112,7 +112,9 @@ def _source_schema(result: LoadResult) -> dg.AssetCheckResult:
     read = result.read
     missing = read.missing_columns if read else ()
     new = read.new_columns if read else ()
-    if read is None:
+    if result.status is SyncStatus.SKIPPED:
+        text = f"Nothing was read: {result.reason}."
+    elif read is None:
         text = result.reason
     else:
         text = f"Read from {read.name}."

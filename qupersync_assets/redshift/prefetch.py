@@ -1,4 +1,4 @@
-"""Reading ahead: the next page is on its way while one is loaded."""
+"""Prefetches pages in a thread: the next page is read while one is loaded."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Pages that wait for the loader, besides the one that it loads and the one that is being read.
+# Pages in the queue, besides the one that is loaded and the one that is read.
 DEPTH = 1
-# Seconds to wait for the reading thread when its pages are no longer wanted.
-_PATIENCE = 5
+# Seconds to wait for the thread after it was interrupted.
+_JOIN_SECONDS = 5
 
 
 def prefetch(pages: Generator[T], interrupt: Callable[[], None]) -> Generator[T]:
-    """The pages, in the same order, read by a thread of their own.
+    """Yield the pages in the same order; a separate thread reads them.
 
-    An error of `pages` is raised after the pages before it. When the generator is closed, or an error is
-    thrown into it, reading ends at once.
+    An error of `pages` is raised after the pages before it. Closing the generator, or throwing an error into
+    it, stops the thread at once.
 
     Args:
-        pages: read and closed by the thread alone.
-        interrupt: called from this thread, it ends what `pages` waits for.
+        pages: only the thread reads and closes it.
+        interrupt: makes the thread's pending read fail; called from the caller's thread.
     """
     ready: SimpleQueue[tuple[T] | _End] = SimpleQueue()
     free = Semaphore(DEPTH)
@@ -44,7 +44,7 @@ def prefetch(pages: Generator[T], interrupt: Callable[[], None]) -> Generator[T]
             end = _End(error)
         ready.put(end)
 
-    thread = Thread(target=read, name="read-ahead", daemon=True)
+    thread = Thread(target=read, name="prefetch", daemon=True)
     thread.start()
     try:
         while not isinstance(item := ready.get(), _End):
@@ -54,7 +54,7 @@ def prefetch(pages: Generator[T], interrupt: Callable[[], None]) -> Generator[T]
         stopped.set()
         free.release()
         interrupt()
-        thread.join(_PATIENCE)
+        thread.join(_JOIN_SECONDS)
         raise
     if item.error is not None:
         raise item.error

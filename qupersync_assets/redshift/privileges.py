@@ -1,7 +1,7 @@
-"""What our user may see in Redshift, and what an administrator runs so that it sees more.
+"""Privileges of the login user in Redshift, and the SQL that grants more.
 
-https://docs.aws.amazon.com/redshift/latest/dg/c_visibility-of-data.html: system views that everybody may read
-show most users the rows of their own work only, without any error. See docs/redshift.md.
+Some system views show an ordinary user only the rows of its own work, without an error:
+https://docs.aws.amazon.com/redshift/latest/dg/c_visibility-of-data.html and docs/reference/redshift.md.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ MONITOR = "sys:monitor"
 
 @dataclass(frozen=True)
 class Privileges:
-    """What a user is allowed beyond grants on single views.
+    """Privileges of a user beyond grants on single views.
 
     Attributes:
-        user: its name, as Redshift spells it.
+        user: the name as Redshift spells it.
         superuser: whether it is a superuser.
         syslog: whether it has SYSLOG ACCESS UNRESTRICTED.
         roles: the roles granted to it directly.
@@ -36,24 +36,24 @@ class Privileges:
 
     @property
     def sees_all_rows(self) -> bool:
-        """Whether views that show users their own rows show it everybody's."""
+        """Whether the user sees the rows of all users in such views."""
         return self.superuser or self.syslog or MONITOR in self.roles
 
     def __str__(self) -> str:
         if self.superuser:
             return "superuser"
-        held = ["SYSLOG ACCESS UNRESTRICTED"] if self.syslog else []
-        return " and ".join(held + [f"role {role}" for role in self.roles]) or "ordinary user"
+        access = ["SYSLOG ACCESS UNRESTRICTED"] if self.syslog else []
+        return " and ".join(access + [f"role {role}" for role in self.roles]) or "ordinary user"
 
 
 def find_privileges(session: Session) -> Privileges:
-    """The rights of the session's user; what an old cluster cannot tell counts as not given.
+    """Return the privileges of the session's user; those that an old cluster cannot report count as absent.
 
     Raises:
-        SyncError: the connection broke off.
+        SyncError: the connection failed.
     """
     user: str = session.rows("SELECT current_user::varchar(128)")[0][0]
-    # svv_user_info came with patch 172.
+    # svv_user_info exists since patch 172.
     info = _rows(session, "SELECT superuser, syslog_access FROM svv_user_info WHERE user_name = current_user")
     if not info:
         info = _rows(session, "SELECT usesuper, NULL FROM pg_user WHERE usename = current_user")
@@ -76,7 +76,7 @@ def _rows(session: Session, statement: str) -> list[tuple[Any, ...]]:
 
 
 def grant_select(views: Sequence[str], user: str) -> str:
-    """The statement that lets a user read views."""
+    """Return the statement that lets a user read views."""
     return f"GRANT SELECT ON {', '.join(views)} TO {quote_identifier(user)};"
 
 

@@ -1,4 +1,4 @@
-"""The setting SYNC_QUERY_TEXT: what sensitive columns quote is hidden as soon as it is read."""
+"""Implements SYNC_QUERY_TEXT: hides what sensitive columns quote, as soon as it is read."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ QueryText = Literal["full", "redacted", "none"]
 
 
 def protect(spec: SyncSpec, pages: Pages, query_text: QueryText) -> Pages:
-    """The pages of a job's source, their sensitive columns as the setting wants them.
+    """Return the pages of a job's source with protected sensitive columns.
 
     Args:
-        pages: closed with the generator that is returned.
-        query_text: `full`: as they are; `redacted`: with `?` for literals; `none`: NULL.
+        pages: closed together with the returned generator.
+        query_text: `full` changes nothing, `redacted` replaces literals by `?`, `none` gives NULL.
     """
     kinds: dict[str, Sensitive] = {c.name: c.info["sensitive"] for c in spec.columns if c.info["sensitive"]}
     return pages if query_text == "full" or not kinds else _protected(kinds, pages, query_text)
@@ -26,8 +26,8 @@ def protect(spec: SyncSpec, pages: Pages, query_text: QueryText) -> Pages:
 
 def _protected(kinds: Mapping[str, Sensitive], pages: Pages, query_text: QueryText) -> Pages:
     with closing(pages):
-        for undecoded in pages:
-            page = undecoded.decoded()
+        for raw in pages:
+            page = raw.decoded()
             found = {i: kinds[name] for i, name in enumerate(page.columns) if name in kinds}
             if query_text == "none":
                 rows = [[None if i in found else v for i, v in enumerate(row)] for row in page.rows]
@@ -38,13 +38,13 @@ def _protected(kinds: Mapping[str, Sensitive], pages: Pages, query_text: QueryTe
 
 def _redacted(kinds: Mapping[int, Sensitive], row: Sequence[Any]) -> list[Any]:
     texts = {i: row[i] for i in kinds if isinstance(row[i], str) and row[i]}
-    # What is no text is not looked into.
+    # Values that are not texts are hidden completely.
     redacted = [HIDDEN if i in kinds and value not in (None, "") else value for i, value in enumerate(row)]
     for i, text in texts.items():
         if kinds[i] == "sql":
             redacted[i] = hide_literals(text)
         else:
-            # A message may repeat a literal without quoting it, as that of RAISE EXCEPTION does.
+            # A message may repeat a literal without quotes, as that of RAISE EXCEPTION does.
             words = [literal_words(sql) for j, sql in texts.items() if kinds[j] == "sql"]
             redacted[i] = hide_values(text, set().union(*words))
     return redacted

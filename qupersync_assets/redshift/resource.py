@@ -34,7 +34,7 @@ _GARBLED = (struct.error, LookupError, UnicodeDecodeError)
 
 
 class RedshiftResource(BaseModel):
-    """Connections to one Redshift cluster; nothing is opened before the first page is asked for."""
+    """Connections to one Redshift cluster; the first session opens the first one."""
 
     host: str | None = Field(default=None, description="Endpoint; None where AWS tells it.")
     port: int = Field(default=5439, description="Its port.")

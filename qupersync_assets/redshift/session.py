@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from qupersync_assets.core.errors import is_refusal, message, sqlstate, sync_error
+from qupersync_assets.core.errors import FEATURE_NOT_SUPPORTED, is_refusal, message, sqlstate, sync_error
 from qupersync_assets.core.redaction import redacted
 from qupersync_assets.redshift.wire_protocol import RawFetcher, cut_off
 from qupersync_assets.rows.page import AnyPage, Pages, concat_pages
@@ -34,10 +34,10 @@ class Session:
         self._variables = variables
 
     def rows(self, sql: str) -> list[Any]:
-        """All rows of a SELECT with a small answer.
+        """Return all rows of a SELECT with a small result.
 
         Raises:
-            SyncError: Redshift refuses the statement, or breaks off.
+            SyncError: Redshift refuses the statement, or the connection fails.
         """
         with self._errors():
             cursor = self._connection.cursor()
@@ -45,25 +45,25 @@ class Session:
             return list(cursor.fetchall())
 
     def clock(self) -> datetime:
-        """Redshift's own time, in UTC, as the session is."""
+        """Return Redshift's current time; the session's time zone is UTC."""
         now: datetime = self.rows("SELECT GETDATE()")[0][0]
         return now.replace(tzinfo=UTC)
 
     def cut_off(self) -> None:
-        """End the session, from another thread too: what waits for its answer fails."""
+        """End the session, also from another thread; a thread that waits for an answer gets an error."""
         cut_off(self._connection)
 
     def pages(self, sql: str, size: int) -> Pages:
-        """Run one SELECT and yield its rows, never more than one page in memory.
+        """Run one SELECT and yield its rows; only one page is kept in memory.
 
         Args:
             sql: a SELECT; it is not parsed for parameters.
-            size: rows a page; where a single-node cluster refuses to give so many at once, the next lower
-                multiple of 1000. The last page may be shorter, an empty result yields nothing.
+            size: rows per page. A single-node cluster refuses larger fetches: there it is rounded down to a
+                multiple of 1000. The last page may be shorter; an empty result yields no page.
 
         Raises:
-            SyncError: Redshift refuses the statement, or breaks off; the session is good for another
-                statement if it was refused.
+            SyncError: Redshift refuses the statement, or the connection fails. After a refusal the session
+                can be used again.
         """
         with self._errors():
             try:
@@ -71,7 +71,7 @@ class Session:
             except Exception as error:
                 if size <= SINGLE_NODE_FETCH or not _is_too_large(error):
                     raise
-                # It was the first fetch: nothing has been read.
+                # The first fetch was refused: nothing has been read.
                 self._connection.rollback()
                 yield from _pages(self._connection, sql, size, SINGLE_NODE_FETCH)
 
@@ -80,41 +80,45 @@ class Session:
         try:
             yield
         except GeneratorExit:
-            raise  # the reader has had enough; the session is idle
+            raise  # the reader stopped; the session is idle
         except BaseException as error:
             if is_refusal(error):
                 self._connection.rollback()
             else:
-                # The session may still be at work: a rollback would wait for it.
+                # The server may still be busy: a rollback would wait for it.
                 self._connection.invalidate(error)
             if not isinstance(error, Exception):
                 raise
-            told = sync_error(as_driver_error(error), self._variables, "Reading from Redshift failed")
-            raise told from redacted(error)
+            doing = "Reading from Redshift failed"
+            raise sync_error(as_driver_error(error), self._variables, doing) from redacted(error)
 
 
 def as_driver_error(error: Exception) -> Exception:
-    """The error, or what it means where the driver has stumbled over bytes that make no sense.
+    """Return the error, or a ConnectionError if the driver failed on a truncated or corrupted answer.
 
-    The driver believes the lengths and codes that it reads. Where a connection ends within a message, or
-    bytes are garbled, it fails in any way: with a KeyError, a struct.error, a UnicodeDecodeError ...
+    The driver does not validate the lengths and codes that it reads: such an answer raises a KeyError, a
+    struct.error, a UnicodeDecodeError or any other error.
     """
     from redshift_connector.error import Error
 
     if isinstance(error, Error | OSError):
         return error
-    return ConnectionError(f"the answer broke off or makes no sense ({type(error).__name__}: {error})")
+    return ConnectionError(f"the answer is truncated or corrupted ({type(error).__name__}: {error})")
 
 
 def _is_too_large(error: Exception) -> bool:
-    """Whether a single-node cluster has refused the size of a fetch."""
-    return is_refusal(error) and sqlstate(error) == "0A000" and "fetch size" in message(error).lower()
+    """Return whether a single-node cluster refused the size of a fetch."""
+    return (
+        is_refusal(error)
+        and sqlstate(error) == FEATURE_NOT_SUPPORTED
+        and "fetch size" in message(error).lower()
+    )
 
 
 def _pages(connection: Any, sql: str, size: int, fetch: int) -> Pages:
-    """The rows of a SELECT in pages of at most `size`, each put together from fetches of `fetch` rows."""
+    """Yield the rows of a SELECT in pages of at most `size` rows, each made of fetches of `fetch` rows."""
     cursor = connection.cursor()
-    # The driver keeps prepared statements by their text: a name of its own for every cursor keeps them apart.
+    # The driver caches prepared statements by their text: each cursor needs its own name.
     name = f"qupersync_{next(_cursor_numbers)}"
     cursor.execute(f"DECLARE {name} CURSOR FOR {sql}")
     pieces: list[AnyPage] = []
@@ -126,5 +130,5 @@ def _pages(connection: Any, sql: str, size: int, fetch: int) -> Pages:
                 pieces = []
     if pieces:
         yield concat_pages(pieces)
-    # Ends the cursor with its transaction, and leaves nothing to do when the session ends.
+    # End the cursor together with its transaction.
     connection.rollback()

@@ -168,6 +168,7 @@ def _prepended(first: AnyPage | None, pages: Pages) -> Pages:
     with closing(pages):
         if first is not None:
             yield first
+            del first  # only one page is kept in memory
             yield from pages
 
 

@@ -1,7 +1,7 @@
-"""Rows as they come over the wire: what this project knows of the insides of redshift_connector.
+"""Fetches rows without decoding them; the only module that uses internals of redshift_connector.
 
-The body of a DataRow message has the layout of a tuple of COPY's binary format, so that a row need not become
-Python objects on its way to PostgreSQL:
+The body of a DataRow message has the layout of a tuple in COPY's binary format. A row therefore need not
+become Python objects on its way to PostgreSQL:
 https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-DATAROW
 https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS-BINARY
 """
@@ -21,7 +21,7 @@ _DATA_ROW, _READY = b"D", b"Z"
 
 _DATA_ROW_CODE = _DATA_ROW[0]
 
-# Bytes that are asked for at once.
+# Bytes per read from the socket.
 _CHUNK = 1 << 17
 
 _TEXT, _BINARY = 0, 1
@@ -30,62 +30,62 @@ _LENGTH = struct.Struct("!i")
 
 
 class RawFetcher:
-    """Takes rows from a connection of redshift_connector before they are decoded.
+    """Fetches rows from a connection of redshift_connector before the driver decodes them.
 
-    Where the driver is not built as it is known to be, it warns once and lets the driver decode.
+    If the driver's internals are not the known ones, it warns once and lets the driver decode.
     """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._types = _known_types(connection)
-        # The rows of the last answer, and how many further requests are under way.
+        # The rows of the last answer, and the number of requests without an answer.
         self._bodies: list[bytes] = []
-        self._asked = 0
+        self._pending = 0
         self._is_called = False
-        # Bytes of the next answer that have come already.
+        # Received bytes of the next answer.
         self._rest = b""
 
     def fetch_pages(self, cursor: Any, name: str, rows: int) -> Pages:
-        """Fetch from a cursor of Redshift until there is nothing more; not decoded if all types are known.
+        """Fetch from a cursor in Redshift until it is exhausted; yield RawPages if all types are known.
 
-        While one answer is on its way the next one is asked for already, lest each wait for the network.
+        The next FETCH is sent before the answer of the last one is complete, which saves a round trip each.
 
         Args:
             cursor: a cursor of the driver, which fetches.
             name: the cursor in Redshift.
-            rows: how many rows to ask for at once.
+            rows: rows per FETCH.
         """
         statement = f"FETCH FORWARD {rows} FROM {name}"
-        if not self._is_tapped(cursor, statement):
+        if not self._is_raw(cursor, statement):
             while found := cursor.fetchall():
                 yield Page(_labels(cursor), found)
                 cursor.execute(statement)
             return
         request, columns, types = _request(cursor), _labels(cursor), self._wire_types(cursor)
         try:
-            # A short answer may be a slow server's: only an empty one is the end.
+            # A slow server may give fewer rows than requested: only an empty answer is the end.
             while bodies := self._bodies:
                 is_full = len(bodies) == rows
-                if is_full and not self._asked:
-                    self._ask(request)
+                if is_full and not self._pending:
+                    self._send(request)
                 if types is not None:
                     yield RawPage(columns, types, bodies)
                 else:
                     for body in bodies:
                         self._connection.handle_DATA_ROW(body, cursor)
                     yield Page(columns, cursor.fetchall())
-                if is_full or not self._asked:
-                    self._ask(request)
+                if is_full or not self._pending:
+                    self._send(request)
                 self._bodies = []
                 self._receive(cursor)
         finally:
-            # Leave the session as idle as if nothing had been asked for in advance.
-            while self._asked:
+            # Receive the pending answers, so that the session is idle.
+            while self._pending:
                 with suppress(Exception):
                     self._receive(cursor)
 
-    def _is_tapped(self, cursor: Any, statement: str) -> bool:
-        """Run the first FETCH, and return whether its rows were taken; else the driver has them, decoded."""
+    def _is_raw(self, cursor: Any, statement: str) -> bool:
+        """Run the first FETCH; return whether its rows are raw. If not, the driver has decoded them."""
         self._bodies, self._is_called = [], False
         if self._types:
             self._connection.handle_messages = self._receive
@@ -95,28 +95,27 @@ class RawFetcher:
             vars(self._connection).pop("handle_messages", None)
         if not self._is_called:
             warnings.warn(
-                "This version of redshift_connector is built differently from the known ones: "
-                "rows are decoded, which takes longer.",
+                "This version of redshift_connector has unknown internals: it decodes rows, which is slower.",
                 stacklevel=2,
             )
         return self._is_called
 
-    def _ask(self, request: bytes) -> None:
+    def _send(self, request: bytes) -> None:
         self._connection._write(request)
         self._connection._flush()
-        self._asked += 1
+        self._pending += 1
 
     def _receive(self, cursor: Any) -> None:
-        """Read until Redshift is ready again, like the driver's method of that place, but quicker."""
+        """Read until Redshift is ready for a query; a faster replacement of the driver's handle_messages."""
         connection, unpack = self._connection, _LENGTH.unpack_from
         receive, handlers = connection._read.__self__.read1, connection.message_types
         self._is_called = True
-        # If it breaks off, nothing more is to be expected.
-        asked, self._asked = self._asked, 0
+        # After an error no further answer is expected.
+        pending, self._pending = self._pending, 0
         connection.error = None
         buffer, at = self._rest, 0
-        # What follows belongs to the next answer, if there is one.
-        is_ready, has_next = False, asked > 1
+        # Bytes after ReadyForQuery belong to the next answer.
+        is_ready, has_next = False, pending > 1
         while True:
             end = len(buffer)
             while at + 5 <= end and not (is_ready and has_next):
@@ -136,9 +135,9 @@ class RawFetcher:
                 break
             more = receive(_CHUNK)
             if not more:
-                raise ConnectionResetError("Redshift has closed the connection")
+                raise ConnectionResetError("Redshift closed the connection")
             buffer, at = buffer[at:] + more, 0
-        self._rest, self._asked = buffer[at:], max(asked - 1, 0)
+        self._rest, self._pending = buffer[at:], max(pending - 1, 0)
         if connection.error is not None:
             raise connection.error
 
@@ -152,7 +151,7 @@ def _labels(cursor: Any) -> tuple[str, ...]:
 
 
 def _request(cursor: Any) -> bytes:
-    """The messages Bind, Execute and Sync that run the statement again that a cursor has run.
+    """Return the messages Bind, Execute and Sync that run the cursor's last statement again.
 
     https://www.postgresql.org/docs/current/protocol-message-formats.html
     """
@@ -165,8 +164,7 @@ def _request(cursor: Any) -> bytes:
 
 
 def _known_types(connection: Any) -> dict[int, WireType]:
-    """The types, by OID, that this connection's driver asks for in the known formats; none if it is built
-    differently."""
+    """Return the types, by OID, that the driver requests in a known format; none if its internals differ."""
     try:
         from redshift_connector.utils import type_utils as driver
         from redshift_connector.utils.oids import RedshiftOID as Oid
@@ -182,7 +180,7 @@ def _known_types(connection: Any) -> dict[int, WireType]:
             Oid.INTEGER: ("integer", _BINARY, driver.int4_recv),
             Oid.BIGINT: ("bigint", _BINARY, driver.int8_recv),
             Oid.OID: ("oid", _BINARY, driver.oid_recv),
-            # As text, whatever version of the protocol the server speaks.
+            # As text in every version of the protocol.
             Oid.NUMERIC: ("text", _TEXT, driver.numeric_in),
             Oid.TIMESTAMP: ("timestamp", _BINARY, driver.timestamp_recv_integer),
             Oid.TIMESTAMPTZ: ("timestamptz", _BINARY, driver.timestamptz_recv_integer),
@@ -198,16 +196,16 @@ def _known_types(connection: Any) -> dict[int, WireType]:
 
 
 def text_recv(data: bytes, offset: int, length: int) -> str:
-    """A text as the driver reads it, but for bytes that are no UTF-8: each becomes U+FFFD.
+    """Return a text; bytes that are not UTF-8 become U+FFFD.
 
-    Columns of system views count bytes, and a text may be cut within a character: the driver would fail the
-    page for it.
+    Redshift cuts texts of system views after a number of bytes, possibly within a character. The driver would
+    fail on such a text.
     """
     return data[offset : offset + length].decode("utf-8", "replace")
 
 
 def read_any_text(connection: Any) -> None:
-    """Let a connection read texts with `text_recv`."""
+    """Make a connection decode texts with `text_recv`."""
     from redshift_connector.utils.type_utils import text_recv as strict
 
     for oid, (form, receive) in connection.redshift_types.items():
@@ -216,6 +214,6 @@ def read_any_text(connection: Any) -> None:
 
 
 def cut_off(connection: Any) -> None:
-    """End a connection from another thread; if it waits for an answer, the wait ends with an error."""
-    with suppress(OSError, AttributeError):  # it has ended, or the pool has given it up
+    """End a connection from another thread; a thread that waits for an answer gets an error."""
+    with suppress(OSError, AttributeError):  # already closed
         connection._usock.shutdown(socket.SHUT_RDWR)

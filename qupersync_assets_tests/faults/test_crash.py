@@ -75,7 +75,7 @@ def test_killed_within_a_batch(
     assert target(
         "SELECT status, rows_extracted, rows_inserted, batches, completed_at IS NULL, error FROM quper.sync_logs ORDER BY id"
     ) == [
-        ("failed", 2000, 2000, 2, False, "Dagster does not know this run"),
+        ("failed", 2000, 2000, 2, False, "the process that loaded this job ended without closing this row"),
         ("success", 3500, 1500, 4, False, None),
     ]
 

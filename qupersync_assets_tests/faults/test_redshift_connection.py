@@ -27,7 +27,7 @@ def nodes(source: Query) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing more is expected of Redshift after two seconds."""
     monkeypatch.setenv("REDSHIFT_STATEMENT_TIMEOUT", "1")
-    monkeypatch.setattr("qupersync_assets.redshift.resource._SPARE", 1)
+    monkeypatch.setattr("qupersync_assets.redshift.resource._EXTRA_SECONDS", 1)
 
 
 FAULTS: list[tuple[str, dict[str, Any]]] = [

@@ -10,7 +10,7 @@ from secrets import token_hex
 import dagster as dg
 import pytest
 
-from qupersync_assets.defs import build_definitions
+from qupersync_assets.definitions import build_code_location
 from qupersync_assets.sandbox.gateway.tls import Authority
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.integration.conftest import Query, Sync
@@ -56,7 +56,7 @@ class Watcher:
         self.look()
 
     def look(self) -> str:
-        definitions = build_definitions(Settings.load())
+        definitions = build_code_location(Settings.load())
         sensor = definitions.resolve_sensor_def(self._name)
         top = definitions.get_repository_def().get_top_level_resources()
         with dg.build_sensor_context(
@@ -76,7 +76,7 @@ def bad_row(source: Query) -> None:
 
 
 def test_without_configuration_there_is_nothing(environment: dict[str, str]) -> None:
-    definitions = build_definitions(Settings.load()).get_repository_def()
+    definitions = build_code_location(Settings.load()).get_repository_def()
     assert not [name for name in definitions.sensor_defs if "alerts" in name.name]
     assert not [name for name in definitions.get_top_level_resources() if "alerts" in name]
 
@@ -139,7 +139,7 @@ def test_a_maintenance_that_fails_is_told(
     watcher = Watcher(instance, "slack")
     with monkeypatch.context() as outage:
         outage.setenv("POSTGRES_PORT", "1")
-        job = build_definitions(Settings.load()).resolve_job_def("qupersync_maintenance")
+        job = build_code_location(Settings.load()).resolve_job_def("qupersync_maintenance")
         job.execute_in_process(instance=instance, raise_on_error=False)
     watcher.look()
     (message,) = slack.messages

@@ -95,9 +95,9 @@ def test_a_job_that_another_instance_loads_is_left_alone(
 
 
 def test_a_full_refresh_reads_all(qupersync: Command) -> None:
-    for flags, why in (([], "the target is empty"), (["--full-refresh"], "full refresh")):
+    for flags, reason in (([], "the target table is empty"), (["--full-refresh"], "full refresh requested")):
         done = qupersync("sync", "alert_events", "--json", *flags)
-        assert done.json["jobs"][0]["read_why"] == why
+        assert done.json["jobs"][0]["read_reason"] == reason
 
 
 def test_the_run_is_recorded_in_the_configured_instance(qupersync: Command, dagster_home: Path) -> None:

@@ -1,4 +1,4 @@
-"""A history is read from its news on, and nothing is missed by that."""
+"""A history is read incrementally, and no row is missed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUERY = (
     "VALUES (100, %s, %s, getdate() - %s::interval, NULL, %s)"
 )
 HELD = "SELECT query_id, status FROM quper.query_history ORDER BY query_id"
-LOG = "SELECT rows_extracted, read_why, read_from FROM quper.sync_logs ORDER BY id DESC LIMIT 1"
+LOG = "SELECT rows_extracted, read_mode, read_from FROM quper.sync_logs ORDER BY id DESC LIMIT 1"
 
 
 def yesterday(target: Query) -> None:
@@ -27,40 +27,41 @@ def yesterday(target: Query) -> None:
     target("UPDATE quper.sync_logs SET started_at = started_at - interval '1 day'")
 
 
-def test_only_news_is_read(sync: Sync, source: Query, target: Query) -> None:
+def test_only_new_rows_are_read(sync: Sync, source: Query, target: Query) -> None:
     for query_id, age in ((1, "3 days"), (2, "61 minutes"), (3, "10 minutes")):
         source(QUERY, [query_id, "success", age, None])
     assert sync("query_history").success
-    assert target(LOG) == [(3, "the target is empty", None)]
+    assert target(LOG) == [(3, "full", None)]
     source(QUERY, [4, "success", "1 second", None])
     source(QUERY, [5, "success", "2 days", None])  # later than Redshift ever is
     result = sync("query_history")
     ((extracted, why, since),) = target(LOG)
-    assert (extracted, why) == (3, "news")  # the newest row was ten minutes old: 2, 3 and 4
+    assert (extracted, why) == (3, "incremental")  # the newest row was ten minutes old: 2, 3 and 4
     newest = source("SELECT start_time FROM sys_query_history WHERE query_id = 3")[0][0].replace(tzinfo=UTC)
     assert (newest - since).total_seconds() == 3600
     (event,) = result.get_asset_materialization_events()
     metadata = event.materialization.metadata
-    assert metadata["read_why"].value == "news"
+    assert metadata["read_mode"].value == "incremental"
+    assert metadata["read_reason"].value == "new rows since the last sync"
     assert metadata["read_from"].value == since.timestamp() < metadata["read_to"].value
     assert target(HELD) == [(n, "success") for n in (1, 2, 3, 4)]
     yesterday(target)
     assert sync("query_history").success
-    assert target(LOG) == [(5, "first read of the day", None)]
+    assert target(LOG) == [(5, "full", None)]
     assert target(HELD) == [(n, "success") for n in (1, 2, 3, 4, 5)]
 
 
-def test_what_was_unfinished_is_looked_at_again(sync: Sync, source: Query, target: Query) -> None:
+def test_mutable_rows_are_read_again(sync: Sync, source: Query, target: Query) -> None:
     source(QUERY, [1, "running", "3 days", None])
     source(QUERY, [2, "success", "3 days", None])
     source(QUERY, [3, "success", "1 minute", None])
     assert sync("query_history").success
     source("UPDATE sys_query_history SET status = 'failed' WHERE query_id IN (1, 2)")
     assert sync("query_history").success
-    assert target(LOG)[0][:2] == (2, "news")
+    assert target(LOG)[0][:2] == (2, "incremental")
     assert target(HELD) == [(1, "failed"), (2, "success"), (3, "success")]
     assert sync("query_history").success
-    assert target(LOG)[0][:2] == (1, "news")
+    assert target(LOG)[0][:2] == (1, "incremental")
 
 
 def test_a_target_that_was_emptied_is_filled_anew(sync: Sync, source: Query, target: Query) -> None:
@@ -86,7 +87,7 @@ def test_a_full_refresh_is_asked_for_in_the_launchpad(
         run_config={"ops": {"quper__query_history": {"config": {"full_refresh": True}}}},
     )
     assert result.success
-    assert target(LOG)[0][:2] == (2, "full refresh")
+    assert target(LOG)[0][:2] == (2, "full")
     assert target(HELD) == [(1, "success"), (2, "success")]
 
 
@@ -131,11 +132,11 @@ def test_what_is_logged_when_a_long_query_ends_is_not_missed(
     for _ in range(2):
         assert sync("query_history", "alert_events").success
     assert target("SELECT query FROM quper.alert_events ORDER BY 1") == [(1,), (2,)]
-    logs = "SELECT DISTINCT read_why FROM quper.sync_logs WHERE sync_job_id = 'alert_events_sync'"
-    assert sorted(target(logs)) == [("news",), ("the target is empty",)]
+    logs = "SELECT DISTINCT read_mode FROM quper.sync_logs WHERE sync_job_id = 'alert_events_sync'"
+    assert sorted(target(logs)) == [("full",), ("incremental",)]
 
 
-def test_news_adds_up_to_the_same_as_reading_all(
+def test_incremental_reads_give_the_same_rows_as_full_reads(
     sandbox: Sandbox, environment: dict[str, str], sync: Sync, source: Query, target: Query
 ) -> None:
     workload = sandbox.workload()
@@ -144,9 +145,11 @@ def test_news_adds_up_to_the_same_as_reading_all(
     for _ in range(3):
         workload.advance(datetime.now(UTC))
         assert sync().success
-    by_news = "SELECT count(*), sum(rows_extracted) FROM quper.sync_logs WHERE read_why = 'news'"
-    ((runs, extracted),) = target(by_news)
-    whole = target("SELECT sum(rows_extracted) FROM quper.sync_logs WHERE read_why = 'the target is empty'")
+    incremental = "SELECT count(*), sum(rows_extracted) FROM quper.sync_logs WHERE read_mode = 'incremental'"
+    ((runs, extracted),) = target(incremental)
+    whole = target(
+        "SELECT sum(rows_extracted) FROM quper.sync_logs WHERE read_reason = 'the target table is empty'"
+    )
     assert runs == 12 and extracted < whole[0][0] / 2
     for table in ("query_history", "alert_events", "table_scan_stats", "vacuum_history"):
         expected, actual = ORACLES[table]
@@ -168,7 +171,9 @@ def test_scans_on_both_sides_of_an_hour_are_counted_once(sync: Sync, source: Que
     assert target(counts) == [(1, 10), (1, 5)]
     source(scan, [3, 0, "59 minutes"])
     assert sync("table_scan_stats").success
-    assert target("SELECT DISTINCT read_why FROM quper.sync_logs WHERE read_from IS NOT NULL") == [("news",)]
+    assert target("SELECT DISTINCT read_mode FROM quper.sync_logs WHERE read_from IS NOT NULL") == [
+        ("incremental",)
+    ]
     assert target(counts) == [(1, 10), (2, 10)]
 
 
