@@ -119,22 +119,14 @@ def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str
         status=SyncStatus.RUNNING,
         started_at=sa.func.clock_timestamp(),
     )
+    cleared = {c.name: None for c in SYNC_LOGS.c if c.nullable and c.computed is None}
     again = new.on_conflict_do_update(
         index_elements=["cluster", "sync_job_id", "run_id"],
         set_={
-            "status": SyncStatus.RUNNING,
-            "completed_at": None,
-            "error": None,
-            "source": None,
-            "columns_missing": None,
-            "read_from": None,
-            "read_to": None,
-            "read_reason": None,
-            "read_mode": None,
-            "gap_from": None,
-            "gap_to": None,
-            "attempts": SYNC_LOGS.c.attempts + 1,
+            **cleared,
             **RowCounts().columns(),
+            "status": SyncStatus.RUNNING,
+            "attempts": SYNC_LOGS.c.attempts + 1,
         },
     )
     log_id: int = connection.execute(again.returning(SYNC_LOGS.c.id)).scalar_one()
@@ -227,12 +219,12 @@ def close_run(
     """Close or add the rows of a run that ended without closing them itself.
 
     Args:
-        errors: why it did not succeed, by sync_job_id; one entry for each job that the run was to do and that
-            did not succeed.
+        errors: by sync_job_id, why each job that the run should have loaded did not succeed.
+        status: FAILED or CANCELED.
         started_at, ended_at: Unix timestamps of the run.
 
     Returns:
-        How many rows were closed or added; a row that was closed by its own step stays as it is.
+        The number of closed or added rows. A row that its own step closed is not changed.
     """
     if not errors:
         return 0
@@ -285,7 +277,7 @@ def mark_stale(
 
 
 def running(connection: sa.Connection, cluster: str, sync_job_ids: Sequence[str]) -> set[str]:
-    """The Dagster runs of which a row of these jobs is still running."""
+    """Return the ids of the runs that have running rows of these jobs."""
     return set(
         connection.scalars(
             sa.select(SYNC_LOGS.c.run_id)
