@@ -18,6 +18,11 @@ PLACEHOLDERS = dotenv_values(PROJECT / ".env.example")
 os.environ.update({name: value for name, value in PLACEHOLDERS.items() if value})
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run single files and tests in this process, which starts at once; run folders in several processes."""
+    return 0 if all(Path(argument.partition("::")[0]).is_file() for argument in config.args) else 3
+
+
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A running sandbox with empty views; a test fills and empties them as it likes."""
