@@ -12,7 +12,7 @@ from qupersync_assets.core.redaction import redact
 from qupersync_assets.core.sql import quote_identifier
 from qupersync_assets.doctor.report import Finding, clock
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.schema import VERSION_TABLE, state, tables, versions
+from qupersync_assets.postgres.schema import VERSION_TABLE, VersionState, read_version, tables
 from qupersync_assets.spec import SCHEMA
 
 # https://www.postgresql.org/support/versioning/: older ones get no fixes any more.
@@ -101,13 +101,9 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
 
 def _version(postgres: PostgresResource) -> Finding:
     try:
-        version, _ = state(postgres)
+        found = read_version(postgres)
     except SyncError as error:
         return Finding("postgres", "schema version", "unknown", redact(str(error)))
-    known = versions()
-    remedy = None
-    if version is not None and version not in known:
-        remedy = f"Upgrade QuperSync: this one knows versions up to {known[-1]}."
-    elif version != known[-1] and not postgres.auto_migrate:
-        remedy = "Run `qupersync migrate`; SYNC_AUTO_MIGRATE is false."
-    return Finding("postgres", "schema version", f"{version or 'none'} of {known[-1]}", remedy)
+    upgraded_by_sync = postgres.auto_migrate and found.state not in (VersionState.NEWER, VersionState.TOO_OLD)
+    remedy = None if upgraded_by_sync else found.remedy or None
+    return Finding("postgres", "schema version", f"{found.version or 'none'} of {found.newest}", remedy)

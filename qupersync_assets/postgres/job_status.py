@@ -9,9 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.schema import state, versions
+from qupersync_assets.postgres.schema import VersionState, read_version
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.postgres.watermark import newest
 from qupersync_assets.spec import SyncSpec
@@ -68,12 +67,9 @@ def is_usable(postgres: PostgresResource) -> bool:
     Raises:
         SyncError: there is one of another version; or PostgreSQL cannot be reached.
     """
-    version, _ = state(postgres)
-    known = versions()
-    if version is None or version == known[-1]:
-        return version is not None
-    remedy = "run `qupersync migrate`" if version in known else "upgrade QuperSync"
-    raise SyncError(f"The schema quper has version {version} of {known[-1]}: {remedy}.", ErrorClass.FATAL)
+    found = read_version(postgres)
+    found.require(VersionState.CURRENT, VersionState.NONE)
+    return found.state is VersionState.CURRENT
 
 
 def job_states(

@@ -1,11 +1,14 @@
-"""The schema quper: a table for each sync job, the two that keep the books, and the version they have.
+"""The schema quper: a table per sync job, two bookkeeping tables, and their version.
 
-What Alembic's revisions in migrations/versions/ make of a database is recorded in quper.schema_version. The
-table of a job that no revision knows yet is created as its spec says; comments and views follow the specs.
+Alembic runs the migrations in migrations/versions/ and records the version in quper.schema_version. A table
+that no migration creates is created from its spec. Comments and views follow the specs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -30,85 +33,160 @@ from qupersync_assets.spec import METADATA, SCHEMA, SyncSpec
 from qupersync_assets.sync_jobs import all_specs
 
 MIGRATIONS = str(Path(__file__).with_name("migrations"))
-# Not Alembic's own name for it, which Dagster looks for in whatever schema comes first.
+# Not Alembic's default name: Dagster uses it, and finds it in any schema of the search path.
 VERSION_TABLE = "schema_version"
 
-# Whoever reads a table while a migration waits for its lock waits too, behind it: hence not for long.
+# Other sessions that need the table queue behind a waiting migration, so it waits briefly.
 LOCK_SECONDS = 3.0
-# The first retry after that waits up to so long, further ones up to twice as long each.
+# Upper limit of the delay before the first retry; it doubles with each retry.
 RETRY_SECONDS = 1.0
 
-# Any number does, as long as every process takes the same one while it migrates the schema.
+# The key of the advisory lock that a process holds while it migrates; an arbitrary number.
 _LOCK = 0x7175706572
 
-_STATE = sa.text(
-    f"SELECT (SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}), "
-    f"ARRAY(SELECT tablename::text FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}')"
-)
+_PRESENT = f"ARRAY(SELECT tablename::text FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}')"
+_TABLES = sa.text(f"SELECT {_PRESENT}")
+_VERSION_AND_TABLES = sa.text(f"SELECT (SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}), {_PRESENT}")
+_VERSION_TABLE_OPTIONS = {"version_table": VERSION_TABLE, "version_table_schema": SCHEMA}
+
+
+class VersionState(StrEnum):
+    """How the version of a schema relates to the versions that this code knows."""
+
+    CURRENT = "current"
+    NONE = "none"
+    OLDER = "older"
+    TOO_OLD = "too old"
+    NEWER = "newer"
+
+
+_UPGRADABLE = (VersionState.CURRENT, VersionState.NONE, VersionState.OLDER)
+
+
+@dataclass(frozen=True)
+class SchemaVersion:
+    """The version of the schema in a database.
+
+    Attributes:
+        version: the recorded version, None if there is none.
+        newest: the version that this code needs.
+        state: how the two relate.
+        missing: the tables that this code needs and the schema lacks.
+    """
+
+    version: str | None
+    newest: str
+    state: VersionState
+    missing: tuple[str, ...]
+
+    @property
+    def remedy(self) -> str:
+        """How to get a complete schema of the newest version, as one sentence; empty if there is one."""
+        if self.state is VersionState.NEWER:
+            return "Upgrade QuperSync."
+        if self.state is VersionState.TOO_OLD:
+            oldest = versions()[0]
+            return (
+                f"Only {oldest} and later can be upgraded: upgrade it to {oldest} with an earlier QuperSync; "
+                f"or, if old rows may be lost, DROP SCHEMA {SCHEMA} CASCADE, and a sync creates it again."
+            )
+        if self.state is VersionState.CURRENT and not self.missing:
+            return ""
+        return "Run `qupersync migrate`."
+
+    def require(self, *states: VersionState) -> None:
+        """Do nothing if the state is one of these.
+
+        Raises:
+            SyncError: it is another one; the text says what to do.
+        """
+        if self.state not in states:
+            raise self.error()
+
+    def error(self, reason: str = "") -> SyncError:
+        """Return an error that names the version, the missing tables, the reason and the remedy."""
+        lacks = f" and lacks {', '.join(self.missing)}" if self.missing else ""
+        text = f"The schema {SCHEMA} has version {self.version or 'none'} of {self.newest}{lacks}{reason}."
+        return SyncError(f"{text} {self.remedy}", ErrorClass.FATAL)
+
+
+def check_version(version: str | None, present: Collection[str]) -> SchemaVersion:
+    """Judge the version of a schema.
+
+    Args:
+        version: the recorded version, None if there is none.
+        present: the tables of the schema.
+    """
+    oldest, *_, newest = known = versions()
+    needed = {table.name for table in tables()}
+    if version == newest:
+        state = VersionState.CURRENT
+    elif version in known:
+        state = VersionState.OLDER
+    elif version is None:
+        # Tables without a version are older than the baseline.
+        state = VersionState.TOO_OLD if needed.intersection(present) else VersionState.NONE
+    else:
+        state = VersionState.TOO_OLD if version < oldest else VersionState.NEWER
+    return SchemaVersion(version, newest, state, tuple(sorted(needed.difference(present))))
+
+
+def read_version(postgres: PostgresResource) -> SchemaVersion:
+    """Return the version of the schema; if there is one, this costs one statement.
+
+    Raises:
+        SyncError: PostgreSQL cannot be reached, or the user may not read the schema.
+    """
+    try:
+        with postgres.transaction() as connection:
+            version, present = connection.execute(_VERSION_AND_TABLES).one()
+    except SyncError as error:
+        if error.sqlstate != UNDEFINED_TABLE:
+            raise
+        with postgres.transaction() as connection:
+            version, present = None, connection.execute(_TABLES).scalar_one()
+    return check_version(version, present)
 
 
 def tables() -> list[sa.Table]:
-    """Every table of the schema."""
+    """Return all tables of the schema."""
     return [SYNC_LOGS, SKIPPED_ROWS, *(spec.table for spec in all_specs())]
 
 
 def versions() -> list[str]:
-    """The versions that this code knows, oldest first; the last is the one it needs."""
-    # Which Alembic would load all of them to tell.
+    """Return the versions that this code knows, oldest first; it needs the last one."""
+    # Alembic would import all files to list them.
     return sorted(path.name[:4] for path in Path(MIGRATIONS, "versions").glob("[0-9]*.py"))
 
 
 def ensure_schema(postgres: PostgresResource) -> None:
-    """Bring the schema up to date, and create each of its tables that is missing: `migrate`, if need be.
-
-    If nothing is to be done, it costs one statement.
+    """Migrate the schema if it is not current or lacks a table; if there is nothing to do, this costs one
+    statement.
 
     Raises:
-        SyncError: as for `migrate`; or something is to be done, and SYNC_AUTO_MIGRATE says not to.
+        SyncError: as for `migrate`; or there is something to do and SYNC_AUTO_MIGRATE is false.
     """
-    version, present = state(postgres)
-    needed = _needed(version)
-    missing = sorted({table.name for table in tables()} - set(present))
-    if version == needed and not missing:
+    found = read_version(postgres)
+    if not found.remedy:
         return
+    found.require(*_UPGRADABLE)
     if not postgres.auto_migrate:
-        lacks = f" and lacks {', '.join(missing)}" if missing else ""
-        raise SyncError(
-            f"The schema {SCHEMA} has version {version or 'none'} of {needed}{lacks}, and SYNC_AUTO_MIGRATE "
-            "is false: run `qupersync migrate`.",
-            ErrorClass.FATAL,
-        )
+        raise found.error(", and SYNC_AUTO_MIGRATE is false")
     migrate(postgres)
 
 
-def state(postgres: PostgresResource) -> tuple[str | None, list[str]]:
-    """The version of the schema, None if there is none, and its tables.
-
-    Raises:
-        SyncError: PostgreSQL cannot be reached, or does not let us look.
-    """
-    try:
-        with postgres.transaction() as connection:
-            version, present = connection.execute(_STATE).one()
-            return version, present
-    except SyncError as error:
-        if error.sqlstate != UNDEFINED_TABLE:
-            raise
-        return None, []
-
-
 def migrate(postgres: PostgresResource) -> tuple[str | None, str]:
-    """Bring the schema to the newest version, in one transaction, whatever SYNC_AUTO_MIGRATE says.
+    """Bring the schema to the newest version in one transaction, whatever SYNC_AUTO_MIGRATE says.
 
-    Of several processes that do it at once, one does it, and the others find it done.
+    Several processes may call it at the same time: one migrates, the others wait and find a current schema.
 
     Returns:
         The version before, None if there was none, and the version after.
 
     Raises:
-        SyncError: the version is one that only a newer QuperSync knows; or PostgreSQL cannot be reached, the
-            user may not change the schema, or a table was locked by others, five times over. The schema is as
-            it was before then.
+        SyncError: the schema is too old or newer than this code; PostgreSQL cannot be reached; the user may
+            not change the schema; or five attempts failed because other sessions lock a table. The schema
+            is unchanged.
     """
     return call_with_retries(
         partial(_migrate, postgres),
@@ -119,38 +197,42 @@ def migrate(postgres: PostgresResource) -> tuple[str | None, str]:
 
 def _migrate(postgres: PostgresResource) -> tuple[str | None, str]:
     with postgres.transaction() as connection:
-        # Before the lock_timeout, for this lock is held as long as another process migrates.
+        # Set no lock_timeout before: another process holds this lock as long as it migrates.
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         # https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-LOCK-TIMEOUT
         connection.execute(sa.text(f"SET LOCAL lock_timeout = {LOCK_SECONDS * 1000:.0f}"))
-        context = MigrationContext.configure(
-            connection, opts={"version_table": VERSION_TABLE, "version_table_schema": SCHEMA}
-        )
-        before = context.get_current_revision()
-        needed = _needed(before)
-        # Not IF NOT EXISTS, which asks for CREATE on the database even if the schema is there.
+        context = MigrationContext.configure(connection, opts=_VERSION_TABLE_OPTIONS)
+        present = connection.execute(_TABLES).scalar_one()
+        found = check_version(context.get_current_revision(), present)
+        found.require(*_UPGRADABLE)
+        # IF NOT EXISTS would need CREATE on the database even if the schema exists.
         if not sa.inspect(connection).has_schema(SCHEMA):
             connection.execute(CreateSchema(SCHEMA))
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, needed)
+        command.upgrade(alembic_config(connection), found.newest)
         METADATA.create_all(connection, tables=tables())
-        _describe(connection)
+        _set_comments(connection)
         for spec in all_specs():
             if spec.kind == "snapshot":
                 connection.execute(sa.text(current_view(spec)))
-        return before, needed
+        return found.version, found.newest
+
+
+def alembic_config(connection: sa.Connection) -> Config:
+    """Return Alembic's configuration for a connection; env.py receives its attributes."""
+    config = Config(attributes={"connection": connection, **_VERSION_TABLE_OPTIONS})
+    config.set_main_option("script_location", MIGRATIONS)
+    return config
 
 
 def current_view(spec: SyncSpec) -> str:
-    """The statement that makes the view of those rows of a snapshot that are in the source now."""
-    # By its star a new column comes last in the view, as it does in the table.
+    """Return the statement that creates the view of a snapshot's rows that are in the source now."""
+    # With `*` a new column is the last one of the view, as in the table.
     name = f"{spec.table.fullname}_current"
     return f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {spec.table.fullname} WHERE removed_at IS NULL"
 
 
-def _describe(connection: sa.Connection) -> None:
-    """Give tables and columns the comments of the specs, where they differ."""
+def _set_comments(connection: sa.Connection) -> None:
+    """Set the comments of the specs on tables and columns whose comments differ."""
     inspector = sa.inspect(connection)
     for table in tables():
         if inspector.get_table_comment(table.name, SCHEMA)["text"] != table.comment:
@@ -159,21 +241,3 @@ def _describe(connection: sa.Connection) -> None:
         for column in table.c:
             if comments[column.name] != column.comment:
                 connection.execute(SetColumnComment(column))
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", MIGRATIONS)
-    return config
-
-
-def _needed(version: str | None) -> str:
-    """The version that this code needs; a SyncError if it does not know the one that is there."""
-    known = versions()
-    if version is not None and version not in known:
-        raise SyncError(
-            f"The schema {SCHEMA} has version {version}, of a newer QuperSync; this one knows versions up to "
-            f"{known[-1]}: upgrade QuperSync.",
-            ErrorClass.FATAL,
-        )
-    return known[-1]

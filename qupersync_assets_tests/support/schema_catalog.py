@@ -1,23 +1,22 @@
-"""Schemas of any version, with rows in their tables, and what PostgreSQL knows of a schema."""
+"""The catalog of a schema, schemas of older versions, and rows for all their tables."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
-from alembic.config import Config
 
 from qupersync_assets.postgres import schema
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.schema import versions
 from qupersync_assets.spec import METADATA
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.integration.conftest import Query
 
-# All that PostgreSQL knows of the schema but the order of columns, which nothing depends on and no ALTER changes.
+# The whole definition of the schema except the order of columns, which no ALTER changes.
 CATALOG = """
 SELECT 'relation', c.relname, concat_ws(' ', c.relkind, c.relpersistence, c.reloptions, obj_description(c.oid, 'pg_class'))
 FROM pg_class c WHERE c.relnamespace = 'quper'::regnamespace
@@ -33,13 +32,14 @@ UNION ALL
 SELECT 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid) || indisvalid
 FROM pg_index JOIN pg_class c ON c.oid = indrelid WHERE c.relnamespace = 'quper'::regnamespace
 UNION ALL
--- Since PostgreSQL 18 also a NOT NULL is a constraint; whether there is one is told above, its name is no matter.
+-- Since PostgreSQL 18 a NOT NULL is also a constraint; the columns above contain it, and its name does not matter.
 SELECT 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid) || convalidated
 FROM pg_constraint WHERE connamespace = 'quper'::regnamespace AND contype <> 'n'
 UNION ALL
 SELECT 'sequence', seqrelid::regclass::text, concat_ws(' ', seqtypid::regtype, seqstart, seqincrement, seqmin, seqmax, seqcycle)
 FROM pg_sequence JOIN pg_class c ON c.oid = seqrelid WHERE c.relnamespace = 'quper'::regnamespace
 """
+SCHEMA_0004 = Path(__file__).with_name("schema_0004.sql")
 VALUES: dict[str, Callable[[int], object]] = {
     "text": lambda n: f"Started {n}",
     "jsonb": lambda n: json.dumps({"n": n}),
@@ -50,14 +50,14 @@ VALUES: dict[str, Callable[[int], object]] = {
 
 
 def catalog(target: Query) -> dict[tuple[str, str], str]:
-    """What PostgreSQL knows of the schema, without the version table, by kind and name."""
+    """Return the definitions of all objects of the schema except the version table, by kind and name."""
     return {
         (kind, name): definition for kind, name, definition in target(CATALOG) if "schema_version" not in name
     }
 
 
-def of_the_models(bare: PostgresResource, target: Query) -> dict[tuple[str, str], str]:
-    """The catalog of a schema that is made of the models alone; there is none afterwards."""
+def catalog_of_models(bare: PostgresResource, target: Query) -> dict[tuple[str, str], str]:
+    """Return the catalog of a schema that is created from the models alone, and drop that schema."""
     target("CREATE SCHEMA quper AUTHORIZATION qupersync")
     METADATA.create_all(bare.engine(), tables=schema.tables())
     for spec in all_specs():
@@ -68,25 +68,27 @@ def of_the_models(bare: PostgresResource, target: Query) -> dict[tuple[str, str]
     return found
 
 
-def make(bare: PostgresResource, start: str) -> None:
-    """Make the schema of a version; `unversioned` is the first one, made before there were versions."""
+def create_version(bare: PostgresResource, version: str) -> None:
+    """Create the schema of a version by its migrations."""
     with bare.engine().begin() as connection:
         connection.execute(sa.schema.CreateSchema("quper"))
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", schema.MIGRATIONS)
-        command.upgrade(config, versions()[0] if start == "unversioned" else start)
-        if start == "unversioned":
-            connection.execute(sa.text("DROP TABLE quper.schema_version"))
+        command.upgrade(schema.alembic_config(connection), version)
+
+
+def create_adopted(bare: PostgresResource) -> None:
+    """Create the schema of version 0004 as the migrations before the baseline created it."""
+    with bare.engine().begin() as connection, connection.connection.cursor() as cursor:
+        cursor.execute(SCHEMA_0004.read_text("utf-8"))
 
 
 def fill(target: Query) -> None:
-    """Write two rows into every table: one that is full, and one that has only what it must have."""
-    # An alert must have its event, of which the key has the hash.
+    """Write two rows into each table: one with all values, and one with the required values only."""
+    # The hash of an alert's event is part of the key, so it is required.
     columns = target(
         "SELECT table_name, column_name, data_type, "
         "column_name <> 'event' AND (is_nullable = 'YES' OR column_default IS NOT NULL) "
         "FROM information_schema.columns WHERE table_schema = 'quper' AND table_name <> 'schema_version' "
-        "AND is_generated = 'NEVER' AND is_identity = 'NO'"
+        "AND table_name NOT LIKE '%_current' AND is_generated = 'NEVER' AND is_identity = 'NO'"
     )
     for table in sorted({name for name, *_ in columns}):
         for n in (1, 2):
@@ -100,7 +102,7 @@ def fill(target: Query) -> None:
 
 
 def rows(target: Query) -> dict[str, list[dict[str, Any]]]:
-    """The rows of every table, without what PostgreSQL computes."""
+    """Return the rows of each table, without generated columns."""
     tables = target(
         "SELECT c.relname, array_agg(a.attname::text) FILTER (WHERE a.attgenerated <> '') "
         "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "

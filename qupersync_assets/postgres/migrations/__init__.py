@@ -1,1 +1,1 @@
-"""The versions of the schema quper: env.py tells Alembic how to run what stands in versions/."""
+"""The versions of the schema quper: env.py runs the files of versions/ for Alembic."""

@@ -197,8 +197,10 @@ def test_the_version_of_the_schema(
     assert (
         list(told) == ["postgres schema version"] and "Upgrade QuperSync" in told["postgres schema version"]
     )
-    target("UPDATE quper.schema_version SET version_num = '0001'")
-    assert doctor()["ok"]  # the next run sees to it
+    target("UPDATE quper.schema_version SET version_num = '0003'")
+    assert "DROP SCHEMA quper" in faults(doctor())["postgres schema version"]
+    target("UPDATE quper.schema_version SET version_num = '0004'")
+    assert doctor()["ok"]  # the next run upgrades it
     monkeypatch.setenv("SYNC_AUTO_MIGRATE", "false")
     assert "qupersync migrate" in faults(doctor())["postgres schema version"]
     target("DROP SCHEMA quper CASCADE")

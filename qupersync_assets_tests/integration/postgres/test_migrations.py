@@ -1,4 +1,4 @@
-"""Any schema becomes that of the models, in one transaction, once, and without holding readers up."""
+"""Migrations: the schema equals the models, and one transaction migrates it without blocking readers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,19 @@ import sqlalchemy as sa
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.postgres import migrations, schema
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.schema import ensure_schema, migrate, versions
+from qupersync_assets.postgres.schema import VersionState, check_version, ensure_schema, migrate, versions
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.spec import METADATA, SyncSpec, column, quper_table
+from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.integration.conftest import Query, Sync
-from qupersync_assets_tests.support.schema_catalog import catalog, fill, make, of_the_models, rows
+from qupersync_assets_tests.support.schema_catalog import (
+    catalog,
+    catalog_of_models,
+    create_adopted,
+    create_version,
+    fill,
+    rows,
+)
 
 AddVersion = Callable[..., str]
 
@@ -35,7 +43,7 @@ def recorded(target: Query) -> list[tuple[Any, ...]]:
 
 @contextmanager
 def statements(engine: sa.Engine) -> Iterator[list[str]]:
-    """What is sent to PostgreSQL meanwhile."""
+    """Collect the statements that are sent to PostgreSQL."""
     sent: list[str] = []
 
     def listen(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
@@ -50,7 +58,7 @@ def statements(engine: sa.Engine) -> Iterator[list[str]]:
 
 @pytest.fixture
 def add_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddVersion:
-    """Adds a version of the given SQL statements behind the newest one, and returns it."""
+    """Add a version that executes the given SQL statements; return it."""
     folder = tmp_path / "migrations"
     shutil.copytree(Path(migrations.__file__).parent, folder)
     monkeypatch.setattr(schema, "MIGRATIONS", str(folder))
@@ -70,39 +78,104 @@ def add_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddVersion:
     return add
 
 
-@pytest.mark.parametrize("start", ["empty", "unversioned", *versions()[:-1]])
-def test_any_schema_becomes_that_of_the_models_and_keeps_its_rows(
+def as_0005(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of version 0004 as version 0005 has it, without new columns."""
+    new = {{"read_why": "read_reason"}.get(name, name): value for name, value in row.items()}
+    if new.get("columns_missing"):
+        new["columns_missing"] = new["columns_missing"].split(", ")
+    return new
+
+
+@pytest.mark.parametrize("start", ["empty", "adopted", *versions()[:-1]])
+def test_a_migrated_schema_equals_the_models_and_keeps_its_rows(
     bare: PostgresResource, target: Query, start: str
 ) -> None:
-    models = of_the_models(bare, target)
+    models = catalog_of_models(bare, target)
+    before: dict[str, list[dict[str, Any]]] = {}
     if start != "empty":
-        make(bare, start)
+        create_adopted(bare) if start == "adopted" else create_version(bare, start)
         fill(target)
-    before = rows(target) if start != "empty" else {}
+        before = rows(target)
+        assert len(before) == len(schema.tables()) and all(len(kept) == 2 for kept in before.values())
     ensure_schema(bare)
     assert catalog(target) == models
     assert recorded(target) == [(versions()[-1],)]
     after = rows(target)
     for table, kept in before.items():
-        names = METADATA.tables[f"quper.{table}"].c.keys()
-        assert len(kept) == len(after[table]) == 2
+        assert len(after[table]) == 2
         for old, new in zip(kept, after[table], strict=True):
-            common = old.keys() & names
-            assert {n: new[n] for n in common} == {n: old[n] for n in common}
+            assert as_0005(old).items() <= new.items()
+
+
+def test_the_baseline_equals_the_schemas_that_it_adopts(bare: PostgresResource, target: Query) -> None:
+    create_version(bare, "0004")
+    baseline = catalog(target)
+    target("DROP SCHEMA quper CASCADE")
+    create_adopted(bare)
+    target(
+        "DROP VIEW " + ", ".join(f"quper.{s.table.name}_current" for s in all_specs() if s.kind == "snapshot")
+    )
+    target("COMMENT ON TABLE quper.node_details IS NULL")
+    for c in METADATA.tables["quper.node_details"].c:
+        target(f"COMMENT ON COLUMN quper.node_details.{c.name} IS NULL")
+    assert catalog(target) == baseline
+
+
+def test_version_0005_fills_read_mode_and_splits_missing_columns(
+    bare: PostgresResource, target: Query
+) -> None:
+    create_adopted(bare)
+    target(
+        "INSERT INTO quper.sync_logs (cluster, sync_job_id, run_id, status, started_at, read_why, columns_missing) "
+        "SELECT 'c', 'j', n::text, 'success', now(), why, missing FROM (VALUES (1, 'news', 'a.x, a.y'), "
+        "(2, 'first read of the day', 'a.x'), (3, NULL, NULL)) AS v (n, why, missing)"
+    )
+    ensure_schema(bare)
+    assert target("SELECT read_mode, read_reason, columns_missing FROM quper.sync_logs ORDER BY run_id") == [
+        ("incremental", "news", ["a.x", "a.y"]),
+        ("full", "first read of the day", ["a.x"]),
+        (None, None, None),
+    ]
 
 
 def test_every_version_follows_the_one_before() -> None:
     files = sorted(Path(migrations.__file__).parent.glob("versions/0*.py"))
-    assert versions() == [f"{n:04}" for n in range(1, len(files) + 1)] == [f.name[:4] for f in files]
+    first = int(files[0].name[:4])
+    assert versions() == [f"{first + n:04}" for n in range(len(files))] == [f.name[:4] for f in files]
 
 
-def test_what_is_up_to_date_costs_one_statement(postgres: PostgresResource) -> None:
+@pytest.mark.parametrize(
+    ("version", "tables", "state", "remedy"),
+    [
+        (None, [], VersionState.NONE, "Run `qupersync migrate`."),
+        (None, ["foreign"], VersionState.NONE, "Run `qupersync migrate`."),
+        (None, ["node_details"], VersionState.TOO_OLD, "upgrade it to 0004 with an earlier QuperSync; or"),
+        ("0001", [], VersionState.TOO_OLD, "DROP SCHEMA quper CASCADE"),
+        ("0003", [], VersionState.TOO_OLD, "DROP SCHEMA quper CASCADE"),
+        ("0004", [], VersionState.OLDER, "Run `qupersync migrate`."),
+        (versions()[-1], [], VersionState.CURRENT, "Run `qupersync migrate`."),
+        (versions()[-1], [table.name for table in schema.tables()], VersionState.CURRENT, ""),
+        ("9999", [], VersionState.NEWER, "Upgrade QuperSync."),
+    ],
+)
+def test_a_version_is_judged(
+    version: str | None, tables: list[str], state: VersionState, remedy: str
+) -> None:
+    found = check_version(version, tables)
+    assert found.state is state
+    assert remedy in found.remedy and bool(remedy) == bool(found.remedy)
+    assert found.missing == tuple(sorted({table.name for table in schema.tables()} - set(tables)))
+
+
+def test_a_current_schema_costs_one_statement(postgres: PostgresResource) -> None:
     with statements(postgres.engine()) as sent:
         ensure_schema(postgres)
     assert len(sent) == 1 and sent[0].startswith("SELECT")
 
 
-def test_versions_are_told(bare: PostgresResource, add_version: AddVersion) -> None:
+def test_migrate_returns_the_version_before_and_after(
+    bare: PostgresResource, add_version: AddVersion
+) -> None:
     first = versions()[-1]
     assert migrate(bare) == (None, first)
     assert migrate(bare) == (first, first)
@@ -111,7 +184,7 @@ def test_versions_are_told(bare: PostgresResource, add_version: AddVersion) -> N
     assert migrate(bare) == (first, last)
 
 
-def test_a_table_that_no_version_knows_is_created(
+def test_a_table_without_a_migration_is_created(
     bare: PostgresResource, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate(bare)
@@ -119,9 +192,7 @@ def test_a_table_that_no_version_knows_is_created(
     table = quper_table(
         "sessions", column("process", sa.Integer(), "process id"), key=("process",), comment="Sessions."
     )
-    spec = SyncSpec(
-        "session_sync", table, "snapshot", "Who is connected.", ("stv_sessions",), "FROM stv_sessions"
-    )
+    spec = SyncSpec("session_sync", table, "snapshot", "Sessions.", ("stv_sessions",), "FROM stv_sessions")
     try:
         monkeypatch.setattr(schema, "all_specs", lambda: (spec,))
         ensure_schema(bare)
@@ -135,7 +206,9 @@ def test_a_table_that_no_version_knows_is_created(
     assert len(sent) == 1
 
 
-def test_a_schema_that_is_there_needs_no_right_to_create_one(bare: PostgresResource, target: Query) -> None:
+def test_an_existing_schema_needs_no_create_privilege_on_the_database(
+    bare: PostgresResource, target: Query
+) -> None:
     target("CREATE SCHEMA quper AUTHORIZATION qupersync; REVOKE CREATE ON DATABASE quper FROM qupersync")
     try:
         assert migrate(bare) == (None, versions()[-1])
@@ -144,20 +217,41 @@ def test_a_schema_that_is_there_needs_no_right_to_create_one(bare: PostgresResou
 
 
 @pytest.mark.parametrize("bring_up", [ensure_schema, migrate])
-def test_a_newer_schema_is_refused(
-    postgres: PostgresResource, target: Query, bring_up: Callable[[PostgresResource], object]
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        ("9999", rf"9999 of {versions()[-1]} and lacks node_details\. Upgrade QuperSync\.$"),
+        (
+            "0003",
+            r"0003 of .* upgrade it to 0004 with an earlier QuperSync; or, .* DROP SCHEMA quper CASCADE",
+        ),
+        (None, r"none of .* upgrade it to 0004 with an earlier QuperSync; or, .* DROP SCHEMA quper CASCADE"),
+    ],
+)
+def test_a_newer_or_too_old_schema_is_refused(
+    postgres: PostgresResource,
+    target: Query,
+    bring_up: Callable[[PostgresResource], object],
+    version: str | None,
+    message: str,
 ) -> None:
-    # Without a table, so that there would be something to do.
-    target("UPDATE quper.schema_version SET version_num = '9999'; DROP TABLE quper.node_details CASCADE")
+    # Without a table, so that there is something to do.
+    target("DROP TABLE quper.node_details CASCADE")
+    if version is None:
+        target("DROP TABLE quper.schema_version")
+    else:
+        target("UPDATE quper.schema_version SET version_num = %s", [version])
     before = catalog(target)
-    with pytest.raises(SyncError, match=rf"9999.*{versions()[-1]}: upgrade QuperSync\.$") as refusal:
+    with pytest.raises(SyncError, match=message) as refusal:
         bring_up(postgres)
     assert refusal.value.error_class is ErrorClass.FATAL
-    assert catalog(target) == before and recorded(target) == [("9999",)]
+    assert catalog(target) == before
+    assert target("SELECT to_regclass('quper.schema_version') IS NULL") == [(version is None,)]
+    assert version is None or recorded(target) == [(version,)]
 
 
 @pytest.mark.parametrize("state", ["absent", "older", "incomplete"])
-def test_a_sync_does_not_migrate_if_so_set(
+def test_a_sync_does_not_migrate_without_auto_migrate(
     sync: Sync,
     bare: PostgresResource,
     target: Query,
@@ -180,13 +274,13 @@ def test_a_sync_does_not_migrate_if_so_set(
     result = sync("node_details")
     (failure,) = [e for e in result.all_events if e.is_step_failure]
     error = str(failure.step_failure_data.error)
-    assert all(word in error for word in [*words, "SYNC_AUTO_MIGRATE", "run `qupersync migrate`"])
+    assert all(word in error for word in [*words, "SYNC_AUTO_MIGRATE is false. Run `qupersync migrate`."])
     assert not any(e.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY for e in result.all_events)
     migrate(bare)
     assert sync("node_details").success
 
 
-def test_a_version_that_fails_changes_nothing(
+def test_a_failed_migration_changes_nothing(
     postgres: PostgresResource, target: Query, add_version: AddVersion
 ) -> None:
     before, first = catalog(target), recorded(target)
@@ -210,19 +304,19 @@ print(migrate(PostgresResource(
 """
 
 
-@pytest.mark.parametrize("start", ["empty", "unversioned"])
-def test_of_processes_that_migrate_at_once_one_does_it(
+@pytest.mark.parametrize("start", ["empty", "adopted"])
+def test_one_of_several_processes_migrates(
     bare: PostgresResource, target: Query, sandbox: Sandbox, start: str
 ) -> None:
-    if start == "unversioned":
-        make(bare, start)
-    # Longer than a migration waits for a table: one waits for another for as long as that takes.
+    if start == "adopted":
+        create_adopted(bare)
+    # Longer than a migration waits for a table: a process waits for another one without a limit.
     waiting = (
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
         f"AND waitstart < clock_timestamp() - interval '{schema.LOCK_SECONDS + 0.5} s'"
     )
     with closing(sandbox.connect_quper()) as holder, holder.cursor() as cursor:
-        # Until all of them stand at the same place.
+        # All processes wait here.
         cursor.execute("SELECT pg_advisory_lock(%s)", [schema._LOCK])
         processes = [
             subprocess.Popen(
@@ -236,17 +330,18 @@ def test_of_processes_that_migrate_at_once_one_does_it(
                 assert time.monotonic() < deadline and all(p.poll() is None for p in processes)
                 time.sleep(0.05)
             cursor.execute("SELECT pg_advisory_unlock(%s)", [schema._LOCK])
-            said = [process.communicate(timeout=60)[0].strip() for process in processes]
+            output = [process.communicate(timeout=60)[0].strip() for process in processes]
         finally:
             for process in processes:
                 process.kill()
     last = versions()[-1]
-    assert sorted(said) == sorted([str((None, last)), *[str((last, last))] * 2])
+    first = str((None if start == "empty" else "0004", last))
+    assert sorted(output) == sorted([first, *[str((last, last))] * 2])
     assert [p.returncode for p in processes] == [0, 0, 0]
 
 
 class TestLockedTable:
-    """A session reads a table in a long transaction, and a version wants to alter it."""
+    """A session reads a table in a long transaction, and a migration alters it."""
 
     @pytest.fixture(autouse=True)
     def short(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +357,7 @@ class TestLockedTable:
             connection.cursor().execute("SELECT FROM quper.node_details")
             yield connection
 
-    def test_it_gives_up_without_a_change_and_without_holding_others_up(
+    def test_a_blocked_migration_fails_without_a_change_and_blocks_readers_briefly(
         self, postgres: PostgresResource, target: Query, sandbox: Sandbox, reader: Any
     ) -> None:
         before, first = catalog(target), recorded(target)
@@ -285,22 +380,24 @@ class TestLockedTable:
         assert isinstance(error, SyncError)
         assert (error.sqlstate, error.error_class) == ("55P03", ErrorClass.TRANSIENT)
         assert sum(statement.startswith("ALTER TABLE") for statement in sent) == 5
-        # It stood behind the migration, and no longer than that stood.
+        # The reader waited for the migration, and only as long as the migration waited.
         assert 0.2 < longest < 3 * schema.LOCK_SECONDS
         assert catalog(target) == before and recorded(target) == first
         ensure_schema(postgres)
         assert recorded(target) == [(versions()[-1],)]
 
-    def test_it_tries_again(self, postgres: PostgresResource, target: Query, reader: Any) -> None:
+    def test_a_blocked_migration_is_tried_again(
+        self, postgres: PostgresResource, target: Query, reader: Any
+    ) -> None:
         tries = 0
 
-        def let_go(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        def end_transaction(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
             nonlocal tries
             tries += statement.startswith("ALTER TABLE")
             if tries == 2:
                 reader.rollback()
 
-        sa.event.listen(postgres.engine(), "before_cursor_execute", let_go)
+        sa.event.listen(postgres.engine(), "before_cursor_execute", end_transaction)
         ensure_schema(postgres)
         assert tries == 2
         assert recorded(target) == [(versions()[-1],)]

@@ -1,4 +1,4 @@
-"""How much each sync read, as a column that code compares; and missing columns as an array."""
+"""Add the read mode, which code compares; rename its reason; store missing columns as an array."""
 
 from alembic import op
 

@@ -1,1 +1,1 @@
-"""One file a version. A released one stays as it is, and imports nothing of ours that may change."""
+"""One file per version. A released file is not changed, and it imports no other module of this project."""
