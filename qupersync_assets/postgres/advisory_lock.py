@@ -1,7 +1,7 @@
-"""One writer a job: the connection of a load, which holds the job's lock as long as it lives.
+"""The connection of a load: it holds the advisory lock of its job, so that a job has one writer.
 
-https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS: a session's lock is freed when
-the session ends, also when its client is killed.
+https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS: PostgreSQL releases the lock
+when the session ends, also if its client was killed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import sqlalchemy as sa
 
 from qupersync_assets.core.errors import LOCK_NOT_AVAILABLE, sqlstate
 
-# A session that has ended, ours of the attempt before perhaps, keeps its locks for a moment.
-_PATIENCE = sa.text("SET LOCAL lock_timeout = '2s'")
+# A session that ends, for example that of the previous attempt, keeps its locks for a moment.
+_LOCK_TIMEOUT = sa.text("SET LOCAL lock_timeout = '2s'")
 _LOCK = sa.text("SELECT pg_advisory_lock(:key)")
-# A bigint key is shown in two halves.
+# pg_locks shows a bigint key in two halves.
 _HOLDER = sa.text(
     """
     SELECT a.pid, coalesce(host(a.client_addr), 'a local socket'), date_trunc('second', a.backend_start),
@@ -30,9 +30,7 @@ _HOLDER = sa.text(
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     """
 )
-
-
-_HELD = sa.text(
+_HELD_KEYS = sa.text(
     "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted "
     "AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
@@ -44,21 +42,21 @@ def _key(cluster: str, sync_job_id: str) -> int:
 
 
 def locked_jobs(connection: sa.Connection, cluster: str, sync_job_ids: Collection[str]) -> set[str]:
-    """Those of the jobs that some process loads right now."""
-    locks = set(connection.scalars(_HELD))
+    """Return the jobs of a cluster that a process is loading now."""
+    locks = set(connection.scalars(_HELD_KEYS))
     return {job for job in sync_job_ids if _key(cluster, job) in locks}
 
 
 class JobLocked(Exception):
-    """Another process loads this job of this cluster; the text says which."""
+    """Another process loads this job of this cluster; the text names it."""
 
 
 class JobConnection:
-    """A connection of its own for the load of one job, which holds its lock; opened when it is needed.
+    """A connection outside the pool that holds the advisory lock of one job; opened by the first `begin`.
 
     Attributes:
         cluster: the source cluster.
-        opened: how many connections there have been: what is temporary is as old as the last of them.
+        opened: number of connections so far. A new connection has none of the temporary tables of the former.
     """
 
     def __init__(self, engine: sa.Engine, cluster: str, sync_job_id: str) -> None:
@@ -70,11 +68,13 @@ class JobConnection:
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        """A transaction, committed at the end or rolled back by an error; a lost connection is replaced.
+        """Begin a transaction that is committed at the end, or rolled back by an error.
+
+        The `begin` after the loss of a connection opens a new one.
 
         Raises:
             JobLocked: another process holds the lock.
-            sqlalchemy.exc.DBAPIError, TimeoutError: PostgreSQL cannot be reached, or refuses.
+            sqlalchemy.exc.DBAPIError, TimeoutError: PostgreSQL cannot be reached, or refuses a statement.
         """
         connection = self._connection or self._open()
         try:
@@ -86,7 +86,7 @@ class JobConnection:
             raise
 
     def close(self) -> None:
-        """End the session, and with it the lock."""
+        """End the session, which releases the lock."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -94,10 +94,10 @@ class JobConnection:
     def _open(self) -> sa.Connection:
         names = {"key": _key(self.cluster, self._job), "cluster": self.cluster, "job": self._job}
         connection = self._engine.connect()
-        connection.detach()  # from the pool, where it would keep the lock
+        connection.detach()  # a connection that returns to the pool would keep the lock
         try:
             with connection.begin():
-                connection.execute(_PATIENCE)
+                connection.execute(_LOCK_TIMEOUT)
                 connection.execute(_LOCK, names)
         except sa.exc.DBAPIError as error:
             try:
@@ -105,7 +105,7 @@ class JobConnection:
                     raise
                 with connection.begin():
                     holder = connection.execute(_HOLDER, names).first()
-                raise JobLocked(self._busy(holder)) from None
+                raise JobLocked(self._locked_by(holder)) from None
             finally:
                 connection.close()
         except BaseException:
@@ -115,7 +115,7 @@ class JobConnection:
         self.opened += 1
         return connection
 
-    def _busy(self, holder: sa.Row[Any] | None) -> str:
+    def _locked_by(self, holder: sa.Row[Any] | None) -> str:
         if holder is None:
             return f"Another process was loading {self._job} of cluster {self.cluster}"
         pid, client, since, run_id = tuple(holder)

@@ -20,7 +20,7 @@ from qupersync_assets.core.errors import ErrorClass, classify, message
 from qupersync_assets.core.retries import call_with_retries
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.direct_copy import DirectCopy, direct_copy
-from qupersync_assets.postgres.merge import merge_statement, remember_statements, removal_statement
+from qupersync_assets.postgres.merge import merge_statement, record_keys_statements, removal_statement
 from qupersync_assets.postgres.staging import NeedsCoercion, Staging, raw_staging, typed_staging
 from qupersync_assets.rows.coercion import Row, transform
 from qupersync_assets.rows.page import AnyPage, RawPage, copy_binary
@@ -185,7 +185,7 @@ class BatchWriter:
         if needs_coercion:
             raise NeedsCoercion
         if self._spec.kind == "snapshot":
-            for statement in remember_statements(self._spec, staging):
+            for statement in record_keys_statements(self._spec, staging):
                 connection.execute(sa.text(statement))
         keys = size if keys is None else keys
         unchanged = keys - inserted - updated

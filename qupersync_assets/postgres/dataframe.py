@@ -1,4 +1,4 @@
-"""Reads a target table as a pandas DataFrame with exact types."""
+"""Read a target table as a pandas DataFrame with exact types."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 def read_table(
     engine: sa.Engine, table: sa.Table, names: Sequence[str] | None, clusters: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """A table as a DataFrame, without a detour through float.
+    """Return a table as a DataFrame; no value is converted to float.
 
     Args:
-        names: the columns wanted, in that order; None for all.
-        clusters: those whose rows are wanted; None for all.
+        engine: engine of the target database.
+        table: the table.
+        names: the columns, in this order; None for all.
+        clusters: the clusters whose rows are read; None for all.
 
     Raises:
         ValueError: the table has no column of that name.
     """
-    import pandas as pd  # slow to import, and the syncs themselves do without
+    import pandas as pd  # slow to import, and a sync does not need it
 
     unknown = sorted(set(names or ()) - set(table.c.keys()))
     if unknown:

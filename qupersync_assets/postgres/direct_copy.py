@@ -1,8 +1,7 @@
-"""Rows that come over the wire with the very bytes that the target holds.
+"""Direct copy: load raw pages of a history without a staging table, if they have the types of the target.
 
-A page of a history that is known is recognised by its bytes, and one that is new is copied straight into the
-target: neither needs a temporary table. This is for pages that are wholly the one or the other; `merge` does
-the rest.
+A page of new rows is copied into the target. A page of known rows is compared with the bytes of the target.
+A page with both is merged.
 """
 
 from __future__ import annotations
@@ -20,25 +19,27 @@ from qupersync_assets.postgres.staging import NeedsCoercion, Staging, ddl
 from qupersync_assets.rows.page import COPY_END, COPY_HEADER, RawPage
 from qupersync_assets.spec import SyncSpec
 
-# Both are microseconds since 2000, in UTC.
+# The binary format of both is microseconds since 2000, in UTC.
 _TIMES = dict.fromkeys(("timestamp", "timestamptz"), "timestamp with time zone")
 _COUNT, _LENGTH = struct.Struct("!h"), struct.Struct("!i")
 _VALUES_OF = itemgetter(slice(_COUNT.size, None))
 
 
 class DirectCopy:
-    """Of one cluster in the table of a history."""
+    """The direct copy of one cluster's rows into the table of a history."""
 
     def __init__(self, spec: SyncSpec, cluster: str, staging: Staging) -> None:
         """
         Args:
-            staging: that of the wire, whose types are those of the table.
+            spec: the job of a history.
+            cluster: the source cluster.
+            staging: the raw staging table; its types are those of the target.
         """
         names, table = ", ".join(map(quote, staging.types)), spec.table.fullname
         self._time = str(spec.time_column)
         self._cluster = cluster
-        # After a page that was new the next one probably is: no need to look.
-        self._are_new = False
+        # The page after a page of new rows is probably new, too: it is copied without a comparison.
+        self._expects_new = False
         encoded = cluster.encode()
         self._head = _COUNT.pack(len(staging.types) + 1) + _LENGTH.pack(len(encoded)) + encoded
         self._known = (
@@ -59,57 +60,57 @@ class DirectCopy:
         """
         cursor: Any = connection.connection.cursor()
         with cursor:
-            known = () if self._are_new else self._rows_between(cursor, page)
-            self._are_new = False
+            known = () if self._expects_new else self._rows_between(cursor, page)
+            self._expects_new = False
             if not known:
                 cursor.copy_expert(self._insert, io.BytesIO(self._with_cluster(page.bodies)), 1 << 20)
                 if cursor.rowcount != len(page):
                     raise NeedsCoercion
-                self._are_new = True
+                self._expects_new = True
                 return len(page)
-        if known != page.bodies and not _are_among(page.bodies, known):
+        if known != page.bodies and not _are_known(page.bodies, known):
             raise NeedsCoercion
         return 0
 
     def _rows_between(self, cursor: Any, page: RawPage) -> list[bytes]:
-        """The table's rows from the time of a page's first row to that of its last, as bytes of the wire; not
-        many more than the page has."""
+        """Return the target's rows between the times of a page's first and last row, at most twice as many as
+        the page has, as bodies of DataRow messages."""
         first, last = page.ends(self._time)
         if first is None or last is None:
             raise NeedsCoercion
-        rows = _Rows()
+        rows = _CopiedRows()
         limit = 2 * len(page)
         statement = cursor.mogrify(self._known, (self._cluster, first, last, limit)).decode()
         cursor.copy_expert(statement, rows)
-        return rows.found()
+        return rows.bodies()
 
     def _with_cluster(self, bodies: Sequence[bytes]) -> bytes:
-        """Rows as COPY's binary format, each with the cluster before its values."""
-        # What is between two rows is also before the first.
+        """Return rows in COPY's binary format, each with the cluster before its values."""
+        # The first row, too, follows a separator: the header is the item before it.
         return self._head.join([COPY_HEADER, *map(_VALUES_OF, bodies)]) + COPY_END
 
 
 def direct_copy(spec: SyncSpec, cluster: str, staging: Staging) -> DirectCopy | None:
-    """Those of a history whose rows come with the types of its table, else None."""
-    is_alike = all(
+    """Return the direct copy of a history whose received types are those of its table, else None."""
+    has_target_types = all(
         _TIMES.get(staging.types[c.name], staging.types[c.name]) == ddl(c).lower() for c in spec.columns
     )
-    return DirectCopy(spec, cluster, staging) if spec.time_column and is_alike else None
+    return DirectCopy(spec, cluster, staging) if spec.time_column and has_target_types else None
 
 
-def _are_among(bodies: Sequence[bytes], known: Sequence[bytes]) -> bool:
-    """Whether all rows are known, and different: of two with one key only one may count."""
-    different = set(bodies)
-    return len(different) == len(bodies) and different.issubset(known)
+def _are_known(bodies: Sequence[bytes], known: Sequence[bytes]) -> bool:
+    """Return whether all rows are known and distinct; duplicates have to be counted by the merge."""
+    distinct = set(bodies)
+    return len(distinct) == len(bodies) and distinct.issubset(known)
 
 
-class _Rows:
-    """Takes what COPY sends: a message a row, with the header before the first, and the end."""
+class _CopiedRows:
+    """A file for COPY TO: one message per row, the first with the header, and one for the end."""
 
     def __init__(self) -> None:
         self._messages: list[bytes] = []
         self.write = self._messages.append
 
-    def found(self) -> list[bytes]:
+    def bodies(self) -> list[bytes]:
         self._messages[0] = self._messages[0].removeprefix(COPY_HEADER)
         return self._messages[:-1]

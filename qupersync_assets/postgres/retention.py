@@ -1,4 +1,4 @@
-"""Deletes old rows of history and bookkeeping tables, in small batches."""
+"""Delete old rows of history and bookkeeping tables, in small transactions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
-from qupersync_assets.postgres.sync_logs import SYNC_LOGS
+from qupersync_assets.postgres.sync_logs import SYNC_LOGS, SyncStatus
 from qupersync_assets.spec import SyncSpec
 
 BATCH_ROWS = 5000
@@ -23,15 +23,25 @@ def purge_history(
     *,
     dry_run: bool = False,
 ) -> dict[str, int]:
-    """Delete rows of histories that are older than `days`, None for never, or just count them; return how
-    many, by table."""
+    """Delete the old rows of history tables.
+
+    Args:
+        postgres: the target.
+        cluster: delete rows of this cluster.
+        specs: jobs whose tables are cleaned; snapshots are left as they are.
+        days: delete older rows; None: delete nothing.
+        dry_run: only count the rows.
+
+    Returns:
+        The number of rows, by table.
+    """
     deleted = {}
     for spec in specs if days is not None else ():
         if spec.time_column is None:
             continue
         time, written = spec.table.c[spec.time_column], spec.table.c.synced_at
-        border = sa.func.now() - timedelta(days=days or 0)
-        old = (spec.table.c.cluster == cluster) & ((time < border) | (time.is_(None) & (written < border)))
+        oldest = sa.func.now() - timedelta(days=days or 0)
+        old = (spec.table.c.cluster == cluster) & ((time < oldest) | (time.is_(None) & (written < oldest)))
         deleted[spec.table.fullname] = _delete(postgres, spec.table, old, dry_run)
     return deleted
 
@@ -39,17 +49,28 @@ def purge_history(
 def purge_logs(
     postgres: PostgresResource, cluster: str, days: float, *, dry_run: bool = False
 ) -> dict[str, int]:
-    """Delete rows of quper.sync_logs and quper.skipped_rows that are older than `days`, or just count them;
-    return how many, by table. Each job's last success stays: from it one tells what was missed."""
-    border = sa.func.now() - timedelta(days=days)
+    """Delete the old rows of quper.sync_logs and quper.skipped_rows.
+
+    The last success of each job stays, because gaps are measured from it.
+
+    Args:
+        postgres: the target.
+        cluster: delete rows of this cluster.
+        days: delete older rows.
+        dry_run: only count the rows.
+
+    Returns:
+        The number of rows, by table.
+    """
+    oldest = sa.func.now() - timedelta(days=days)
     successes = (
         sa.select(sa.func.max(SYNC_LOGS.c.id))
-        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.status == "success")
+        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.status == SyncStatus.SUCCESS)
         .group_by(SYNC_LOGS.c.sync_job_id)
     )
-    logs = (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.started_at < border)
-    logs &= (SYNC_LOGS.c.status != "running") & SYNC_LOGS.c.id.not_in(successes)
-    skipped = (SKIPPED_ROWS.c.cluster == cluster) & (SKIPPED_ROWS.c.last_seen < border)
+    logs = (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.started_at < oldest)
+    logs &= (SYNC_LOGS.c.status != SyncStatus.RUNNING) & SYNC_LOGS.c.id.not_in(successes)
+    skipped = (SKIPPED_ROWS.c.cluster == cluster) & (SKIPPED_ROWS.c.last_seen < oldest)
     return {
         SYNC_LOGS.fullname: _delete(postgres, SYNC_LOGS, logs, dry_run),
         SKIPPED_ROWS.fullname: _delete(postgres, SKIPPED_ROWS, skipped, dry_run),
@@ -59,8 +80,7 @@ def purge_logs(
 def _delete(
     postgres: PostgresResource, table: sa.Table, condition: sa.ColumnElement[bool], dry_run: bool
 ) -> int:
-    """Delete in transactions of a few thousand rows each, so that nobody waits long for a lock; or just
-    count."""
+    """Delete rows in transactions of BATCH_ROWS rows, which hold locks briefly; return their number."""
     if dry_run:
         with postgres.transaction() as connection:
             count = sa.select(sa.func.count()).select_from(table).where(condition)

@@ -1,4 +1,4 @@
-"""quper.skipped_rows: every rejected row, once, however often it comes back."""
+"""quper.skipped_rows: one row per skipped source row, with a counter of its reads."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SKIPPED_ROWS = sa.Table(
     METADATA,
     sa.Column("cluster", sa.Text, primary_key=True, comment="CLUSTER_NAME of the source cluster"),
     sa.Column("sync_job_id", sa.Text, primary_key=True, comment="job that skipped the row"),
-    sa.Column("fingerprint", sa.Text, primary_key=True, comment="tells the row from others (SHA-256)"),
-    sa.Column("run_id", sa.Text, nullable=False, comment="Dagster run that saw it last"),
-    sa.Column("column_name", sa.Text, comment="column at fault, where it is known"),
+    sa.Column("fingerprint", sa.Text, primary_key=True, comment="identifies the row (SHA-256)"),
+    sa.Column("run_id", sa.Text, nullable=False, comment="Dagster run that read it last"),
+    sa.Column("column_name", sa.Text, comment="column with the invalid value, if it is known"),
     sa.Column("reason", sa.Text, nullable=False, comment="why the row was not loaded"),
     sa.Column("row", JSONB, nullable=False, comment="the row as it was last read"),
-    sa.Column("first_seen", _UTC, nullable=False, server_default=sa.func.now(), comment="UTC"),
-    sa.Column("last_seen", _UTC, nullable=False, server_default=sa.func.now(), comment="UTC"),
+    sa.Column("first_seen", _UTC, nullable=False, server_default=sa.func.now(), comment="first read (UTC)"),
+    sa.Column("last_seen", _UTC, nullable=False, server_default=sa.func.now(), comment="last read (UTC)"),
     sa.Column("times_seen", sa.BigInteger, nullable=False, comment="how often it was read"),
     sa.Index("skipped_rows_last_seen_idx", sa.text("last_seen DESC")),
     comment="Rows of Redshift that could not be loaded, and why.",
@@ -35,22 +35,22 @@ SKIPPED_ROWS = sa.Table(
 
 
 def record(
-    connection: sa.Connection, spec: SyncSpec, cluster: str, run_id: str, rejected: Iterable[SkippedRow]
+    connection: sa.Connection, spec: SyncSpec, cluster: str, run_id: str, rows: Iterable[SkippedRow]
 ) -> None:
-    """Write rejected rows within the caller's transaction; a row that is known is counted, not repeated."""
+    """Write skipped rows in the transaction of the caller; for a known row only its counter increases."""
     records: dict[str, dict[str, Any]] = {}
-    for bad in rejected:
-        mark = fingerprint(spec, bad)
-        seen = records[mark]["times_seen"] if mark in records else 0
-        records[mark] = {
+    for skipped in rows:
+        identity = fingerprint(spec, skipped)
+        reads = records[identity]["times_seen"] if identity in records else 0
+        records[identity] = {
             "cluster": cluster,
             "sync_job_id": spec.sync_job_id,
-            "fingerprint": mark,
+            "fingerprint": identity,
             "run_id": run_id,
-            "column_name": bad.column,
-            "reason": bad.reason,
-            "row": {name: _plain(value) for name, value in bad.row.items()},
-            "times_seen": seen + 1,
+            "column_name": skipped.column,
+            "reason": skipped.reason,
+            "row": {name: _as_json(value) for name, value in skipped.row.items()},
+            "times_seen": reads + 1,
         }
     if not records:
         return
@@ -66,27 +66,30 @@ def record(
             "times_seen": SKIPPED_ROWS.c.times_seen + new.excluded.times_seen,
         },
     )
-    # In the order of their keys, so that two writers wait for each other instead of locking each other out.
-    connection.execute(statement, [records[mark] for mark in sorted(records)])
+    # All writers write in the order of the keys, so that they cannot deadlock.
+    connection.execute(statement, [records[identity] for identity in sorted(records)])
 
 
-def fingerprint(spec: SyncSpec, bad: SkippedRow) -> str:
-    """The identity of a rejected row: its key if that is sound, so that a row whose other values change with
-    every read stays one record; else all its values."""
-    names = [c.name for c in spec.key if c.name in bad.row]
-    key = {name: bad.row[name] for name in names}
-    if not names or bad.column in key or None in key.values():
-        key = bad.row
-    text = json.dumps({"column": bad.column, "row": {n: _plain(v) for n, v in key.items()}}, sort_keys=True)
+def fingerprint(spec: SyncSpec, skipped: SkippedRow) -> str:
+    """Return a hash of the invalid column and the key, or of all values if the key itself is invalid.
+
+    Only the key is hashed because other values may change with each read.
+    """
+    names = [c.name for c in spec.key if c.name in skipped.row]
+    key = {name: skipped.row[name] for name in names}
+    if not names or skipped.column in key or None in key.values():
+        key = skipped.row
+    identity = {"column": skipped.column, "row": {name: _as_json(value) for name, value in key.items()}}
+    text = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    """A value that jsonb can hold, exact: what JSON has no form for becomes text."""
+def _as_json(value: Any) -> Any:
+    """Return a value that jsonb stores exactly; types that JSON lacks become text."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     text = value if isinstance(value, str) else str(value)
-    # jsonb knows neither NUL nor lone surrogates.
+    # jsonb accepts neither NUL nor lone surrogates.
     return text.replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()

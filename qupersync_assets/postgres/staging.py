@@ -1,8 +1,8 @@
-"""The temporary tables that batches are copied into, and how their values become those of the target.
+"""Staging tables: temporary tables that batches are copied into, and the coercion of their values in SQL.
 
-There are two for a job: one of the target's own types, for rows that `transform` has coerced, and one of the
-types in which rows come over the wire. What PostgreSQL cannot be trusted to coerce as `transform` would is in
-needs_coercion: `transform` then judges that batch.
+A job has two. The typed one has the types of the target, for rows that `transform` has coerced. The raw one
+has the types in which Redshift sends the rows; PostgreSQL coerces their values exactly as `transform` does. A
+batch with a value that it cannot coerce so meets `needs_coercion`, and is given to `transform`.
 """
 
 from __future__ import annotations
@@ -19,27 +19,26 @@ from qupersync_assets.spec import SyncSpec
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
-# Redshift's years are those of PostgreSQL, Python's are fewer. Without NOT, which a COPY's WHERE makes an
-# error of (PostgreSQL 18: "cache lookup failed for function 0").
+# Python has fewer years than Redshift and PostgreSQL. NOT (... AND ...) fails in the WHERE of a COPY
+# (PostgreSQL 18: "cache lookup failed for function 0").
 _BEYOND_PYTHON = "{0} <= '0001-01-01' OR {0} >= '9999-12-31 23:59:59.999999'"
 _INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 
 
 class NeedsCoercion(Exception):
-    """A batch cannot be loaded in this way; the transaction has to be rolled back, and another way taken."""
+    """A strategy cannot load a batch: roll its transaction back, and use the next strategy."""
 
 
 @dataclass(frozen=True)
 class Staging:
-    """A temporary table, empty after each transaction.
+    """A staging table, empty after each transaction.
 
     Attributes:
-        name: its name.
-        types: the type of each column, by name, in the order in which they are copied.
-        values: the SQL expression of each column of the target, by name.
-        is_numbered: whether it has a column `_row` with the numbers of the rows, so that of two with one key
-            the later one can be told.
-        needs_coercion: a condition on a row that calls for `transform`.
+        name: name of the temporary table.
+        types: the PostgreSQL type of each column, by name, in the order of the copied values.
+        values: the SQL expression of each target column, by name.
+        is_numbered: whether a column `_row` numbers the rows, to find the last one of each key.
+        needs_coercion: a condition on a row; if a row meets it, only `transform` can coerce the batch.
     """
 
     name: str
@@ -50,7 +49,7 @@ class Staging:
 
     @property
     def definition(self) -> str:
-        """The statement that creates it, once in a session."""
+        """The statement that creates the table, once per session."""
         columns = [f"{quote(name)} {type_}" for name, type_ in self.types.items()]
         if self.is_numbered:
             columns.append("_row bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000)")
@@ -59,22 +58,23 @@ class Staging:
         )
 
     def copy(self, form: str) -> str:
-        """The statement that fills it, from rows in COPY's format `form`."""
+        """Return the statement that fills the table from rows in the COPY format `form`."""
         return f"COPY {self.name} ({', '.join(map(quote, self.types))}) FROM STDIN (FORMAT {form})"
 
 
 def typed_staging(spec: SyncSpec) -> Staging:
-    """For rows that have the types of the target."""
+    """Return the staging table for rows that have the types of the target."""
     types = {c.name: ddl(c) for c in spec.columns}
     return Staging(f"staging_{spec.table.name}", types, {name: quote(name) for name in types}, True)
 
 
 def raw_staging(spec: SyncSpec, labels: Sequence[str], types: Sequence[str]) -> Staging | None:
-    """For rows as they come over the wire, None if PostgreSQL cannot coerce them as `transform` does.
+    """Return the staging table for raw rows, None if PostgreSQL cannot coerce them as `transform` does.
 
     Args:
-        labels: the names of the values that come, in their order.
-        types: what they come as, see `wire.WireType`.
+        spec: the job.
+        labels: the names of the received values, in their order.
+        types: their types, as `WireType.name`.
     """
     received = dict(zip(labels, types, strict=True))
     values, conditions = {}, []
@@ -83,17 +83,15 @@ def raw_staging(spec: SyncSpec, labels: Sequence[str], types: Sequence[str]) -> 
         found = _coercion(name, received.get(column.name, ""), column.type)
         if found is None:
             return None
-        values[column.name], needs_coercion = found
-        conditions += [needs_coercion] if needs_coercion else []
+        values[column.name], condition = found
+        conditions += [condition] if condition else []
         conditions += [] if column.nullable else [f"{name} IS NULL"]
-    name = f"staging_wire_{spec.table.name}"
-    return Staging(
-        name, received, values, needs_coercion=" OR ".join(f"({d})" for d in conditions) or "false"
-    )
+    needs_coercion = " OR ".join(f"({c})" for c in conditions) or "false"
+    return Staging(f"staging_raw_{spec.table.name}", received, values, needs_coercion=needs_coercion)
 
 
 def _coercion(name: str, wire: str, type_: sa.types.TypeEngine[object]) -> tuple[str, str | None] | None:
-    """The expression that makes a value of one type from another, and when `transform` shall judge it."""
+    """Return the SQL that coerces a received value, and the condition under which only `transform` can."""
     if isinstance(type_, sa.Text):
         if wire == "text":
             return name, None
@@ -109,9 +107,9 @@ def _coercion(name: str, wire: str, type_: sa.types.TypeEngine[object]) -> tuple
         bits = 64 if isinstance(type_, sa.BigInteger) else 32
         if wire == "text":
             is_integer = rf"{name} ~ '^-?\d+(\.0*)?$'"
-            # Keys are cast before `needs_coercion` is evaluated: infinity must not fail there.
+            # The merge casts keys before it evaluates `needs_coercion`; infinity must not fail there.
             value = f"CASE WHEN {is_integer} THEN {name}::numeric::bigint END"
-            return value, _unless(is_integer, f"{name}::numeric {_beyond(bits)}", name)
+            return value, _not_or(is_integer, f"{name}::numeric {_beyond(bits)}", name)
         if wire == "oid" and bits == 64:
             return f"{name}::bigint", None
         if wire in _INTEGER_BITS:
@@ -120,7 +118,7 @@ def _coercion(name: str, wire: str, type_: sa.types.TypeEngine[object]) -> tuple
         value, scale = f"{name}::numeric", type_.scale or 0
         too_large = f"abs(round({value}, {scale})) >= 1e{type_.precision - scale}"
         is_number = rf"{name} ~ '^-?\d+(\.\d*)?$'"
-        return value, (_unless(is_number, too_large, name) if wire == "text" else too_large)
+        return value, (_not_or(is_number, too_large, name) if wire == "text" else too_large)
     return None
 
 
@@ -128,10 +126,11 @@ def _beyond(bits: int) -> str:
     return f"NOT BETWEEN {-(1 << (bits - 1))} AND {(1 << (bits - 1)) - 1}"
 
 
-def _unless(is_number: str, refused: str, name: str) -> str:
-    return f"CASE WHEN {is_number} THEN {refused} ELSE {name} IS NOT NULL END"
+def _not_or(is_number: str, is_too_large: str, name: str) -> str:
+    """Return the condition that a text is no number or too large; NULL is neither."""
+    return f"CASE WHEN {is_number} THEN {is_too_large} ELSE {name} IS NOT NULL END"
 
 
 def ddl(column: sa.Column[Any]) -> str:
-    """The type of a column, as DDL statements write it."""
+    """Return the type of a column as DDL."""
     return column.type.compile(_DIALECT)
