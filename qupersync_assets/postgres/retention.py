@@ -28,7 +28,7 @@ def purge_history(
     Args:
         postgres: the target.
         cluster: delete rows of this cluster.
-        specs: jobs whose tables are cleaned; snapshots are left as they are.
+        specs: the jobs; snapshots are not changed.
         days: delete older rows; None: delete nothing.
         dry_run: only count the rows.
 

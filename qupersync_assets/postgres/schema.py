@@ -111,7 +111,7 @@ class SchemaVersion:
 
 
 def check_version(version: str | None, present: Collection[str]) -> SchemaVersion:
-    """Judge the version of a schema.
+    """Return how a version relates to the versions that this code knows, and the tables that are missing.
 
     Args:
         version: the recorded version, None if there is none.

@@ -1,4 +1,4 @@
-"""From a page of source rows to typed rows and rejected rows, by column name. No database, no Dagster."""
+"""Coerce a page of source rows, by column name, to typed rows and skipped rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = tuple[Any, ...]
 
 
 class InvalidValue(ValueError):
-    """A value that its column cannot hold; the text says why."""
+    """A value that its column cannot store; the text says why."""
 
 
 class MissingColumn(LookupError):
@@ -28,51 +28,51 @@ def transform(spec: SyncSpec, page: Page) -> tuple[list[Row], list[SkippedRow]]:
     """Coerce a page to the types of the spec.
 
     Returns:
-        Valid rows, their values in the order of `spec.columns`, and the rejected rows.
+        Valid rows, with values in the order of `spec.columns`, and skipped rows.
 
     Raises:
-        MissingColumn: the page has no column of that name.
+        MissingColumn: the page lacks a column of the spec.
     """
     if not page.rows:
         return [], []
     by_name = dict(zip(page.columns, zip(*page.rows, strict=True), strict=True))
-    faults: dict[int, tuple[str, str]] = {}
+    invalid: dict[int, tuple[str, str]] = {}
     columns = []
     for column in spec.columns:
         if column.name not in by_name:
             raise MissingColumn(f"the source of {spec.table.fullname} has no column {column.name}")
-        columns.append(_coerce_column(column, by_name[column.name], faults))
+        columns.append(_coerce_column(column, by_name[column.name], invalid))
     rows = list(zip(*columns, strict=True))
-    if not faults:
+    if not invalid:
         return rows, []
-    rejected = [
+    skipped = [
         SkippedRow(name, reason, dict(zip(page.columns, page.rows[i], strict=True)))
-        for i, (name, reason) in sorted(faults.items())
+        for i, (name, reason) in sorted(invalid.items())
     ]
-    return [row for i, row in enumerate(rows) if i not in faults], rejected
+    return [row for i, row in enumerate(rows) if i not in invalid], skipped
 
 
 def _coerce_column(
-    column: sa.Column[Any], values: Sequence[Any], faults: dict[int, tuple[str, str]]
+    column: sa.Column[Any], values: Sequence[Any], invalid: dict[int, tuple[str, str]]
 ) -> Sequence[Any]:
-    """The values as the column's type; a value at fault becomes None and is noted for its row."""
+    """Return the coerced values; an invalid value becomes None and gets an entry in `invalid`."""
     coerce = _coercion(column)
     try:
         return [coerce(v) for v in values]
     except InvalidValue:
         pass
-    good = []
+    valid = []
     for i, value in enumerate(values):
         try:
-            good.append(coerce(value))
+            valid.append(coerce(value))
         except InvalidValue as error:
-            good.append(None)
-            faults.setdefault(i, (column.name, str(error)))
-    return good
+            valid.append(None)
+            invalid.setdefault(i, (column.name, str(error)))
+    return valid
 
 
 def _coercion(column: sa.Column[Any]) -> Callable[[Any], Any]:
-    """The function that takes one source value to the column's type, or raises InvalidValue."""
+    """Return the function that coerces a source value to the type of the column, or raises InvalidValue."""
     type_ = column.type
     coerce: Callable[[Any], Any]
     if isinstance(type_, sa.BigInteger):
@@ -114,10 +114,10 @@ def _integer(name: str, bits: int) -> Callable[[Any], int]:
 
 
 def _as_integer(value: Any) -> int:
-    # Through Decimal, never float, which would round above 2^53.
+    # A float would round above 2^53.
     number = None if isinstance(value, bool) else _decimal(value)
     if number and number.adjusted() > 19:
-        raise InvalidValue("out of range for bigint")  # int() of a large exponent would take minutes
+        raise InvalidValue("out of range for bigint")  # int() of a large exponent takes minutes
     if number is None or number != number.to_integral_value():
         raise InvalidValue("not an integer")
     return int(number)
@@ -166,7 +166,7 @@ def _timestamp(value: Any) -> datetime:
     if not isinstance(value, datetime):
         raise InvalidValue("not a timestamp")
     if value.tzinfo is None:
-        # The driver turns infinity and years outside 1..9999 into the ends of Python's calendar.
+        # The driver returns these limits of Python for infinity and for years outside 1 to 9999.
         if value in (datetime.min, datetime.max):
             raise InvalidValue("outside the years 1 to 9999, or infinity")
         return value.replace(tzinfo=UTC)

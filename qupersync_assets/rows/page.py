@@ -1,4 +1,4 @@
-"""Pages of rows between source and target: decoded, or as Redshift sent them."""
+"""Pages of rows: decoded by the driver, or raw, in the format in which Redshift sent them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from qupersync_assets.core.errors import ErrorClass, SyncError
 
 @dataclass(frozen=True)
 class Page:
-    """Rows as the driver decodes them.
+    """Rows that the driver has decoded.
 
     Attributes:
         columns: the labels, in the order of the values.
-        rows: one sequence of values a row.
+        rows: one sequence of values per row.
     """
 
     columns: tuple[str, ...]
@@ -26,24 +26,23 @@ class Page:
         return len(self.rows)
 
     def decoded(self) -> Page:
-        """Itself."""
+        """Return the page itself."""
         return self
 
 
 _LENGTH = struct.Struct("!i")
 
-# What comes before and after the rows in COPY's binary format.
+# The bytes before and after the rows in COPY's binary format.
 COPY_HEADER, COPY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 
 
 @dataclass(frozen=True)
 class WireType:
-    """How values of one column come.
+    """The format of the values of one column.
 
     Attributes:
-        name: the PostgreSQL type whose binary format they have, as DDL statements write it; `text` also for
-            what comes in text format.
-        decode: the driver's function that makes a Python object of them.
+        name: the PostgreSQL type that has this binary format, as DDL; `text` for values in text format.
+        decode: the driver's function that decodes a value.
     """
 
     name: str
@@ -52,12 +51,12 @@ class WireType:
 
 @dataclass(frozen=True)
 class RawPage:
-    """Rows as Redshift has sent them.
+    """Rows in the format in which Redshift sent them.
 
     Attributes:
         columns: the labels, in the order of the values.
-        types: how the values of each column come.
-        bodies: one body of a DataRow message a row.
+        types: the format of each column.
+        bodies: one body of a DataRow message per row.
     """
 
     columns: tuple[str, ...]
@@ -68,18 +67,18 @@ class RawPage:
         return len(self.bodies)
 
     def decoded(self) -> Page:
-        """The rows as the driver would have decoded them.
+        """Return the rows as the driver would have decoded them.
 
         Raises:
-            SyncError: the bytes make no sense.
+            SyncError: the bytes do not match the types.
         """
         return Page(self.columns, self._decode(self.bodies))
 
     def ends(self, column: str) -> tuple[Any, Any]:
-        """The values of a column in the first and in the last row.
+        """Return the values of a column in the first and in the last row.
 
         Raises:
-            SyncError: the bytes make no sense.
+            SyncError: the bytes do not match the types.
         """
         at = self.columns.index(column)
         first, last = self._decode([self.bodies[0], self.bodies[-1]])
@@ -90,13 +89,13 @@ class RawPage:
         try:
             return [_decoded(decoders, body) for body in bodies]
         except (struct.error, LookupError, ValueError, ArithmeticError) as error:
-            said = f"the answer makes no sense ({type(error).__name__}: {error})"
-            text = f"Reading from Redshift failed: {said}."
-            raise SyncError(text, ErrorClass.TRANSIENT, server_message=said) from error
+            reason = f"a row cannot be decoded ({type(error).__name__}: {error})"
+            text = f"Reading from Redshift failed: {reason}."
+            raise SyncError(text, ErrorClass.TRANSIENT, server_message=reason) from error
 
 
 def concat_pages(pieces: Sequence[AnyPage]) -> AnyPage:
-    """Pages of one statement as one."""
+    """Return the pages of one statement as one page."""
     first = pieces[0]
     if isinstance(first, Page):
         return replace(first, rows=[row for p in pieces if isinstance(p, Page) for row in p.rows])
@@ -111,12 +110,12 @@ def _decoded(decoders: Sequence[Callable[[bytes, int, int], Any]], body: bytes) 
         row.append(None if length < 0 else decode(body, at, length))
         at += max(length, 0)
     if at != len(body):
-        raise ValueError(f"a row of {len(body)} bytes has values of {at}")
+        raise ValueError(f"a row of {len(body)} bytes has values of {at} bytes")
     return row
 
 
 def copy_binary(bodies: Sequence[bytes]) -> bytes:
-    """Bodies of DataRow messages as COPY's binary format."""
+    """Return bodies of DataRow messages in COPY's binary format."""
     return b"".join([COPY_HEADER, *bodies, COPY_END])
 
 

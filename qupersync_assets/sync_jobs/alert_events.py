@@ -1,4 +1,4 @@
-"""quper.alert_events: warnings of the planner, one row an alert of a query step."""
+"""quper.alert_events: warnings of the planner, one row per alert of a query step."""
 
 from sqlalchemy import BigInteger, DateTime, Integer, Text
 
@@ -12,15 +12,15 @@ SPEC = SyncSpec(
         column(
             "source_view",
             Text(),
-            "the view that logged the alert, and whose query identifier `query` is",
+            "view that logged the alert; `query` is a query identifier of this view",
             reads="query",
             sql="'stl_alert_event_log'",
         ),
-        column("query", BigInteger(), "query identifier, of the STL or of the SYS views: see source_view"),
+        column("query", BigInteger(), "query identifier of the STL or of the SYS views, see source_view"),
         column(
             "slice",
             Integer(),
-            "the first of the slices that reported the alert; NULL from sys_query_detail",
+            "lowest slice that reported the alert; NULL from sys_query_detail",
             sql="MIN(slice)",
             merge="least",
         ),
@@ -29,12 +29,12 @@ SPEC = SyncSpec(
         column(
             "pid",
             Integer(),
-            "the first of the processes that reported the alert; NULL from sys_query_detail",
+            "lowest process id that reported the alert; NULL from sys_query_detail",
             sql="MIN(pid)",
             merge="least",
         ),
         column("xid", BigInteger(), "transaction; NULL from sys_query_detail", sql="MIN(xid)"),
-        column("event", Text(), "the alert", padded=True),
+        column("event", Text(), "text of the alert", padded=True),
         column(
             "solution",
             Text(),
@@ -51,7 +51,7 @@ SPEC = SyncSpec(
         column(
             "slices",
             BigInteger(),
-            "slices that reported the alert; NULL from sys_query_detail",
+            "number of slices that reported the alert; NULL from sys_query_detail",
             reads="slice",
             sql="COUNT(DISTINCT slice)",
             merge="greatest",
@@ -59,13 +59,13 @@ SPEC = SyncSpec(
         column(
             "occurrences",
             BigInteger(),
-            "times the alert was reported, over all slices and child queries",
+            "number of reports of the alert, over all slices and child queries",
             reads="event",
             sql="COUNT(*)",
             merge="greatest",
         ),
-        # Redshift allows 1024 bytes of text, more than an index entry should carry.
-        generated_column("event_md5", Text(), "md5 of the alert's text", "md5(event)", of="event"),
+        # The text may have 1024 bytes, too many for an index entry.
+        generated_column("event_md5", Text(), "md5 of the text of the alert", "md5(event)", of="event"),
         key=("source_view", "query", "segment", "step", "event_md5"),
         comment="Alerts of the planner, without their repetition per slice.",
         indexes=[("event_time DESC",), ("event_md5", "event_time DESC")],
@@ -75,14 +75,14 @@ SPEC = SyncSpec(
     late_arriving=True,
     description="Alerts: missing statistics, nested loops, large broadcasts and the like, with the remedy.",
     sources=("stl_alert_event_log",),
-    # User 1 is Redshift itself. Slices report late and age out: values are merged with the known ones.
+    # User 1 is Redshift itself. Rows of slices arrive late and expire: new values are merged with known ones.
     from_clause="""
 FROM stl_alert_event_log
 WHERE (event_time >= {since} OR event_time IS NULL)
   AND (userid <> 1 OR userid IS NULL)
 GROUP BY query, segment, step, RTRIM(event)
 ORDER BY MIN(event_time), query, segment, step""",
-    # It has the alerts of steps that slices have been added up in already, and no remedy for them.
+    # Its rows are totals over all slices, and have no solution.
     alternatives=(
         Variant(
             sources=("sys_query_detail",),

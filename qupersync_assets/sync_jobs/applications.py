@@ -1,4 +1,4 @@
-"""quper.applications: which applications connect, one row an application, user and database."""
+"""quper.applications: one row per application, user and database that connected."""
 
 from sqlalchemy import BigInteger, DateTime, Text
 
@@ -10,13 +10,13 @@ WHERE RTRIM(application_name) <> ''
 GROUP BY RTRIM(application_name), RTRIM(user_name), RTRIM(database_name)"""
 
 COLUMNS = (
-    column("application_name", Text(), "name that the client gave itself", padded=True),
+    column("application_name", Text(), "application name that the client sent", padded=True),
     column("user_name", Text(), "user", padded=True),
     column("database_name", Text(), "database", padded=True),
     column(
         "first_seen",
         DateTime(timezone=True),
-        "earliest connection ever seen (UTC)",
+        "earliest known connection (UTC)",
         reads="record_time",
         sql="MIN(record_time)",
         merge="least",
@@ -24,7 +24,7 @@ COLUMNS = (
     column(
         "last_seen",
         DateTime(timezone=True),
-        "latest connection seen (UTC)",
+        "latest known connection (UTC)",
         reads="record_time",
         sql="MAX(record_time)",
         merge="greatest",
@@ -32,7 +32,7 @@ COLUMNS = (
     column(
         "sessions",
         BigInteger(),
-        "sessions among the connections that Redshift still holds (seven days)",
+        "sessions in the connection log, which Redshift keeps for seven days",
         reads="session_id",
         sql="COUNT(DISTINCT session_id)",
     ),

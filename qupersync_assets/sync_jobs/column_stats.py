@@ -27,7 +27,7 @@ SPEC = SyncSpec(
         _from_svv("table_name", Text(), "table or view"),
         _from_svv("column_name", Text(), "column"),
         _from_svv("ordinal_position", Integer(), "position of the column in its table, from 1"),
-        # Its literals are values of rows. A remark, below, is written to be read.
+        # A default may contain values of rows; a remark (below) is written for readers.
         _from_svv("column_default", Text(), "default expression", sensitive="sql"),
         _from_svv("is_nullable", Text(), "YES or NO"),
         _from_svv("data_type", Text(), "type"),
@@ -70,7 +70,7 @@ SPEC = SyncSpec(
         _from_attribute(
             "sortkey",
             Integer(),
-            "position in the sort key, 0: none; of alternating sign if interleaved",
+            "position in the sort key, 0: none; signs alternate in an interleaved key",
             "attsortkeyord",
             "a.attsortkeyord",
         ),
@@ -85,7 +85,7 @@ SPEC = SyncSpec(
     description="Every column: type, compression, distribution key, sort key position, NOT NULL.",
     sources=("svv_columns", "pg_attribute"),
     needs=("pg_attribute.attname", "pg_attribute.attnum", "pg_attribute.attisdropped"),
-    # Joined by names: svv_columns has no OID, and its positions differ from attnum once a column was dropped.
+    # Joined by name: svv_columns has no OID, and its positions differ from attnum after a DROP COLUMN.
     from_clause="""
 FROM svv_columns c
 LEFT JOIN (

@@ -12,13 +12,13 @@ SPEC = SyncSpec(
         column(
             "used_mb",
             BigInteger(),
-            "space in use, in MB; on RA3 cache and managed storage together",
+            "used space, in MB; on RA3 nodes the sum of cache and managed storage",
             reads="used",
         ),
         column(
             "capacity_mb",
             BigInteger(),
-            "space in all, in MB; on RA3 the quota of the whole cluster",
+            "total space, in MB; on RA3 nodes the quota of the whole cluster",
             reads="capacity",
         ),
         key=("node",),

@@ -1,4 +1,4 @@
-"""quper.query_history: queries of the last seven days and, once seen, for good, from sys_query_history."""
+"""quper.query_history: queries from sys_query_history, kept after Redshift deletes them."""
 
 from sqlalchemy import BigInteger, Boolean, DateTime, Integer, Text
 
@@ -26,12 +26,12 @@ SPEC = SyncSpec(
             "planning, queued, running, returning; then failed, canceled or success",
             padded=True,
         ),
-        column("result_cache_hit", Boolean(), "whether the result cache answered"),
+        column("result_cache_hit", Boolean(), "whether the result was read from the result cache"),
         column("start_time", UTC_TIME, "start (UTC)"),
-        column("end_time", UTC_TIME, "end (UTC); may be filled while the query runs: trust status"),
+        column("end_time", UTC_TIME, "end (UTC); may be set while the query still runs, see status"),
         column("elapsed_time_us", BigInteger(), "total time, in microseconds", reads="elapsed_time"),
         column("queue_time_us", BigInteger(), "time in the queue, in microseconds", reads="queue_time"),
-        column("execution_time_us", BigInteger(), "time executing, in microseconds", reads="execution_time"),
+        column("execution_time_us", BigInteger(), "execution time, in microseconds", reads="execution_time"),
         column("error_message", Text(), "why the query failed", padded=True, sensitive="message"),
         column("returned_rows", BigInteger(), "rows returned to the client"),
         column("returned_bytes", BigInteger(), "bytes returned to the client"),
@@ -43,7 +43,7 @@ SPEC = SyncSpec(
             sensitive="sql",
         ),
         column("redshift_version", Text(), "version of Redshift", padded=True),
-        column("usage_limit", Text(), "usage limits that the query ran into", padded=True),
+        column("usage_limit", Text(), "usage limits that the query reached", padded=True),
         column("compute_type", Text(), "primary, secondary or primary-scale; provisioned clusters only"),
         column("compile_time_us", BigInteger(), "time compiling, in microseconds", reads="compile_time"),
         column("planning_time_us", BigInteger(), "time planning, in microseconds", reads="planning_time"),
@@ -71,13 +71,13 @@ SPEC = SyncSpec(
         generated_column(
             "query_hash",
             Text(),
-            "same as user_query_hash, under the name that readers know",
+            "same as user_query_hash",
             "user_query_hash",
             of="user_query_hash",
         ),
         key=("query_id",),
-        comment="Queries of all users but Redshift itself, as sys_query_history shows them; kept for good.",
-        # One of all execution times would take a quarter of a first load.
+        comment="Queries of all users except Redshift itself, from sys_query_history; rows are kept.",
+        # An index on all execution times would take a quarter of the time of a first load.
         indexes=[
             ("start_time DESC",),
             ("start_time", "query_id", f"WHERE {MUTABLE_WHERE}"),
@@ -86,9 +86,9 @@ SPEC = SyncSpec(
     ),
     kind="history",
     time_column="start_time",
-    description="Every query of the last seven days and before: who, what, how long, how it ended.",
+    description="Queries of the last seven days and before: user, text, durations and outcome.",
     sources=("sys_query_history",),
-    # User 1 is Redshift itself. A row that lacks its user or its start is not left out for that.
+    # User 1 is Redshift itself. Rows without a user or a start time are read, too.
     from_clause="""
 FROM sys_query_history
 WHERE (start_time >= {since} OR start_time IS NULL OR query_id IN ({mutable_keys}))

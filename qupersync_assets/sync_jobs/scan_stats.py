@@ -1,10 +1,10 @@
-"""quper.table_scan_stats: how much each table is read, one row a table and hour."""
+"""quper.table_scan_stats: scans of each table, one row per table and hour."""
 
 from sqlalchemy import BigInteger, DateTime, Numeric, Text
 
 from qupersync_assets.spec import SyncSpec, Variant, column, quper_table, source_expression
 
-# The oldest hour shrinks while Redshift drops its rows: the greatest value ever seen is the right one.
+# Redshift deletes the rows of its oldest hour little by little: the greatest known value is the complete one.
 COUNT = Numeric(38, 0)
 
 SPEC = SyncSpec(
@@ -15,7 +15,7 @@ SPEC = SyncSpec(
         column(
             "scan_hour",
             DateTime(timezone=True),
-            "hour in which the scans began (UTC)",
+            "hour in which the scans started (UTC)",
             reads="starttime",
             sql="scan_hour",
         ),
@@ -36,12 +36,12 @@ SPEC = SyncSpec(
             sql="COUNT(DISTINCT query)",
             merge="greatest",
         ),
-        column("rows", COUNT, "rows that the scans gave on", sql='SUM("rows")', merge="greatest"),
-        column("bytes", COUNT, "bytes that the scans gave on", sql="SUM(bytes)", merge="greatest"),
+        column("rows", COUNT, "rows that the scans returned", sql='SUM("rows")', merge="greatest"),
+        column("bytes", COUNT, "bytes that the scans returned", sql="SUM(bytes)", merge="greatest"),
         column(
             "rows_pre_filter",
             COUNT,
-            "rows before deleted rows and filters are taken off; NULL from sys_query_detail",
+            "rows before deleted and filtered rows are removed; NULL from sys_query_detail",
             sql="SUM(rows_pre_filter)",
             merge="greatest",
         ),
@@ -55,7 +55,7 @@ SPEC = SyncSpec(
         column(
             "range_restricted_scans",
             BigInteger(),
-            "scans that skipped blocks thanks to the sort key",
+            "scans that skipped blocks because of the sort key",
             reads="is_rrscan",
             sql="SUM(range_restricted)",
             merge="greatest",
@@ -77,7 +77,7 @@ SPEC = SyncSpec(
             merge="greatest",
         ),
         key=("table_id", "scan_hour"),
-        comment="Scans of permanent tables by table and hour; adds up over hours.",
+        comment="Scans of permanent tables by table and hour; values can be summed over hours.",
         indexes=[("scan_hour DESC",), ("table_name", "scan_hour DESC")],
     ),
     kind="history",
@@ -86,8 +86,8 @@ SPEC = SyncSpec(
     description="Scans, rows and bytes read of every table, hour by hour.",
     sources=("stl_scan",),
     needs=("segment", "step", "type", "userid"),
-    # The inner query makes one scan of its slices, which may begin on both sides of an hour. Type 2 is a
-    # permanent table; user 1 is Redshift itself; a step that never ran carries the time 2000-01-01.
+    # The inner query combines the slices of a scan, which may start in different hours. Type 2 is a permanent
+    # table; user 1 is Redshift itself; a step that never ran has the time 2000-01-01.
     full_read_since="'2010-01-01'::timestamp",
     from_clause="""
 FROM (
@@ -105,7 +105,7 @@ FROM (
 WHERE scan_hour >= DATE_TRUNC('hour', {since}) OR scan_hour IS NULL
 GROUP BY tbl, scan_hour
 ORDER BY scan_hour, tbl""",
-    # Its steps have their slices added up already. Names come as database.schema.table.
+    # Its rows are totals over all slices. Its table names have the form database.schema.table.
     alternatives=(
         Variant(
             sources=("sys_query_detail",),

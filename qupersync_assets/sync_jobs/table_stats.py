@@ -1,4 +1,4 @@
-"""quper.table_stats: size, sort order, skew and statistics of every table, from svv_table_info."""
+"""quper.table_stats: size, sort order, skew and statistics of each table, from svv_table_info."""
 
 from sqlalchemy import BigInteger, DateTime, Integer, Numeric, Text, text
 
@@ -11,7 +11,7 @@ TABLE = quper_table(
     column(
         "table_id",
         BigInteger(),
-        "table OID; a table that is made anew gets a new one",
+        "table OID; a table that is created again gets a new one",
         sql='"table_id"::bigint',
     ),
     column("table_name", Text(), "name of the table", reads="table"),
@@ -22,7 +22,7 @@ TABLE = quper_table(
     column("sortkey1_enc", Text(), "compression of the first sort key column", padded=True),
     column("sortkey_num", Integer(), "number of columns in the sort key"),
     column("size_mb", BigInteger(), "size in MB (blocks of 1 MB)", reads="size"),
-    column("pct_used", Numeric(10, 4), "percent of the available space that the table takes"),
+    column("pct_used", Numeric(10, 4), "percent of the available space that the table uses"),
     column(
         "unsorted_pct",
         Numeric(5, 2),
@@ -32,10 +32,10 @@ TABLE = quper_table(
     column(
         "stats_off_pct",
         Numeric(5, 2),
-        "how stale the statistics are: 0 current, 100 stale",
+        "age of the statistics: 0 current, 100 stale",
         reads="stats_off",
     ),
-    column("tbl_rows", Numeric(38, 0), "rows, with those marked for deletion and not yet vacuumed"),
+    column("tbl_rows", Numeric(38, 0), "rows, including those marked for deletion and not yet vacuumed"),
     column("skew_sortkey1", Numeric(19, 2), "size of the largest column / size of the first sort key column"),
     column("skew_rows", Numeric(19, 2), "rows of the fullest slice / rows of the emptiest; NULL for ALL"),
     column("estimated_visible_rows", Numeric(38, 0), "estimated rows, without those marked for deletion"),
@@ -43,10 +43,10 @@ TABLE = quper_table(
     column(
         "vacuum_sort_benefit_pct",
         Numeric(12, 2),
-        "most gain to expect of a vacuum sort, in percent",
+        "maximum expected gain of a vacuum sort, in percent",
         reads="vacuum_sort_benefit",
     ),
-    column("create_time", DateTime(timezone=True), "when the table was created (UTC)"),
+    column("create_time", DateTime(timezone=True), "time of the creation of the table (UTC)"),
     generated_column(
         "pct_rows_marked_for_deletion",
         Numeric(5, 2),
@@ -58,7 +58,7 @@ TABLE = quper_table(
     filled_after_load(
         "last_vacuum_date",
         DateTime(timezone=True),
-        "when the last known vacuum of the table finished (UTC), from quper.vacuum_history",
+        "end of the last known vacuum of the table (UTC), from quper.vacuum_history",
         reads=("stl_vacuum.eventtime",),
     ),
     filled_after_load(
@@ -72,8 +72,8 @@ TABLE = quper_table(
     indexes=[("schema", "table_name"), ("table_id",), ("size_mb DESC",)],
 )
 
-# Also run by vacuum_history: whichever of the two jobs comes last completes the columns. Rows are locked in
-# the order of their key, as all writers do it, so that the two cannot deadlock.
+# vacuum_history runs it, too: the later of the two loads fills the columns. Rows are locked in the order of
+# their keys, so that the two jobs cannot deadlock.
 LINK_LAST_VACUUM = text(
     """
     WITH v AS (
@@ -87,15 +87,15 @@ LINK_LAST_VACUUM = text(
         ) AS s ON true
         WHERE f.cluster = :cluster AND f.outcome = 'finished'
         ORDER BY f.table_id, f.eventtime DESC
-    ), news AS (
+    ), changed AS (
         SELECT t.database, t.table_id, v.finished, v.vacuum_type
         FROM quper.table_stats AS t JOIN v USING (table_id)
         WHERE t.cluster = :cluster
           AND (t.last_vacuum_date, t.vacuum_type) IS DISTINCT FROM (v.finished, v.vacuum_type)
         ORDER BY t.database, t.table_id FOR UPDATE OF t
     )
-    UPDATE quper.table_stats AS t SET last_vacuum_date = news.finished, vacuum_type = news.vacuum_type
-    FROM news WHERE t.cluster = :cluster AND t.database = news.database AND t.table_id = news.table_id
+    UPDATE quper.table_stats AS t SET last_vacuum_date = c.finished, vacuum_type = c.vacuum_type
+    FROM changed AS c WHERE t.cluster = :cluster AND t.database = c.database AND t.table_id = c.table_id
     """
 )
 
@@ -103,11 +103,11 @@ SPEC = SyncSpec(
     sync_job_id="table_stats_sync",
     table=TABLE,
     kind="snapshot",
-    description="Size, rows, sort order, skew, statistics and last vacuum of every table.",
+    description="Size, rows, sort order, skew, statistics and last vacuum of each table.",
     sources=("svv_table_info",),
     from_clause="FROM svv_table_info",
     after_load=LINK_LAST_VACUUM,
-    # The view leaves out tables without rows: one that was emptied still has its columns.
+    # The view omits tables without rows; a table that was emptied still has its columns in column_stats.
     present_where="""EXISTS (SELECT FROM quper.column_stats c
         WHERE c.cluster = t.cluster AND c.table_id = t.table_id AND c.removed_at IS NULL)""",
 )

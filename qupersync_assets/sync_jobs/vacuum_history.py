@@ -1,11 +1,11 @@
-"""quper.vacuum_history: every step that a vacuum reports."""
+"""quper.vacuum_history: one row per reported step of a vacuum."""
 
 from sqlalchemy import BigInteger, DateTime, Integer, Text
 
 from qupersync_assets.spec import SyncSpec, Variant, column, generated_column, quper_table, source_expression
 from qupersync_assets.sync_jobs.table_stats import LINK_LAST_VACUUM
 
-# Texts differ between the documentation and real clusters, hence patterns and not equality.
+# The texts of real clusters differ from the documentation, so patterns are compared.
 OUTCOME = """
 CASE WHEN status ILIKE '%skipped%' THEN 'skipped'
      WHEN status ILIKE '%finished%' THEN 'finished'
@@ -20,8 +20,8 @@ CASE WHEN status ILIKE '%finished%' THEN NULL
      WHEN status ILIKE '%recluster%' THEN 'RECLUSTER'
      WHEN status ILIKE '%started%' THEN 'FULL' END"""
 
-# One row a vacuum there, with what was before it and what after it: here, as in stl_vacuum, a row at its
-# start and one at its end, or the one of a skipped vacuum.
+# The view has one row per vacuum, with values before and after it. As in stl_vacuum, it becomes a row for the
+# start and a row for the end, or one row for a skipped vacuum.
 _SKIPPED = "COALESCE(status, '') ILIKE '%skipped%'"
 _STATUS = f"""CASE WHEN is_automatic THEN '[VacuumBG] ' ELSE '' END || CASE
            WHEN {_SKIPPED} THEN 'Skipped'
@@ -84,33 +84,35 @@ SPEC = SyncSpec(
             "Started..., Finished, Failed or Skipped...; [VacuumBG] marks automatic ones",
             padded=True,
         ),
-        column("rows", BigInteger(), "rows on disk, deleted ones too: before (Started) or after (Finished)"),
+        column(
+            "rows", BigInteger(), "rows on disk, including deleted ones, before (Started) or after (Finished)"
+        ),
         column("sortedrows", BigInteger(), "sorted rows, before or after"),
         column("blocks", BigInteger(), "blocks of 1 MB, before or after"),
-        column("max_merge_partitions", Integer(), "most partitions that one merge pass can take"),
-        column("eventtime", DateTime(timezone=True), "when this status was recorded (UTC)"),
+        column("max_merge_partitions", Integer(), "maximum number of partitions per merge pass"),
+        column("eventtime", DateTime(timezone=True), "time at which this status was recorded (UTC)"),
         column("reclaimable_rows", BigInteger(), "rows that the vacuum can remove (estimate)"),
         column("reclaimable_space_mb", BigInteger(), "space that the vacuum can free, in MB (estimate)"),
-        column("cutoff_xid", BigInteger(), "transaction up to which deleted rows may go"),
+        column("cutoff_xid", BigInteger(), "last transaction whose deleted rows may be removed"),
         column("is_recluster", Integer(), "1 if the vacuum is a recluster"),
         generated_column("outcome", Text(), "started, finished, failed or skipped", OUTCOME, of="status"),
         generated_column(
             "vacuum_type", Text(), "kind of vacuum; NULL on Finished rows", VACUUM_TYPE, of="status"
         ),
-        # One vacuum leaves several rows, with values before and after it: status and time tell them apart.
+        # A vacuum has several rows, with values before and after it; status and time distinguish them.
         key=("xid", "table_id", "status", "eventtime"),
-        comment="Steps of vacuums: one row when it starts, one when it ends; kept longer than by Redshift.",
+        comment="Steps of vacuums: one row at the start, one at the end; kept longer than in Redshift.",
         indexes=[("eventtime DESC",), ("table_id", "eventtime DESC")],
     ),
     kind="history",
     time_column="eventtime",
-    description="Vacuums of every table: when, which kind, rows and blocks before and after.",
+    description="Vacuums of each table: time, kind, rows and blocks before and after.",
     sources=("stl_vacuum",),
     from_clause="""
 FROM stl_vacuum
 WHERE eventtime >= {since} OR eventtime IS NULL
 ORDER BY eventtime, xid, table_id""",
-    # Whatever the view still holds: https://docs.aws.amazon.com/redshift/latest/dg/r_Datetime_types.html
+    # All rows that the view has: https://docs.aws.amazon.com/redshift/latest/dg/r_Datetime_types.html
     full_read_since="'4713-01-01 BC'::timestamp",
     alternatives=(SYS_VACUUM_HISTORY,),
     after_load=LINK_LAST_VACUUM,

@@ -1,4 +1,4 @@
-"""What the documentation says that a statement delivers, and what PostgreSQL type holds it."""
+"""The documented types of the columns of a Redshift statement, and the PostgreSQL types that fit them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SCHEMA = {view: column_types(view) for view in [*documented_views(), *UNDOCUMENT
     "pg_class": {"oid": "oid", "relname": "name", "relnamespace": "oid", "relkind": '"char"'},
     "pg_namespace": {"oid": "oid", "nspname": "name"},
 }
-# The results of functions whose type sqlglot does not know.
+# Result types of functions that sqlglot does not know.
 RESULTS = {"date_trunc": "timestamp", "format_encoding": "text"}
 
 
 @cache
 def parsed(statement: str) -> exp.Query:
-    """A statement with the type of each of its expressions; fails for a view or column without documentation."""
+    """Return a statement with the type of each expression; fail if a view or column is not documented."""
     query = sqlglot.parse_one(statement, read="redshift").transform(_with_result)
     qualified = qualify(query, schema=SCHEMA, dialect="redshift", validate_qualify_columns=True)
     typed = annotate_types(qualified, schema=SCHEMA, dialect="redshift")
@@ -39,7 +39,7 @@ def _with_result(node: exp.Expr) -> exp.Expr:
 
 
 def columns_read(query: exp.Query) -> set[tuple[str, str]]:
-    """(view, column) of all that a parsed statement reads."""
+    """Return (view, column) of each source column of a parsed statement."""
     return {
         (source.name, column.name)
         for scope in traverse_scope(query)
@@ -49,7 +49,7 @@ def columns_read(query: exp.Query) -> set[tuple[str, str]]:
 
 
 def delivered(query: exp.Query) -> dict[str, str]:
-    """The type of each column of a parsed statement's answer, by label."""
+    """Return the type of each column of a parsed statement, by label."""
     return {select.alias: _type(select) for select in query.selects}
 
 
@@ -57,7 +57,7 @@ def _type(select: exp.Expr) -> str:
     value = select.unalias()
     type_ = str(value.type.sql("redshift")).lower() if value.type else "unknown"
     if isinstance(value, exp.Sum) and type_ == "bigint":
-        # https://docs.aws.amazon.com/redshift/latest/dg/r_SUM.html, of a bigint; of an integer it is a bigint.
+        # https://docs.aws.amazon.com/redshift/latest/dg/r_SUM.html, the sum of bigints; that of integers is a bigint.
         return "numeric(38,0)" if value.this.type.is_type("bigint") else type_
     return type_.replace("decimal", "numeric").replace(", ", ",")
 
@@ -67,7 +67,7 @@ def is_whole(type_: str) -> bool:
 
 
 def holds(target: sa.types.TypeEngine[Any], documented: str) -> bool:
-    """Whether every value of the documented type fits the column type, exactly."""
+    """Return whether the column type stores each value of the documented type exactly."""
     if documented in ("smallint", "int", "integer"):
         return isinstance(target, sa.Integer)
     if documented in ("bigint", "oid"):

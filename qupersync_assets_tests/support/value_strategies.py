@@ -1,4 +1,4 @@
-"""Values for a column by its type: those it takes, with what becomes of them, and those it refuses."""
+"""Valid values of a column, with the coerced values, and invalid values, by the type of the column."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _largest(type_: sa.Numeric[Any]) -> Decimal:
 
 
 def good_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, Any]]:
-    """(value as read, value to load) at the edges of a type."""
+    """Return (value as read, value to load) at the limits of a type."""
     match type_:
         case sa.Integer():
             largest = (1 << (_bits(type_) - 1)) - 1
@@ -69,7 +69,7 @@ def good_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, Any]]:
 
 
 def bad_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, str]]:
-    """(value as read, a word of the reason) of what a type refuses."""
+    """Return (value as read, a word of the reason) of invalid values of a type."""
     no_number = [
         *((NAN, "finite"), (INFINITY, "finite"), (-INFINITY, "finite"), (Decimal("NaN"), "finite")),
         *((Decimal("sNaN"), "finite"), (Decimal("-Infinity"), "finite"), ("NaN", "finite")),
@@ -106,7 +106,7 @@ def bad_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, str]]:
 
 
 def good(column: sa.Column[Any]) -> st.SearchStrategy[tuple[Any, Any]]:
-    """Any value that the column takes, as (value as read, value to load)."""
+    """Return a strategy for valid values, as (value as read, value to load)."""
     type_ = column.type
     edges = st.sampled_from(good_values(type_))
     match type_:
@@ -135,6 +135,6 @@ def good(column: sa.Column[Any]) -> st.SearchStrategy[tuple[Any, Any]]:
 
 
 def bad(column: sa.Column[Any]) -> st.SearchStrategy[tuple[Any, str]]:
-    """Any value that the column refuses, as (value as read, a word of the reason)."""
+    """Return a strategy for invalid values, as (value as read, a word of the reason)."""
     null = [] if column.nullable else [(None, "NULL")]
     return st.sampled_from([*bad_values(column.type), *null])

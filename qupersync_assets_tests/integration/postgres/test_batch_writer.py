@@ -1,4 +1,4 @@
-"""Batches: what is counted, what stays when one fails, and what passing trouble costs."""
+"""Batches: their counts, failed batches, and lost sessions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qupersync_assets_tests.integration.conftest import Query, Sync
 
 
 @pytest.mark.parametrize("rows", [0, 1, 999, 1000, 1001, 2000])
-def test_sizes_around_a_batch(
+def test_sizes_around_the_batch_size(
     sync: Sync, source: Query, target: Query, logged: Callable[..., Any], rows: int
 ) -> None:
     source("INSERT INTO stv_node_storage_capacity SELECT n, n, 5000 FROM generate_series(1, %s) n", [rows])
@@ -34,7 +34,7 @@ def test_sizes_around_a_batch(
     ]
 
 
-def test_newest_of_a_key_wins_within_and_across_batches(
+def test_the_newest_row_of_a_key_is_kept_within_and_across_batches(
     sync: Sync, source: Query, target: Query, logged: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYNC_BATCH_SIZE", "10")
@@ -52,10 +52,10 @@ def test_newest_of_a_key_wins_within_and_across_batches(
         assert log[0] == expected[0] == sum(log[1:6])
         assert log[1] == expected[1]
         assert log[4] == expected[4]
-    assert log[2] == 0  # the older twin does not push the newer one out again
+    assert log[2] == 0  # the older row of a key does not replace the newer one
 
 
-def test_news_among_known_rows(
+def test_new_and_changed_rows_among_known_rows(
     sync: Sync, source: Query, target: Query, logged: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYNC_BATCH_SIZE", "10")
@@ -74,12 +74,12 @@ def test_news_among_known_rows(
         "SELECT node, used_mb FROM quper.node_details WHERE node IN (15, 38, 39, 99) ORDER BY 1"
     ) == [*((15, 777), (38, 38), (39, 777), (99, 99))]
     assert target("SELECT count(*) FROM quper.node_details WHERE removed_at IS NOT NULL") == [(0,)]
-    # Rows of batches after the first are not even locked.
+    # Known rows of batches after the first are not locked.
     now = target("SELECT node, xmin::text, xmax::text FROM quper.node_details WHERE node < 30 ORDER BY 1")
     assert [row for row in versions if row[0] > 20] == [row for row in now if row[0] > 20]
 
 
-def test_failed_batch_is_rolled_back_and_earlier_ones_stay(
+def test_a_failed_batch_is_rolled_back_and_earlier_batches_stay(
     sync: Sync, source: Query, target: Query, logged: Callable[..., Any]
 ) -> None:
     assert sync("node_details").success
@@ -99,7 +99,7 @@ def test_failed_batch_is_rolled_back_and_earlier_ones_stay(
     assert logged("node_details_sync") == (5000, 3000, 0, 2000, 0, 0, 5, "success")
 
 
-def test_a_killed_session_is_no_lost_row(
+def test_a_killed_session_loses_no_row(
     sandbox: Sandbox, sync: Sync, source: Query, target: Query, logged: Callable[..., Any]
 ) -> None:
     assert sync("node_details").success
@@ -160,7 +160,9 @@ def test_a_session_killed_before_its_copy(
         assert len(killed) == 1 and result.success
         assert logged("node_details_sync") == (1500, 1500, 0, 0, 0, 0, 2, "success")
     else:
-        assert len(killed) == 10 and not result.success  # five tries of the batch, in two of the step
+        assert (
+            len(killed) == 10 and not result.success
+        )  # five attempts of the batch in each of two attempts of the step
         assert logged("node_details_sync") == (0, 0, 0, 0, 0, 0, 0, "failed")
         assert target("SELECT attempts, error LIKE %s FROM quper.sync_logs", ["%connection%"]) == [(2, True)]
 
@@ -179,7 +181,9 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
         max_size=30,
     )
 )
-def test_any_page_balances_and_equals_its_source(engine: sa.Engine, rows: list[tuple[Any, ...]]) -> None:
+def test_the_counts_of_any_page_add_up_and_the_target_equals_it(
+    engine: sa.Engine, rows: list[tuple[Any, ...]]
+) -> None:
     spec = next(s for s in all_specs() if s.table.name == "query_history")
     names = [c.name for c in spec.columns]
     page = Page(
@@ -202,10 +206,10 @@ def test_any_page_balances_and_equals_its_source(engine: sa.Engine, rows: list[t
         if k is not None and (n is None or -(2**63) <= n < 2**63)
     }
     with engine.connect() as connection:
-        held = connection.execute(
+        loaded = connection.execute(
             sa.text("SELECT query_id, query_text, returned_rows FROM quper.query_history")
         )
-        assert {k: (t, n) for k, t, n in held} == fits
+        assert {k: (t, n) for k, t, n in loaded} == fits
     before = counts.upserted
     writer.write(Page(page.columns, transform(spec, page)[0]))
     assert writer.counts.unchanged == len(fits)

@@ -1,4 +1,4 @@
-"""Pages that are wholly known or wholly new need no temporary table; what is neither is merged all the same."""
+"""Direct copy loads pages of new or of known rows; all other pages are merged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from qupersync_assets.core.errors import SyncError
 from qupersync_assets.defs.resources import redshift_resource
-from qupersync_assets.postgres import batch_writer as upsert
+from qupersync_assets.postgres import batch_writer
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.batch_writer import BatchWriter
 from qupersync_assets.redshift.resource import RedshiftResource
@@ -28,7 +28,7 @@ COUNTS = "rows_extracted, rows_inserted, rows_updated, rows_unchanged, rows_dupl
 
 @pytest.fixture
 def merged() -> Iterator[list[str]]:
-    """The statements that merge a temporary table."""
+    """Collect the merge statements."""
     found: list[str] = []
 
     def listen(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
@@ -47,7 +47,7 @@ def pages_of_ten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def queries(source: Query) -> Callable[[str], None]:
-    """Adds queries with the given numbers, a second after one another."""
+    """Add queries with the given numbers, one per second."""
 
     def add(numbers: str) -> None:
         source(
@@ -63,7 +63,7 @@ def counts(target: Query) -> tuple[Any, ...]:
     return target(f"SELECT {COUNTS} FROM quper.sync_logs ORDER BY id DESC LIMIT 1")[0]
 
 
-def test_new_rows_are_copied_and_known_ones_recognised(
+def test_pages_of_new_rows_and_of_known_rows_are_not_merged(
     sync: Sync, source: Query, target: Query, queries: Callable[[str], None], merged: list[str]
 ) -> None:
     queries("generate_series(1, 40)")
@@ -79,14 +79,14 @@ def test_new_rows_are_copied_and_known_ones_recognised(
     queries("generate_series(41, 60)")
     assert sync("query_history").success
     assert counts(target) == (60, 20, 1, 39, 0, 0)
-    assert len(merged) == 1  # the page of the one that differs
+    assert len(merged) == 1  # the page of the changed row
     assert target("SELECT status, count(*) FROM quper.query_history GROUP BY 1 ORDER BY 1") == [
         ("failed", 1),
         ("success", 59),
     ]
 
 
-def test_a_page_of_known_rows_and_new_ones_is_merged(
+def test_a_page_of_known_and_new_rows_is_merged(
     sync: Sync, target: Query, queries: Callable[[str], None], merged: list[str]
 ) -> None:
     queries("generate_series(1, 15)")
@@ -101,7 +101,7 @@ def test_a_known_key_at_another_time_is_merged(
 ) -> None:
     queries("generate_series(1, 20)")
     assert sync("query_history").success
-    # Where they are now, the target has nothing: to all appearances they are new.
+    # The target has no rows at the new times, so the page seems to be new.
     source("UPDATE sys_query_history SET start_time = start_time + interval '30 minutes' WHERE query_id > 10")
     assert sync("query_history").success
     assert (counts(target), len(merged)) == ((20, 0, 10, 10, 0, 0), 1)
@@ -110,7 +110,7 @@ def test_a_known_key_at_another_time_is_merged(
     ) == [(20, True)]
 
 
-def test_what_the_target_has_besides_does_no_harm(
+def test_further_rows_of_the_target_do_not_matter(
     sync: Sync, source: Query, target: Query, queries: Callable[[str], None], merged: list[str]
 ) -> None:
     queries("generate_series(1, 200)")
@@ -119,14 +119,14 @@ def test_what_the_target_has_besides_does_no_harm(
     assert sync("query_history").success
     assert (counts(target), merged) == ((100, 0, 0, 100, 0, 0), [])
     source("DELETE FROM sys_query_history WHERE query_id % 20 <> 0")
-    # Now a page spans more rows than it is worth to look at.
+    # Now the times of a page span too many rows for a comparison.
     assert sync("query_history").success
     assert (counts(target), len(merged)) == ((10, 0, 0, 10, 0, 0), 1)
     assert target("SELECT count(*) FROM quper.query_history") == [(200,)]
 
 
 @pytest.mark.parametrize("column", ["start_time", "end_time"])
-def test_times_beyond_python_are_skipped_alone(
+def test_only_rows_with_times_beyond_python_are_skipped(
     sync: Sync, source: Query, target: Query, queries: Callable[[str], None], column: str
 ) -> None:
     queries("generate_series(1, 20)")
@@ -147,7 +147,7 @@ def test_rows_without_a_time_are_merged(
     assert len(merged) == 2
 
 
-def test_each_cluster_has_rows_of_its_own(
+def test_each_cluster_has_its_own_rows(
     sync: Sync, target: Query, queries: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries("generate_series(1, 10)")
@@ -181,7 +181,7 @@ def test_a_row_with_too_few_values_is_not_filled_from_the_next(
     monkeypatch: pytest.MonkeyPatch,
     broken: int,
 ) -> None:
-    monkeypatch.setattr(upsert, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(batch_writer, "RETRY_SECONDS", 0.01)
     queries("generate_series(1, 3)")
     redshift: RedshiftResource = redshift_resource(Settings.load())
     with redshift.session() as session:
@@ -192,7 +192,7 @@ def test_a_row_with_too_few_values_is_not_filled_from_the_next(
     assert bodies != page.bodies  # the last value was NULL
     with (
         closing(JobConnection(engine, "c", SPEC.sync_job_id)) as target,
-        pytest.raises(SyncError, match="makes no sense"),
+        pytest.raises(SyncError, match="cannot be decoded"),
     ):
         BatchWriter(target, SPEC, lambda *_: None).write(replace(page, bodies=bodies))
     with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""After a pause longer than Redshift's memory the load says what was lost."""
+"""A load after a pause that is longer than Redshift's retention reports the gap."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qupersync_assets_tests.integration.conftest import Query, Sync, checks
 
 
 @pytest.mark.parametrize(("pause", "lost"), [("8 days", True), ("6 days 23 hours", False)])
-def test_a_pause_of_days(sync: Sync, target: Query, pause: str, lost: bool) -> None:
+def test_a_pause_beyond_the_retention_is_a_gap(sync: Sync, target: Query, pause: str, lost: bool) -> None:
     first = sync("query_history", "node_details")
     assert all(check.passed for check in checks(first, "no_gap").values())
     target("UPDATE quper.sync_logs SET started_at = started_at - %s::interval", [pause])
@@ -33,7 +33,7 @@ def test_a_pause_of_days(sync: Sync, target: Query, pause: str, lost: bool) -> N
     assert all(check.passed for check in checks(sync("query_history"), "no_gap").values())
 
 
-def test_a_failure_is_no_success(sync: Sync, target: Query) -> None:
+def test_the_gap_starts_at_the_last_success(sync: Sync, target: Query) -> None:
     assert sync("query_history").success
     target("UPDATE quper.sync_logs SET started_at = started_at - interval '9 days'")
     assert sync("query_history").success

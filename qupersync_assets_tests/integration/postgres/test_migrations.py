@@ -158,7 +158,7 @@ def test_every_version_follows_the_one_before() -> None:
         ("9999", [], VersionState.NEWER, "Upgrade QuperSync."),
     ],
 )
-def test_a_version_is_judged(
+def test_the_state_of_a_version(
     version: str | None, tables: list[str], state: VersionState, remedy: str
 ) -> None:
     found = check_version(version, tables)

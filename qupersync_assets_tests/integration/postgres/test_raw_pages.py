@@ -1,4 +1,4 @@
-"""Rows that are not decoded on their way: the same target, counts and rejects as rows that are."""
+"""Raw pages give the same target rows, counts and skipped rows as decoded pages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def redshift(environment: dict[str, str]) -> Iterator[RedshiftResource]:
 
 @pytest.fixture
 def wire_types(redshift: RedshiftResource) -> dict[str, WireType]:
-    """Those of the driver itself, by the name of the type in Redshift."""
+    """The driver's formats, by the name of the type in Redshift."""
     with redshift.session() as session:
         (page,) = session.pages(ALL_TYPES, 10)
     assert isinstance(page, RawPage)
@@ -76,7 +76,7 @@ TIMES = st.one_of(
 
 
 def values(wire: str) -> st.SearchStrategy[bytes]:
-    """Values of a type as bytes of the wire."""
+    """Return a strategy for values of a type in the format of the wire protocol."""
     if wire == "boolean":
         return st.sampled_from([b"\0", b"\1"])
     if wire == "text":
@@ -92,8 +92,8 @@ def values(wire: str) -> st.SearchStrategy[bytes]:
     return edges.map(lambda n: struct.pack(FORMATS[wire], n))
 
 
-def come_as(column: sa.Column[Any]) -> list[str]:
-    """The types in which values of a column may come."""
+def possible_types(column: sa.Column[Any]) -> list[str]:
+    """Return the types in which Redshift may send the values of a column."""
     match column.type:
         case sa.Text():
             return ["text", "text", "text", "bigint", "integer", "oid"]
@@ -108,29 +108,31 @@ def come_as(column: sa.Column[Any]) -> list[str]:
     raise AssertionError(f"no wire type for {column.type!r}")
 
 
-def alike(column: sa.Column[Any]) -> str:
-    """The type whose bytes on the wire are those of the column, if there is one."""
+def target_type(column: sa.Column[Any]) -> str:
+    """Return the type whose binary format is that of the column, if there is one."""
     is_narrow = isinstance(column.type, sa.Integer) and not isinstance(column.type, sa.BigInteger)
-    return "integer" if is_narrow else come_as(column)[0]
+    return "integer" if is_narrow else possible_types(column)[0]
 
 
 @st.composite
 def pages(draw: st.DrawFn) -> tuple[SyncSpec, list[str], list[bytes]]:
-    """A job, the wire types of its columns, and rows."""
+    """Draw a job, the types of its columns, and rows."""
     spec = draw(st.sampled_from(all_specs()))
-    # Of the types of the table, which need no temporary table, or of others.
-    of_the_table = draw(st.booleans())
-    types = [alike(c) if of_the_table else draw(st.sampled_from(come_as(c))) for c in spec.columns]
-    # All columns but these are alike in all rows, lest every row be bad.
-    naughty = draw(st.sets(st.integers(0, len(types) - 1), max_size=3))
-    naughty |= {i for i, c in enumerate(spec.columns) if c in set(spec.key)}
+    # Rows of the target's types need no staging table.
+    has_target_types = draw(st.booleans())
+    types = [
+        target_type(c) if has_target_types else draw(st.sampled_from(possible_types(c))) for c in spec.columns
+    ]
+    # All other columns have one valid value, so that not every row is invalid.
+    varied = draw(st.sets(st.integers(0, len(types) - 1), max_size=3))
+    varied |= {i for i, c in enumerate(spec.columns) if c in set(spec.key)}
     plain = {"text": b"7", "numeric": b"7", "digits": b"7", "boolean": b"\1"}
     usual = [plain.get(t) or struct.pack(FORMATS[t], 7) for t in types]
     rows = []
     for _ in range(draw(st.integers(1, 6))):
         row = [struct.pack("!h", len(types))]
         for i, type_ in enumerate(types):
-            value = draw(st.one_of(st.none(), values(type_), st.just(usual[i]))) if i in naughty else usual[i]
+            value = draw(st.one_of(st.none(), values(type_), st.just(usual[i]))) if i in varied else usual[i]
             row.append(struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value)
         rows.append(b"".join(row))
     return spec, types, rows
@@ -138,30 +140,30 @@ def pages(draw: st.DrawFn) -> tuple[SyncSpec, list[str], list[bytes]]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=pages())
-def test_both_ways_give_the_same(
+def test_raw_and_decoded_pages_give_the_same_rows(
     engine: sa.Engine, wire_types: dict[str, WireType], made: tuple[SyncSpec, list[str], list[bytes]]
 ) -> None:
     spec, types, bodies = made
     page = RawPage(tuple(c.name for c in spec.columns), tuple(wire_types[t] for t in types), bodies)
     with engine.begin() as connection:
         connection.execute(sa.text(f"TRUNCATE {spec.table.fullname}"))
-    told = {}
-    for cluster, given_page in (("undecoded", page), ("decoded", page.decoded())):
+    results = {}
+    for cluster, given_page in (("raw", page), ("decoded", page.decoded())):
         with closing(JobConnection(engine, cluster, spec.sync_job_id)) as target:
             writer = BatchWriter(target, spec, lambda *_: None)
-            # At the third time most rows are known to be known.
-            rejected = [r for _ in range(3) for r in writer.write(given_page)]
-        told[cluster] = writer.counts, [summary(r) for r in rejected], held(engine, spec, cluster)
-    assert told["undecoded"] == told["decoded"]
+            # The second and the third write compare the page with known rows.
+            skipped = [r for _ in range(3) for r in writer.write(given_page)]
+        results[cluster] = writer.counts, [summary(r) for r in skipped], target_rows(engine, spec, cluster)
+    assert results["raw"] == results["decoded"]
 
 
-def summary(rejected: SkippedRow) -> tuple[Any, ...]:
-    # The detail of PostgreSQL's message shows the row with its cluster.
-    return rejected.column, rejected.reason.split(" DETAIL")[0], repr(rejected.row)
+def summary(skipped: SkippedRow) -> tuple[Any, ...]:
+    # The detail of PostgreSQL's message contains the cluster.
+    return skipped.column, skipped.reason.split(" DETAIL")[0], repr(skipped.row)
 
 
-def held(engine: sa.Engine, spec: SyncSpec, cluster: str) -> list[str]:
-    """The rows of a cluster, by their text."""
+def target_rows(engine: sa.Engine, spec: SyncSpec, cluster: str) -> list[str]:
+    """Return the rows of a cluster as text."""
     names = ", ".join(f'"{c.name}"' for c in spec.table.c if c.name not in ("cluster", "synced_at"))
     with engine.connect() as connection:
         rows = connection.execute(
@@ -171,7 +173,7 @@ def held(engine: sa.Engine, spec: SyncSpec, cluster: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", ["Infinity", "NaN", "9223372036854775808", "1.5"])
-def test_a_key_that_is_no_integer_is_a_bad_row(
+def test_a_row_with_a_key_that_is_no_integer_is_skipped(
     engine: sa.Engine, wire_types: dict[str, WireType], number: str
 ) -> None:
     spec = next(s for s in all_specs() if s.table.name == "node_details")
@@ -181,11 +183,11 @@ def test_a_key_that_is_no_integer_is_a_bad_row(
     assert spec.columns[0].name == "node"
     with closing(JobConnection(engine, "c", spec.sync_job_id)) as target:
         writer = BatchWriter(target, spec, lambda *_: None)
-        (rejected,) = writer.write(RawPage(tuple(c.name for c in spec.columns), types, [body]))
-    assert rejected.column == "node" and writer.counts.skipped == 1
+        (skipped,) = writer.write(RawPage(tuple(c.name for c in spec.columns), types, [body]))
+    assert skipped.column == "node" and writer.counts.skipped == 1
 
 
-def test_ordinary_rows_are_not_decoded(
+def test_only_pages_with_invalid_values_are_decoded(
     sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source(
@@ -202,42 +204,42 @@ def test_ordinary_rows_are_not_decoded(
     target("TRUNCATE quper.query_history")
     assert sync("query_history").success
     assert target("SELECT count(*) FROM quper.query_history") == [(2499,)]
-    assert [len(page) for page in decoded] == [1000]  # only the page of the bad row
+    assert [len(page) for page in decoded] == [1000]  # only the page of the invalid row
 
 
 def another_handler(*_: Any) -> None:
-    raise AssertionError("nobody may call this")
+    raise AssertionError("this handler must not be called")
 
 
 @pytest.mark.parametrize(
-    ("place", "stands_for"),
+    ("attribute", "replacement"),
     [
         ("redshift_connector.core.Connection.handle_DATA_ROW", another_handler),
         ("redshift_connector.utils.type_utils.bool_recv", None),
     ],
 )
-def test_a_driver_that_is_built_differently_decodes(
+def test_an_unknown_driver_decodes_the_rows(
     redshift: RedshiftResource,
     monkeypatch: pytest.MonkeyPatch,
-    place: str,
-    stands_for: Callable[..., Any] | None,
+    attribute: str,
+    replacement: Callable[..., Any] | None,
 ) -> None:
     with redshift.session():
-        pass  # the connection stays in the pool, with the handlers that it was made with
-    if stands_for is None:
-        monkeypatch.delattr(place)
+        pass  # the pooled connection keeps its handlers
+    if replacement is None:
+        monkeypatch.delattr(attribute)
     else:
-        monkeypatch.setattr(place, stands_for)
+        monkeypatch.setattr(attribute, replacement)
     with (
         redshift.session() as session,
-        pytest.warns(UserWarning, match="redshift_connector is built differently"),
+        pytest.warns(UserWarning, match="redshift_connector has unknown internals"),
     ):
         (page,) = session.pages("SELECT 1::bigint AS n, 'x'::varchar(9) AS t", 10)
     assert isinstance(page, Page)
     assert [list(row) for row in page.rows] == [[1, "x"]]
 
 
-def test_a_driver_that_reads_in_another_way_decodes(
+def test_a_driver_that_bypasses_the_handlers_decodes_the_rows(
     redshift: RedshiftResource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with redshift.session() as session:
@@ -249,13 +251,13 @@ def test_a_driver_that_reads_in_another_way_decodes(
             original(*arguments)
 
         monkeypatch.setattr(driver, "execute", execute)
-        with pytest.warns(UserWarning, match="redshift_connector is built differently"):
+        with pytest.warns(UserWarning, match="redshift_connector has unknown internals"):
             pages = list(session.pages("SELECT n FROM generate_series(1, 25) n", 10))
     assert [type(page) for page in pages] == [Page] * 3
     assert [n for page in pages for (n,) in page.decoded().rows] == list(range(1, 26))
 
 
-def test_unknown_types_are_left_to_the_driver(redshift: RedshiftResource) -> None:
+def test_the_driver_decodes_rows_with_unknown_types(redshift: RedshiftResource) -> None:
     with redshift.session() as session:
         (page,) = session.pages("SELECT 1::bigint AS n, 1.5::float8 AS f", 10)
     assert isinstance(page, Page)
@@ -263,18 +265,18 @@ def test_unknown_types_are_left_to_the_driver(redshift: RedshiftResource) -> Non
 
 
 @pytest.mark.parametrize("body", [b"\0\1\0\0\0\x09short", b"\0\1", b"\0\1\0\0\0\1xx"])
-def test_bytes_without_sense_are_no_bad_rows(wire_types: dict[str, WireType], body: bytes) -> None:
+def test_bytes_that_do_not_match_the_types_are_an_error(wire_types: dict[str, WireType], body: bytes) -> None:
     page = RawPage(("t",), (wire_types["text"],), [body])
-    with pytest.raises(SyncError, match="makes no sense"):
+    with pytest.raises(SyncError, match="cannot be decoded"):
         page.decoded()
 
 
-def test_pages_are_decoded_as_the_driver_does(redshift: RedshiftResource) -> None:
+def test_a_raw_page_is_decoded_as_by_the_driver(redshift: RedshiftResource) -> None:
     with redshift.session() as session:
-        (undecoded,) = session.pages(ALL_TYPES, 10)
+        (raw,) = session.pages(ALL_TYPES, 10)
         (row,) = session.rows(ALL_TYPES)
-    assert isinstance(undecoded, RawPage)
-    assert undecoded.decoded().rows[0][:7] == row[:7]
+    assert isinstance(raw, RawPage)
+    assert raw.decoded().rows[0][:7] == row[:7]
     assert [list(p.rows[0]) for p in pages_of(redshift, "SELECT NULL::bigint, ''::varchar(1)", 5)] == [
         [None, ""]
     ]

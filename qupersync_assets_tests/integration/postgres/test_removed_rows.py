@@ -1,4 +1,4 @@
-"""Rows that leave a snapshot are marked, come back unmarked, and are never marked for a read that says nothing."""
+"""Rows that a complete read of a snapshot does not find are marked as removed, until they are found again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MARKED = "SELECT node FROM quper.node_details WHERE removed_at IS NOT NULL ORDER
 REMOVED = "SELECT rows_removed FROM quper.sync_logs ORDER BY id DESC LIMIT 1"
 
 
-def test_a_row_that_left_is_marked_and_comes_back(sync: Sync, source: Query, target: Query) -> None:
+def test_a_removed_row_is_marked_until_it_is_read_again(sync: Sync, source: Query, target: Query) -> None:
     source(NODES, [2500])
     assert sync("node_details").success
     assert target(MARKED) == []
@@ -34,7 +34,7 @@ def test_a_row_that_left_is_marked_and_comes_back(sync: Sync, source: Query, tar
     assert target("SELECT count(*) FROM quper.node_details") == [(2500,)]
 
 
-def test_an_empty_answer_marks_nothing(sync: Sync, source: Query, target: Query) -> None:
+def test_an_empty_source_marks_nothing(sync: Sync, source: Query, target: Query) -> None:
     source(NODES, [3])
     assert sync("node_details").success
     source("TRUNCATE stv_node_storage_capacity")
@@ -42,7 +42,7 @@ def test_an_empty_answer_marks_nothing(sync: Sync, source: Query, target: Query)
     assert target(MARKED) == []
 
 
-def test_a_read_of_which_rows_were_skipped_marks_nothing(sync: Sync, source: Query, target: Query) -> None:
+def test_a_read_with_skipped_rows_marks_nothing(sync: Sync, source: Query, target: Query) -> None:
     source(NODES, [3])
     assert sync("node_details").success
     source("UPDATE stv_node_storage_capacity SET node = NULL WHERE node = 3")
@@ -50,7 +50,7 @@ def test_a_read_of_which_rows_were_skipped_marks_nothing(sync: Sync, source: Que
     assert target(MARKED) == []
 
 
-def test_a_read_that_broke_off_marks_nothing(
+def test_an_interrupted_read_marks_nothing(
     sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYNC_BATCH_SIZE", "10")
@@ -70,7 +70,7 @@ def test_a_read_that_broke_off_marks_nothing(
     assert target(MARKED) == []
 
 
-def test_a_table_that_was_emptied_is_not_dropped(sync: Sync, source: Query, target: Query) -> None:
+def test_an_emptied_table_is_not_marked(sync: Sync, source: Query, target: Query) -> None:
     source(
         'INSERT INTO svv_table_info ("database", "schema", table_id, "table") '
         "VALUES ('d', 's', 1, 'kept'), ('d', 's', 2, 'emptied'), ('d', 's', 3, 'dropped')"
@@ -97,7 +97,7 @@ def test_a_table_that_was_emptied_is_not_dropped(sync: Sync, source: Query, targ
     ]
 
 
-def test_a_history_forgets_nothing(
+def test_a_history_keeps_rows_that_the_source_deleted(
     sync: Sync, source: Query, target: Query, logged: Callable[..., Any]
 ) -> None:
     source("INSERT INTO stl_vacuum (xid, table_id, status, eventtime) VALUES (1, 1, 'Finished', getdate())")

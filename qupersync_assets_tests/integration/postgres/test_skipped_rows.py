@@ -1,4 +1,4 @@
-"""A bad row is recorded with its reason, and costs no other row."""
+"""An invalid row is skipped alone, and recorded with its reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def good(query_id: int) -> str:
     return f"(100, {query_id}::bigint, 'success', getdate(), getdate(), 'select 1')"
 
 
-def test_each_bad_row_is_skipped_alone(
+def test_only_invalid_rows_are_skipped(
     sync: Sync, source: Query, target: Query, logged: Callable[..., Any]
 ) -> None:
     add_queries(
@@ -48,7 +48,7 @@ def test_each_bad_row_is_skipped_alone(
     assert all(reason for *_, reason in skipped)
 
 
-def test_the_same_bad_row_is_one_record(sync: Sync, source: Query, target: Query) -> None:
+def test_a_row_that_is_skipped_again_increases_a_counter(sync: Sync, source: Query, target: Query) -> None:
     add_queries(source, good(1), "(100, 2, 'running', getdate(), 'infinity', 'a')")
     for text in ("a", "b", "c"):
         source("UPDATE sys_query_history SET query_text = %s WHERE query_id = 2", [text])
@@ -57,7 +57,7 @@ def test_the_same_bad_row_is_one_record(sync: Sync, source: Query, target: Query
     assert rows == [(3, "c", True)]
 
 
-def test_rows_that_postgres_refuses_are_split_off(
+def test_only_rows_that_postgres_refuses_are_skipped(
     sync: Sync, source: Query, target: Query, logged: Callable[..., Any]
 ) -> None:
     assert sync("node_details").success
@@ -78,7 +78,7 @@ def test_rows_that_postgres_refuses_are_split_off(
     ("bad", "good", "severity"),
     [(0, 10, None), (1, 99, dg.AssetCheckSeverity.WARN), (1, 9, dg.AssetCheckSeverity.ERROR)],
 )
-def test_check_weighs_the_share(
+def test_the_severity_of_the_check_depends_on_the_share(
     sync: Sync, source: Query, bad: int, good: int, severity: dg.AssetCheckSeverity | None
 ) -> None:
     source("INSERT INTO stv_node_storage_capacity SELECT n, 1, 2 FROM generate_series(1, %s) n", [good])
@@ -93,7 +93,9 @@ def test_check_weighs_the_share(
         assert "NULL in a key column" in str(check.metadata["samples"].value)
 
 
-def test_retyped_source_column_is_coerced_row_by_row(sync: Sync, source: Query, target: Query) -> None:
+def test_a_source_column_with_another_type_is_coerced_row_by_row(
+    sync: Sync, source: Query, target: Query
+) -> None:
     source("ALTER TABLE stv_node_storage_capacity ALTER used TYPE text")
     try:
         source(

@@ -1,4 +1,4 @@
-"""The transform, over the columns of every sync job: what is taken, what is refused, and that it balances."""
+"""Coercion of the columns of each sync job: valid values, invalid values and counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.support.value_strategies import bad, bad_values, good, good_values
 
 SPECS = pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.sync_job_id)
-# Not shrunk: that takes minutes over this many columns, and the tests of single values say it in short.
+# No shrinking: it takes minutes with so many columns, and other tests check single values.
 PROPERTY = settings(
     max_examples=25,
     deadline=None,
@@ -29,7 +29,7 @@ PROPERTY = settings(
 
 
 def plain_row(spec: SyncSpec) -> dict[str, Any]:
-    """A row in which every column has a value that needs no thought."""
+    """Return a row of values that need no coercion."""
     return {c.name: next(v for v, to_load in good_values(c.type) if v == to_load) for c in spec.columns}
 
 
@@ -43,17 +43,17 @@ def same(one: Any, other: Any) -> bool:
 
 
 def by_type(spec: SyncSpec) -> list[sa.Column[Any]]:
-    """One column of each type and nullability that the job has."""
+    """Return one column of each type and nullability of the job."""
     return list({(repr(c.type), c.nullable): c for c in spec.columns}.values())
 
 
 @SPECS
-def test_edges_of_every_column_are_loaded_exactly(spec: SyncSpec) -> None:
+def test_edge_values_of_each_column_are_loaded_exactly(spec: SyncSpec) -> None:
     names = [c.name for c in spec.columns]
     for column in spec.columns:
         values = good_values(column.type) + ([(None, None)] if column.nullable else [])
-        rows, rejected = transform(spec, page(spec, *(plain_row(spec) | {column.name: v} for v, _ in values)))
-        assert not rejected
+        rows, skipped = transform(spec, page(spec, *(plain_row(spec) | {column.name: v} for v, _ in values)))
+        assert not skipped
         for row, (value, to_load) in zip(rows, values, strict=True):
             loaded = dict(zip(names, row, strict=True))[column.name]
             assert same(loaded, to_load), f"{column.name}: {value!r} became {loaded!r}"
@@ -61,28 +61,28 @@ def test_edges_of_every_column_are_loaded_exactly(spec: SyncSpec) -> None:
 
 
 @SPECS
-def test_a_value_that_a_column_refuses_costs_its_row_alone(spec: SyncSpec) -> None:
+def test_only_the_row_with_an_invalid_value_is_skipped(spec: SyncSpec) -> None:
     plain = plain_row(spec)
     (plain_loaded,), _ = transform(spec, page(spec, plain))
     for column in spec.columns:
         values = bad_values(column.type) + ([] if column.nullable else [(None, "NULL")])
         for value, reason in values:
-            refused = plain | {column.name: value}
-            rows, rejected = transform(spec, page(spec, plain, refused, plain))
+            invalid = plain | {column.name: value}
+            rows, skipped = transform(spec, page(spec, plain, invalid, plain))
             assert rows == [plain_loaded, plain_loaded], f"{column.name}: {value!r}"
-            assert [(r.column, r.row) for r in rejected] == [(column.name, refused)]
-            assert reason in rejected[0].reason
+            assert [(r.column, r.row) for r in skipped] == [(column.name, invalid)]
+            assert reason in skipped[0].reason
 
 
 @SPECS
 @PROPERTY
 @given(data=st.data())
-def test_any_page_balances_in_any_order_of_columns(spec: SyncSpec, data: st.DataObject) -> None:
+def test_the_rows_of_any_page_add_up_in_any_order_of_columns(spec: SyncSpec, data: st.DataObject) -> None:
     columns = by_type(spec)
     names = [c.name for c in spec.columns]
     plain = plain_row(spec)
     (plain_loaded,), _ = transform(spec, page(spec, plain))
-    rows, loaded, refused = [], [], []
+    rows, loaded, expected_skipped = [], [], []
     for is_good in data.draw(st.lists(st.booleans(), max_size=6)):
         drawn = {c.name: data.draw(good(c)) for c in columns}
         row = plain | {name: value for name, (value, _) in drawn.items()}
@@ -94,18 +94,18 @@ def test_any_page_balances_in_any_order_of_columns(spec: SyncSpec, data: st.Data
         else:
             faulty = data.draw(st.lists(st.sampled_from(columns), min_size=1, max_size=2, unique=True))
             row |= {c.name: data.draw(bad(c))[0] for c in faulty}
-            refused.append((row | {"extra": 1}, {c.name for c in faulty}))
+            expected_skipped.append((row | {"extra": 1}, {c.name for c in faulty}))
         rows.append(row | {"extra": 1})
     order = data.draw(st.permutations([*names, "extra"]))
-    got, rejected = transform(spec, Page(tuple(order), [[row[name] for name in order] for row in rows]))
+    got, skipped = transform(spec, Page(tuple(order), [[row[name] for name in order] for row in rows]))
     assert got == loaded
-    assert [r.row for r in rejected] == [row for row, _ in refused]
-    assert all(r.column in faulty for r, (_, faulty) in zip(rejected, refused, strict=True))
-    assert len(rows) == len(got) + len(rejected)
+    assert [r.row for r in skipped] == [row for row, _ in expected_skipped]
+    assert all(r.column in faulty for r, (_, faulty) in zip(skipped, expected_skipped, strict=True))
+    assert len(rows) == len(got) + len(skipped)
 
 
 @SPECS
-def test_a_page_without_one_of_the_columns_is_refused_by_its_name(spec: SyncSpec) -> None:
+def test_a_missing_column_is_named(spec: SyncSpec) -> None:
     whole = page(spec, plain_row(spec))
     for missing in whole.columns:
         kept = [i for i, name in enumerate(whole.columns) if name != missing]
@@ -115,13 +115,13 @@ def test_a_page_without_one_of_the_columns_is_refused_by_its_name(spec: SyncSpec
 
 
 @SPECS
-def test_an_empty_page_is_no_rows(spec: SyncSpec) -> None:
+def test_an_empty_page_has_no_rows(spec: SyncSpec) -> None:
     assert transform(spec, page(spec)) == ([], [])
 
 
-def test_a_number_of_absurd_size_is_refused_at_once() -> None:
+def test_a_huge_exponent_is_refused_quickly() -> None:
     spec = next(s for s in all_specs() if s.sync_job_id == "node_details_sync")
     started = time.monotonic()
-    rows, rejected = transform(spec, page(spec, plain_row(spec) | {"used_mb": Decimal("1E+200000")}))
-    assert not rows and "range" in rejected[0].reason
+    rows, skipped = transform(spec, page(spec, plain_row(spec) | {"used_mb": Decimal("1E+200000")}))
+    assert not rows and "range" in skipped[0].reason
     assert time.monotonic() - started < 0.5

@@ -1,4 +1,4 @@
-"""Every statement that the product can send keeps to what is documented of Redshift's views."""
+"""Each statement that a sync can send uses only documented columns of Redshift's views."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ VARIANTS = pytest.mark.parametrize(
 NEW_ROWS = Window(ReadMode.INCREMENTAL, "new rows", datetime(2026, 11, 1, tzinfo=UTC), (1, 2**63 - 1))
 OPEN = State(in_transaction=True)
 UNITS = {"us": "microseconds", "ms": "milliseconds", "s": "seconds"}
-# Catalogs that are joined only to find other catalogs' rows.
+# Catalogs that are only joined to find rows of other catalogs.
 HELPERS = {"pg_class", "pg_namespace"}
 
 
 def statements(spec: SyncSpec, variant: Variant) -> list[str]:
-    """The variant's statement, for clusters that have all columns, lack one, or lack all that may be lacking."""
+    """Return the statements of a variant for clusters with all columns, without one, and without all optional ones."""
     used = {(view, name) for view, names in variant.used_columns().items() for name in names}
-    spare = used - spec.required_columns(variant)
+    optional = used - spec.required_columns(variant)
     return [
         select_statement(spec, variant),
-        *(select_statement(spec, variant, [column]) for column in sorted(spare)),
-        select_statement(spec, variant, spare),
+        *(select_statement(spec, variant, [column]) for column in sorted(optional)),
+        select_statement(spec, variant, optional),
         select_statement(spec, variant, (), NEW_ROWS, include_own_queries=True, narrow=used),
     ]
 
 
 @VARIANTS
-def test_a_column_of_the_answer_fits_its_target(spec: SyncSpec, variant: Variant) -> None:
+def test_each_column_fits_its_target(spec: SyncSpec, variant: Variant) -> None:
     for statement in statements(spec, variant):
         delivered = documented.delivered(documented.parsed(statement))
         assert list(delivered) == [c.name for c in spec.columns]
@@ -50,14 +50,14 @@ def test_a_column_of_the_answer_fits_its_target(spec: SyncSpec, variant: Variant
 
 
 @VARIANTS
-def test_what_a_statement_reads_is_declared(spec: SyncSpec, variant: Variant) -> None:
+def test_each_source_column_is_declared(spec: SyncSpec, variant: Variant) -> None:
     read = documented.columns_read(documented.parsed(select_statement(spec, variant)))
     declared = {(view, name) for view, names in variant.used_columns().items() for name in names}
     assert {(view, name) for view, name in read if view not in HELPERS} == declared
 
 
 @VARIANTS
-def test_a_column_that_is_lacking_is_not_read(spec: SyncSpec, variant: Variant) -> None:
+def test_a_missing_column_is_not_read(spec: SyncSpec, variant: Variant) -> None:
     used = {(view, name) for view, names in variant.used_columns().items() for name in names}
     for column in used - spec.required_columns(variant):
         read = documented.columns_read(documented.parsed(select_statement(spec, variant, [column])))
@@ -66,7 +66,9 @@ def test_a_column_that_is_lacking_is_not_read(spec: SyncSpec, variant: Variant) 
 
 @VARIANTS
 @pytest.mark.parametrize("mode", MODES)
-def test_redshift_takes_it_where_its_views_are(spec: SyncSpec, variant: Variant, mode: Mode) -> None:
+def test_redshift_accepts_the_statement_where_the_views_exist(
+    spec: SyncSpec, variant: Variant, mode: Mode
+) -> None:
     old = any(map(needs_provisioned, variant.sources))
     expected = {"serverless": "42P01", "multi-az": "42501"}.get(mode, "") if old else ""
     for statement in statements(spec, variant):
@@ -75,14 +77,14 @@ def test_redshift_takes_it_where_its_views_are(spec: SyncSpec, variant: Variant,
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_catalog_is_asked_about_all_views_anywhere(mode: Mode) -> None:
+def test_the_catalog_statement_is_accepted_in_all_modes(mode: Mode) -> None:
     views = sorted({view for spec in all_specs() for view in spec.all_sources})
     assert refusal(catalog_statement(views), mode, OPEN) is None
     documented.parsed(catalog_statement(views))
 
 
 @VARIANTS
-def test_news_is_a_part_of_the_whole(spec: SyncSpec, variant: Variant) -> None:
+def test_an_incremental_read_filters_by_time(spec: SyncSpec, variant: Variant) -> None:
     full, incremental = select_statement(spec, variant), select_statement(spec, variant, (), NEW_ROWS)
     assert (full != incremental) == (spec.kind == "history")
     assert not re.search(r"[{}]", full + incremental)
@@ -90,7 +92,7 @@ def test_news_is_a_part_of_the_whole(spec: SyncSpec, variant: Variant) -> None:
 
 
 @VARIANTS
-def test_a_variant_can_tell_the_key(spec: SyncSpec, variant: Variant) -> None:
+def test_a_variant_has_the_columns_of_the_key(spec: SyncSpec, variant: Variant) -> None:
     needed = {
         base for c in spec.key if c.name != "cluster" for base in c.info.get("generated_from", (c.name,))
     }
@@ -99,15 +101,15 @@ def test_a_variant_can_tell_the_key(spec: SyncSpec, variant: Variant) -> None:
 
 
 @VARIANTS
-def test_a_history_is_read_in_the_order_of_time(spec: SyncSpec, variant: Variant) -> None:
+def test_only_a_history_is_sorted(spec: SyncSpec, variant: Variant) -> None:
     assert (spec.kind == "history") == bool(re.search(r"^ORDER BY ", variant.from_clause, re.MULTILINE))
 
 
 @VARIANTS
-def test_a_duration_has_its_unit_in_its_name(spec: SyncSpec, variant: Variant) -> None:
+def test_the_name_of_a_duration_ends_in_its_unit(spec: SyncSpec, variant: Variant) -> None:
     delivered = documented.delivered(documented.parsed(select_statement(spec, variant)))
-    for name, reading in variant.expressions.items():
-        is_duration = any(re.search(r"(^|_)(time|duration)$", source) for source in reading.reads)
+    for name, expression in variant.expressions.items():
+        is_duration = any(re.search(r"(^|_)(time|duration)$", source) for source in expression.reads)
         if is_duration and documented.is_whole(delivered[name]):
             unit = name.rpartition("_")[2]
             assert unit in UNITS and UNITS[unit] in str(spec.table.c[name].comment), name

@@ -1,4 +1,4 @@
-"""A further sync job is one further file, the one of docs/ninth-job.md; tried in a copy of the package."""
+"""The examples of docs/ninth-job.md, a sync job and a migration, work in a copy of the package."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 import qupersync_assets
+from qupersync_assets.postgres.schema import versions
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.unit.conftest import REQUIRED
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "ninth-job.md").read_text("utf-8")
-[NINTH, *_] = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
+NINTH, MIGRATION = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
+[COLUMN] = re.findall(r"^```diff\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
 LIST_ALL = """
 import json
 from qupersync_assets.definitions import defs
@@ -39,7 +41,15 @@ print(json.dumps({
 """
 
 
-RUN_IT = """
+MIGRATE = """
+from qupersync_assets.defs.resources import postgres_resource
+from qupersync_assets.postgres.schema import migrate
+from qupersync_assets.settings import Settings
+
+print(migrate(postgres_resource(Settings.load())))
+"""
+
+RUN_JOB = """
 from qupersync_assets.definitions import defs
 
 assert defs().resolve_job_def("session_sync").execute_in_process().success
@@ -48,17 +58,17 @@ assert defs().resolve_job_def("session_sync").execute_in_process().success
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The folder `sync_jobs` of a copy of the package."""
+    """Copy the package; return its folder."""
     package = Path(qupersync_assets.__file__).parent
     target = tmp_path / package.name
     shutil.copytree(package, target, ignore=shutil.ignore_patterns(".*", "__pycache__", "sandbox"))
-    return target / "sync_jobs"
+    return target
 
 
-def run(syncs: Path, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run code against the copy."""
+def run(copy: Path, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run code with the copy of the package."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = syncs.parents[1]
+    root = copy.parent
     return subprocess.run(
         [sys.executable, "-c", code],
         env=environment | REQUIRED | variables | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -68,14 +78,20 @@ def run(syncs: Path, code: str, **variables: str) -> subprocess.CompletedProcess
     )
 
 
-def name_of_the_file() -> str:
-    """Where the document says to write it."""
-    [name] = re.findall(r"write it to `qupersync_assets/sync_jobs/(\w+\.py)`", DOCUMENT)
-    return name
+def write_job(copy: Path, text: str) -> None:
+    """Write the sync job to the file that the document names."""
+    [name] = re.findall(r"write it to `qupersync_assets/(\S+\.py)`", DOCUMENT)
+    (copy / name).write_text(text, "utf-8")
 
 
-def test_a_file_beside_the_others_is_a_whole_job(copy: Path) -> None:
-    (copy / name_of_the_file()).write_text(NINTH, "utf-8")
+def reset(sandbox: Sandbox) -> None:
+    """Drop the schema quper."""
+    with closing(sandbox.connect_quper()) as target, target, target.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
+
+
+def test_a_file_is_a_complete_job(copy: Path) -> None:
+    write_job(copy, NINTH)
     done = run(copy, LIST_ALL)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -86,16 +102,15 @@ def test_a_file_beside_the_others_is_a_whole_job(copy: Path) -> None:
     assert sorted(found["scheduled"]) == sorted(found["assets"])
 
 
-def test_it_syncs(copy: Path, sandbox: Sandbox) -> None:
-    (copy / name_of_the_file()).write_text(NINTH, "utf-8")
-    with closing(sandbox.connect_quper()) as target, target, target.cursor() as cursor:
-        cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
+def test_the_job_syncs(copy: Path, sandbox: Sandbox) -> None:
+    write_job(copy, NINTH)
+    reset(sandbox)
     with closing(sandbox.connect_redshift()) as source, source, source.cursor() as cursor:
         cursor.execute("TRUNCATE stv_sessions")
         cursor.execute(
             "INSERT INTO stv_sessions VALUES (now(), 1, 'qupersync_reader', 'dev', 0), (now(), 2, 'anna', 'dev', 9)"
         )
-    done = run(copy, RUN_IT, **sandbox.environment())
+    done = run(copy, RUN_JOB, **sandbox.environment())
     assert done.returncode == 0, done.stderr
     with closing(sandbox.connect_quper()) as target, target.cursor() as cursor:
         cursor.execute("SELECT process, user_name, timeout_s FROM quper.sessions_current ORDER BY process")
@@ -104,9 +119,35 @@ def test_it_syncs(copy: Path, sandbox: Sandbox) -> None:
         assert cursor.fetchall() == [("session_sync", "success", 2)]
 
 
-def test_two_jobs_of_one_name_are_refused(copy: Path) -> None:
-    ninth = NINTH.replace("session_sync", "node_details_sync")
-    (copy / name_of_the_file()).write_text(ninth, "utf-8")
+def test_two_jobs_with_the_same_id_are_refused(copy: Path) -> None:
+    write_job(copy, NINTH.replace("session_sync", "node_details_sync"))
     done = run(copy, "from qupersync_assets.sync_jobs import all_specs; all_specs()")
     assert done.returncode == 1
-    assert "'node_details_sync' stands in two modules" in done.stderr
+    assert "'node_details_sync' is defined in two modules" in done.stderr
+
+
+def test_the_migration_follows_the_newest_version_and_adds_its_column(copy: Path, sandbox: Sandbox) -> None:
+    reset(sandbox)
+    newest = versions()[-1]
+    assert str((None, newest)) in run(copy, MIGRATE, **sandbox.environment()).stdout
+    [name] = re.findall(r"write this to\s+`qupersync_assets/(\S+\.py)`", DOCUMENT)
+    [specs] = re.findall(r"the column to the spec, in `qupersync_assets/(\S+\.py)`", DOCUMENT)
+    (copy / name).write_text(MIGRATION, "utf-8")
+    text = (copy / specs).read_text("utf-8")
+    for hunk in COLUMN.split("@@\n"):
+        old, new = (
+            re.sub(r"^[ +-]", "", re.sub(rf"^[{sign}].*\n", "", hunk, flags=re.M), flags=re.M)
+            for sign in "+-"
+        )
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (copy / specs).write_text(text, "utf-8")
+    done = run(copy, MIGRATE, **sandbox.environment())
+    assert str((newest, f"{int(newest) + 1:04}")) in done.stdout, done.stderr
+    with closing(sandbox.connect_quper()) as target, target.cursor() as cursor:
+        cursor.execute(
+            "SELECT is_generated, col_description('quper.node_details'::regclass, ordinal_position) "
+            "FROM information_schema.columns WHERE table_name = 'node_details' AND column_name = 'free_mb'"
+        )
+        assert cursor.fetchall() == [("ALWAYS", "free space, in MB")]
+    reset(sandbox)

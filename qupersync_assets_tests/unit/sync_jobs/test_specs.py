@@ -1,4 +1,4 @@
-"""What holds for every sync job, so that these tests guard the next one too."""
+"""Rules for each sync job, also for jobs that are added later."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ JOBS = {
     "scan_stats_sync": "table_scan_stats",
     "application_sync": "applications",
 }
-# Documented columns of main sources that are left out, and why.
+# Documented columns of main sources that are not read, and why.
 UNREAD = {("svv_table_info", "empty"): "for internal use, deprecated by AWS"}
-# Sources that are added up: their single rows are not kept.
-ADDED_UP = {"stl_scan", "svl_user_activity"}
+# Sources whose rows are aggregated.
+AGGREGATED = {"stl_scan", "svl_user_activity"}
 SPECS = pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.sync_job_id)
 
 
-def test_the_eight_jobs_are_there() -> None:
+def test_the_eight_jobs_exist() -> None:
     assert JOBS.items() <= {spec.sync_job_id: spec.table.name for spec in all_specs()}.items()
 
 
 @SPECS
-def test_the_cluster_is_first_in_a_key_without_nulls(spec: SyncSpec) -> None:
+def test_the_key_starts_with_the_cluster_and_has_no_nulls(spec: SyncSpec) -> None:
     names = [c.name for c in spec.key]
     assert names[0] == "cluster" and len(names) > 1
     assert not any(c.nullable for c in spec.key)
-    assert all(c.nullable for c in spec.columns if c.name not in names), "a NULL would cost the row"
+    assert all(c.nullable for c in spec.columns if c.name not in names), "a NULL would skip the row"
 
 
 @SPECS
-def test_a_row_tells_when_it_was_written(spec: SyncSpec) -> None:
+def test_a_row_has_the_time_of_its_last_write(spec: SyncSpec) -> None:
     synced_at = spec.table.c.synced_at
     assert documented.holds(synced_at.type, "timestamp") and not synced_at.nullable
 
@@ -52,14 +52,14 @@ def test_table_and_columns_are_described(spec: SyncSpec) -> None:
 
 
 @SPECS
-def test_what_may_quote_data_can_be_null(spec: SyncSpec) -> None:
+def test_sensitive_columns_are_nullable_texts(spec: SyncSpec) -> None:
     sensitive = [c for c in spec.columns if c.info["sensitive"]]
     assert all(c.nullable and isinstance(c.type, sa.Text) for c in sensitive)
-    computed_from = {base for c in spec.key for base in c.info.get("generated_from", ())}
-    assert not computed_from & {c.name for c in sensitive}
+    key_bases = {base for c in spec.key for base in c.info.get("generated_from", ())}
+    assert not key_bases & {c.name for c in sensitive}
 
 
-def test_what_may_quote_data_is_known() -> None:
+def test_the_sensitive_columns_are_these() -> None:
     sensitive = {
         (spec.table.name, c.name): c.info["sensitive"]
         for spec in all_specs()
@@ -74,16 +74,16 @@ def test_what_may_quote_data_is_known() -> None:
 
 
 @SPECS
-def test_every_column_reads_something(spec: SyncSpec) -> None:
+def test_each_column_has_a_source(spec: SyncSpec) -> None:
     traced = {target for target, _, _ in spec.lineage()}
     assert traced == set(spec.table.c.keys()) - {"cluster", "synced_at", "removed_at"}
 
 
 @pytest.mark.parametrize(
-    "spec", [s for s in all_specs() if s.sources[0] not in ADDED_UP], ids=lambda spec: spec.sync_job_id
+    "spec", [s for s in all_specs() if s.sources[0] not in AGGREGATED], ids=lambda spec: spec.sync_job_id
 )
-def test_every_documented_column_of_the_main_source_is_read(spec: SyncSpec) -> None:
+def test_each_documented_column_of_the_main_source_is_read(spec: SyncSpec) -> None:
     main = spec.sources[0]
     read = {name for _, view, name in spec.lineage() if view == main}
-    left_out = {column for view, column in UNREAD if view == main}
-    assert set(column_types(main)) - read == left_out
+    unread = {column for view, column in UNREAD if view == main}
+    assert set(column_types(main)) - read == unread
