@@ -12,7 +12,7 @@ from qupersync_assets.core.redaction import redact
 from qupersync_assets.core.sql import quote_identifier
 from qupersync_assets.doctor.report import Finding, clock
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.schema import VERSION_TABLE, VersionState, read_version, tables
+from qupersync_assets.postgres.schema import UPGRADABLE, VERSION_TABLE, read_version, tables
 from qupersync_assets.spec import SCHEMA
 
 # https://www.postgresql.org/support/versioning/: older ones get no fixes any more.
@@ -104,6 +104,6 @@ def _version(postgres: PostgresResource) -> Finding:
         found = read_version(postgres)
     except SyncError as error:
         return Finding("postgres", "schema version", "unknown", redact(str(error)))
-    upgraded_by_sync = postgres.auto_migrate and found.state not in (VersionState.NEWER, VersionState.TOO_OLD)
-    remedy = None if upgraded_by_sync else found.remedy or None
+    is_migrated_by_syncs = postgres.auto_migrate and found.state in UPGRADABLE
+    remedy = None if is_migrated_by_syncs else found.remedy or None
     return Finding("postgres", "schema version", f"{found.version or 'none'} of {found.newest}", remedy)

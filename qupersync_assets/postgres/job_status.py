@@ -68,7 +68,8 @@ def is_usable(postgres: PostgresResource) -> bool:
         SyncError: there is one of another version; or PostgreSQL cannot be reached.
     """
     found = read_version(postgres)
-    found.require(VersionState.CURRENT, VersionState.NONE)
+    if found.state not in (VersionState.CURRENT, VersionState.NONE):
+        raise found.error()
     return found.state is VersionState.CURRENT
 
 

@@ -23,14 +23,7 @@ def purge_history(
     *,
     dry_run: bool = False,
 ) -> dict[str, int]:
-    """Delete the old rows of history tables.
-
-    Args:
-        postgres: the target.
-        cluster: delete rows of this cluster.
-        specs: the jobs; snapshots are not changed.
-        days: delete older rows; None: delete nothing.
-        dry_run: only count the rows.
+    """Delete rows of history tables that are older than `days` (None: delete nothing), or only count them.
 
     Returns:
         The number of rows, by table.
@@ -49,15 +42,9 @@ def purge_history(
 def purge_logs(
     postgres: PostgresResource, cluster: str, days: float, *, dry_run: bool = False
 ) -> dict[str, int]:
-    """Delete the old rows of quper.sync_logs and quper.skipped_rows.
+    """Delete rows of quper.sync_logs and quper.skipped_rows that are older than `days`, or only count them.
 
     The last success of each job stays, because gaps are measured from it.
-
-    Args:
-        postgres: the target.
-        cluster: delete rows of this cluster.
-        days: delete older rows.
-        dry_run: only count the rows.
 
     Returns:
         The number of rows, by table.

@@ -60,7 +60,7 @@ class VersionState(StrEnum):
     NEWER = "newer"
 
 
-_UPGRADABLE = (VersionState.CURRENT, VersionState.NONE, VersionState.OLDER)
+UPGRADABLE = (VersionState.CURRENT, VersionState.NONE, VersionState.OLDER)
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,6 @@ class SchemaVersion:
         if self.state is VersionState.CURRENT and not self.missing:
             return ""
         return "Run `qupersync migrate`."
-
-    def require(self, *states: VersionState) -> None:
-        """Do nothing if the state is one of these.
-
-        Raises:
-            SyncError: it is another one; the text says what to do.
-        """
-        if self.state not in states:
-            raise self.error()
 
     def error(self, reason: str = "") -> SyncError:
         """Return an error that names the version, the missing tables, the reason and the remedy."""
@@ -169,7 +160,8 @@ def ensure_schema(postgres: PostgresResource) -> None:
     found = read_version(postgres)
     if not found.remedy:
         return
-    found.require(*_UPGRADABLE)
+    if found.state not in UPGRADABLE:
+        raise found.error()
     if not postgres.auto_migrate:
         raise found.error(", and SYNC_AUTO_MIGRATE is false")
     migrate(postgres)
@@ -204,7 +196,8 @@ def _migrate(postgres: PostgresResource) -> tuple[str | None, str]:
         context = MigrationContext.configure(connection, opts=_VERSION_TABLE_OPTIONS)
         present = connection.execute(_TABLES).scalar_one()
         found = check_version(context.get_current_revision(), present)
-        found.require(*_UPGRADABLE)
+        if found.state not in UPGRADABLE:
+            raise found.error()
         # IF NOT EXISTS would need CREATE on the database even if the schema exists.
         if not sa.inspect(connection).has_schema(SCHEMA):
             connection.execute(CreateSchema(SCHEMA))

@@ -4,6 +4,8 @@ from sqlalchemy import BigInteger, DateTime, Integer, Text
 
 from qupersync_assets.spec import SyncSpec, Variant, column, generated_column, quper_table, source_expression
 
+UTC_TIME = DateTime(timezone=True)
+
 SPEC = SyncSpec(
     sync_job_id="alert_events_sync",
     table=quper_table(
@@ -41,13 +43,7 @@ SPEC = SyncSpec(
             "what Redshift recommends; NULL from sys_query_detail",
             sql="MAX(RTRIM(solution))",
         ),
-        column(
-            "event_time",
-            DateTime(timezone=True),
-            "start of the query (UTC)",
-            sql="MIN(event_time)",
-            merge="least",
-        ),
+        column("event_time", UTC_TIME, "start of the query (UTC)", sql="MIN(event_time)", merge="least"),
         column(
             "slices",
             BigInteger(),

@@ -69,11 +69,7 @@ SPEC = SyncSpec(
             padded=True,
         ),
         generated_column(
-            "query_hash",
-            Text(),
-            "same as user_query_hash",
-            "user_query_hash",
-            of="user_query_hash",
+            "query_hash", Text(), "same as user_query_hash", "user_query_hash", of="user_query_hash"
         ),
         key=("query_id",),
         comment="Queries of all users except Redshift itself, from sys_query_history; rows are kept.",

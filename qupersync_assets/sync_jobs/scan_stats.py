@@ -4,6 +4,7 @@ from sqlalchemy import BigInteger, DateTime, Numeric, Text
 
 from qupersync_assets.spec import SyncSpec, Variant, column, quper_table, source_expression
 
+UTC_TIME = DateTime(timezone=True)
 # Redshift deletes the rows of its oldest hour little by little: the greatest known value is the complete one.
 COUNT = Numeric(38, 0)
 
@@ -13,11 +14,7 @@ SPEC = SyncSpec(
         "table_scan_stats",
         column("table_id", BigInteger(), "table OID", reads="tbl", sql="tbl"),
         column(
-            "scan_hour",
-            DateTime(timezone=True),
-            "hour in which the scans started (UTC)",
-            reads="starttime",
-            sql="scan_hour",
+            "scan_hour", UTC_TIME, "hour in which the scans started (UTC)", reads="starttime", sql="scan_hour"
         ),
         column("table_name", Text(), "name of the table", reads="perm_table_name", sql="MAX(table_name)"),
         column(
@@ -62,7 +59,7 @@ SPEC = SyncSpec(
         ),
         column(
             "first_scan_at",
-            DateTime(timezone=True),
+            UTC_TIME,
             "start of the first scan (UTC)",
             reads="starttime",
             sql="MIN(starttime)",
@@ -70,7 +67,7 @@ SPEC = SyncSpec(
         ),
         column(
             "last_scan_at",
-            DateTime(timezone=True),
+            UTC_TIME,
             "end of the last scan (UTC)",
             reads="endtime",
             sql="MAX(endtime)",

@@ -29,12 +29,7 @@ TABLE = quper_table(
         "percent of rows out of sort order; NULL without a sort key",
         reads="unsorted",
     ),
-    column(
-        "stats_off_pct",
-        Numeric(5, 2),
-        "age of the statistics: 0 current, 100 stale",
-        reads="stats_off",
-    ),
+    column("stats_off_pct", Numeric(5, 2), "age of the statistics: 0 current, 100 stale", reads="stats_off"),
     column("tbl_rows", Numeric(38, 0), "rows, including those marked for deletion and not yet vacuumed"),
     column("skew_sortkey1", Numeric(19, 2), "size of the largest column / size of the first sort key column"),
     column("skew_rows", Numeric(19, 2), "rows of the fullest slice / rows of the emptiest; NULL for ALL"),
