@@ -1,25 +1,25 @@
-"""`qupersync purge`: what the daily maintenance job does, on demand."""
+"""`qupersync purge`: delete old rows and runs."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from qupersync_assets.cli.arguments import chosen, duration
+from qupersync_assets.cli.arguments import parse_duration
 from qupersync_assets.cli.console import (
     CommandError,
     Json,
+    exit_on_errors,
+    format_duration,
     note,
     out,
     plain_table,
     print_json,
-    reported,
-    short,
 )
 
 if TYPE_CHECKING:
@@ -29,37 +29,59 @@ if TYPE_CHECKING:
     from qupersync_assets.settings import Settings
 
 DAY = timedelta(days=1)
-# Redshift holds seven days: what is younger would come back with the next read.
-LEAST_HISTORY = 8 * DAY
+# Redshift holds seven days: the next sync would load younger rows again.
+MIN_HISTORY_AGE = 8 * DAY
+
+
+class Ages(NamedTuple):
+    """Minimum age of what is deleted.
+
+    Attributes:
+        logs: of the bookkeeping tables.
+        runs: of Dagster's runs.
+        history: of the history tables; None keeps all rows.
+    """
+
+    logs: timedelta
+    runs: timedelta
+    history: timedelta | None
+
+
+class Old(NamedTuple):
+    """The number of rows of a kind that are older than an age."""
+
+    what: str
+    age: timedelta
+    rows: int
 
 
 def purge(
     older_than: Annotated[
         timedelta | None,
         typer.Option(
-            parser=duration,
+            parser=parse_duration,
             metavar="DURATION",
-            help="Age in place of SYNC_LOG_RETENTION_DAYS and DAGSTER_RUN_RETENTION_DAYS: 30d, 12w ...",
+            help="Age, instead of SYNC_LOG_RETENTION_DAYS and DAGSTER_RUN_RETENTION_DAYS: 30d, 12w ...",
         ),
     ] = None,
     with_history: Annotated[
-        bool, typer.Option("--with-history", help="Let --older-than hold for QUPER_RETENTION_DAYS too.")
+        bool, typer.Option("--with-history", help="Also delete history rows older than --older-than.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count, delete nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete what is old, as the job qupersync_maintenance does daily: rows of quper.sync_logs and
-    quper.skipped_rows, and Dagster's runs with their events.
+    """Delete old rows of quper.sync_logs and quper.skipped_rows, and Dagster's old runs with their events,
+    like the daily job qupersync_maintenance.
 
-    Rows of the history tables are deleted only if QUPER_RETENTION_DAYS is set, or with --with-history. Each
-    job's last success stays, and the last 100 runs. Asks before it deletes; in a pipe it needs --yes.
+    Rows of history tables are deleted only if QUPER_RETENTION_DAYS is set, or with --with-history. The last
+    success of each job and the last 100 runs are kept. Asks before it deletes; in a pipe it needs --yes.
     """
-    with reported(as_json):
+    with exit_on_errors(as_json):
         from qupersync_assets.defs.instance import configured_instance
         from qupersync_assets.settings import Settings
 
-        _check(older_than, with_history, dry_run, yes)
+        _check_options(older_than, with_history, dry_run, yes)
         settings = Settings.load()
         history = older_than if with_history else None
         ages = Ages(
@@ -69,84 +91,68 @@ def purge(
         )
         with configured_instance(settings) as instance:
             if instance is None:
-                note("DAGSTER_HOME is not set: Dagster's runs stay.")
-            found = list(_purge(settings, ages, instance, dry_run=True))
+                note("DAGSTER_HOME is not set: Dagster's runs are kept.")
+            found = _purge(settings, ages, instance, dry_run=True)
             deletes = not dry_run and any(old.rows for old in found)
             if deletes and not yes:
                 _print(found, out(stderr=True))
                 if not typer.confirm("Delete them?", err=True):
                     raise CommandError("Nothing was deleted.")
             if deletes:
-                found = list(_purge(settings, ages, instance, dry_run=False))
+                found = _purge(settings, ages, instance, dry_run=False)
         if as_json:
             rows = [{"what": o.what, "older_than": o.age.total_seconds(), "rows": o.rows} for o in found]
             print_json({"deleted": not dry_run, "old": rows})
         else:
             _print(found, out())
-            out().print("Nothing was deleted." if dry_run or not deletes else "Deleted.")
+            out().print("Deleted." if deletes else "Nothing was deleted.")
 
 
-class Ages(NamedTuple):
-    """How old must be what is deleted: of the two bookkeeping tables, Dagster's runs, and the history tables;
-    None keeps all."""
-
-    books: timedelta
-    runs: timedelta
-    history: timedelta | None
-
-
-class Old(NamedTuple):
-    """How many of what are older than that."""
-
-    what: str
-    age: timedelta
-    rows: int
-
-
-def _check(older_than: timedelta | None, with_history: bool, dry_run: bool, yes: bool) -> None:
+def _check_options(older_than: timedelta | None, with_history: bool, dry_run: bool, yes: bool) -> None:
+    least = MIN_HISTORY_AGE if with_history else DAY
     if dry_run and yes:
-        raise CommandError("--dry-run and --yes exclude each other.", exit_code=2)
-    if with_history and older_than is None:
-        raise CommandError("--with-history needs --older-than DURATION.", exit_code=2)
-    least = LEAST_HISTORY if with_history else DAY
-    if older_than is not None and older_than < least:
-        why = ", as Redshift holds seven days and would give younger rows again" if with_history else ""
-        raise CommandError(f"--older-than has to be {least.days}d or more{why}.", exit_code=2)
-    if not (dry_run or yes or _can_ask()):
-        raise CommandError(
-            "Nobody can be asked here: add --yes to delete, or --dry-run to count.", exit_code=2
-        )
+        text = "--dry-run and --yes exclude each other."
+    elif with_history and older_than is None:
+        text = "--with-history needs --older-than DURATION."
+    elif older_than is not None and older_than < least:
+        why = ": Redshift holds seven days, younger rows would be loaded again" if with_history else ""
+        text = f"--older-than must be {least.days}d or more{why}."
+    elif not (dry_run or yes or _is_terminal()):
+        text = "Not a terminal: cannot ask for confirmation. Use --yes to delete, or --dry-run to count."
+    else:
+        return
+    raise CommandError(text, exit_code=2)
 
 
-def _can_ask() -> bool:
+def _is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
 def _purge(
     settings: Settings, ages: Ages, instance: dg.DagsterInstance | None, *, dry_run: bool
-) -> Iterator[Old]:
+) -> list[Old]:
     from qupersync_assets.defs.resources import postgres_resource
     from qupersync_assets.defs.retention_job import purge_runs
     from qupersync_assets.postgres.job_status import is_usable
     from qupersync_assets.postgres.retention import purge_history, purge_logs
+    from qupersync_assets.sync_jobs import all_specs
 
-    postgres, specs = postgres_resource(settings), chosen(None)
+    postgres, specs = postgres_resource(settings), all_specs()
     kinds: list[tuple[timedelta, dict[str, int]]] = []
     if is_usable(postgres):
-        books, history = Counter[str](), Counter[str]()
+        logs, history = Counter[str](), Counter[str]()
         for cluster in settings.by_cluster():
-            books.update(purge_logs(postgres, cluster, ages.books / DAY, dry_run=dry_run))
+            logs.update(purge_logs(postgres, cluster, ages.logs / DAY, dry_run=dry_run))
             days = ages.history / DAY if ages.history else None
             history.update(purge_history(postgres, cluster, specs, days, dry_run=dry_run))
-        kinds += [(ages.books, books), (ages.history or DAY, history)]
+        kinds += [(ages.logs, logs), (ages.history or DAY, history)]
     if instance:
         kinds.append((ages.runs, purge_runs(instance, specs, ages.runs / DAY, dry_run=dry_run)))
-    for age, counts in kinds:
-        yield from (Old(what, age, count) for what, count in counts.items())
+    return [Old(what, age, count) for age, counts in kinds for what, count in counts.items()]
 
 
 def _print(found: Sequence[Old], console: Console) -> None:
     table = plain_table(("what", "older than", "rows"), ("older than", "rows"))
     for old in found:
-        table.add_row(old.what, short(old.age), f"{old.rows:,}")
+        table.add_row(old.what, format_duration(old.age), f"{old.rows:,}")
     console.print(table)
