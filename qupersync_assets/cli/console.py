@@ -5,19 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-from qupersync_assets.postgres.sync_status import SyncStatus
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+from rich.console import Console
 
 Cluster = Annotated[list[str] | None, typer.Option(help="Only this cluster of CLUSTERS; repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -40,8 +35,6 @@ class CommandError(Exception):
 
 def out(*, stderr: bool = False) -> Console:
     """Return the console of stdout, or of stderr."""
-    from rich.console import Console
-
     has_width = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
     return Console(stderr=stderr, width=None if has_width else PIPE_WIDTH, highlight=False)
 
@@ -87,47 +80,3 @@ def exit_on_errors(as_json: bool) -> Iterator[None]:
         if as_json:
             print_json({"error": text})
         raise typer.Exit(getattr(error, "exit_code", 1)) from None
-
-
-def plain_table(headings: Sequence[str], numbers: Sequence[str] = (), title: str | None = None) -> Table:
-    """Return a table without borders that folds long cells.
-
-    Args:
-        headings: of all columns.
-        numbers: headings of the columns to align on the right.
-        title: line above the table.
-    """
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
-    return table
-
-
-def format_duration(span: timedelta | float | None) -> str:
-    """Return a time span, or seconds, in its two largest units: 120 ms, 45 s, 5m 10s, 2h 5m, 3d."""
-    if span is None:
-        return "-"
-    seconds = max(span.total_seconds() if isinstance(span, timedelta) else span, 0)
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{int(seconds)} s"
-    whole = int(seconds)
-    parts = [("d", whole // 86400), ("h", whole // 3600 % 24), ("m", whole // 60 % 60), ("s", whole % 60)]
-    first = next(i for i, (_, count) in enumerate(parts) if count)
-    return " ".join(f"{count}{unit}" for unit, count in parts[first : first + 2] if count)
-
-
-_STYLES: dict[str, str] = {
-    SyncStatus.SUCCESS: "",
-    SyncStatus.RUNNING: "cyan",
-    SyncStatus.UNAVAILABLE: "yellow",
-    SyncStatus.SKIPPED: "yellow",
-}
-
-
-def style_of(status: str | None) -> str:
-    """Return the style of a status of quper.sync_logs; None is a job that never ran."""
-    return _STYLES.get(status, "red") if status else "dim"

@@ -8,16 +8,15 @@ from datetime import UTC, datetime
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from qupersync_assets.cli.console import format_duration, out, print_line, style_of
-from qupersync_assets.cli.summary import Row
+from qupersync_assets.cli.console import out, print_line
+from qupersync_assets.cli.summary import Row, format_duration, style_of
 
 Update = Callable[[Sequence[Row]], None]
 
 
 @contextmanager
 def progress_view(jobs: Sequence[str]) -> Iterator[Update]:
-    """Yield a function that shows the current rows of a run: bars on a terminal, else a line for each job
-    that ended."""
+    """Yield a function that shows the current rows of a run."""
     console = out(stderr=True)
     if not console.is_terminal:
         reported: set[str] = set()

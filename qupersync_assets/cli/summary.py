@@ -1,15 +1,16 @@
-"""Tables and error lines from rows of quper.sync_logs."""
+"""Tables, durations and styles, and the rows of quper.sync_logs as text."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
-from qupersync_assets.cli.console import plain_table, print_line, style_of
+from qupersync_assets.cli.console import print_line
 from qupersync_assets.postgres.sync_status import SyncStatus
 
 Row = Mapping[str, Any]
@@ -24,6 +25,41 @@ COLUMNS = {
     "skipped": "rows_skipped",
     "source": "source",
 }
+
+_STYLES: dict[str, str] = {
+    SyncStatus.SUCCESS: "",
+    SyncStatus.RUNNING: "cyan",
+    SyncStatus.UNAVAILABLE: "yellow",
+    SyncStatus.SKIPPED: "yellow",
+}
+
+
+def plain_table(headings: Sequence[str], numbers: Sequence[str] = (), title: str | None = None) -> Table:
+    """Return a table without borders that folds long cells and aligns the columns `numbers` on the right."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
+    return table
+
+
+def format_duration(span: timedelta | float | None) -> str:
+    """Return a time span, or seconds, in its two largest units: 120 ms, 45 s, 5m 10s, 2h 5m, 3d."""
+    if span is None:
+        return "-"
+    seconds = max(span.total_seconds() if isinstance(span, timedelta) else span, 0)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{int(seconds)} s"
+    whole = int(seconds)
+    parts = [("d", whole // 86400), ("h", whole // 3600 % 24), ("m", whole // 60 % 60), ("s", whole % 60)]
+    first = next(i for i, (_, count) in enumerate(parts) if count)
+    return " ".join(f"{count}{unit}" for unit, count in parts[first : first + 2] if count)
+
+
+def style_of(status: str | None) -> str:
+    """Return the style of a status of quper.sync_logs; None is a job that never ran."""
+    return _STYLES.get(status, "red") if status else "dim"
 
 
 def print_summary(console: Console, rows: Sequence[Row]) -> None:

@@ -40,14 +40,7 @@ def run_sync(
 ) -> list[Log]:
     """Run sync jobs, one cluster after the other; return their rows of quper.sync_logs.
 
-    Args:
-        settings: of the definitions.
-        postgres: the target.
-        instance: where the runs are recorded; None: an ephemeral instance.
-        clusters: names of the clusters.
-        specs: the sync jobs.
-        full_refresh: whether to read everything that Redshift holds.
-        verbose: whether Dagster's log goes to stderr.
+    Without an instance the runs are recorded in an ephemeral one.
 
     Raises:
         SyncError: quper.sync_logs cannot be read.

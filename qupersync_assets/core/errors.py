@@ -113,11 +113,16 @@ def _original(error: BaseException) -> BaseException:
     return next((a for a in error.args if isinstance(a, Exception)), error)
 
 
+def _fields(error: BaseException) -> dict[str, str]:
+    """Return the protocol fields of an error of redshift_connector."""
+    fields = error.args[0] if error.args else None
+    return fields if isinstance(fields, dict) else {}
+
+
 def sqlstate(error: BaseException) -> str | None:
     """Return the SQLSTATE of an error of a driver or of SQLAlchemy, or a name of `_REMEDIES`."""
     original = _original(error)
-    fields: Any = original.args[0] if original.args else None
-    if isinstance(fields, dict):
+    if fields := _fields(original):
         return fields.get("C")
     if type(original).__module__.startswith("botocore."):
         return _aws_code(original)
@@ -164,17 +169,16 @@ def classify(error: BaseException) -> ErrorClass:
 
 def is_refusal(error: BaseException) -> bool:
     """Return whether the server refused a statement and the session of redshift_connector is still usable."""
-    fields: Any = error.args[0] if error.args else None
-    return isinstance(fields, dict) and classify(error) is not ErrorClass.TRANSIENT
+    return bool(_fields(error)) and classify(error) is not ErrorClass.TRANSIENT
 
 
 def message(error: BaseException) -> str:
     """Return the message of the server or the driver, on one line and without secrets."""
     original = _original(error)
-    fields: Any = original.args[0] if original.args else None
-    text = redact(str(fields.get("M", fields)) if isinstance(fields, dict) else str(original))
-    first = " ".join(line.strip() for line in text.splitlines() if line.strip())
-    return first or type(original).__name__
+    fields = _fields(original)
+    text = redact(str(fields.get("M", fields)) if fields else str(original))
+    one_line = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return one_line or type(original).__name__
 
 
 def sync_error(error: BaseException, side: str, doing: str, login: str | None = None) -> SyncError:

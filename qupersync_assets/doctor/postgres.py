@@ -29,10 +29,11 @@ SELECT current_setting('server_version_num')::int / 10000, current_setting('serv
        (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = ANY (:names))
 FROM (SELECT to_regnamespace(:schema)::oid AS oid) AS n"""
 _TABLES = """
-SELECT c.relname, p.name FROM pg_class c CROSS JOIN unnest(CAST(:privileges AS text[])) AS p (name)
+SELECT c.relname, string_agg(p.name, ', ')
+FROM pg_class c CROSS JOIN unnest(CAST(:privileges AS text[])) AS p (name)
 WHERE c.relnamespace = to_regnamespace(:schema) AND c.relname = ANY (:names)
   AND NOT has_table_privilege(c.oid, p.name) AND (p.name = 'SELECT' OR c.relname <> :version_table)
-ORDER BY c.relname"""
+GROUP BY c.relname ORDER BY c.relname"""
 
 
 def examine(postgres: PostgresResource) -> Iterator[Finding]:
@@ -57,27 +58,15 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
     major, version, now, is_read_only, encoding, user, database, temporary, create, *schema = server
     grantee, quoted_database = quote_identifier(user), quote_identifier(database)
     yield Finding("postgres", "login", login)
-    yield _check(
-        "version",
-        f"PostgreSQL {version}",
-        major >= OLDEST,
-        f"Upgrade this server to PostgreSQL {OLDEST} or later.",
-    )
+    upgrade = f"Upgrade this server to PostgreSQL {OLDEST} or later."
+    yield _check("version", f"PostgreSQL {version}", major >= OLDEST, upgrade)
     ntp = "Synchronize the clocks of that server and of this machine (NTP)."
     yield check_clock("postgres", before, now, after, ntp)
-    yield _check(
-        "writing",
-        "read only" if is_read_only else "allowed",
-        not is_read_only,
-        "Set POSTGRES_HOST to the primary server, or SET default_transaction_read_only = off.",
-    )
+    primary = "Set POSTGRES_HOST to the primary server, or SET default_transaction_read_only = off."
+    yield _check("writing", "read only" if is_read_only else "allowed", not is_read_only, primary)
     yield _check("encoding", encoding, encoding == "UTF8", "Create the database again WITH ENCODING 'UTF8'.")
-    yield _check(
-        "temporary tables",
-        "allowed" if temporary else "not allowed",
-        temporary,
-        f"As its owner: GRANT TEMPORARY ON DATABASE {quoted_database} TO {grantee};",
-    )
+    grant = f"As its owner: GRANT TEMPORARY ON DATABASE {quoted_database} TO {grantee};"
+    yield _check("temporary tables", "allowed" if temporary else "not allowed", temporary, grant)
     exists, usage, create_tables, present = schema
     if exists and usage and VERSION_TABLE not in {table for table, _ in forbidden}:
         yield _version(postgres)
@@ -85,25 +74,14 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
         # CREATE is needed only while a table is missing: see deploy/sql/postgres.sql.
         needed = {"USAGE": usage, "CREATE": create_tables or present == len(names)}
         missing = ", ".join(privilege for privilege, granted in needed.items() if not granted)
-        yield _check(
-            f"schema {SCHEMA}",
-            "not usable" if missing else "usable",
-            not missing,
-            f"As its owner: GRANT {missing} ON SCHEMA {SCHEMA} TO {grantee};",
-        )
+        grant = f"As its owner: GRANT {missing} ON SCHEMA {SCHEMA} TO {grantee};"
+        yield _check(f"schema {SCHEMA}", "not usable" if missing else "usable", not missing, grant)
     else:
-        yield _check(
-            f"schema {SCHEMA}",
-            "does not exist yet, the first run creates it",
-            create,
-            f"As its owner: GRANT CREATE ON DATABASE {quoted_database} TO {grantee};",
-        )
-    missing_by_table: dict[str, list[str]] = {}
-    for table, privilege in forbidden:
-        missing_by_table.setdefault(table, []).append(privilege)
-    for table, privileges in missing_by_table.items():
-        statement = f"GRANT {', '.join(privileges)} ON {SCHEMA}.{table} TO {grantee};"
-        yield Finding("postgres", f"table {table}", "privileges are missing", f"As its owner: {statement}")
+        grant = f"As its owner: GRANT CREATE ON DATABASE {quoted_database} TO {grantee};"
+        yield _check(f"schema {SCHEMA}", "does not exist yet, the first run creates it", create, grant)
+    for table, privileges in forbidden:
+        grant = f"As its owner: GRANT {privileges} ON {SCHEMA}.{table} TO {grantee};"
+        yield _check(f"table {table}", "privileges are missing", False, grant)
 
 
 def _check(what: str, detail: str, ok: bool, remedy: str) -> Finding:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from qupersync_assets.core.errors import INSUFFICIENT_PRIVILEGE, UNDEFINED_TABLE, SyncError
 from qupersync_assets.core.redaction import redact
@@ -28,6 +29,8 @@ SERVERLESS_VIEW = "sys_serverless_usage"
 # One row per node, on provisioned clusters.
 NODES_VIEW = "stv_node_storage_capacity"
 _UPDATE = "Install the next patch of the cluster (see its maintenance track and window)"
+
+_finding = partial(Finding, "redshift")
 
 
 @dataclass(frozen=True)
@@ -54,22 +57,16 @@ class Cluster:
 
 
 def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str) -> Iterator[Finding]:
-    """Yield the findings about Redshift; a failed login is the only finding.
-
-    Args:
-        redshift: the source.
-        specs: the sync jobs.
-        login: description of the login.
-    """
+    """Yield the findings about Redshift; `login` describes the login. A failed login is the only finding."""
     try:
         with redshift.session() as session:
-            yield Finding("redshift", "login", login)
+            yield _finding("login", login)
             yield from _server(session)
             cluster = _cluster(session, redshift, specs)
     except SyncError as error:
-        yield Finding("redshift", "login", login, redact(str(error)))
+        yield _finding("login", login, redact(str(error)))
         return
-    yield Finding("redshift", "kind", _kind(cluster))
+    yield _finding("kind", _kind(cluster))
     yield _visible_rows(cluster)
     needed = {view for spec in specs for view in _needed_views(spec, cluster)}
     for view in dict.fromkeys(view for spec in specs for view in spec.all_sources):
@@ -81,7 +78,7 @@ def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str) -
 def _server(session: Session) -> Iterator[Finding]:
     version = str(session.rows("SELECT version()")[0][0])
     number = re.search(r"Redshift ([\d.]+)", version)
-    yield Finding("redshift", "version", number[1] if number else version)
+    yield _finding("version", number[1] if number else version)
     before = datetime.now(UTC)
     server_time = session.clock()
     ntp = "Synchronize the clock of this machine (NTP); AWS synchronizes the clock of the cluster."
@@ -118,9 +115,9 @@ def _visible_rows(cluster: Cluster) -> Finding:
     user = cluster.privileges.user
     who = f"{user} ({cluster.privileges})"
     if cluster.privileges.sees_all_rows:
-        return Finding("redshift", "rows", f"{who} sees the rows of all users")
+        return _finding("rows", f"{who} sees the rows of all users")
     detail = f"{who} sees only the rows of its own queries; Redshift reports no error"
-    return Finding("redshift", "rows", detail, f"As a superuser: {grant_all_rows(user)}")
+    return _finding("rows", detail, f"As a superuser: {grant_all_rows(user)}")
 
 
 def _needed_views(spec: SyncSpec, cluster: Cluster) -> Iterator[str]:
@@ -140,17 +137,17 @@ def _view(view: str, cluster: Cluster, needed: bool) -> Finding:
     error = cluster.refusals.get(view)
     if error is None:
         own = shows_own_rows([view]) and not cluster.privileges.sees_all_rows
-        return Finding("redshift", what, f"readable, {'own rows only' if own else 'all rows'}")
+        return _finding(what, f"readable, {'own rows only' if own else 'all rows'}")
     if cluster.lacks(view):
-        return Finding("redshift", what, f"not on {cluster.kind}")
+        return _finding(what, f"not on {cluster.kind}")
     is_forbidden = error.sqlstate == INSUFFICIENT_PRIVILEGE
     detail = "not readable" if is_forbidden else "does not exist"
     if not needed or (view in UNDOCUMENTED and not is_forbidden):
-        return Finding("redshift", what, f"{detail}, not needed")
+        return _finding(what, f"{detail}, not needed")
     if is_forbidden:
         grant = grant_select([view], cluster.privileges.user)
-        return Finding("redshift", what, detail, f"As a superuser: {grant}")
-    return Finding("redshift", what, detail, f"{_UPDATE}: this view is missing.")
+        return _finding(what, detail, f"As a superuser: {grant}")
+    return _finding(what, detail, f"{_UPDATE}: this view is missing.")
 
 
 def _job(spec: SyncSpec, cluster: Cluster) -> Finding:
@@ -159,12 +156,12 @@ def _job(spec: SyncSpec, cluster: Cluster) -> Finding:
     if variant is None:
         views = spec.all_sources
         if all(cluster.lacks(view) for view in views):
-            return Finding("redshift", what, f"unavailable on {cluster.kind}")
-        return Finding("redshift", what, "nothing to read", f"See above: {', '.join(views)}.")
+            return _finding(what, f"unavailable on {cluster.kind}")
+        return _finding(what, "nothing to read", f"See above: {', '.join(views)}.")
     try:
         missing = sorted(missing_columns(spec, variant, cluster.catalog))
     except SyncError as error:
-        return Finding("redshift", what, f"from {variant.name}", str(error))
+        return _finding(what, f"from {variant.name}", str(error))
     names = ", ".join(f"{view}.{name}" for view, name in missing)
     remedy = f"{_UPDATE}: it lacks {names}, which is NULL until then." if names else None
-    return Finding("redshift", what, f"from {variant.name}", remedy)
+    return _finding(what, f"from {variant.name}", remedy)

@@ -25,23 +25,17 @@ Finding = dict[str, Any]
 
 
 class Health:
-    """Checks on request, one request at a time.
-
-    Attributes:
-        redshifts: by the name of the cluster.
-    """
+    """Checks on request, one request at a time."""
 
     def __init__(
         self,
         settings: Settings,
         postgres: PostgresResource,
         redshifts: Mapping[str, RedshiftResource],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.redshifts = redshifts
+        self._redshifts = redshifts
         self._settings = settings
         self._postgres = postgres
-        self._clock = clock
         self._lock = threading.Lock()
         self._cache: dict[str, tuple[float, Finding]] = {}
         self._instance: dg.DagsterInstance | None = None
@@ -51,7 +45,7 @@ class Health:
         """Return whether everything is healthy, and `ok` and `detail` of each part."""
         with self._lock:
             postgres = _connect(self._postgres.transaction)
-            redshift = {name: self._redshift(name) for name in self.redshifts}
+            redshift = {name: self._redshift(name) for name in self._redshifts}
             daemon = (
                 self._daemon() if postgres["ok"] else _finding(False, "unknown: PostgreSQL does not answer")
             )
@@ -64,10 +58,10 @@ class Health:
 
     def _redshift(self, name: str) -> Finding:
         cached = self._cache.get(name)
-        if cached is None or self._clock() - cached[0] >= REDSHIFT_SECONDS:
-            cached = self._cache[name] = (self._clock(), _connect(self.redshifts[name].session))
+        if cached is None or time.monotonic() - cached[0] >= REDSHIFT_SECONDS:
+            cached = self._cache[name] = (time.monotonic(), _connect(self._redshifts[name].session))
         asked_at, finding = cached
-        return {**finding, "asked_seconds_ago": round(self._clock() - asked_at, 1)}
+        return {**finding, "asked_seconds_ago": round(time.monotonic() - asked_at, 1)}
 
     def _daemon(self) -> Finding:
         try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
@@ -23,8 +24,6 @@ from qupersync_assets.sync_jobs import all_specs
 STATEMENT_SECONDS = 8
 
 S = TypeVar("S", bound=BaseModel)
-_StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-_Environ = dict[str, Any]
 
 
 class _Silent(WSGIRequestHandler):
@@ -66,12 +65,10 @@ def _with_short_timeout(settings: S, field: str) -> S:
     return settings.model_copy(update={field: min(getattr(settings, field), STATEMENT_SECONDS)})
 
 
-def _app(
-    registry: CollectorRegistry, health: Health
-) -> Callable[[_Environ, _StartResponse], Iterable[bytes]]:
+def _app(registry: CollectorRegistry, health: Health) -> WSGIApplication:
     metrics = make_wsgi_app(registry)
 
-    def app(environ: _Environ, start_response: _StartResponse) -> Iterable[bytes]:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/metrics":
             return metrics(environ, start_response)  # type: ignore[no-any-return]
@@ -85,6 +82,6 @@ def _app(
     return app
 
 
-def _answer(start_response: _StartResponse, status: str, kind: str, text: str) -> Iterable[bytes]:
+def _answer(start_response: StartResponse, status: str, kind: str, text: str) -> Iterable[bytes]:
     start_response(status, [("Content-Type", f"{kind}; charset=utf-8"), ("Cache-Control", "no-store")])
     return [text.encode()]

@@ -11,20 +11,14 @@ import sysconfig
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from dotenv import load_dotenv
 
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
-from qupersync_assets.serve.supervisor import (
-    POLL_SECONDS,
-    STOP_SECONDS,
-    Command,
-    ServeError,
-    Service,
-    Supervisor,
-)
+from qupersync_assets.serve.supervisor import STOP_SECONDS, Command, ServeError, Service, Supervisor
 from qupersync_assets.settings import Settings, SettingsError
 
 
@@ -72,39 +66,24 @@ def dagster_processes(
 ) -> Iterator[Callable[[], NoReturn]]:
     """Start webserver and daemon; stop them, with all their descendants, at the end.
 
-    Args:
-        project: folder with workspace.yaml.
-        host, port: address of the UI.
-        logs: folder for their output; None: the output of this process.
-        report: called with a line for each restart.
-        others: running services to supervise too.
-
-    Yields:
-        A function that supervises all of them forever.
+    Yields a function that supervises them, and `others`, forever; it calls `report` for each restart. Without
+    `logs` they write to the output of this process.
 
     Raises:
         ServeError: webserver or daemon do not start.
     """
     workspace = project / "workspace.yaml"
     scripts = Path(sysconfig.get_path("scripts"))
-    web: list[str | Path] = [scripts / "dagster-webserver", "-w", workspace, "-h", host, "-p", str(port)]
-    daemon: list[str | Path] = [scripts / "dagster-daemon", "run", "-w", workspace]
-    commands = [
-        Command("dagster-daemon", daemon, project, logs),
-        Command("dagster-webserver", web, project, logs),
-    ]
+    arguments: dict[str, list[str | Path]] = {
+        "dagster-daemon": ["run", "-w", workspace],
+        "dagster-webserver": ["-w", workspace, "-h", host, "-p", str(port)],
+    }
+    commands = [Command(name, [scripts / name, *args], project, logs) for name, args in arguments.items()]
     try:
         for command in commands:
             command.start()
         _wait_until_up(f"http://{host}:{port}/server_info", commands)
-        supervisor = Supervisor([*commands, *others], report)
-
-        def supervise() -> NoReturn:
-            while True:
-                supervisor.poll()
-                time.sleep(POLL_SECONDS)
-
-        yield supervise
+        yield Supervisor([*commands, *others], report).run
     finally:
         with uninterrupted():  # a second Ctrl-C would leave processes running
             for command in commands:
@@ -125,6 +104,7 @@ def _wait_until_up(url: str, commands: Sequence[Command]) -> None:
 
 def main() -> int:
     """Serve with the settings of the environment and of `.env`; return the exit code."""
+    report = partial(print, flush=True)
     stop_on_signals()
     load_dotenv(".env")
     try:
@@ -134,16 +114,12 @@ def main() -> int:
         os.environ.setdefault("POSTGRES_PASSWORD", "")
         free_port(settings.ui_host, str(settings.ui_port))
         prepare_home(Path(".qupersync/dagster"), Path())
-        with dagster_processes(Path(), settings.ui_host, settings.ui_port, None, _print) as supervise:
-            _print(f"QuperSync is up: http://{settings.ui_host}:{settings.ui_port}")
+        with dagster_processes(Path(), settings.ui_host, settings.ui_port, None, report) as supervise:
+            report(f"QuperSync is up: http://{settings.ui_host}:{settings.ui_port}")
             supervise()
     except (SettingsError, ServeError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        _print("Stopped.")
+        report("Stopped.")
     return 0
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)

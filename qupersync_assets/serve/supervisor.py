@@ -9,9 +9,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from qupersync_assets.core.signals import uninterrupted
 
@@ -46,18 +47,10 @@ class ProcessGroup:
     def __init__(
         self, name: str, command: Sequence[str | Path], cwd: Path, logs: Path | None, append: bool = False
     ) -> None:
-        """
-        Args:
-            name: of the log file.
-            command: program and arguments.
-            cwd: working folder.
-            logs: folder for the output; None: the output of this process.
-            append: whether to append to the log; descendants of an earlier process may still write to it.
-        """
         self.log = logs / f"{name}.log" if logs else None
         if self.log:
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            if not append:
+            if not append:  # else descendants of an earlier process may still write to it
                 self.log.unlink(missing_ok=True)
         with self.log.open("ab") if self.log else contextlib.nullcontext() as output:
             self._process = subprocess.Popen(
@@ -111,6 +104,7 @@ class Service(Protocol):
         """Return whether it ended with an error and was not killed."""
 
 
+@dataclass
 class Command:
     """A command as a Service.
 
@@ -118,18 +112,17 @@ class Command:
     Dagster's code servers end by themselves when they have no clients.
     """
 
-    def __init__(self, name: str, command: Sequence[str | Path], cwd: Path, logs: Path | None) -> None:
-        self.name = name
-        self._command = command
-        self._cwd = cwd
-        self._logs = logs
-        self._groups: list[ProcessGroup] = []  # the last one is current
+    name: str
+    command: Sequence[str | Path]
+    cwd: Path
+    logs: Path | None
+    _groups: list[ProcessGroup] = field(default_factory=list)  # the last one is current
 
     def start(self) -> None:
         with uninterrupted():
             # Forget dead groups: the system may reuse their numbers.
             alive = [group for group in self._groups if group.alive()]
-            new = ProcessGroup(self.name, self._command, self._cwd, self._logs, append=bool(self._groups))
+            new = ProcessGroup(self.name, self.command, self.cwd, self.logs, append=bool(self._groups))
             self._groups = [*alive, new]
 
     def ended(self) -> str | None:
@@ -150,15 +143,15 @@ class Command:
             group.wait(max(0.0, deadline - time.monotonic()))
 
 
+@dataclass
 class _SupervisedService:
     """A started service, and the time of its next start."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
-        self.is_first_start = True
-        self.started_at = time.monotonic()
-        self.pause = 0.0
-        self.restart_at: float | None = None
+    service: Service
+    started_at: float
+    is_first_start: bool = True
+    pause: float = 0.0
+    restart_at: float | None = None
 
     def poll(self) -> str | None:
         """Restart the service if it is time; return what to report if it ended."""
@@ -191,7 +184,7 @@ class Supervisor:
     """
 
     def __init__(self, services: Sequence[Service], report: Callable[[str], None]) -> None:
-        self._services = [_SupervisedService(service) for service in services]
+        self._services = [_SupervisedService(service, time.monotonic()) for service in services]
         self._report = report
 
     def poll(self) -> None:
@@ -203,3 +196,9 @@ class Supervisor:
         for service in self._services:
             if line := service.poll():
                 self._report(line)
+
+    def run(self) -> NoReturn:
+        """Poll forever."""
+        while True:
+            self.poll()
+            time.sleep(POLL_SECONDS)

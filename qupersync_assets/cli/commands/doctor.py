@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import typer
+from rich.markup import escape
 
-from qupersync_assets.cli.console import Json, out, plain_table, print_json
+from qupersync_assets.cli.console import Json, out, print_json
+from qupersync_assets.cli.summary import plain_table
 
 if TYPE_CHECKING:
     from qupersync_assets.doctor import Finding
@@ -36,8 +38,6 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _print(findings: list[Finding]) -> None:
-    from rich.markup import escape
-
     console = out()
     table = plain_table(("", "side", "what", "found"))
     for finding in findings:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from qupersync_assets.cli.arguments import parse_time, select_clusters, select_jobs
-from qupersync_assets.cli.console import (
-    Cluster,
-    Json,
-    exit_on_errors,
+from qupersync_assets.cli.console import Cluster, Json, exit_on_errors, out, print_json
+from qupersync_assets.cli.summary import (
+    Row,
     format_duration,
-    out,
+    has_several_clusters,
     plain_table,
-    print_json,
+    print_errors,
+    start_time,
     style_of,
 )
 from qupersync_assets.postgres.sync_status import SyncStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qupersync_assets.cli.summary import Row
 
 
 def history(
@@ -66,8 +62,6 @@ def history(
 
 
 def _print(rows: Sequence[Row]) -> None:
-    from qupersync_assets.cli.summary import has_several_clusters, print_errors, start_time
-
     console = out()
     if not rows:
         console.print("No such runs in quper.sync_logs.")

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from qupersync_assets.cli.arguments import parse_duration
-from qupersync_assets.cli.console import (
-    CommandError,
-    Json,
-    exit_on_errors,
-    format_duration,
-    note,
-    out,
-    plain_table,
-    print_json,
-)
+from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, note, out, print_json
+from qupersync_assets.cli.summary import format_duration, plain_table
 
 if TYPE_CHECKING:
     import dagster as dg
-    from rich.console import Console
 
     from qupersync_assets.settings import Settings
 
@@ -33,26 +25,8 @@ DAY = timedelta(days=1)
 MIN_HISTORY_AGE = 8 * DAY
 
 
-class Ages(NamedTuple):
-    """Minimum age of what is deleted.
-
-    Attributes:
-        logs: of the bookkeeping tables.
-        runs: of Dagster's runs.
-        history: of the history tables; None keeps all rows.
-    """
-
-    logs: timedelta
-    runs: timedelta
-    history: timedelta | None
-
-
-class Old(NamedTuple):
-    """The number of rows of a kind that are older than an age."""
-
-    what: str
-    age: timedelta
-    rows: int
+# Counts by kind of row, with the key "what", and "older_than" in seconds.
+Counts = list[dict[str, Any]]
 
 
 def purge(
@@ -83,26 +57,20 @@ def purge(
 
         _check_options(older_than, with_history, dry_run, yes)
         settings = Settings.load()
-        history = older_than if with_history else None
-        ages = Ages(
-            older_than or settings.sync_log_retention_days * DAY,
-            older_than or settings.dagster_run_retention_days * DAY,
-            history or (settings.quper_retention_days * DAY if settings.quper_retention_days else None),
-        )
         with configured_instance(settings) as instance:
             if instance is None:
                 note("DAGSTER_HOME is not set: Dagster's runs are kept.")
-            found = _purge(settings, ages, instance, dry_run=True)
-            deletes = not dry_run and any(old.rows for old in found)
+            count = partial(_purge, settings, instance, older_than, with_history=with_history)
+            found = count(dry_run=True)
+            deletes = not dry_run and any(old["rows"] for old in found)
             if deletes and not yes:
                 _print(found, out(stderr=True))
                 if not typer.confirm("Delete them?", err=True):
                     raise CommandError("Nothing was deleted.")
             if deletes:
-                found = _purge(settings, ages, instance, dry_run=False)
+                found = count(dry_run=False)
         if as_json:
-            rows = [{"what": o.what, "older_than": o.age.total_seconds(), "rows": o.rows} for o in found]
-            print_json({"deleted": not dry_run, "old": rows})
+            print_json({"deleted": not dry_run, "old": found})
         else:
             _print(found, out())
             out().print("Deleted." if deletes else "Nothing was deleted.")
@@ -129,8 +97,13 @@ def _is_terminal() -> bool:
 
 
 def _purge(
-    settings: Settings, ages: Ages, instance: dg.DagsterInstance | None, *, dry_run: bool
-) -> list[Old]:
+    settings: Settings,
+    instance: dg.DagsterInstance | None,
+    older_than: timedelta | None,
+    *,
+    with_history: bool,
+    dry_run: bool,
+) -> Counts:
     from qupersync_assets.defs.resources import postgres_resource
     from qupersync_assets.defs.retention_job import purge_runs
     from qupersync_assets.postgres.job_status import is_usable
@@ -138,21 +111,28 @@ def _purge(
     from qupersync_assets.sync_jobs import all_specs
 
     postgres, specs = postgres_resource(settings), all_specs()
-    kinds: list[tuple[timedelta, dict[str, int]]] = []
+    days = older_than / DAY if older_than else None
+    log_days = days or settings.sync_log_retention_days
+    run_days = days or settings.dagster_run_retention_days
+    history_days = (days if with_history else None) or settings.quper_retention_days
+    counts: list[tuple[float, dict[str, int]]] = []
     if is_usable(postgres):
         logs, history = Counter[str](), Counter[str]()
         for cluster in settings.by_cluster():
-            logs.update(purge_logs(postgres, cluster, ages.logs / DAY, dry_run=dry_run))
-            days = ages.history / DAY if ages.history else None
-            history.update(purge_history(postgres, cluster, specs, days, dry_run=dry_run))
-        kinds += [(ages.logs, logs), (ages.history or DAY, history)]
+            logs.update(purge_logs(postgres, cluster, log_days, dry_run=dry_run))
+            history.update(purge_history(postgres, cluster, specs, history_days, dry_run=dry_run))
+        counts += [(log_days, logs), (history_days or 0, history)]
     if instance:
-        kinds.append((ages.runs, purge_runs(instance, specs, ages.runs / DAY, dry_run=dry_run)))
-    return [Old(what, age, count) for age, counts in kinds for what, count in counts.items()]
+        counts.append((run_days, purge_runs(instance, specs, run_days, dry_run=dry_run)))
+    return [
+        {"what": what, "older_than": age * DAY.total_seconds(), "rows": rows}
+        for age, by_kind in counts
+        for what, rows in by_kind.items()
+    ]
 
 
-def _print(found: Sequence[Old], console: Console) -> None:
+def _print(counts: Counts, console: Console) -> None:
     table = plain_table(("what", "older than", "rows"), ("older than", "rows"))
-    for old in found:
-        table.add_row(old.what, format_duration(old.age), f"{old.rows:,}")
+    for old in counts:
+        table.add_row(old["what"], format_duration(old["older_than"]), f"{old['rows']:,}")
     console.print(table)

@@ -5,25 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from qupersync_assets.cli.arguments import select_clusters
-from qupersync_assets.cli.console import (
-    Cluster,
-    Json,
-    exit_on_errors,
-    format_duration,
-    out,
-    plain_table,
-    print_json,
-    print_line,
-    style_of,
-)
+from qupersync_assets.cli.console import Cluster, Json, exit_on_errors, out, print_json, print_line
+from qupersync_assets.cli.summary import format_duration, plain_table, print_errors, style_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import dagster as dg
     from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
-    from rich.console import Console
 
     from qupersync_assets.postgres.job_status import JobState
     from qupersync_assets.settings import Settings
@@ -54,9 +46,8 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
             schedule = _schedule(settings, states[0].now, instance)
             checks = _checks(instance, settings, clusters, specs) if instance else {}
         if as_json:
-            print_json(
-                {"schedule": schedule, "jobs": [_as_json(state, schedule, checks) for state in states]}
-            )
+            jobs = [_as_json(state, schedule["next_run"], checks) for state in states]
+            print_json({"schedule": schedule, "jobs": jobs})
         else:
             console = out()
             print_line(console, _next_sync(settings, states[0].now, schedule))
@@ -132,7 +123,7 @@ def _evaluation(record: AssetCheckExecutionRecord | None) -> dict[str, Any]:
     }
 
 
-def _as_json(state: JobState, schedule: dict[str, Any], checks: Checks) -> dict[str, Any]:
+def _as_json(state: JobState, next_run: datetime | None, checks: Checks) -> dict[str, Any]:
     return {
         "cluster": state.cluster,
         "sync_job_id": state.sync_job_id,
@@ -140,7 +131,7 @@ def _as_json(state: JobState, schedule: dict[str, Any], checks: Checks) -> dict[
         "last_run": state.last,
         "last_success_at": state.last_success_at,
         "failures_since_success": state.failures,
-        "next_run": schedule["next_run"],
+        "next_run": next_run,
         "lag_seconds": state.lag,
         "seconds_since_success": state.since_success,
         "checks": checks.get((state.cluster, state.sync_job_id)),
@@ -148,8 +139,6 @@ def _as_json(state: JobState, schedule: dict[str, Any], checks: Checks) -> dict[
 
 
 def _print_jobs(console: Console, title: str | None, states: Sequence[JobState], checks: Checks) -> None:
-    from qupersync_assets.cli.summary import print_errors
-
     headings = ("job", "last run", "ago", "took", "rows", "lag", "checks")
     table = plain_table(headings, ("took", "rows"), title)
     for state in states:

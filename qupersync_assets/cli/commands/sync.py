@@ -32,8 +32,6 @@ def sync(
     it); 1 if a job failed, 2 if the command line is wrong.
     """
     with exit_on_errors(as_json):
-        import sqlalchemy as sa
-
         from qupersync_assets.cli.summary import print_summary
         from qupersync_assets.cli.sync_run import run_sync
         from qupersync_assets.defs.instance import configured_instance
@@ -44,8 +42,8 @@ def sync(
         settings = Settings.load()
         clusters = select_clusters(settings, cluster)
         postgres = postgres_resource(settings)
-        with postgres.transaction() as connection:
-            connection.execute(sa.text("SELECT 1"))
+        with postgres.transaction():
+            pass  # PostgreSQL answers
         with configured_instance(settings, captures_output=False) as instance:
             if instance is None:
                 note(
