@@ -63,10 +63,10 @@ KINDS = {c.name.removeprefix("rows_"): c.name for c in SYNC_LOGS.c if c.name.sta
 
 
 def is_usable(postgres: PostgresResource) -> bool:
-    """Return whether the schema quper exists.
+    """Whether there is a schema quper, of this QuperSync's version.
 
     Raises:
-        SyncError: it has another version, or PostgreSQL cannot be reached.
+        SyncError: there is one of another version; or PostgreSQL cannot be reached.
     """
     version, _ = state(postgres)
     known = versions()
@@ -86,13 +86,13 @@ def job_states(
     """
     usable = is_usable(postgres)
     with postgres.transaction() as connection:
+        now = connection.execute(sa.select(sa.func.now())).scalar_one()
         if not usable:
-            now = connection.execute(sa.select(sa.func.now())).scalar_one()
             return [JobState(c, spec.sync_job_id, now) for c in clusters for spec in specs]
-        return [_job_state(connection, cluster, spec) for cluster in clusters for spec in specs]
+        return [_job_state(connection, now, cluster, spec) for cluster in clusters for spec in specs]
 
 
-def _job_state(connection: sa.Connection, cluster: str, spec: SyncSpec) -> JobState:
+def _job_state(connection: sa.Connection, now: datetime, cluster: str, spec: SyncSpec) -> JobState:
     own = (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.sync_job_id == spec.sync_job_id)
     status = SYNC_LOGS.c.status
     newest_first = (SYNC_LOGS.c.started_at.desc(), SYNC_LOGS.c.id.desc())
@@ -110,7 +110,6 @@ def _job_state(connection: sa.Connection, cluster: str, spec: SyncSpec) -> JobSt
     sums = [sa.func.sum(SYNC_LOGS.c[name]).label(kind) for kind, name in KINDS.items()]
     by_status = sa.select(status, sa.func.count().label("runs"), *sums).where(own, *ended_today)
     today = connection.execute(by_status.group_by(status)).mappings().all()
-    now = connection.execute(sa.select(sa.func.now())).scalar_one()
     return JobState(
         cluster,
         spec.sync_job_id,

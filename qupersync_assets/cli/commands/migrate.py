@@ -6,7 +6,7 @@ from qupersync_assets.cli.console import Json, exit_on_errors, out, print_json
 
 
 def migrate(as_json: Json = False) -> None:
-    """Upgrade the schema quper to the version of this QuperSync, whatever SYNC_AUTO_MIGRATE says."""
+    """Upgrade the schema quper to the version of this QuperSync, also if SYNC_AUTO_MIGRATE is false."""
     with exit_on_errors(as_json):
         from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.postgres import schema

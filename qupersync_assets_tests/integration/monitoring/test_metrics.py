@@ -255,7 +255,7 @@ def matches() -> Callable[[Samples, Any], list[Any]]:
         def fits(labels: dict[str, str], matcher: Any) -> bool:
             value = labels.get(matcher.name, "")
             if matcher.op == promql_parser.MatchOp.Equal:
-                return value == matcher.value
+                return bool(value == matcher.value)
             assert matcher.op == promql_parser.MatchOp.Re
             return re.fullmatch(matcher.value, value) is not None and matcher.name in labels
 

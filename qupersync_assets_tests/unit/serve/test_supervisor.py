@@ -25,7 +25,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(supervisor.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("qupersync_assets.serve.supervisor.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def end_and_wait(service: Service, clock: Clock, watcher: Supervisor, lines: lis
     starts = service.starts
     service.end = "was killed by SIGKILL"
     watcher.poll()
-    pause = int(re.search(r"again in (\d+) s\.$", lines[-1])[1])
+    pause = int(re.findall(r"again in (\d+) s\.$", lines[-1])[0])
     clock.now += pause - 0.1
     watcher.poll()
     assert service.starts == starts
@@ -118,7 +118,7 @@ def test_failure_soon_after_the_first_start_is_not_retried(clock: Clock) -> None
 
 def has_ended(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
@@ -193,6 +193,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_signals_are_delayed_by_critical_sections_and_end_pauses(sign: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", SERVED], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
         lines = [process.stdout.readline() for _ in range(3)]
         process.send_signal(sign)  # in the pause of a second
         lines.append(process.stdout.read())
