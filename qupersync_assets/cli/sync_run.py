@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
@@ -108,20 +108,11 @@ def _execute(
     In the main thread Dagster would treat Ctrl-C as an error of the step and retry it, and a driver that
     waits for a server would block it.
     """
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            execute()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
+    run = ThreadPoolExecutor(1).submit(execute)
+    pending = {run}
     with progress_view(jobs) as update:
-        thread.start()
-        while thread.is_alive():
-            thread.join(POLL_SECONDS)
+        while pending:
+            pending = wait(pending, POLL_SECONDS).not_done
             with suppress(SyncError):  # the run itself reports it
                 update(read_rows())
-    for error in errors:
-        raise error
+    run.result()
