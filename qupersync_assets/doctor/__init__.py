@@ -1,4 +1,4 @@
-"""`qupersync doctor`: checks both databases; lists problems, each with the SQL or setting that fixes it."""
+"""`qupersync doctor`: looks at both databases as a sync would find them, and says what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Finding", "examine"]
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Yield the findings one by one; nothing is changed in either database."""
+    """All findings, as they come; nothing is changed in any database."""
     sources = settings.by_cluster()
     for cluster, source in sources.items():
         for finding in redshift.examine(redshift_resource(source), all_specs(), _login(source)):
