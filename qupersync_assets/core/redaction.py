@@ -50,7 +50,7 @@ def _password(url: str) -> str:
         return url
 
 
-_PERCENT = "%{1,4}(?:25)*"  # escaped again in URLs, doubled in format strings
+_PERCENT = "%{1,4}(?:25)*"  # URLs escape it again, formats double it
 
 _LETTERS = {"\n": "n", "\t": "t", "\r": "r", "\b": "b", "\f": "f"}
 

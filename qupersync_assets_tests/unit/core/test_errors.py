@@ -279,7 +279,7 @@ def test_secret_from_aws_is_redacted() -> None:
     assert redact("from-aws is not shown") == "*** is not shown"
 
 
-def test_empty_password_redacts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_password_redacts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDSHIFT_PASSWORD", "")
     monkeypatch.delenv("POSTGRES_PASSWORD", raising=False)
     assert redact("as it is") == "as it is"
