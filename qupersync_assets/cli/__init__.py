@@ -1,7 +1,6 @@
-"""The command `qupersync`: one module a group of verbs.
+"""The command `qupersync`: one module per verb.
 
-What is slow to import is imported by the verb that needs it, so that `--help` and a mistyped verb answer at
-once.
+A verb imports slow modules inside its function: `--help` and a mistyped verb answer at once.
 """
 
 from __future__ import annotations
@@ -11,11 +10,14 @@ from typing import Annotated
 
 import typer
 
-from qupersync_assets.cli.commands import doctor as setup
-from qupersync_assets.cli.commands import metrics as serving
-from qupersync_assets.cli.commands import purge as upkeep
-from qupersync_assets.cli.commands import status as looking
-from qupersync_assets.cli.commands import sync as syncing
+from qupersync_assets.cli.commands.demo import demo
+from qupersync_assets.cli.commands.doctor import doctor
+from qupersync_assets.cli.commands.history import history
+from qupersync_assets.cli.commands.metrics import metrics
+from qupersync_assets.cli.commands.migrate import migrate
+from qupersync_assets.cli.commands.purge import purge
+from qupersync_assets.cli.commands.status import status
+from qupersync_assets.cli.commands.sync import sync
 
 ENV_FILE = Path(".env")
 
@@ -30,23 +32,14 @@ def main(
         Path | None, typer.Option(help=f"File with settings, instead of {ENV_FILE} in this folder.")
     ] = None,
 ) -> None:
-    """Keeps the health data of Redshift clusters fresh in PostgreSQL. Settings come from the environment, and
-    from the file .env of this folder."""
+    """Sync the health data of Redshift clusters into PostgreSQL. Settings are read from the environment and
+    from the file .env in this folder."""
     from dotenv import load_dotenv
 
     if env_file is not None and not env_file.is_file():
-        raise typer.BadParameter(f"{env_file} is no file.", param_hint="--env-file")
+        raise typer.BadParameter(f"{env_file} is not a file.", param_hint="--env-file")
     load_dotenv(env_file or ENV_FILE)
 
 
-for verb in (
-    syncing.sync,
-    looking.status,
-    looking.history,
-    upkeep.purge,
-    serving.metrics,
-    setup.doctor,
-    setup.migrate,
-    serving.demo,
-):
+for verb in (sync, status, history, purge, metrics, doctor, migrate, demo):
     app.command()(verb)

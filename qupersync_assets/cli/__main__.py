@@ -1,4 +1,4 @@
-"""`python -m qupersync_assets.cli`: the command `qupersync` of this Python."""
+"""`python -m qupersync_assets.cli`: the command `qupersync` with this Python."""
 
 from qupersync_assets.cli import app
 

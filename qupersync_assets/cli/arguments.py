@@ -1,4 +1,4 @@
-"""What people write on the command line: jobs, durations, points in time."""
+"""Arguments of the command line: jobs, clusters, durations, points in time."""
 
 from __future__ import annotations
 
@@ -19,77 +19,72 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _DURATION = re.compile(r"(?:\d+[smhdw])+")
 
 
-def duration(text: str) -> timedelta:
-    """A time span such as 90s, 15m, 2h, 7d, 4w or 1d12h.
+def parse_duration(text: str) -> timedelta:
+    """Parse a duration such as 90s, 15m, 2h, 7d, 4w or 1d12h.
 
     Raises:
-        typer.BadParameter: it is none, or too long.
+        typer.BadParameter: it is not a duration, or too long.
     """
-    written = text.strip().lower()
-    if not _DURATION.fullmatch(written):
-        raise typer.BadParameter(
-            f"{text!r} is no duration; allowed is one such as 90s, 15m, 2h, 7d, 4w or 1d12h."
-        )
+    normalized = text.strip().lower()
+    if not _DURATION.fullmatch(normalized):
+        raise typer.BadParameter(f"{text!r} is not a duration. Examples: 90s, 15m, 2h, 7d, 4w, 1d12h.")
     try:
-        parts = re.findall(r"(\d+)([smhdw])", written)
+        parts = re.findall(r"(\d+)([smhdw])", normalized)
         return sum((timedelta(**{_UNITS[unit]: int(count)}) for count, unit in parts), timedelta())
     except OverflowError:
         raise typer.BadParameter(f"{text!r} is too long.") from None
 
 
-def moment(text: str) -> datetime:
-    """A point in time in ISO 8601, in UTC if it names no time zone, or how long ago.
+def parse_time(text: str) -> datetime:
+    """Parse a time in ISO 8601, by default in UTC, or a duration before now.
 
     Raises:
         typer.BadParameter: it is neither.
     """
     if _DURATION.fullmatch(text.strip().lower()):
         try:
-            return datetime.now(UTC) - duration(text)
+            return datetime.now(UTC) - parse_duration(text)
         except OverflowError:
             raise typer.BadParameter(f"{text!r} is too long ago.") from None
     try:
         time = datetime.fromisoformat(text.strip())
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is no time; allowed is ISO 8601 such as 2026-11-24 or 2026-11-24T12:00Z, or how long "
-            "ago, such as 2h or 7d."
+            f"{text!r} is neither an ISO 8601 time, such as 2026-11-24 or 2026-11-24T12:00Z, nor a duration "
+            "before now, such as 2h or 7d."
         ) from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def chosen(names: Sequence[str] | None) -> list[SyncSpec]:
-    """The sync jobs of these names, sync_job_id or table; all of them if none is named.
+def select_jobs(names: Sequence[str] | None) -> list[SyncSpec]:
+    """Return the sync jobs with these names (sync_job_id or table); without names all jobs.
 
     Raises:
-        CommandError: a name is of no job.
+        CommandError: a job does not exist.
     """
     from qupersync_assets.sync_jobs import all_specs
 
     specs = all_specs()
-    if not names:
-        return list(specs)
-    by_name = {}
-    for spec in specs:
-        by_name.update(dict.fromkeys((spec.sync_job_id, spec.table.name, spec.table.fullname), spec))
-    unknown = [name for name in names if name not in by_name]
-    if unknown:
+    by_name = {
+        name: spec for spec in specs for name in (spec.sync_job_id, spec.table.name, spec.table.fullname)
+    }
+    if unknown := [name for name in names or () if name not in by_name]:
         known = "\n".join(f"  {spec.sync_job_id:22}{spec.table.fullname}" for spec in specs)
         raise CommandError(
-            f"There is no job {', '.join(unknown)}. Jobs, and their tables:\n{known}", exit_code=2
+            f"There is no job {', '.join(unknown)}. Jobs and their tables:\n{known}", exit_code=2
         )
-    return list({by_name[name].sync_job_id: by_name[name] for name in names}.values())
+    selected = {by_name[name].sync_job_id: by_name[name] for name in names or ()}
+    return list(selected.values()) or list(specs)
 
 
-def chosen_clusters(settings: Settings, names: Sequence[str] | None) -> list[str]:
-    """The clusters of these names; all of the settings if none is named.
+def select_clusters(settings: Settings, names: Sequence[str] | None) -> list[str]:
+    """Return the clusters with these names; without names all clusters of the settings.
 
     Raises:
-        CommandError: a name is of no cluster.
+        CommandError: a cluster does not exist.
     """
     known = list(settings.by_cluster())
-    unknown = sorted(set(names or ()) - set(known))
-    if unknown:
-        text = f"There is no cluster {', '.join(unknown)}; the settings name {', '.join(known)}."
+    if unknown := sorted(set(names or ()) - set(known)):
+        text = f"There is no cluster {', '.join(unknown)}. Clusters in the settings: {', '.join(known)}."
         raise CommandError(text, exit_code=2)
     return [name for name in known if not names or name in names]

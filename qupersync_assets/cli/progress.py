@@ -1,77 +1,36 @@
-"""How far a run has come, from its rows of quper.sync_logs: bars on a terminal, lines elsewhere; on
-stderr."""
+"""Progress of a run, from its rows of quper.sync_logs: bars on a terminal, else lines; on stderr."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
-from qupersync_assets.cli.console import out, short, style_of
-from qupersync_assets.cli.summary import Row, ending
+from qupersync_assets.cli.console import out, print_line
+from qupersync_assets.cli.summary import Row, format_duration, style_of
 
-
-class View(Protocol):
-    """Shows how far the jobs have come."""
-
-    def show(self, rows: Sequence[Row]) -> None:
-        """These are the run's rows by now."""
+Update = Callable[[Sequence[Row]], None]
 
 
 @contextmanager
-def view(jobs: Sequence[str]) -> Iterator[View]:
-    """Bars if stderr is a terminal, else lines."""
+def progress_view(jobs: Sequence[str]) -> Iterator[Update]:
+    """Yield a function that shows the current rows of a run."""
     console = out(stderr=True)
-    if console.is_terminal:
-        with _bars(jobs, console) as bars:
-            yield bars
-    else:
-        yield _Lines(console)
+    if not console.is_terminal:
+        reported: set[str] = set()
 
+        def print_ended(rows: Sequence[Row]) -> None:
+            for row in rows:
+                job = row["sync_job_id"]
+                if row["completed_at"] is not None and job not in reported:
+                    reported.add(job)
+                    took = format_duration((row["duration_ms"] or 0) / 1000)
+                    print_line(console, f"{job}: {row['status']}, {row['rows_extracted']:,} rows in {took}")
 
-class _Lines:
-    """A line for each job that has ended."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._reported: set[str] = set()
-
-    def show(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            if row["completed_at"] is not None and row["sync_job_id"] not in self._reported:
-                self._reported.add(row["sync_job_id"])
-                self._console.print(ending(row), markup=False, soft_wrap=True)
-
-
-class _Bars:
-    """A bar for each job: nobody knows how many rows it will read, so it moves until the job ends."""
-
-    def __init__(self, progress: Progress, jobs: Sequence[str]) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {
-            job: progress.add_task(job, total=1, rows="", took="", status="[dim]waiting[/]") for job in jobs
-        }
-
-    def show(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            ended = row["completed_at"] is not None
-            took = (row["completed_at"] or datetime.now(UTC)) - row["started_at"]
-            self._progress.update(
-                self._tasks[row["sync_job_id"]],
-                total=1 if ended else None,  # without a total it moves to and fro
-                completed=int(ended),
-                rows=f"{row['rows_extracted']:,} rows",
-                took=short(took),
-                status=f"[{style_of(row['status']) or 'green'}]{row['status']}[/]",
-            )
-
-
-@contextmanager
-def _bars(jobs: Sequence[str], console: Console) -> Iterator[View]:
+        yield print_ended
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=14),
@@ -80,4 +39,22 @@ def _bars(jobs: Sequence[str], console: Console) -> Iterator[View]:
         TextColumn("{task.fields[status]}"),
     )
     with Progress(*columns, console=console) as progress:
-        yield _Bars(progress, sorted(jobs))
+        tasks = {
+            job: progress.add_task(job, total=1, rows="", took="", status="[dim]waiting[/]")
+            for job in sorted(jobs)
+        }
+
+        def update_bars(rows: Sequence[Row]) -> None:
+            for row in rows:
+                ended = row["completed_at"] is not None
+                progress.update(
+                    tasks[row["sync_job_id"]],
+                    # The number of rows is not known in advance: without a total the bar pulses.
+                    total=1 if ended else None,
+                    completed=int(ended),
+                    rows=f"{row['rows_extracted']:,} rows",
+                    took=format_duration((row["completed_at"] or datetime.now(UTC)) - row["started_at"]),
+                    status=f"[{style_of(row['status']) or 'green'}]{row['status']}[/]",
+                )
+
+        yield update_bars

@@ -1,18 +1,21 @@
-"""What a run did, as rows of quper.sync_logs tell it: a line when a job ends, and a table at the end."""
+"""Tables, durations and styles, and the rows of quper.sync_logs as text."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, timedelta
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
-from qupersync_assets.cli.console import plain_table, short, style_of
+from qupersync_assets.cli.console import print_line
+from qupersync_assets.postgres.sync_status import SyncStatus
 
 Row = Mapping[str, Any]
 
-# Heading of the summary -> column of quper.sync_logs; as many as 80 characters hold.
+# Heading -> column of quper.sync_logs; the table fits into 80 characters.
 COLUMNS = {
     "job": "sync_job_id",
     "read": "rows_extracted",
@@ -23,27 +26,71 @@ COLUMNS = {
     "source": "source",
 }
 
+_STYLES: dict[str, str] = {
+    SyncStatus.SUCCESS: "",
+    SyncStatus.RUNNING: "cyan",
+    SyncStatus.UNAVAILABLE: "yellow",
+    SyncStatus.SKIPPED: "yellow",
+}
 
-def ending(row: Row) -> str:
-    """How a job has ended, in a line."""
-    took = short((row["duration_ms"] or 0) / 1000)
-    return f"{row['sync_job_id']}: {row['status']}, {row['rows_extracted']:,} rows in {took}"
+
+def plain_table(headings: Sequence[str], numbers: Sequence[str] = (), title: str | None = None) -> Table:
+    """Return a table without borders that folds long cells and aligns the columns `numbers` on the right."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
+    return table
+
+
+def format_duration(span: timedelta | float | None) -> str:
+    """Return a time span, or seconds, in its two largest units: 120 ms, 45 s, 5m 10s, 2h 5m, 3d."""
+    if span is None:
+        return "-"
+    seconds = max(span.total_seconds() if isinstance(span, timedelta) else span, 0)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{int(seconds)} s"
+    whole = int(seconds)
+    parts = [("d", whole // 86400), ("h", whole // 3600 % 24), ("m", whole // 60 % 60), ("s", whole % 60)]
+    first = next(i for i, (_, count) in enumerate(parts) if count)
+    return " ".join(f"{count}{unit}" for unit, count in parts[first : first + 2] if count)
+
+
+def style_of(status: str | None) -> str:
+    """Return the style of a status of quper.sync_logs; None is a job that never ran."""
+    return _STYLES.get(status, "red") if status else "dim"
 
 
 def print_summary(console: Console, rows: Sequence[Row]) -> None:
-    """Print what each job read and wrote, and from where; or its status, if that is not success, and why."""
+    """Print the counts and the source of each job of a run, or its status if it did not succeed, and the
+    errors."""
     statuses = Counter(row["status"] for row in rows)
     counts = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
     numbers = [heading for heading in COLUMNS if heading not in ("job", "source")]
-    # Of one cluster nobody needs to be told the name.
-    columns = {"cluster": "cluster", **COLUMNS} if len({row["cluster"] for row in rows}) > 1 else COLUMNS
+    columns = {"cluster": "cluster", **COLUMNS} if has_several_clusters(rows) else COLUMNS
     table = plain_table(list(columns), numbers, title=f"quper.sync_logs: {counts}")
     for row in rows:
-        shown = row if row["status"] == "success" else {**row, "source": row["status"]}
+        shown = row if row["status"] == SyncStatus.SUCCESS else {**row, "source": row["status"]}
         cells = [f"{v:,}" if isinstance(v, int) else str(v) for v in (shown[c] for c in columns.values())]
         table.add_row(*cells, style=style_of(row["status"]))
     console.print(table)
+    print_errors(console, rows)
+
+
+def print_errors(console: Console, rows: Sequence[Row], *, with_time: bool = False) -> None:
+    """Print one line for each row with an error, optionally with the start of the run."""
     for row in rows:
         if row["error"]:
-            line = f"{row['sync_job_id']}: {row['error']}"
-            console.print(line, style=style_of(row["status"]), soft_wrap=True, markup=False, highlight=False)
+            time = f"{start_time(row)} " if with_time else ""
+            print_line(console, f"{time}{row['sync_job_id']}: {row['error']}", style_of(row["status"]))
+
+
+def has_several_clusters(rows: Sequence[Row]) -> bool:
+    """Return whether a table of these rows needs a column for the cluster."""
+    return len({row["cluster"] for row in rows}) > 1
+
+
+def start_time(row: Row) -> str:
+    """Return the start of a run in UTC, without the year."""
+    return f"{row['started_at'].astimezone(UTC):%m-%d %H:%M:%S}"

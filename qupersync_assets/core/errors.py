@@ -1,4 +1,4 @@
-"""Classifies errors of both databases by SQLSTATE: fault of one row, transient, or fatal.
+"""Classifies errors of both databases by SQLSTATE: invalid row, transient, or fatal.
 
 Classes: https://www.postgresql.org/docs/current/errcodes-appendix.html. Redshift reports the same codes; its
 driver raises them as a dict of protocol fields, with the code under "C" and the message under "M".
@@ -13,7 +13,7 @@ from typing import Any
 
 from qupersync_assets.core.redaction import redact
 
-# SQLSTATEs that code outside this module asks for.
+# SQLSTATEs that other modules compare with.
 DEADLOCK_DETECTED = "40P01"
 FEATURE_NOT_SUPPORTED = "0A000"
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -29,7 +29,7 @@ class ErrorClass(Enum):
 
     ROW = "row"  # invalid data of one row: skip the row
     TRANSIENT = "transient"  # try again
-    FATAL = "fatal"  # fail the job; someone has to fix the cause
+    FATAL = "fatal"  # fail the job: a user must fix the cause
 
 
 class SyncError(Exception):
@@ -37,8 +37,8 @@ class SyncError(Exception):
 
     Attributes:
         error_class: TRANSIENT or FATAL.
-        sqlstate: the server's code, None if the error is not from a server.
-        server_message: the message of the server or of the driver alone.
+        sqlstate: of the server; None for other errors.
+        server_message: only the message of the server or the driver.
     """
 
     def __init__(
@@ -54,32 +54,32 @@ class SyncError(Exception):
         self.server_message = server_message
 
 
-# 54000: an index entry that is too large, that is one row's doing.
+# 54000: an index entry is too large, because of one row.
 _ROW = ("22", "23", "54000")
 
 _TRANSIENT = ("DNS", "PORT", "AWS-BUSY", "08", "40", "53", "55", "57", "58")
 
-# What to do, by SQLSTATE. What fails before there is one has a name of its own: HOST does not resolve, DNS
-# does not answer, nobody listens on PORT, TLS fails, AWS refuses. {login} are the variables of the login.
+# Remedies by SQLSTATE. Errors without one have names: HOST does not resolve, DNS does not answer, PORT is
+# closed, TLS fails, AWS refuses. {login} stands for the variables of the login.
 _REMEDIES = {
     "HOST": "Check {side}_HOST.",
     "DNS": "Check {side}_HOST, and the name server.",
     "PORT": "Check {side}_HOST and {side}_PORT.",
     "TLS": "Check {side}_SSLMODE, and whether the server speaks TLS with a certificate for this host.",
-    "TLS-NONE": "Check {side}_HOST and {side}_PORT: that server speaks no TLS, which {side}_SSL asks for.",
+    "TLS-NONE": "Check {side}_HOST and {side}_PORT: that server speaks no TLS, which {side}_SSL requires.",
     "TLS-HOST": "Check {side}_HOST: the certificate has another name. {side}_SSLMODE=verify-ca allows it.",
-    "TLS-CA": "Check {side}_SSL_CA: no trusted CA has signed the certificate; a private CA goes there.",
-    "TLS-DATE": "Check the clock, and {side}_HOST: that server's certificate has to be renewed.",
+    "TLS-CA": "Check {side}_SSL_CA: no trusted CA signed the certificate; set it to your private CA.",
+    "TLS-DATE": "Check the clock and {side}_HOST: the server's certificate is not valid now.",
     "AWS": "Check {login}.",
-    "AWS-BUSY": "If it goes on, check {login}.",
+    "AWS-BUSY": "If the error persists, check {login}.",
     "28P01": "Check {login}.",
     "28000": "Check {login}, and that this user may log in from here.",
     "3D000": "Check {side}_DATABASE.",
     INSUFFICIENT_PRIVILEGE: "{side}_USER lacks a privilege: `qupersync doctor` prints the GRANT statement.",
     UNDEFINED_TABLE: "{side}_USER sees no such relation: check its privileges and the kind of cluster.",
     UNDEFINED_COLUMN: "The relation lacks that column: its version differs from the documentation.",
-    LOCK_NOT_AVAILABLE: "Another session holds the lock for long: end what it does, or wait for it.",
-    "57014": "It took longer than {side}_STATEMENT_TIMEOUT.",
+    LOCK_NOT_AVAILABLE: "Another session holds the lock: end its transaction, or wait for it.",
+    "57014": "The statement took longer than {side}_STATEMENT_TIMEOUT.",
 }
 
 # libpq reports a refused connection without a code, only with the server's message.
@@ -108,16 +108,21 @@ _UNVERIFIED = {
 
 
 def _original(error: BaseException) -> BaseException:
-    """The driver's error below SQLAlchemy's, or the socket's or boto3's below the driver's."""
+    """Return the innermost error: of the driver below SQLAlchemy, of a socket or boto3 below the driver."""
     error = getattr(error, "orig", None) or error
     return next((a for a in error.args if isinstance(a, Exception)), error)
 
 
+def _fields(error: BaseException) -> dict[str, str]:
+    """Return the protocol fields of an error of redshift_connector."""
+    fields = error.args[0] if error.args else None
+    return fields if isinstance(fields, dict) else {}
+
+
 def sqlstate(error: BaseException) -> str | None:
-    """The SQLSTATE, or a name of `_REMEDIES`, of an error of psycopg2, redshift_connector or SQLAlchemy."""
+    """Return the SQLSTATE of an error of a driver or of SQLAlchemy, or a name of `_REMEDIES`."""
     original = _original(error)
-    fields: Any = original.args[0] if original.args else None
-    if isinstance(fields, dict):
+    if fields := _fields(original):
         return fields.get("C")
     if type(original).__module__.startswith("botocore."):
         return _aws_code(original)
@@ -134,15 +139,14 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def _aws_code(error: BaseException) -> str:
-    """AWS, or AWS-BUSY if AWS cannot be reached, throttles or fails itself.
+    """Return AWS-BUSY if AWS cannot be reached, throttles or has an internal error; else AWS.
 
     https://docs.aws.amazon.com/boto3/latest/guide/error-handling.html
     """
     response: Any = getattr(error, "response", {})
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    throttled = any(
-        word in response.get("Error", {}).get("Code", "") for word in ("Throttl", "LimitExceeded")
-    )
+    code = response.get("Error", {}).get("Code", "")
+    throttled = "Throttl" in code or "LimitExceeded" in code
     unreachable = {"ConnectionError", "HTTPClientError", "CredentialRetrievalError"}
     if throttled or status >= 500 or unreachable & {kind.__name__ for kind in type(error).__mro__}:
         return "AWS-BUSY"
@@ -150,7 +154,7 @@ def _aws_code(error: BaseException) -> str:
 
 
 def classify(error: BaseException) -> ErrorClass:
-    """Which class an error of either driver belongs to."""
+    """Return the class of an error of either driver."""
     code = sqlstate(error)
     if code is not None:
         if code.startswith(_ROW):
@@ -164,32 +168,32 @@ def classify(error: BaseException) -> ErrorClass:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether redshift_connector reports that the server refused a statement and its session goes on."""
-    fields: Any = error.args[0] if error.args else None
-    return isinstance(fields, dict) and classify(error) is not ErrorClass.TRANSIENT
+    """Return whether the server refused a statement and the session of redshift_connector is still usable."""
+    return bool(_fields(error)) and classify(error) is not ErrorClass.TRANSIENT
 
 
 def message(error: BaseException) -> str:
-    """What went wrong, on one line and without secrets, as the server or the driver says it."""
+    """Return the message of the server or the driver, on one line and without secrets."""
     original = _original(error)
-    fields: Any = original.args[0] if original.args else None
-    text = redact(str(fields.get("M", fields)) if isinstance(fields, dict) else str(original))
-    first = " ".join(line.strip() for line in text.splitlines() if line.strip())
-    return first or type(original).__name__
+    fields = _fields(original)
+    text = redact(str(fields.get("M", fields)) if fields else str(original))
+    one_line = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return one_line or type(original).__name__
 
 
 def sync_error(error: BaseException, side: str, doing: str, login: str | None = None) -> SyncError:
     """Turn a driver's error into a SyncError.
 
     Args:
+        error: of the driver, or of SQLAlchemy.
         side: REDSHIFT or POSTGRES, the prefix of the variables to check.
-        doing: what was being done, to begin the sentence with.
-        login: the variables that the login depends on, if they are not the side's USER and PASSWORD.
+        doing: the start of the message.
+        login: the variables that the login depends on, if not USER and PASSWORD of the side.
     """
     code = sqlstate(error)
     login = login or f"{side}_USER and {side}_PASSWORD"
     remedy = _REMEDIES.get(code or "", "").format(side=side, login=login)
     error_class = ErrorClass.TRANSIENT if classify(error) is ErrorClass.TRANSIENT else ErrorClass.FATAL
     state = code if code and len(code) == 5 else None
-    said = message(error) + (f" (SQLSTATE {state})" if state else "")
-    return SyncError(f"{doing}: {said}. {remedy}".strip(), error_class, state, said)
+    text = message(error) + (f" (SQLSTATE {state})" if state else "")
+    return SyncError(f"{doing}: {text}. {remedy}".strip(), error_class, state, text)

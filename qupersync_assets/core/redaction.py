@@ -1,4 +1,4 @@
-"""Removes secrets from texts and from exceptions before they are stored or shown."""
+"""Replaces secrets in texts and exceptions before they are stored or shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cache
 from itertools import groupby
 from urllib.parse import unquote, urlsplit
 
-# How the names of variables end that hold secrets: those of the settings, boto3's own, and libpq's.
+# Suffixes of the environment variables that hold secrets: of the settings, boto3 and libpq.
 SECRET_SUFFIXES = (
     "_PASSWORD",
     "_ACCESS_KEY_ID",
@@ -21,20 +21,20 @@ SECRET_SUFFIXES = (
     "PGPASSWORD",
 )
 
-# Those of URLs, whose password is the secret.
+# Suffixes of the environment variables that hold URLs with a password.
 URL_SUFFIXES = ("_BROKER_URL", "_BACKEND_URL")
 
-# Secrets that no variable holds: what AWS has told.
+# Secrets from AWS, which are in no variable.
 _learned: set[str] = set()
 
 
 def learn_secret(secret: str | None) -> None:
-    """Let `redact` know a secret that is not in the environment."""
+    """Register a secret that is not in the environment."""
     _learned.update([secret] if secret else [])
 
 
 def redact(text: str) -> str:
-    """`text` with every secret in it replaced by ***, also where it is escaped."""
+    """Replace each secret in a text by ***, also if it is escaped."""
     secrets = {value for name, value in os.environ.items() if name.endswith(SECRET_SUFFIXES) and value}
     secrets |= {_password(value) for name, value in os.environ.items() if name.endswith(URL_SUFFIXES)} - {""}
     for secret in sorted(secrets | _learned, key=len, reverse=True):
@@ -43,10 +43,10 @@ def redact(text: str) -> str:
 
 
 def _password(url: str) -> str:
-    """The password in a URL, "" if it has none."""
+    """Return the password in a URL, "" without one."""
     try:
         return unquote(urlsplit(url).password or "")
-    except ValueError:  # a bracket in the wrong place
+    except ValueError:  # for example an unbalanced bracket
         return url
 
 
@@ -57,9 +57,9 @@ _LETTERS = {"\n": "n", "\t": "t", "\r": "r", "\b": "b", "\f": "f"}
 
 @cache
 def _spellings(secret: str) -> re.Pattern[str]:
-    """Matches a secret however it is escaped, in parts and up to three times over too: as in URLs, JSON, SQL,
-    connection strings, and Python's repr of str and bytes."""
-    # The same character again is a repetition, lest there be too many ways to match.
+    """Build a pattern that matches a secret in each escaped form, also partly or repeatedly (three times)
+    escaped: in URLs, JSON, SQL, connection strings, and Python's repr of str and bytes."""
+    # A repeated character is one repetition: this limits backtracking.
     return re.compile("".join(_run(character, len(list(run))) for character, run in groupby(secret)))
 
 
@@ -84,26 +84,26 @@ def _run(character: str, count: int) -> str:
 
 
 class Redacted(Exception):
-    """Stands for an error that told a secret, or whose cause did; the text is their traceback without it."""
+    """Replaces an error with a secret in its traceback; the text is the redacted traceback."""
 
 
 def redacted(error: BaseException) -> BaseException:
-    """The error, if all that a traceback would tell of it holds no secret; else one that stands for it.
+    """Return the error itself if its traceback contains no secret, else a Redacted.
 
-    Dagster stores and shows an error with all that caused it: hence `raise ... from redacted(error)`.
+    Dagster stores and shows an error with its causes: hence `raise ... from redacted(error)`.
     """
-    told = "".join(traceback.format_exception(error))
-    clean = redact(told)
-    return error if clean == told else Redacted(clean)
+    text = "".join(traceback.format_exception(error))
+    clean = redact(text)
+    return error if clean == text else Redacted(clean)
 
 
 @contextmanager
 def redact_exceptions() -> Iterator[None]:
-    """Let no error out that tells a secret."""
+    """Replace an error with a secret in its traceback by a Redacted."""
     try:
         yield
     except Exception as error:
-        kept = redacted(error)
-        if kept is error:
+        safe = redacted(error)
+        if safe is error:
             raise
-        raise kept from None
+        raise safe from None

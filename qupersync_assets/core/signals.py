@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: end this process in order, or wait until it is safe."""
+"""SIGINT and SIGTERM: end this process through its `finally` blocks, or after a critical section."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C and SIGTERM that come meanwhile are received at the end: between the start of a process and the
-    note that it was started nobody could stop it. For the main thread, which alone receives them."""
-    came: list[int] = []
+    """Delay SIGINT and SIGTERM until the end of the block. Only the main thread may use it.
+
+    An interrupt between the start of a process and the assignment of its handle would leave it running.
+    """
+    received: list[int] = []
 
     def later(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
 
     handlers = {number: signal.signal(number, later) for number in STOP_SIGNALS}
     try:
@@ -25,13 +27,12 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 def stop_on_signals() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, through its `finally` blocks. Ctrl-C itself is named too,
-    because a shell has it ignored by what it starts in the background."""
+    """Raise KeyboardInterrupt on SIGTERM and on SIGINT, which a shell ignores for background processes."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,8 +1,8 @@
-"""Texts without the data that they quote: SQL without its literals, error messages without their values.
+"""Hides data in texts: literals in SQL, values in error messages.
 
-The functions take any text, cut off anywhere, never raise, and need time in proportion to its length. No
-library at hand does that: sqlglot's tokenizer raises where a string is cut off, Pygments knows no backslashes
-in strings and shows what follows them, and both are twenty times slower.
+The functions accept any text, truncated anywhere, never raise, and take linear time. No library does that:
+sqlglot's tokenizer raises on a truncated string, Pygments does not support backslashes in strings and shows
+the text after them, and both are twenty times slower.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ _BACKSLASHES = r"'(?:[^'\\]++|''|\\.?)*'?"
 _NO_BACKSLASHES = r"'(?:[^']++|'')*'?"
 
 
-def _reading(string: str) -> re.Pattern[str]:
-    """One token that hides something, and before it all that may stay; `string` is an ordinary string.
+def _token_pattern(string: str) -> re.Pattern[str]:
+    """Build a pattern of visible text and the hidden token after it.
 
-    What has no end goes to the end of the text. After the repetition one of the alternatives always matches,
-    the end of the text if nothing else, so that none is taken back: hence the linear time. Only single
-    characters are repeated possessively, because with groups Python does it wrong before 3.11.5:
-    https://github.com/python/cpython/issues/106052.
+    An unterminated token extends to the end of the text. One of the alternatives after the repetition always
+    matches, at least the end of the text: without backtracking the time is linear. Only single characters are
+    repeated possessively: before Python 3.11.5 possessive groups are wrong
+    (https://github.com/python/cpython/issues/106052).
+
+    Args:
+        string: pattern of an ordinary string.
     """
     return re.compile(
         rf"""
@@ -52,10 +55,10 @@ def _reading(string: str) -> re.Pattern[str]:
     )
 
 
-# Redshift takes backslashes for escapes in every string, which only its users document:
+# Redshift treats backslashes as escapes in all strings, which only its users document:
 # https://github.com/apache/datafusion-sqlparser-rs/pull/1801, https://github.com/jOOQ/jOOQ/issues/10628.
-# A statement that was written for standard SQL, and fails there, is in the history all the same.
-_REDSHIFT, _STANDARD = _reading(_BACKSLASHES), _reading(_NO_BACKSLASHES)
+# The history also has failed statements, which may be written for standard SQL.
+_REDSHIFT, _STANDARD = _token_pattern(_BACKSLASHES), _token_pattern(_NO_BACKSLASHES)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
@@ -66,10 +69,10 @@ class _Span(NamedTuple):
 
 
 def hide_literals(sql: str) -> str:
-    """SQL with `?` for each string and number, and without what its comments say.
+    """Replace each string, number and comment text in SQL by `?`.
 
-    Names, quoted ones too, placeholders and layout stay. What only one way of reading backslashes takes for a
-    literal is hidden, so that after an escaped quote more may vanish than literals.
+    Names, also quoted ones, placeholders and layout are kept. Text that is a literal under only one
+    interpretation of backslashes is hidden: after an escaped quote more than the literals may be hidden.
     """
     parts: list[str] = []
     done = 0
@@ -80,21 +83,21 @@ def hide_literals(sql: str) -> str:
 
 
 def literal_words(sql: str) -> set[str]:
-    """The words of the literals of a text of SQL, in lower case."""
+    """Return the words of the literals in SQL, in lower case."""
     hidden = (sql[span.start : span.end] for span in _spans(sql) if span.shown == HIDDEN)
     return {word.casefold() for literal in hidden for word in re.findall(r"\w+", literal)}
 
 
 def _spans(sql: str) -> Iterator[_Span]:
-    """What is not shown as it is, in order, and the quoted names."""
+    """Yield hidden tokens and quoted names, in order."""
     if "\\'" not in sql:
-        return _read(_REDSHIFT, sql)
-    return _united(heapq.merge(_read(_REDSHIFT, sql), _read(_STANDARD, sql)))
+        return _tokens(_REDSHIFT, sql)
+    return _merge_spans(heapq.merge(_tokens(_REDSHIFT, sql), _tokens(_STANDARD, sql)))
 
 
-def _read(reading: re.Pattern[str], sql: str) -> Iterator[_Span]:
+def _tokens(pattern: re.Pattern[str], sql: str) -> Iterator[_Span]:
     end = 0
-    while (token := reading.match(sql, end)) and (kind := token.lastgroup):
+    while (token := pattern.match(sql, end)) and (kind := token.lastgroup):
         start, end = token.span(kind)
         shown = HIDDEN
         if kind == "name":
@@ -118,8 +121,8 @@ def _comment_end(sql: str, inside: int) -> int:
     return len(sql)
 
 
-def _united(spans: Iterable[_Span]) -> Iterator[_Span]:
-    """Spans in order, without overlaps: where two differ, all of both is hidden."""
+def _merge_spans(spans: Iterable[_Span]) -> Iterator[_Span]:
+    """Merge overlapping spans; if two differ, both are hidden completely."""
     last: _Span | None = None
     for span in spans:
         if last and span.start < last.end:
@@ -146,18 +149,19 @@ _QUOTED = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _QUOTES = re.compile(_QUOTE)
-# Redshift shows there, without quotes, the value that it was at.
+# After `context:` Redshift shows the value that it processed, without quotes.
 _CONTEXT = re.compile(r"(\bcontext:\s*+)(?:.*\S(?=\s++query:)|.++)", re.DOTALL)
 
 
 def hide_values(message: str, words: Collection[str]) -> str:
-    """An error message of Redshift with `?` for numbers and for what it quotes, but not for a quoted name.
+    """Replace numbers and quoted values in an error message of Redshift by `?`, but not quoted names.
 
-    Values may contain quotes, and so does the piece of the statement that Redshift shows after `in context`:
-    therefore all from the first to the last quote is hidden.
+    Values may contain quotes, and so may the part of the statement that Redshift shows after `in context`:
+    all text from the first to the last quote is hidden.
 
     Args:
-        words: words to hide wherever they stand, in lower case, such as `literal_words` of the statement.
+        message: the error message.
+        words: further words to hide, in lower case, such as `literal_words` of the statement.
     """
 
     def hide(word: re.Match[str]) -> str:
@@ -171,6 +175,6 @@ def _without_quotations(message: str) -> str:
     if first is None:
         return message
     quotes = [m.end() for m in _QUOTES.finditer(message, first)]
-    # An odd one: the message was cut off within a value, or a value has one of its own.
+    # An odd number of quotes: the message is truncated within a value, or a value contains a quote.
     end = quotes[-1] if len(quotes) % 2 == 0 else len(message)
     return message[:first] + HIDDEN + message[end:]

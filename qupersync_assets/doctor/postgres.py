@@ -1,4 +1,4 @@
-"""The doctor's look at PostgreSQL: login, version, clock, rights, and the version of the schema."""
+"""Checks of PostgreSQL: login, server, privileges, and the version of the schema."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import sqlalchemy as sa
 from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.redaction import redact
 from qupersync_assets.core.sql import quote_identifier
-from qupersync_assets.doctor.report import Finding, clock
+from qupersync_assets.doctor.report import Finding, check_clock
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import UPGRADABLE, VERSION_TABLE, read_version, tables
 from qupersync_assets.spec import SCHEMA
 
-# https://www.postgresql.org/support/versioning/: older ones get no fixes any more.
+# Older versions are not supported: https://www.postgresql.org/support/versioning/
 OLDEST = 14
-_TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_TABLE_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 _SERVER = """
 SELECT current_setting('server_version_num')::int / 10000, current_setting('server_version'),
@@ -29,74 +29,63 @@ SELECT current_setting('server_version_num')::int / 10000, current_setting('serv
        (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = ANY (:names))
 FROM (SELECT to_regnamespace(:schema)::oid AS oid) AS n"""
 _TABLES = """
-SELECT c.relname, r.name FROM pg_class c CROSS JOIN unnest(CAST(:rights AS text[])) AS r (name)
+SELECT c.relname, string_agg(p.name, ', ')
+FROM pg_class c CROSS JOIN unnest(CAST(:privileges AS text[])) AS p (name)
 WHERE c.relnamespace = to_regnamespace(:schema) AND c.relname = ANY (:names)
-  AND NOT has_table_privilege(c.oid, r.name) AND (r.name = 'SELECT' OR c.relname <> :version_table)
-ORDER BY c.relname"""
+  AND NOT has_table_privilege(c.oid, p.name) AND (p.name = 'SELECT' OR c.relname <> :version_table)
+GROUP BY c.relname ORDER BY c.relname"""
 
 
 def examine(postgres: PostgresResource) -> Iterator[Finding]:
-    """All findings about PostgreSQL; after a login that fails there is one only."""
+    """Yield the findings about PostgreSQL; a failed login is the only finding."""
     login = f"{postgres.user} at {postgres.host}:{postgres.port}, database {postgres.database}"
-    names = {
+    names = [VERSION_TABLE, *(table.name for table in tables())]
+    parameters = {
         "schema": SCHEMA,
-        "version_table": VERSION_TABLE,  # is only read
-        "rights": list(_TABLE_RIGHTS),
-        "names": [VERSION_TABLE, *(table.name for table in tables())],
+        "version_table": VERSION_TABLE,  # needs SELECT only
+        "privileges": list(_TABLE_PRIVILEGES),
+        "names": names,
     }
     try:
         before = datetime.now(UTC)
         with postgres.transaction() as connection:
-            server = connection.execute(sa.text(_SERVER), names).one()
+            server = connection.execute(sa.text(_SERVER), parameters).one()
             after = datetime.now(UTC)
-            forbidden = connection.execute(sa.text(_TABLES), names).all()
+            forbidden = connection.execute(sa.text(_TABLES), parameters).all()
     except SyncError as error:
         yield Finding("postgres", "login", login, redact(str(error)))
         return
     major, version, now, is_read_only, encoding, user, database, temporary, create, *schema = server
+    grantee, quoted_database = quote_identifier(user), quote_identifier(database)
     yield Finding("postgres", "login", login)
     upgrade = f"Upgrade this server to PostgreSQL {OLDEST} or later."
-    yield Finding("postgres", "version", f"PostgreSQL {version}", None if major >= OLDEST else upgrade)
-    yield clock("postgres", before, now, after, "Set the clocks of that server and of this machine (NTP).")
-    yield Finding(
-        "postgres",
-        "writing",
-        "read only" if is_read_only else "allowed",
-        "Name the primary server in POSTGRES_HOST, or SET default_transaction_read_only = off."
-        if is_read_only
-        else None,
-    )
-    yield Finding(
-        "postgres",
-        "encoding",
-        encoding,
-        None if encoding == "UTF8" else "Create the database anew WITH ENCODING 'UTF8'.",
-    )
-    grantee, on = quote_identifier(user), quote_identifier(database)
-    yield Finding(
-        "postgres",
-        "temporary tables",
-        "allowed" if temporary else "not allowed",
-        None if temporary else f"As its owner: GRANT TEMPORARY ON DATABASE {on} TO {grantee};",
-    )
+    yield _check("version", f"PostgreSQL {version}", major >= OLDEST, upgrade)
+    ntp = "Synchronize the clocks of that server and of this machine (NTP)."
+    yield check_clock("postgres", before, now, after, ntp)
+    primary = "Set POSTGRES_HOST to the primary server, or SET default_transaction_read_only = off."
+    yield _check("writing", "read only" if is_read_only else "allowed", not is_read_only, primary)
+    yield _check("encoding", encoding, encoding == "UTF8", "Create the database again WITH ENCODING 'UTF8'.")
+    grant = f"As its owner: GRANT TEMPORARY ON DATABASE {quoted_database} TO {grantee};"
+    yield _check("temporary tables", "allowed" if temporary else "not allowed", temporary, grant)
     exists, usage, create_tables, present = schema
     if exists and usage and VERSION_TABLE not in {table for table, _ in forbidden}:
         yield _version(postgres)
     if exists:
-        # Nothing is created where everything is: see deploy/sql/postgres.sql.
-        needed = {"USAGE": usage, "CREATE": create_tables or present == len(names["names"])}
-        missing = ", ".join(right for right, held in needed.items() if not held)
-        remedy = f"As its owner: GRANT {missing} ON SCHEMA {SCHEMA} TO {grantee};" if missing else None
-        yield Finding("postgres", f"schema {SCHEMA}", "not usable" if missing else "usable", remedy)
+        # CREATE is needed only while a table is missing: see deploy/sql/postgres.sql.
+        needed = {"USAGE": usage, "CREATE": create_tables or present == len(names)}
+        missing = ", ".join(privilege for privilege, granted in needed.items() if not granted)
+        grant = f"As its owner: GRANT {missing} ON SCHEMA {SCHEMA} TO {grantee};"
+        yield _check(f"schema {SCHEMA}", "not usable" if missing else "usable", not missing, grant)
     else:
-        remedy = None if create else f"As its owner: GRANT CREATE ON DATABASE {on} TO {grantee};"
-        yield Finding("postgres", f"schema {SCHEMA}", "not there yet, the first run creates it", remedy)
-    lacking: dict[str, list[str]] = {}
-    for table, right in forbidden:
-        lacking.setdefault(table, []).append(right)
-    for table, rights in lacking.items():
-        statement = f"GRANT {', '.join(rights)} ON {SCHEMA}.{table} TO {grantee};"
-        yield Finding("postgres", f"table {table}", "not all rights", f"As its owner: {statement}")
+        grant = f"As its owner: GRANT CREATE ON DATABASE {quoted_database} TO {grantee};"
+        yield _check(f"schema {SCHEMA}", "does not exist yet, the first run creates it", create, grant)
+    for table, privileges in forbidden:
+        grant = f"As its owner: GRANT {privileges} ON {SCHEMA}.{table} TO {grantee};"
+        yield _check(f"table {table}", "privileges are missing", False, grant)
+
+
+def _check(what: str, detail: str, ok: bool, remedy: str) -> Finding:
+    return Finding("postgres", what, detail, None if ok else remedy)
 
 
 def _version(postgres: PostgresResource) -> Finding:

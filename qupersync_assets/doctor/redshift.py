@@ -1,4 +1,4 @@
-"""The doctor's look at Redshift: login, version, clock, kind of cluster, rights, views, and the jobs."""
+"""Checks of Redshift: login, version, clock, kind of cluster, privileges, views, and jobs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
-from qupersync_assets.core.errors import SyncError
+from qupersync_assets.core.errors import INSUFFICIENT_PRIVILEGE, UNDEFINED_TABLE, SyncError
 from qupersync_assets.core.redaction import redact
-from qupersync_assets.doctor.report import Finding, clock
+from qupersync_assets.doctor.report import Finding, check_clock
 from qupersync_assets.redshift.catalog import Catalog, missing_columns, read_catalog
 from qupersync_assets.redshift.privileges import Privileges, find_privileges, grant_all_rows, grant_select
 from qupersync_assets.redshift.resource import RedshiftResource
@@ -23,53 +24,51 @@ from qupersync_assets.spec.redshift_views import (
     shows_own_rows,
 )
 
-# Every superuser may read it on Serverless.
-OF_SERVERLESS = "sys_serverless_usage"
-# One row a node, on provisioned clusters.
-OF_NODES = "stv_node_storage_capacity"
-_UPDATE = "Let the cluster take the next patch (its maintenance track and window)"
+# Superusers can read it on Serverless.
+SERVERLESS_VIEW = "sys_serverless_usage"
+# One row per node, on provisioned clusters.
+NODES_VIEW = "stv_node_storage_capacity"
+_UPDATE = "Install the next patch of the cluster (see its maintenance track and window)"
+
+_finding = partial(Finding, "redshift")
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the session could find out.
+    """Facts about the cluster and the user.
 
     Attributes:
         kind: provisioned, Serverless, Multi-AZ, or "Serverless or Multi-AZ".
-        nodes: how many, None if it cannot be told.
-        catalog: the columns of the views that the catalog shows.
-        refusals: what reading a view ends with, by view; readable ones are not in it.
-        rights: of our user.
+        nodes: number of nodes; None if it is unknown.
+        catalog: columns of the views.
+        refusals: error of each view that cannot be read.
+        privileges: of the user.
     """
 
     kind: str
     nodes: int | None
     catalog: Catalog
     refusals: dict[str, SyncError]
-    rights: Privileges
+    privileges: Privileges
 
-    def is_withheld(self, view: str) -> bool:
-        """Whether this kind of cluster does not have the view for anybody."""
+    def lacks(self, view: str) -> bool:
+        """Return whether this kind of cluster does not have the view."""
         return self.kind != "provisioned" and needs_provisioned(view)
 
 
 def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str) -> Iterator[Finding]:
-    """All findings about Redshift; after a login that fails there is one only.
-
-    Args:
-        login: how one logs in, for the reader.
-    """
+    """Yield the findings about Redshift; `login` describes the login. A failed login is the only finding."""
     try:
         with redshift.session() as session:
-            yield Finding("redshift", "login", login)
+            yield _finding("login", login)
             yield from _server(session)
             cluster = _cluster(session, redshift, specs)
     except SyncError as error:
-        yield Finding("redshift", "login", login, redact(str(error)))
+        yield _finding("login", login, redact(str(error)))
         return
-    yield Finding("redshift", "kind", _kind(cluster))
-    yield _rights(cluster, specs)
-    needed = {view for spec in specs for view in _needed(spec, cluster)}
+    yield _finding("kind", _kind(cluster))
+    yield _visible_rows(cluster)
+    needed = {view for spec in specs for view in _needed_views(spec, cluster)}
     for view in dict.fromkeys(view for spec in specs for view in spec.all_sources):
         yield _view(view, cluster, view in needed)
     for spec in specs:
@@ -79,66 +78,57 @@ def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str) -
 def _server(session: Session) -> Iterator[Finding]:
     version = str(session.rows("SELECT version()")[0][0])
     number = re.search(r"Redshift ([\d.]+)", version)
-    yield Finding("redshift", "version", number[1] if number else version)
+    yield _finding("version", number[1] if number else version)
     before = datetime.now(UTC)
-    theirs = session.clock()
-    after = datetime.now(UTC)
-    yield clock(
-        "redshift",
-        before,
-        theirs,
-        after,
-        "Set this machine's clock (NTP): AWS keeps that of the cluster right.",
-    )
+    server_time = session.clock()
+    ntp = "Synchronize the clock of this machine (NTP); AWS synchronizes the clock of the cluster."
+    yield check_clock("redshift", before, server_time, datetime.now(UTC), ntp)
 
 
 def _cluster(session: Session, redshift: RedshiftResource, specs: Sequence[SyncSpec]) -> Cluster:
     views = list(dict.fromkeys(view for spec in specs for view in spec.all_sources))
     refusals = {}
-    for view in dict.fromkeys([*views, READABLE_IF_PROVISIONED, OF_SERVERLESS, OF_NODES]):
+    for view in dict.fromkeys([*views, READABLE_IF_PROVISIONED, SERVERLESS_VIEW, NODES_VIEW]):
         if error := refusal(session, view):
             refusals[view] = error
     if READABLE_IF_PROVISIONED not in refusals:
         kind = "provisioned"
-    elif OF_SERVERLESS not in refusals or redshift.aws.workgroup or "-serverless." in (redshift.host or ""):
+    elif SERVERLESS_VIEW not in refusals or redshift.aws.workgroup or "-serverless." in (redshift.host or ""):
         kind = "Serverless"
-    elif refusals[OF_SERVERLESS].sqlstate == "42P01":
+    elif refusals[SERVERLESS_VIEW].sqlstate == UNDEFINED_TABLE:
         kind = "Multi-AZ"
     else:
         kind = "Serverless or Multi-AZ"
     nodes = None
-    if OF_NODES not in refusals:
-        nodes = session.rows(f"SELECT COUNT(*) FROM {OF_NODES}")[0][0]
+    if NODES_VIEW not in refusals:
+        nodes = session.rows(f"SELECT COUNT(*) FROM {NODES_VIEW}")[0][0]
     return Cluster(kind, nodes, read_catalog(session, views), refusals, find_privileges(session))
 
 
 def _kind(cluster: Cluster) -> str:
     if cluster.kind == "provisioned":
         return f"provisioned, {cluster.nodes} node(s)" if cluster.nodes else "provisioned"
-    return f"{cluster.kind}: SYS views stand in for STL and STV views"
+    return f"{cluster.kind}: SYS views replace STL and STV views"
 
 
-def _rights(cluster: Cluster, specs: Sequence[SyncSpec]) -> Finding:
-    rights = cluster.rights
-    if rights.sees_all_rows:
-        return Finding("redshift", "rows", f"{rights.user} ({rights}) sees everybody's rows")
-    return Finding(
-        "redshift",
-        "rows",
-        f"{rights.user} ({rights}) sees only the rows of its own work, without any error",
-        f"As a superuser: {grant_all_rows(rights.user)}",
-    )
+def _visible_rows(cluster: Cluster) -> Finding:
+    user = cluster.privileges.user
+    who = f"{user} ({cluster.privileges})"
+    if cluster.privileges.sees_all_rows:
+        return _finding("rows", f"{who} sees the rows of all users")
+    detail = f"{who} sees only the rows of its own queries; Redshift reports no error"
+    return _finding("rows", detail, f"As a superuser: {grant_all_rows(user)}")
 
 
-def _needed(spec: SyncSpec, cluster: Cluster) -> Iterator[str]:
-    """The views of the variant that is read, and of those that would be preferred."""
+def _needed_views(spec: SyncSpec, cluster: Cluster) -> Iterator[str]:
+    """Yield the views of the variant that is read, and of the preferred ones before it."""
     for variant in spec.variants:
         yield from variant.sources
-        if variant is _chosen(spec, cluster):
+        if variant is _readable_variant(spec, cluster):
             return
 
 
-def _chosen(spec: SyncSpec, cluster: Cluster) -> Variant | None:
+def _readable_variant(spec: SyncSpec, cluster: Cluster) -> Variant | None:
     return next((v for v in spec.variants if not cluster.refusals.keys() & set(v.sources)), None)
 
 
@@ -146,36 +136,32 @@ def _view(view: str, cluster: Cluster, needed: bool) -> Finding:
     what = f"view {view}"
     error = cluster.refusals.get(view)
     if error is None:
-        own = shows_own_rows([view]) and not cluster.rights.sees_all_rows
-        return Finding("redshift", what, f"readable, {'own rows only' if own else 'all rows'}")
-    if cluster.is_withheld(view):
-        return Finding("redshift", what, f"not on {cluster.kind}")
-    is_forbidden = error.sqlstate == "42501"
-    detail = "not readable" if is_forbidden else "not there"
+        own = shows_own_rows([view]) and not cluster.privileges.sees_all_rows
+        return _finding(what, f"readable, {'own rows only' if own else 'all rows'}")
+    if cluster.lacks(view):
+        return _finding(what, f"not on {cluster.kind}")
+    is_forbidden = error.sqlstate == INSUFFICIENT_PRIVILEGE
+    detail = "not readable" if is_forbidden else "does not exist"
     if not needed or (view in UNDOCUMENTED and not is_forbidden):
-        return Finding("redshift", what, f"{detail}, not needed")
+        return _finding(what, f"{detail}, not needed")
     if is_forbidden:
-        return Finding(
-            "redshift", what, detail, f"As a superuser: {grant_select([view], cluster.rights.user)}"
-        )
-    return Finding("redshift", what, detail, f"{_UPDATE}: it does not have this view yet.")
+        grant = grant_select([view], cluster.privileges.user)
+        return _finding(what, detail, f"As a superuser: {grant}")
+    return _finding(what, detail, f"{_UPDATE}: this view is missing.")
 
 
 def _job(spec: SyncSpec, cluster: Cluster) -> Finding:
     what = f"job {spec.sync_job_id}"
-    variant = _chosen(spec, cluster)
+    variant = _readable_variant(spec, cluster)
     if variant is None:
         views = spec.all_sources
-        if all(cluster.is_withheld(view) for view in views):
-            return Finding("redshift", what, f"unavailable on {cluster.kind}")
-        return Finding("redshift", what, "nothing to read", f"See above: {', '.join(views)}.")
+        if all(cluster.lacks(view) for view in views):
+            return _finding(what, f"unavailable on {cluster.kind}")
+        return _finding(what, "nothing to read", f"See above: {', '.join(views)}.")
     try:
         missing = sorted(missing_columns(spec, variant, cluster.catalog))
     except SyncError as error:
-        return Finding("redshift", what, f"from {variant.name}", str(error))
-    if missing:
-        names = ", ".join(f"{view}.{name}" for view, name in missing)
-        return Finding(
-            "redshift", what, f"from {variant.name}", f"{_UPDATE}: it lacks {names}; NULL until then."
-        )
-    return Finding("redshift", what, f"from {variant.name}")
+        return _finding(what, f"from {variant.name}", str(error))
+    names = ", ".join(f"{view}.{name}" for view, name in missing)
+    remedy = f"{_UPDATE}: it lacks {names}, which is NULL until then." if names else None
+    return _finding(what, f"from {variant.name}", remedy)

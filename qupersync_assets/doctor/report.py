@@ -1,4 +1,4 @@
-"""What the doctor finds."""
+"""Findings of the doctor."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, Literal
 
 Side = Literal["settings", "redshift", "postgres"]
 
-# Beyond what a slow answer explains.
-MOST_SECONDS_APART = 5.0
+# A larger difference between clocks is a problem.
+MAX_CLOCK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        side: where.
-        what: the thing.
-        detail: what was found.
-        remedy: what to do: a statement or a setting; None if all is well with it.
-        cluster: which of several clusters; None if there is one, or it is of no cluster.
+        side: the system that was checked.
+        what: the subject.
+        detail: the result.
+        remedy: SQL or setting that fixes the problem; None if there is no problem.
+        cluster: one of several clusters; None if there is only one, or it does not concern a cluster.
     """
 
     side: Side
@@ -37,18 +37,17 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing has to be done."""
+        """Whether there is no problem."""
         return self.remedy is None
 
     def as_json(self) -> dict[str, Any]:
-        """For machines; `ok` says what `remedy` being null says."""
+        """Return the fields and `ok`."""
         return {**asdict(self), "ok": self.ok}
 
 
-def clock(side: Side, before: datetime, theirs: datetime, after: datetime, remedy: str) -> Finding:
-    """How far a server's clock is from this machine's, which was read before and after it."""
-    ahead = (theirs - before - (after - before) / 2).total_seconds()
-    slack = (after - before).total_seconds() / 2
-    apart = max(abs(ahead) - slack, 0.0)
-    detail = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine"
-    return Finding(side, "time", detail, remedy if apart > MOST_SECONDS_APART else None)
+def check_clock(side: Side, before: datetime, server_time: datetime, after: datetime, remedy: str) -> Finding:
+    """Compare the clock of a server with this machine's, which was read before and after it."""
+    offset = (server_time - before - (after - before) / 2).total_seconds()
+    tolerance = MAX_CLOCK_SECONDS + (after - before).total_seconds() / 2
+    detail = f"{abs(offset):.1f} s {'ahead of' if offset > 0 else 'behind'} this machine"
+    return Finding(side, "time", detail, remedy if abs(offset) > tolerance else None)

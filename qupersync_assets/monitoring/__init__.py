@@ -1,1 +1,1 @@
-"""What one can see of QuperSync from outside: the state of every job, Prometheus metrics, health."""
+"""Monitoring from outside: Prometheus metrics and health."""

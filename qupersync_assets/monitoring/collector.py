@@ -1,7 +1,7 @@
 """Prometheus metrics, computed from quper.sync_logs at each scrape.
 
-All are gauges. quper.sync_logs forgets old runs, and a run that is tried again counts anew: sums over it can
-go down, which Prometheus would take for the restart of a counter
+All are gauges. Old runs are deleted from quper.sync_logs, and a retry replaces the counts of a run: sums can
+decrease, which Prometheus would interpret as the reset of a counter
 (https://prometheus.io/docs/concepts/metric_types/).
 """
 
@@ -14,85 +14,66 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from qupersync_assets.core.errors import SyncError
-from qupersync_assets.postgres.job_status import KINDS, STATUSES, JobState, job_states
+from qupersync_assets.postgres.job_status import KINDS, JobState, job_states
 from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.sync_status import ENDED
 from qupersync_assets.spec import SyncSpec
 
-# Not `job`, which Prometheus gives to every target.
+# Not `job`: Prometheus adds that label to every target.
 LABELS = ("cluster", "sync_job")
-_Values = Callable[[JobState], dict[str, float | None]]
 
-
-def _one(value: Callable[[JobState], float | None]) -> _Values:
-    return lambda state: {"": value(state)}
-
-
-def _seconds(state: JobState) -> float | None:
-    return state.last["duration_ms"] / 1000 if state.last else None
-
-
-# Name after qupersync_, help, third label if there is one, and the values by that label; None is left out.
-_FAMILIES: list[tuple[str, str, str, _Values]] = [
-    (
-        "running",
-        "1 while a run loads the job.",
-        "",
-        _one(lambda state: float(state.running is not None)),
+# Name after qupersync_ -> help and value; a value None is omitted.
+_VALUES: dict[str, tuple[str, Callable[[JobState], float | None]]] = {
+    "running": ("1 while a run loads the job.", lambda state: float(state.running is not None)),
+    "last_run_duration_seconds": (
+        "Duration of the last run that ended.",
+        lambda state: state.last["duration_ms"] / 1000 if state.last else None,
     ),
-    (
-        "last_run_status",
+    "last_run_timestamp_seconds": (
+        "End of the last run that ended; 0 if there is none.",
+        lambda state: state.last["completed_at"].timestamp() if state.last else 0.0,
+    ),
+    "last_success_timestamp_seconds": (
+        "End of the last success; 0 if there is none.",
+        lambda state: state.last_success_at.timestamp() if state.last_success_at else 0.0,
+    ),
+    "failed_runs_since_success": (
+        "Failed runs since the last success.",
+        lambda state: float(state.failures),
+    ),
+    "lag_seconds": (
+        "Age of the newest row of a history table; time since the last read of a snapshot table.",
+        lambda state: state.lag,
+    ),
+}
+
+# Name after qupersync_ -> help, third label, and values by that label.
+_LABELED_VALUES: dict[str, tuple[str, str, Callable[[JobState], dict[str, float]]]] = {
+    "last_run_status": (
         "1 for the status of the last run that ended, 0 for the others.",
         "status",
-        lambda state: {s: float(state.last is not None and state.last["status"] == s) for s in STATUSES},
+        lambda state: {s: float(state.last is not None and state.last["status"] == s) for s in ENDED},
     ),
-    ("last_run_duration_seconds", "How long the last run took that ended.", "", _one(_seconds)),
-    (
-        "last_run_timestamp_seconds",
-        "When the last run ended; 0 if there was none.",
-        "",
-        _one(lambda state: state.last["completed_at"].timestamp() if state.last else 0.0),
-    ),
-    (
-        "last_run_rows",
-        "Rows of the last run that ended, by what became of them.",
+    "last_run_rows": (
+        "Rows of the last run that ended, by kind.",
         "kind",
         lambda state: {kind: float(state.last[name]) for kind, name in KINDS.items()} if state.last else {},
     ),
-    (
-        "last_success_timestamp_seconds",
-        "When the last success ended; 0 if there was none.",
-        "",
-        _one(lambda state: state.last_success_at.timestamp() if state.last_success_at else 0.0),
-    ),
-    (
-        "failed_runs_since_success",
-        "Failed runs since the last success.",
-        "",
-        _one(lambda state: float(state.failures)),
-    ),
-    (
-        "lag_seconds",
-        "Age of the newest row of a history; of a snapshot, time since it was read.",
-        "",
-        _one(lambda state: state.lag),
-    ),
-    (
-        "runs_today",
-        "Runs that have ended since midnight UTC, by status.",
+    "runs_today": (
+        "Runs that ended since midnight UTC, by status.",
         "status",
-        lambda state: {status: float(state.today.get(status, 0)) for status in STATUSES},
+        lambda state: {status: float(state.today.get(status, 0)) for status in ENDED},
     ),
-    (
-        "rows_today",
-        "Rows of the runs that have ended since midnight UTC, by what became of them.",
+    "rows_today": (
+        "Rows of the runs that ended since midnight UTC, by kind.",
         "kind",
         lambda state: {kind: float(state.rows_today.get(kind, 0)) for kind in KINDS},
     ),
-]
+}
 
 
 class SyncCollector(Collector):
-    """The metrics of all jobs of all clusters; while PostgreSQL does not answer, only that it does not."""
+    """The metrics of all jobs of all clusters; only qupersync_up while PostgreSQL does not answer."""
 
     def __init__(
         self, postgres: PostgresResource, clusters: Sequence[str], specs: Sequence[SyncSpec]
@@ -102,24 +83,28 @@ class SyncCollector(Collector):
         self._specs = specs
 
     def describe(self) -> Iterable[Metric]:
-        """No metric is computed when the collector is registered."""
+        """Return nothing, so that registering the collector computes no metric."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of this moment."""
-        states: list[JobState] | None
+        """Compute the current metrics."""
         try:
             states = job_states(self._postgres, self._clusters, self._specs)
         except (SyncError, sa.exc.SQLAlchemyError):
-            states = None
-        up = "1 if PostgreSQL could be asked for all else."
-        yield GaugeMetricFamily("qupersync_up", up, value=float(states is not None))
-        for name, text, label, values in _FAMILIES if states is not None else ():
-            labels = [*LABELS, label] if label else LABELS
-            family = GaugeMetricFamily(f"qupersync_{name}", text, labels=labels)
-            for state in states or ():
-                for of, value in values(state).items():
-                    if value is not None:
-                        own = [state.cluster, state.sync_job_id]
-                        family.add_metric([*own, of] if label else own, value)
+            states = []
+        # Each job has a state, whether it ran or not.
+        yield GaugeMetricFamily("qupersync_up", "1 if PostgreSQL answers.", value=float(bool(states)))
+        if not states:
+            return
+        for name, (text, value) in _VALUES.items():
+            family = GaugeMetricFamily(f"qupersync_{name}", text, labels=LABELS)
+            for state in states:
+                if (number := value(state)) is not None:
+                    family.add_metric([state.cluster, state.sync_job_id], number)
+            yield family
+        for name, (text, label, values) in _LABELED_VALUES.items():
+            family = GaugeMetricFamily(f"qupersync_{name}", text, labels=[*LABELS, label])
+            for state in states:
+                for label_value, number in values(state).items():
+                    family.add_metric([state.cluster, state.sync_job_id, label_value], number)
             yield family

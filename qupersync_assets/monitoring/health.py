@@ -1,11 +1,11 @@
-"""Whether both databases answer, and whether Dagster's daemon lives."""
+"""Checks whether both databases answer and Dagster's daemon runs."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import dagster as dg
@@ -18,41 +18,34 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
 
-# How long an answer of Redshift holds: Serverless charges for the seconds in which it is asked.
+# An answer of Redshift is cached: Serverless bills each second in which a query runs.
 REDSHIFT_SECONDS = 60.0
 
 Finding = dict[str, Any]
 
 
 class Health:
-    """Looks when it is asked; of several askers at once one looks, and the others get its answer after
-    theirs.
-
-    Attributes:
-        redshifts: by the name of the cluster.
-    """
+    """Checks on request, one request at a time."""
 
     def __init__(
         self,
         settings: Settings,
         postgres: PostgresResource,
         redshifts: Mapping[str, RedshiftResource],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.redshifts = redshifts
+        self._redshifts = redshifts
         self._settings = settings
         self._postgres = postgres
-        self._clock = clock
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[float, Finding]] = {}
+        self._cache: dict[str, tuple[float, Finding]] = {}
         self._instance: dg.DagsterInstance | None = None
         self._stack = ExitStack()
 
-    def look(self) -> tuple[bool, dict[str, Any]]:
-        """Whether all is well, and what was found of each: `ok`, and `detail` for people."""
+    def check(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether everything is healthy, and `ok` and `detail` of each part."""
         with self._lock:
-            postgres = self._ask_postgres()
-            redshift = {name: self._redshift(name) for name in self.redshifts}
+            postgres = _connect(self._postgres.transaction)
+            redshift = {name: self._redshift(name) for name in self._redshifts}
             daemon = (
                 self._daemon() if postgres["ok"] else _finding(False, "unknown: PostgreSQL does not answer")
             )
@@ -63,28 +56,12 @@ class Health:
         """Close the Dagster instance, if one was opened."""
         self._stack.close()
 
-    def _ask_postgres(self) -> Finding:
-        try:
-            with self._postgres.transaction() as connection:
-                connection.execute(sa.text("SELECT 1"))
-        except (SyncError, sa.exc.SQLAlchemyError) as error:
-            return _finding(False, str(error))
-        return _finding(True, "answers")
-
     def _redshift(self, name: str) -> Finding:
-        known = self._known.get(name)
-        if known is None or self._clock() - known[0] >= REDSHIFT_SECONDS:
-            known = self._known[name] = (self._clock(), self._ask_redshift(self.redshifts[name]))
-        asked_at, finding = known
-        return {**finding, "asked_seconds_ago": round(self._clock() - asked_at, 1)}
-
-    def _ask_redshift(self, redshift: RedshiftResource) -> Finding:
-        try:
-            with redshift.session() as session:
-                session.rows("SELECT 1")
-        except SyncError as error:
-            return _finding(False, str(error))
-        return _finding(True, "answers")
+        cached = self._cache.get(name)
+        if cached is None or time.monotonic() - cached[0] >= REDSHIFT_SECONDS:
+            cached = self._cache[name] = (time.monotonic(), _connect(self._redshifts[name].session))
+        asked_at, finding = cached
+        return {**finding, "asked_seconds_ago": round(time.monotonic() - asked_at, 1)}
 
     def _daemon(self) -> Finding:
         try:
@@ -95,9 +72,18 @@ class Health:
             pulse = heartbeat(self._instance)
         except InstanceError as error:
             return _finding(False, str(error))
-        except Exception as error:  # of Dagster's storage, whichever it is
+        except Exception as error:  # of whichever storage the instance has
             return _finding(False, f"unknown: {type(error).__name__}: {error}")
         return {**_finding(pulse.fresh, str(pulse)), "heartbeat_seconds": pulse.age}
+
+
+def _connect(session: Callable[[], AbstractContextManager[object]]) -> Finding:
+    """Open a session: a new one logs in, a pooled one is tested with a query."""
+    try:
+        with session():
+            return _finding(True, "answers")
+    except (SyncError, sa.exc.SQLAlchemyError) as error:
+        return _finding(False, str(error))
 
 
 def _finding(ok: bool, detail: str) -> Finding:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
@@ -19,19 +20,17 @@ from qupersync_assets.monitoring.health import Health
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
 
-# Prometheus waits 10 seconds for an answer, unless told otherwise.
+# The default timeout of a scrape is 10 seconds.
 STATEMENT_SECONDS = 8
 
 S = TypeVar("S", bound=BaseModel)
-_StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-_Environ = dict[str, Any]
 
 
 class _Silent(WSGIRequestHandler):
     timeout = 30  # of a client that sends nothing
 
     def log_message(self, format: str, *args: Any) -> None:
-        """A line a scrape is of no use to anybody."""
+        """Log nothing: one line per scrape is noise."""
 
 
 class _Server6(ThreadingWSGIServer):
@@ -40,14 +39,14 @@ class _Server6(ThreadingWSGIServer):
 
 @contextmanager
 def metrics_server(settings: Settings, host: str, port: int) -> Iterator[ThreadingWSGIServer]:
-    """A server that listens; `serve_forever` answers, in a thread for each request.
+    """Yield a listening server; `serve_forever` answers each request in a thread.
 
     Raises:
-        OSError: it cannot listen there.
+        OSError: the address cannot be used.
     """
-    postgres = postgres_resource(_patient(settings, "postgres_statement_timeout"))
+    postgres = postgres_resource(_with_short_timeout(settings, "postgres_statement_timeout"))
     redshifts = {
-        name: redshift_resource(_patient(source, "redshift_statement_timeout"))
+        name: redshift_resource(_with_short_timeout(source, "redshift_statement_timeout"))
         for name, source in settings.by_cluster().items()
     }
     registry = CollectorRegistry()
@@ -61,30 +60,28 @@ def metrics_server(settings: Settings, host: str, port: int) -> Iterator[Threadi
             health.close()
 
 
-def _patient(settings: S, field: str) -> S:
-    """The settings with a statement timeout that is no longer than one waits for our answer."""
+def _with_short_timeout(settings: S, field: str) -> S:
+    """Limit a statement timeout, so that clients get an answer before they give up."""
     return settings.model_copy(update={field: min(getattr(settings, field), STATEMENT_SECONDS)})
 
 
-def _app(
-    registry: CollectorRegistry, health: Health
-) -> Callable[[_Environ, _StartResponse], Iterable[bytes]]:
+def _app(registry: CollectorRegistry, health: Health) -> WSGIApplication:
     metrics = make_wsgi_app(registry)
 
-    def app(environ: _Environ, start_response: _StartResponse) -> Iterable[bytes]:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/metrics":
             return metrics(environ, start_response)  # type: ignore[no-any-return]
         if path == "/health":
-            ok, found = health.look()
+            ok, found = health.check()
             status = "200 OK" if ok else "503 Service Unavailable"
             return _answer(start_response, status, "application/json", json.dumps(found, indent=2))
-        text = "Here are /metrics for Prometheus, and /health.\n"
+        text = "Paths: /metrics for Prometheus, /health.\n"
         return _answer(start_response, "200 OK" if path == "/" else "404 Not Found", "text/plain", text)
 
     return app
 
 
-def _answer(start_response: _StartResponse, status: str, kind: str, text: str) -> Iterable[bytes]:
+def _answer(start_response: StartResponse, status: str, kind: str, text: str) -> Iterable[bytes]:
     start_response(status, [("Content-Type", f"{kind}; charset=utf-8"), ("Cache-Control", "no-store")])
     return [text.encode()]

@@ -1,4 +1,4 @@
-"""The state of every job, from quper.sync_logs and, for its lag, from its table."""
+"""The state of each job, from quper.sync_logs and, for its lag, from its table."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import VersionState, read_version
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
+from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.postgres.watermark import newest
 from qupersync_assets.spec import SyncSpec
 
@@ -20,17 +21,17 @@ Log = dict[str, Any]
 
 @dataclass(frozen=True)
 class JobState:
-    """What became of one job of one cluster.
+    """The state of one job of one cluster.
 
     Attributes:
-        cluster, sync_job_id: which.
-        now: PostgreSQL's clock when this was asked (UTC).
-        running: the row of quper.sync_logs of the run that is going, None if none is.
-        last: the row of the last run that has ended, None if there was none.
-        last_success_at: when the last success ended.
+        cluster, sync_job_id: the job.
+        now: the clock of PostgreSQL (UTC).
+        running: the row of quper.sync_logs of the running run, if there is one.
+        last: the row of the last run that ended, if there is one.
+        last_success_at: end of the last success.
         failures: failed runs since then.
-        newest_row_at: of a history: when its newest row happened; of a snapshot: when it was last read.
-        today: runs that ended since midnight UTC, by status.
+        newest_row_at: time of the newest row of a history; last read of a snapshot.
+        today: number of runs that ended since midnight UTC, by status.
         rows_today: their rows, by kind.
     """
 
@@ -47,18 +48,17 @@ class JobState:
 
     @property
     def lag(self) -> float | None:
-        """Seconds between the newest row and now; None if there is none."""
+        """Seconds since the newest row; None without rows."""
         return (self.now - self.newest_row_at).total_seconds() if self.newest_row_at else None
 
     @property
     def since_success(self) -> float | None:
-        """Seconds since the last success; None if there was none."""
+        """Seconds since the last success; None without a success."""
         return (self.now - self.last_success_at).total_seconds() if self.last_success_at else None
 
 
-# By their name in metrics -> column of quper.sync_logs.
+# Kind of rows -> column of quper.sync_logs.
 KINDS = {c.name.removeprefix("rows_"): c.name for c in SYNC_LOGS.c if c.name.startswith("rows_")}
-STATUSES = ("success", "failed", "canceled", "unavailable", "skipped")
 
 
 def is_usable(postgres: PostgresResource) -> bool:
@@ -76,47 +76,43 @@ def is_usable(postgres: PostgresResource) -> bool:
 def job_states(
     postgres: PostgresResource, clusters: Sequence[str], specs: Sequence[SyncSpec]
 ) -> list[JobState]:
-    """The state of each job of each cluster, in the order given.
+    """Return the state of each job of each cluster, in the order of the arguments.
 
     Raises:
-        SyncError: PostgreSQL cannot be reached, or its schema is of another version.
+        SyncError: PostgreSQL cannot be reached, or its schema has another version.
     """
     usable = is_usable(postgres)
     with postgres.transaction() as connection:
+        now = connection.execute(sa.select(sa.func.now())).scalar_one()
         if not usable:
-            now = connection.execute(sa.select(sa.func.now())).scalar_one()
             return [JobState(c, spec.sync_job_id, now) for c in clusters for spec in specs]
-        return [_job_state(connection, cluster, spec) for cluster in clusters for spec in specs]
+        return [_job_state(connection, now, cluster, spec) for cluster in clusters for spec in specs]
 
 
-def _job_state(connection: sa.Connection, cluster: str, spec: SyncSpec) -> JobState:
+def _job_state(connection: sa.Connection, now: datetime, cluster: str, spec: SyncSpec) -> JobState:
     own = (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.sync_job_id == spec.sync_job_id)
-    last = (
-        sa.select(SYNC_LOGS)
-        .where(own)
-        .order_by(SYNC_LOGS.c.started_at.desc(), SYNC_LOGS.c.id.desc())
-        .limit(1)
-    )
-    success = _row(connection, last.where(SYNC_LOGS.c.status == "success"))
-    failed = sa.select(sa.func.count()).where(own, SYNC_LOGS.c.status == "failed")
+    status = SYNC_LOGS.c.status
+    newest_first = (SYNC_LOGS.c.started_at.desc(), SYNC_LOGS.c.id.desc())
+    last = sa.select(SYNC_LOGS).where(own).order_by(*newest_first).limit(1)
+    success = _row(connection, last.where(status == SyncStatus.SUCCESS))
+    failed = sa.select(sa.func.count()).where(own, status == SyncStatus.FAILED)
     if success:
         failed = failed.where(SYNC_LOGS.c.started_at > success["started_at"])
     midnight = sa.func.date_trunc("day", sa.func.now(), "UTC")
-    # Runs do not take days; by their start they are found in an index.
+    # A run takes less than a day; started_at has an index.
     ended_today = [
         SYNC_LOGS.c.completed_at >= midnight,
         SYNC_LOGS.c.started_at >= midnight - sa.text("interval '1 day'"),
     ]
     sums = [sa.func.sum(SYNC_LOGS.c[name]).label(kind) for kind, name in KINDS.items()]
-    by_status = sa.select(SYNC_LOGS.c.status, sa.func.count().label("runs"), *sums).where(own, *ended_today)
-    today = connection.execute(by_status.group_by(SYNC_LOGS.c.status)).mappings().all()
-    now = connection.execute(sa.select(sa.func.now())).scalar_one()
+    by_status = sa.select(status, sa.func.count().label("runs"), *sums).where(own, *ended_today)
+    today = connection.execute(by_status.group_by(status)).mappings().all()
     return JobState(
         cluster,
         spec.sync_job_id,
         now,
-        running=_row(connection, last.where(SYNC_LOGS.c.status == "running")),
-        last=_row(connection, last.where(SYNC_LOGS.c.status != "running")),
+        running=_row(connection, last.where(status == SyncStatus.RUNNING)),
+        last=_row(connection, last.where(status != SyncStatus.RUNNING)),
         last_success_at=success["completed_at"] if success else None,
         failures=connection.scalar(failed) or 0,
         newest_row_at=connection.scalar(newest(spec, cluster)),
@@ -140,10 +136,10 @@ def log_rows(
     since: datetime | None = None,
     limit: int | None = None,
 ) -> list[Log]:
-    """Rows of quper.sync_logs, newest first; what is left empty does not filter.
+    """Return rows of quper.sync_logs, newest first; an empty filter selects all rows.
 
     Raises:
-        SyncError: PostgreSQL cannot be reached, or its schema is of another version.
+        SyncError: PostgreSQL cannot be reached, or its schema has another version.
     """
     if not is_usable(postgres):
         return []

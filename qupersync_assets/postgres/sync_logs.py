@@ -8,29 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
+from qupersync_assets.postgres.sync_status import SyncStatus as SyncStatus
 from qupersync_assets.rows.row_counts import RowCounts
 from qupersync_assets.rows.source_read import SourceRead
 from qupersync_assets.spec import METADATA
 
-
-class SyncStatus(StrEnum):
-    """The status of a job in one run."""
-
-    RUNNING = "running"
-    SUCCESS = "success"
-    FAILED = "failed"
-    CANCELED = "canceled"
-    UNAVAILABLE = "unavailable"
-    SKIPPED = "skipped"
-
-
-ENDED = tuple(status for status in SyncStatus if status is not SyncStatus.RUNNING)
 STALE = "the process that loaded this job ended without closing this row"
 _UTC = sa.DateTime(timezone=True)
 

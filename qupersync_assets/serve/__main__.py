@@ -1,4 +1,4 @@
-"""`python -m qupersync_assets.serve`: what `make up` runs."""
+"""`python -m qupersync_assets.serve`: the command of `make up`."""
 
 import sys
 

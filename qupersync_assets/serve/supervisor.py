@@ -1,39 +1,40 @@
-"""Keeps processes running: what ends is started again, after pauses that grow; and ends them all in time."""
+"""Supervises processes: restarts the ones that end, after growing pauses, and stops all of them in time."""
 
 from __future__ import annotations
 
-# No library: honcho stops everything when one ends; circus and supervisor are servers with files and sockets.
+# No library: honcho stops everything when one process ends; circus and supervisor are servers of their own.
 import contextlib
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from qupersync_assets.core.signals import uninterrupted
 
 STOP_SECONDS = 15
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
-# Who has lived so long was healthy: the next pause is the first again.
+# After so long without an end, the next pause is the first one again.
 HEALTHY_SECONDS = 300.0
 
-# Who ends by itself so soon after the very first start has a fault that no second try mends.
+# A process that fails within 20 s of its first start is misconfigured: do not restart it.
 FIRST_SECONDS = 20.0
 
 
 class ServeError(RuntimeError):
-    """A process could not be started or did not stay up; the text is one sentence for the user."""
+    """A process could not be started or ended at once; the text is one sentence for the user."""
 
 
 def how_ended(code: int | None, log: Path | None) -> str | None:
-    """How a process ended, in words; None if it has not. A negative code is that of a signal."""
+    """Describe how a process ended; None if it is running. A negative code is the number of a signal."""
     if code is None:
         return None
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -41,21 +42,15 @@ def how_ended(code: int | None, log: Path | None) -> str | None:
 
 
 class ProcessGroup:
-    """A command in a session of its own: Ctrl-C reaches us alone, and all of it can be stopped as one."""
+    """A command in its own session: Ctrl-C does not reach it, and all its descendants stop together."""
 
     def __init__(
-        self, name: str, command: Sequence[str | Path], cwd: Path, logs: Path | None, again: bool = False
+        self, name: str, command: Sequence[str | Path], cwd: Path, logs: Path | None, append: bool = False
     ) -> None:
-        """
-        Args:
-            logs: folder for the output; None leaves it on this process's own.
-            again: whether the output is added to that of an earlier life, of which somebody may still write.
-        """
-        self.name = name
         self.log = logs / f"{name}.log" if logs else None
         if self.log:
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            if not again:
+            if not append:  # else descendants of an earlier process may still write to it
                 self.log.unlink(missing_ok=True)
         with self.log.open("ab") if self.log else contextlib.nullcontext() as output:
             self._process = subprocess.Popen(
@@ -63,19 +58,19 @@ class ProcessGroup:
             )
 
     def poll(self) -> int | None:
-        """The exit code of the command, negative for a signal; None while it runs."""
+        """Return the exit code of the command, negative for a signal; None while it is running."""
         return self._process.poll()
 
     def alive(self) -> bool:
-        """Whether the command or one of its descendants still runs."""
+        """Return whether the command or one of its descendants is running."""
         return self.poll() is None or self._signal(0)
 
     def terminate(self) -> None:
-        """Ask the command and all its descendants to end."""
+        """Send SIGTERM to the command and all its descendants."""
         self._signal(signal.SIGTERM)
 
     def wait(self, seconds: float) -> None:
-        """Wait until the command and all its descendants are gone; kill those that take longer."""
+        """Wait until the command and all its descendants ended; kill them after some seconds."""
         deadline = time.monotonic() + seconds
         killed = False
         while self.alive():
@@ -83,11 +78,11 @@ class ProcessGroup:
             if late > 0 and not killed:
                 killed = self._signal(signal.SIGKILL)
             if late > 5:
-                return  # what is left has ended, and nobody reaps it
+                return  # only zombies remain, which no process reaps
             time.sleep(0.05)
 
     def _signal(self, number: int) -> bool:
-        """Whether there was anybody to receive it."""
+        """Send a signal to the group; return whether it has a process."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
             return True
@@ -95,106 +90,115 @@ class ProcessGroup:
 
 
 class Service(Protocol):
-    """What a Supervisor keeps running."""
+    """A process that a Supervisor restarts."""
 
     name: str
 
     def start(self) -> None:
-        """Start it, the first time or again; an OSError or RuntimeError says why that was not possible."""
+        """Start or restart it; an OSError or RuntimeError says why that failed."""
 
     def ended(self) -> str | None:
-        """How it ended ("was killed by SIGKILL"), None while it runs."""
+        """Describe how it ended ("was killed by SIGKILL"); None while it is running."""
 
     def failed(self) -> bool:
-        """Whether it ended by itself, with an error, and was not killed."""
+        """Return whether it ended with an error and was not killed."""
 
 
+@dataclass
 class Command:
-    """A command as a Service. What it started is left alone when it is killed: the runs of a killed daemon
-    come to their end, and Dagster's code servers go by themselves when nobody asks for them any more."""
+    """A command as a Service.
 
-    def __init__(self, name: str, command: Sequence[str | Path], cwd: Path, logs: Path | None) -> None:
-        self.name = name
-        self._command = command
-        self._cwd = cwd
-        self._logs = logs
-        self._groups: list[ProcessGroup] = []  # the last one is the one of this life
+    A restart does not stop descendants of the previous process: runs of a killed daemon complete, and
+    Dagster's code servers end by themselves when they have no clients.
+    """
+
+    name: str
+    command: Sequence[str | Path]
+    cwd: Path
+    logs: Path | None
+    _groups: list[ProcessGroup] = field(default_factory=list)  # the last one is current
 
     def start(self) -> None:
         with uninterrupted():
-            # Who is gone is forgotten: the system may give the number of its group to somebody else.
-            left = [group for group in self._groups if group.alive()]
-            new = ProcessGroup(self.name, self._command, self._cwd, self._logs, again=bool(self._groups))
-            self._groups = [*left, new]
+            # Forget dead groups: the system may reuse their numbers.
+            alive = [group for group in self._groups if group.alive()]
+            new = ProcessGroup(self.name, self.command, self.cwd, self.logs, append=bool(self._groups))
+            self._groups = [*alive, new]
 
     def ended(self) -> str | None:
         return how_ended(self._groups[-1].poll(), self._groups[-1].log)
 
     def failed(self) -> bool:
-        code = self._groups[-1].poll()
-        return code is not None and code > 0
+        return (self._groups[-1].poll() or 0) > 0
 
     def terminate(self) -> None:
-        """Ask all that is left of this life and of earlier ones to end."""
+        """Send SIGTERM to the current process and to all descendants of earlier ones."""
         for group in self._groups:
             group.terminate()
 
     def wait(self, seconds: float) -> None:
-        """Wait until all of it is gone; kill what takes longer."""
+        """Wait until all of them ended; kill them after some seconds."""
         deadline = time.monotonic() + seconds
         for group in self._groups:
             group.wait(max(0.0, deadline - time.monotonic()))
 
 
-class _Kept:
-    """A service that has been started, and when it is to be started again."""
+@dataclass
+class _SupervisedService:
+    """A started service, and the time of its next start."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
-        self.first = True
-        self.since = time.monotonic()
-        self.pause = 0.0
-        self.due: float | None = None
+    service: Service
+    started_at: float
+    is_first_start: bool = True
+    pause: float = 0.0
+    restart_at: float | None = None
 
-    def look(self, tell: Callable[[str], None]) -> None:
+    def poll(self) -> str | None:
+        """Restart the service if it is time; return what to report if it ended."""
         how = None
-        if self.due is None:
+        if self.restart_at is None:
             how = self.service.ended()
-        elif time.monotonic() >= self.due:
-            self.due, self.first, self.since = None, False, time.monotonic()
+        elif time.monotonic() >= self.restart_at:
+            self.restart_at, self.is_first_start, self.started_at = None, False, time.monotonic()
             try:
                 self.service.start()
             except (OSError, RuntimeError) as error:
                 how = f"could not be started ({error})"
-        if how is not None:
-            self._pause(how, tell)
-
-    def _pause(self, how: str, tell: Callable[[str], None]) -> None:
-        lived = time.monotonic() - self.since
-        if self.first and lived < FIRST_SECONDS and self.service.failed():
+        if how is None:
+            return None
+        lifetime = time.monotonic() - self.started_at
+        if self.is_first_start and lifetime < FIRST_SECONDS and self.service.failed():
             raise ServeError(f"{self.service.name} {how}.")
-        again = min(2 * self.pause, LONGEST_PAUSE) if self.pause and lived < HEALTHY_SECONDS else FIRST_PAUSE
-        self.pause, self.due = again, time.monotonic() + again
+        grows = self.pause and lifetime < HEALTHY_SECONDS
+        self.pause = min(2 * self.pause, LONGEST_PAUSE) if grows else FIRST_PAUSE
+        self.restart_at = time.monotonic() + self.pause
         now = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}"
-        tell(f"{now} {self.service.name} {how}; it is started again in {again:.0f} s.")
+        return f"{now} {self.service.name} {how}; it is started again in {self.pause:.0f} s."
 
 
 class Supervisor:
-    """Looks after services that have been started: one that ends is started again, with one line each time.
+    """Restarts services that end, and reports each restart with one line.
 
-    The first pause is one second, each further one twice as long up to a minute; some minutes of life make it
-    one second again.
+    The first pause is one second; each further one is twice as long, up to a minute. After some minutes of
+    running the pause is one second again.
     """
 
-    def __init__(self, services: Sequence[Service], tell: Callable[[str], None]) -> None:
-        self._kept = [_Kept(service) for service in services]
-        self._tell = tell
+    def __init__(self, services: Sequence[Service], report: Callable[[str], None]) -> None:
+        self._services = [_SupervisedService(service, time.monotonic()) for service in services]
+        self._report = report
 
-    def look(self) -> None:
-        """Look once at each.
+    def poll(self) -> None:
+        """Check each service once.
 
         Raises:
-            ServeError: one ended by itself soon after its first start.
+            ServeError: one failed soon after its first start.
         """
-        for kept in self._kept:
-            kept.look(self._tell)
+        for service in self._services:
+            if line := service.poll():
+                self._report(line)
+
+    def run(self) -> NoReturn:
+        """Poll forever."""
+        while True:
+            self.poll()
+            time.sleep(POLL_SECONDS)

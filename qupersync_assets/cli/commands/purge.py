@@ -1,152 +1,138 @@
-"""`qupersync purge`: what the daily maintenance job does, on demand."""
+"""`qupersync purge`: delete old rows and runs."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
-from qupersync_assets.cli.arguments import chosen, duration
-from qupersync_assets.cli.console import (
-    CommandError,
-    Json,
-    note,
-    out,
-    plain_table,
-    print_json,
-    reported,
-    short,
-)
+from qupersync_assets.cli.arguments import parse_duration
+from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, note, out, print_json
+from qupersync_assets.cli.summary import format_duration, plain_table
 
 if TYPE_CHECKING:
     import dagster as dg
-    from rich.console import Console
 
     from qupersync_assets.settings import Settings
 
 DAY = timedelta(days=1)
-# Redshift holds seven days: what is younger would come back with the next read.
-LEAST_HISTORY = 8 * DAY
+# Redshift holds seven days: the next sync would load younger rows again.
+MIN_HISTORY_AGE = 8 * DAY
+
+
+# Counts by kind of row, with the key "what", and "older_than" in seconds.
+Counts = list[dict[str, Any]]
 
 
 def purge(
     older_than: Annotated[
         timedelta | None,
         typer.Option(
-            parser=duration,
+            parser=parse_duration,
             metavar="DURATION",
-            help="Age in place of SYNC_LOG_RETENTION_DAYS and DAGSTER_RUN_RETENTION_DAYS: 30d, 12w ...",
+            help="Age, instead of SYNC_LOG_RETENTION_DAYS and DAGSTER_RUN_RETENTION_DAYS: 30d, 12w ...",
         ),
     ] = None,
     with_history: Annotated[
-        bool, typer.Option("--with-history", help="Let --older-than hold for QUPER_RETENTION_DAYS too.")
+        bool, typer.Option("--with-history", help="Also delete history rows older than --older-than.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count, delete nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete what is old, as the job qupersync_maintenance does daily: rows of quper.sync_logs and
-    quper.skipped_rows, and Dagster's runs with their events.
+    """Delete old rows of quper.sync_logs and quper.skipped_rows, and Dagster's old runs with their events,
+    like the daily job qupersync_maintenance.
 
-    Rows of the history tables are deleted only if QUPER_RETENTION_DAYS is set, or with --with-history. Each
-    job's last success stays, and the last 100 runs. Asks before it deletes; in a pipe it needs --yes.
+    Rows of history tables are deleted only if QUPER_RETENTION_DAYS is set, or with --with-history. The last
+    success of each job and the last 100 runs are kept. Asks before it deletes; in a pipe it needs --yes.
     """
-    with reported(as_json):
+    with exit_on_errors(as_json):
         from qupersync_assets.defs.instance import configured_instance
         from qupersync_assets.settings import Settings
 
-        _check(older_than, with_history, dry_run, yes)
+        _check_options(older_than, with_history, dry_run, yes)
         settings = Settings.load()
-        history = older_than if with_history else None
-        ages = Ages(
-            older_than or settings.sync_log_retention_days * DAY,
-            older_than or settings.dagster_run_retention_days * DAY,
-            history or (settings.quper_retention_days * DAY if settings.quper_retention_days else None),
-        )
         with configured_instance(settings) as instance:
             if instance is None:
-                note("DAGSTER_HOME is not set: Dagster's runs stay.")
-            found = list(_purge(settings, ages, instance, dry_run=True))
-            deletes = not dry_run and any(old.rows for old in found)
+                note("DAGSTER_HOME is not set: Dagster's runs are kept.")
+            count = partial(_purge, settings, instance, older_than, with_history=with_history)
+            found = count(dry_run=True)
+            deletes = not dry_run and any(old["rows"] for old in found)
             if deletes and not yes:
                 _print(found, out(stderr=True))
                 if not typer.confirm("Delete them?", err=True):
                     raise CommandError("Nothing was deleted.")
             if deletes:
-                found = list(_purge(settings, ages, instance, dry_run=False))
+                found = count(dry_run=False)
         if as_json:
-            rows = [{"what": o.what, "older_than": o.age.total_seconds(), "rows": o.rows} for o in found]
-            print_json({"deleted": not dry_run, "old": rows})
+            print_json({"deleted": not dry_run, "old": found})
         else:
             _print(found, out())
-            out().print("Nothing was deleted." if dry_run or not deletes else "Deleted.")
+            out().print("Deleted." if deletes else "Nothing was deleted.")
 
 
-class Ages(NamedTuple):
-    """How old must be what is deleted: of the two bookkeeping tables, Dagster's runs, and the history tables;
-    None keeps all."""
-
-    books: timedelta
-    runs: timedelta
-    history: timedelta | None
-
-
-class Old(NamedTuple):
-    """How many of what are older than that."""
-
-    what: str
-    age: timedelta
-    rows: int
-
-
-def _check(older_than: timedelta | None, with_history: bool, dry_run: bool, yes: bool) -> None:
+def _check_options(older_than: timedelta | None, with_history: bool, dry_run: bool, yes: bool) -> None:
+    least = MIN_HISTORY_AGE if with_history else DAY
     if dry_run and yes:
-        raise CommandError("--dry-run and --yes exclude each other.", exit_code=2)
-    if with_history and older_than is None:
-        raise CommandError("--with-history needs --older-than DURATION.", exit_code=2)
-    least = LEAST_HISTORY if with_history else DAY
-    if older_than is not None and older_than < least:
-        why = ", as Redshift holds seven days and would give younger rows again" if with_history else ""
-        raise CommandError(f"--older-than has to be {least.days}d or more{why}.", exit_code=2)
-    if not (dry_run or yes or _can_ask()):
-        raise CommandError(
-            "Nobody can be asked here: add --yes to delete, or --dry-run to count.", exit_code=2
-        )
+        text = "--dry-run and --yes exclude each other."
+    elif with_history and older_than is None:
+        text = "--with-history needs --older-than DURATION."
+    elif older_than is not None and older_than < least:
+        why = ": Redshift holds seven days, younger rows would be loaded again" if with_history else ""
+        text = f"--older-than must be {least.days}d or more{why}."
+    elif not (dry_run or yes or _is_terminal()):
+        text = "Not a terminal: cannot ask for confirmation. Use --yes to delete, or --dry-run to count."
+    else:
+        return
+    raise CommandError(text, exit_code=2)
 
 
-def _can_ask() -> bool:
+def _is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
 def _purge(
-    settings: Settings, ages: Ages, instance: dg.DagsterInstance | None, *, dry_run: bool
-) -> Iterator[Old]:
+    settings: Settings,
+    instance: dg.DagsterInstance | None,
+    older_than: timedelta | None,
+    *,
+    with_history: bool,
+    dry_run: bool,
+) -> Counts:
     from qupersync_assets.defs.resources import postgres_resource
     from qupersync_assets.defs.retention_job import purge_runs
     from qupersync_assets.postgres.job_status import is_usable
     from qupersync_assets.postgres.retention import purge_history, purge_logs
+    from qupersync_assets.sync_jobs import all_specs
 
-    postgres, specs = postgres_resource(settings), chosen(None)
-    kinds: list[tuple[timedelta, dict[str, int]]] = []
+    postgres, specs = postgres_resource(settings), all_specs()
+    days = older_than / DAY if older_than else None
+    log_days = days or settings.sync_log_retention_days
+    run_days = days or settings.dagster_run_retention_days
+    history_days = (days if with_history else None) or settings.quper_retention_days
+    counts: list[tuple[float, dict[str, int]]] = []
     if is_usable(postgres):
-        books, history = Counter[str](), Counter[str]()
+        logs, history = Counter[str](), Counter[str]()
         for cluster in settings.by_cluster():
-            books.update(purge_logs(postgres, cluster, ages.books / DAY, dry_run=dry_run))
-            days = ages.history / DAY if ages.history else None
-            history.update(purge_history(postgres, cluster, specs, days, dry_run=dry_run))
-        kinds += [(ages.books, books), (ages.history or DAY, history)]
+            logs.update(purge_logs(postgres, cluster, log_days, dry_run=dry_run))
+            history.update(purge_history(postgres, cluster, specs, history_days, dry_run=dry_run))
+        counts += [(log_days, logs), (history_days or 0, history)]
     if instance:
-        kinds.append((ages.runs, purge_runs(instance, specs, ages.runs / DAY, dry_run=dry_run)))
-    for age, counts in kinds:
-        yield from (Old(what, age, count) for what, count in counts.items())
+        counts.append((run_days, purge_runs(instance, specs, run_days, dry_run=dry_run)))
+    return [
+        {"what": what, "older_than": age * DAY.total_seconds(), "rows": rows}
+        for age, by_kind in counts
+        for what, rows in by_kind.items()
+    ]
 
 
-def _print(found: Sequence[Old], console: Console) -> None:
+def _print(counts: Counts, console: Console) -> None:
     table = plain_table(("what", "older than", "rows"), ("older than", "rows"))
-    for old in found:
-        table.add_row(old.what, short(old.age), f"{old.rows:,}")
+    for old in counts:
+        table.add_row(old["what"], format_duration(old["older_than"]), f"{old['rows']:,}")
     console.print(table)

@@ -1,88 +1,79 @@
-"""`qupersync status` and `qupersync history`: what the jobs did, and what comes next."""
+"""`qupersync status`: last and next run of each job."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from rich.console import Console
 
-from qupersync_assets.cli.arguments import chosen, chosen_clusters, moment
-from qupersync_assets.cli.console import (
-    Cluster,
-    Json,
-    out,
-    plain_table,
-    print_json,
-    reported,
-    short,
-    style_of,
-)
-
-# Name of a check -> its last evaluation, by cluster and job.
-Checks = dict[tuple[str, str], dict[str, dict[str, Any]]]
+from qupersync_assets.cli.arguments import select_clusters
+from qupersync_assets.cli.console import Cluster, Json, exit_on_errors, out, print_json, print_line
+from qupersync_assets.cli.summary import format_duration, plain_table, print_errors, style_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import dagster as dg
     from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
-    from rich.console import Console
-    from rich.table import Table
 
-    from qupersync_assets.postgres.job_status import JobState, Log
+    from qupersync_assets.postgres.job_status import JobState
     from qupersync_assets.settings import Settings
     from qupersync_assets.spec import SyncSpec
 
+# Last evaluation of each check, by cluster and job, then by name.
+Checks = dict[tuple[str, str], dict[str, dict[str, Any]]]
+
 
 def status(cluster: Cluster = None, as_json: Json = False) -> None:
-    """Print the last and the next run of every job, how far its table lags behind, and its checks.
+    """Print the last and the next run of each job, the lag of its table, and its checks.
 
-    `lag` is the age of a history's newest row, and of a snapshot the time since it was read. The checks, and
-    whether the schedule is on, are known to the Dagster instance alone (DAGSTER_HOME, or that of `make up` in
-    this folder).
+    `lag` is the age of the newest row of a history table, and the time since the last read of a snapshot
+    table. Checks and the state of the schedule are read from the Dagster instance of DAGSTER_HOME, or of
+    `make up` in this folder.
     """
-    with reported(as_json):
+    with exit_on_errors(as_json):
         from qupersync_assets.defs.instance import configured_instance
         from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.postgres.job_status import job_states
         from qupersync_assets.settings import Settings
+        from qupersync_assets.sync_jobs import all_specs
 
-        settings, specs = Settings.load(), chosen(None)
-        clusters = chosen_clusters(settings, cluster)
+        settings, specs = Settings.load(), all_specs()
+        clusters = select_clusters(settings, cluster)
         states = job_states(postgres_resource(settings), clusters, specs)
         with configured_instance(settings) as instance:
             schedule = _schedule(settings, states[0].now, instance)
             checks = _checks(instance, settings, clusters, specs) if instance else {}
         if as_json:
-            print_json(
-                {"schedule": schedule, "jobs": [_as_json(state, schedule, checks) for state in states]}
-            )
+            jobs = [_as_json(state, schedule["next_run"], checks) for state in states]
+            print_json({"schedule": schedule, "jobs": jobs})
         else:
-            _print_status(settings, states, schedule, checks)
+            console = out()
+            print_line(console, _next_sync(settings, states[0].now, schedule))
+            for name in clusters:
+                title = f"\nCluster {name}" if len(settings.by_cluster()) > 1 else None
+                _print_jobs(console, title, [state for state in states if state.cluster == name], checks)
 
 
 def _schedule(settings: Settings, now: datetime, instance: dg.DagsterInstance | None) -> dict[str, Any]:
-    """What keeps the syncs going: on or off (None: nobody knows), when it is due next, and the daemon's
-    heartbeat."""
+    """Return the state of the schedule; `on` and `daemon` are None without an instance."""
     from qupersync_assets.defs.instance import heartbeat
     from qupersync_assets.defs.schedules import INTERVAL_NAME, SCHEDULE_NAME, cron_for, next_sync
 
     name = SCHEDULE_NAME if cron_for(settings.sync_interval) else INTERVAL_NAME
     on = daemon = None
     if instance:
-        # Who has never been switched by hand has the status of its definition, which is on.
-        stored = {state.instigator_name: state.is_running for state in instance.all_instigator_state()}
-        on = stored.get(name, True)
+        # Dagster stores a state once a user has switched the schedule; the default of the definition is on.
+        switched = {state.instigator_name: state.is_running for state in instance.all_instigator_state()}
+        on = switched.get(name, True)
         pulse = heartbeat(instance)
         daemon = {"fresh": pulse.fresh, "heartbeat_seconds": pulse.age, "detail": str(pulse)}
-    due = None if on is False else next_sync(settings, now)
     return {
         "name": name,
         "interval_seconds": settings.sync_interval,
         "on": on,
-        "next_run": due,
+        "next_run": None if on is False else next_sync(settings, now),
         "daemon": daemon,
     }
 
@@ -90,10 +81,10 @@ def _schedule(settings: Settings, now: datetime, instance: dg.DagsterInstance | 
 def _checks(
     instance: dg.DagsterInstance, settings: Settings, clusters: Sequence[str], specs: Sequence[SyncSpec]
 ) -> Checks:
-    """The last evaluation of each check; of one that a run has yet to make, the one before."""
+    """Return the last evaluation of each check; planned ones do not count."""
     from dagster._core.event_api import PartitionKeyFilter
     from dagster._core.storage.asset_check_execution_record import (
-        COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as MADE,
+        COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as COMPLETED,
     )
 
     from qupersync_assets.defs.asset_checks import check_specs
@@ -108,33 +99,31 @@ def _checks(
     found: Checks = {}
     for cluster in clusters:
         only = PartitionKeyFilter(key=cluster) if len(settings.by_cluster()) > 1 else None
-        records = storage.get_latest_asset_check_execution_by_key(list(jobs), only)
+        latest = storage.get_latest_asset_check_execution_by_key(list(jobs), only)
         for key, job in jobs.items():
-            record = records.get(key)
-            if record and record.status not in MADE:
-                record = next(
-                    iter(
-                        storage.get_asset_check_execution_history(key, 1, status=MADE, partition_filter=only)
-                    ),
-                    None,
+            record = latest.get(key)
+            if record and record.status not in COMPLETED:
+                completed = storage.get_asset_check_execution_history(
+                    key, 1, status=COMPLETED, partition_filter=only
                 )
-            found.setdefault((cluster, job), {})[key.name] = _evaluated(record)
+                record = completed[0] if completed else None
+            found.setdefault((cluster, job), {})[key.name] = _evaluation(record)
     return found
 
 
-def _evaluated(record: AssetCheckExecutionRecord | None) -> dict[str, Any]:
+def _evaluation(record: AssetCheckExecutionRecord | None) -> dict[str, Any]:
     evaluation = record.evaluation if record else None
     if record is None or evaluation is None:
         return {"status": "unknown", "text": None, "evaluated_at": None}
-    fault = "warning" if evaluation.severity.value == "WARN" else "error"
+    severity = "warning" if evaluation.severity.value == "WARN" else "error"
     return {
-        "status": "passed" if evaluation.passed else fault,
+        "status": "passed" if evaluation.passed else severity,
         "text": evaluation.description,
         "evaluated_at": datetime.fromtimestamp(record.create_timestamp, UTC),
     }
 
 
-def _as_json(state: JobState, schedule: dict[str, Any], checks: Checks) -> dict[str, Any]:
+def _as_json(state: JobState, next_run: datetime | None, checks: Checks) -> dict[str, Any]:
     return {
         "cluster": state.cluster,
         "sync_job_id": state.sync_job_id,
@@ -142,150 +131,51 @@ def _as_json(state: JobState, schedule: dict[str, Any], checks: Checks) -> dict[
         "last_run": state.last,
         "last_success_at": state.last_success_at,
         "failures_since_success": state.failures,
-        "next_run": schedule["next_run"],
+        "next_run": next_run,
         "lag_seconds": state.lag,
         "seconds_since_success": state.since_success,
         "checks": checks.get((state.cluster, state.sync_job_id)),
     }
 
 
-def _print_status(
-    settings: Settings, states: Sequence[JobState], schedule: dict[str, Any], checks: Checks
-) -> None:
-    console = out()
-    console.print(_next(settings, states[0].now, schedule), markup=False, soft_wrap=True)
-    for cluster in dict.fromkeys(state.cluster for state in states):
-        title = f"\nCluster {cluster}" if len(settings.by_cluster()) > 1 else None
-        headings = ("job", "last run", "ago", "took", "rows", "lag", "checks")
-        table = plain_table(headings, ("took", "rows"), title)
-        own = [state for state in states if state.cluster == cluster]
-        for state in own:
-            _add_row(table, state, checks.get((cluster, state.sync_job_id)))
-        console.print(table)
-        for state in own:
-            _print_faults(console, state, checks.get((cluster, state.sync_job_id), {}))
+def _print_jobs(console: Console, title: str | None, states: Sequence[JobState], checks: Checks) -> None:
+    headings = ("job", "last run", "ago", "took", "rows", "lag", "checks")
+    table = plain_table(headings, ("took", "rows"), title)
+    for state in states:
+        log = state.running or state.last
+        table.add_row(
+            state.sync_job_id,
+            log["status"] if log else "never",
+            format_duration(state.now - (log["completed_at"] or log["started_at"]) if log else None),
+            format_duration((log["duration_ms"] or 0) / 1000 if log and not state.running else None),
+            f"{log['rows_extracted']:,}" if log else "-",
+            format_duration(state.lag),
+            _check_summary(checks.get((state.cluster, state.sync_job_id), {})),
+            style=style_of(log["status"] if log else None),
+        )
+    console.print(table)
+    for state in states:
+        print_errors(console, [state.last] if state.last else [])
+        for name, check in checks.get((state.cluster, state.sync_job_id), {}).items():
+            if style := {"error": "red", "warning": "yellow"}.get(check["status"]):
+                print_line(console, f"{state.sync_job_id}, {name}: {check['text']}", style)
 
 
-def _add_row(table: Table, state: JobState, checks: dict[str, Any] | None) -> None:
-    log = state.running or state.last
-    table.add_row(
-        state.sync_job_id,
-        log["status"] if log else "never",
-        short(state.now - (log["completed_at"] or log["started_at"])) if log else "-",
-        short((log["duration_ms"] or 0) / 1000) if log and not state.running else "-",
-        f"{log['rows_extracted']:,}" if log else "-",
-        short(state.lag),
-        _verdict(checks),
-        style=style_of(log["status"] if log else None),
-    )
-
-
-def _print_faults(console: Console, state: JobState, checks: dict[str, Any]) -> None:
-    if state.last and state.last["error"]:
-        text = f"{state.sync_job_id}: {state.last['error']}"
-        console.print(text, style=style_of(state.last["status"]), markup=False, soft_wrap=True)
-    for name, check in checks.items():
-        if check["status"] in ("warning", "error"):
-            style = "red" if check["status"] == "error" else "yellow"
-            text = f"{state.sync_job_id}, {name}: {check['text']}"
-            console.print(text, style=style, markup=False, soft_wrap=True)
-
-
-def _next(settings: Settings, now: datetime, schedule: dict[str, Any]) -> str:
-    """When the next sync is, in a sentence."""
+def _next_sync(settings: Settings, now: datetime, schedule: dict[str, Any]) -> str:
+    """Return a sentence about the next sync."""
     if schedule["on"] is False:
-        return f"{schedule['name']} is switched off: no sync is due."
+        return f"No next sync: {schedule['name']} is switched off."
     due = schedule["next_run"].astimezone(settings.time_zone())
-    text = f"Next sync in {short(schedule['next_run'] - now)}, at {due:%H:%M:%S %Z}"
+    text = f"Next sync in {format_duration(due - now)}, at {due:%H:%M:%S %Z}"
     if schedule["on"] is None:
-        return f"{text}, if a daemon runs: DAGSTER_HOME is not set, so nobody can tell."
+        return f"{text}, if a daemon runs (unknown: DAGSTER_HOME is not set)."
     daemon = schedule["daemon"]
     return f"{text}." if daemon["fresh"] else f"{text}, but {daemon['detail']}."
 
 
-def _verdict(checks: dict[str, Any] | None) -> str:
-    if not checks:
-        return "-"
+def _check_summary(checks: dict[str, dict[str, Any]]) -> str:
     statuses = [check["status"] for check in checks.values()]
     for kind in ("error", "warning"):
         if count := statuses.count(kind):
             return f"{count} {kind}{'s' if count > 1 else ''}"
-    return "ok" if "passed" in statuses else "unknown"
-
-
-class Status(StrEnum):
-    """Those of quper.sync_logs."""
-
-    RUNNING = "running"
-    SUCCESS = "success"
-    FAILED = "failed"
-    CANCELED = "canceled"
-    UNAVAILABLE = "unavailable"
-    SKIPPED = "skipped"
-
-
-def history(
-    job: Annotated[
-        list[str] | None, typer.Option(help="Only of this job (sync_job_id or table); repeatable.")
-    ] = None,
-    status: Annotated[list[Status] | None, typer.Option(help="Only with this status; repeatable.")] = None,
-    since: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=moment, metavar="TIME|DURATION", help="Only started since: 2026-11-24T12:00Z, 2h, 7d."
-        ),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 20,
-    cluster: Cluster = None,
-    as_json: Json = False,
-) -> None:
-    """Print what quper.sync_logs has of past runs, the newest first; times are UTC."""
-    with reported(as_json):
-        from qupersync_assets.defs.resources import postgres_resource
-        from qupersync_assets.postgres.job_status import log_rows
-        from qupersync_assets.settings import Settings
-
-        jobs = [spec.sync_job_id for spec in chosen(job)] if job else []
-        settings = Settings.load()
-        rows = log_rows(
-            postgres_resource(settings),
-            chosen_clusters(settings, cluster),
-            jobs=jobs,
-            statuses=[s.value for s in status or []],
-            since=since,
-            limit=limit,
-        )
-        if as_json:
-            print_json(rows)
-        else:
-            _print_history(rows)
-
-
-def _print_history(rows: Sequence[Log]) -> None:
-    console = out()
-    if not rows:
-        console.print("There are no such runs in quper.sync_logs.")
-        return
-    # Of one cluster nobody needs to be told the name.
-    several = len({row["cluster"] for row in rows}) > 1
-    numbers = ("took", "read", "written", "skipped")
-    table = plain_table(
-        ("started (UTC)", *(["cluster"] if several else []), "job", "status", *numbers), numbers
-    )
-    for row in rows:
-        counts = (row["rows_extracted"], row["rows_inserted"] + row["rows_updated"], row["rows_skipped"])
-        table.add_row(
-            f"{row['started_at'].astimezone(UTC):%m-%d %H:%M:%S}",
-            *([row["cluster"]] if several else []),
-            row["sync_job_id"],
-            row["status"],
-            short(row["duration_ms"] / 1000) if row["duration_ms"] is not None else "-",
-            *(f"{count:,}" for count in counts),
-            style=style_of(row["status"]),
-        )
-    console.print(table)
-    for row in rows:
-        if row["error"]:
-            when = f"{row['started_at'].astimezone(UTC):%m-%d %H:%M:%S}"
-            text = f"{when} {row['sync_job_id']}: {row['error']}"
-            console.print(text, style=style_of(row["status"]), markup=False, soft_wrap=True)
+    return "ok" if "passed" in statuses else "unknown" if statuses else "-"

@@ -1,4 +1,4 @@
-"""`qupersync sync`: sync jobs once, in this process, through the Dagster job that the schedule runs."""
+"""`qupersync sync`: run sync jobs once, in this process, through the Dagster job of the schedule."""
 
 from __future__ import annotations
 
@@ -6,59 +6,53 @@ from typing import Annotated
 
 import typer
 
-from qupersync_assets.cli.console import Cluster, Json, note, out, print_json, reported
-
-# What is no failure: that a cluster has nothing to read, or that another run loads the job right now.
-FINE = ("success", "unavailable", "skipped")
+from qupersync_assets.cli.arguments import select_clusters, select_jobs
+from qupersync_assets.cli.console import Cluster, Json, exit_on_errors, note, out, print_json
+from qupersync_assets.postgres.sync_status import ACCEPTED
 
 
 def sync(
     jobs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="JOB", help="sync_job_id or table; all of them if none is named."),
+        typer.Argument(metavar="JOB", help="sync_job_id or table; default: all jobs."),
     ] = None,
     cluster: Cluster = None,
     full_refresh: Annotated[
-        bool, typer.Option("--full-refresh", help="Read all that Redshift holds, and not only what is new.")
+        bool,
+        typer.Option("--full-refresh", help="Read everything that Redshift holds, not only new rows."),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Write Dagster's log to stderr.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Sync once, in this process, and print what became of each job.
+    """Sync once, in this process, and print the result of each job.
 
-    The run is recorded in the Dagster instance of DAGSTER_HOME, or of `make up` in this folder, so that the
-    UI shows it; without either it is in quper.sync_logs alone. The exit code is 0 if every job has the status
-    success, unavailable (this kind of cluster has no source for it) or skipped (another run loads it right
-    now); 1 if one failed, 2 for a wrong command line.
+    The run is recorded in the Dagster instance of DAGSTER_HOME, or of `make up` in this folder, and visible
+    in its UI; without an instance it is in quper.sync_logs only. The exit code is 0 if the status of each job
+    is success, unavailable (this kind of cluster has no source for it) or skipped (another run is loading
+    it); 1 if a job failed, 2 if the command line is wrong.
     """
-    with reported(as_json):
-        import sqlalchemy as sa
-
-        from qupersync_assets.cli.arguments import chosen, chosen_clusters
-        from qupersync_assets.cli.one_shot import OneShot
+    with exit_on_errors(as_json):
         from qupersync_assets.cli.summary import print_summary
+        from qupersync_assets.cli.sync_run import run_sync
         from qupersync_assets.defs.instance import configured_instance
         from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.settings import Settings
 
-        specs = chosen(jobs)
+        specs = select_jobs(jobs)
         settings = Settings.load()
-        clusters = chosen_clusters(settings, cluster)
+        clusters = select_clusters(settings, cluster)
         postgres = postgres_resource(settings)
-        with postgres.transaction() as connection:
-            connection.execute(sa.text("SELECT 1"))
+        with postgres.transaction():
+            pass  # PostgreSQL answers
         with configured_instance(settings, captures_output=False) as instance:
             if instance is None:
                 note(
-                    "DAGSTER_HOME is not set: the run will be in quper.sync_logs, and not in the Dagster UI."
+                    "DAGSTER_HOME is not set: the run is recorded in quper.sync_logs, not in the Dagster UI."
                 )
-            with OneShot(settings, postgres, specs, instance) as one_shot:
-                rows = [
-                    row
-                    for name in clusters
-                    for row in one_shot.run(name, full_refresh=full_refresh, verbose=verbose)
-                ]
-        ok = all(row["status"] in FINE for row in rows)
+            rows = run_sync(
+                settings, postgres, instance, clusters, specs, full_refresh=full_refresh, verbose=verbose
+            )
+        ok = all(row["status"] in ACCEPTED for row in rows)
         if as_json:
             print_json({"ok": ok, "in_dagster": instance is not None, "jobs": rows})
         else:

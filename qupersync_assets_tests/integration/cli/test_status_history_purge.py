@@ -1,4 +1,4 @@
-"""`qupersync status`, `history` and `purge` tell what the tables hold, and refuse what makes no sense."""
+"""`qupersync status`, `history` and `purge`: results, and errors for wrong arguments."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JOBS = [spec.sync_job_id for spec in all_specs()]
 
 @pytest.fixture
 def log(postgres: PostgresResource, target: Query) -> Callable[..., None]:
-    """Adds a row to quper.sync_logs that has ended so many hours ago."""
+    """Adds a row to quper.sync_logs that ended a number of hours ago."""
 
     def add(job: str, status: str, hours: float, cluster: str = "sandbox", **columns: Any) -> None:
         columns |= {"error": f"why {status}"} if status == "failed" else {}
@@ -66,7 +66,7 @@ def test_status_of_last_run_lag_and_success(
     log("node_details_sync", "success", 3)
     target(
         "INSERT INTO quper.query_history (cluster, query_id, start_time) SELECT 'sandbox', h, now() - make_interval(hours => h) "
-        "FROM unnest(ARRAY[4, 9, -1]) h"  # one that is yet to come
+        "FROM unnest(ARRAY[4, 9, -1]) h"  # one in the future
     )
     done = qupersync("status", "--json")
     jobs = jobs_of(done.json)
@@ -84,7 +84,7 @@ def test_status_of_last_run_lag_and_success(
     [({"SYNC_INTERVAL": "300"}, "UTC", 300), ({"SYNC_INTERVAL": "420"}, "UTC", 420), ({"SYNC_INTERVAL": "86400"}, "Asia/Kolkata", 86400)],
     ids=str,
 )  # fmt: skip
-def test_the_next_run_is_when_it_is_due(
+def test_status_shows_when_the_next_run_is_due(
     qupersync: Command, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], zone: str, seconds: int
 ) -> None:
     for name, value in {**variables, "SYNC_TIMEZONE": zone}.items():
@@ -104,7 +104,7 @@ def test_status_of_checks_schedule_and_daemon(
 ) -> None:
     source("INSERT INTO stv_node_storage_capacity VALUES (NULL, 1, 2)")
     assert qupersync("sync", "node_details").code == 0
-    with monkeypatch.context() as outage:  # a run that does not come as far as the checks
+    with monkeypatch.context() as outage:  # this run ends before the checks
         outage.setenv("REDSHIFT_PORT", "1")
         assert qupersync("sync", "node_details").code == 1
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
@@ -126,7 +126,7 @@ def test_status_of_checks_schedule_and_daemon(
 
 
 def switch(instance: dg.DagsterInstance, name: str) -> None:
-    """Switch a schedule off, as the UI does it."""
+    """Switch a schedule off, like the UI."""
     from dagster._core.remote_origin import (
         ManagedGrpcPythonEnvCodeLocationOrigin,
         RemoteInstigatorOrigin,
@@ -145,7 +145,7 @@ def switch(instance: dg.DagsterInstance, name: str) -> None:
     )
 
 
-def test_the_history_is_filtered(qupersync: Command, log: Callable[..., None]) -> None:
+def test_history_is_filtered(qupersync: Command, log: Callable[..., None]) -> None:
     log("node_details_sync", "success", 1)
     log("node_details_sync", "failed", 30)
     log("table_stats_sync", "success", 3)
@@ -171,7 +171,7 @@ def test_the_history_is_filtered(qupersync: Command, log: Callable[..., None]) -
     assert found("--since", ago.isoformat()) == [nodes, tables] == found("--since", f"{ago:%Y-%m-%d %H:%M}")
     printed = qupersync("history").out
     assert "why failed" in printed and max(map(len, printed.splitlines())) <= 80
-    assert "no such runs" in qupersync("history", "--since", "1s").out
+    assert "No such runs" in qupersync("history", "--since", "1s").out
     assert qupersync("history", "--since", "1s", "--json").json == []
 
 
@@ -196,7 +196,7 @@ def test_the_history_is_filtered(qupersync: Command, log: Callable[..., None]) -
     ],
     ids=" ".join,
 )
-def test_a_wrong_command_line_is_told(qupersync: Command, arguments: list[str], words: str) -> None:
+def test_wrong_command_line_is_explained(qupersync: Command, arguments: list[str], words: str) -> None:
     done = qupersync(*arguments)
     assert done.code == 2 and not done.out
     assert words in " ".join(done.err.replace("│", " ").split())
@@ -213,7 +213,7 @@ def test_purge_counts_asks_and_deletes(
             [days, days],
         )
 
-    def left() -> list[tuple[int]]:
+    def remaining() -> list[tuple[int]]:
         return target(
             "SELECT count(*) FROM quper.sync_logs UNION ALL SELECT count(*) FROM quper.query_history"
         )
@@ -221,21 +221,21 @@ def test_purge_counts_asks_and_deletes(
     counted = qupersync("purge", "--dry-run", "--json")
     assert counted.code == 0 and not counted.json["deleted"]
     assert {old["what"]: old["rows"] for old in counted.json["old"]}["quper.sync_logs"] == 1
-    assert left() == [(3,), (2,)]
+    assert remaining() == [(3,), (2,)]
 
-    monkeypatch.setattr("qupersync_assets.cli.commands.purge._can_ask", lambda: True)
+    monkeypatch.setattr("qupersync_assets.cli.commands.purge._is_terminal", lambda: True)
     declined = qupersync("purge", "--older-than", "30d", answer="n\n")
-    assert declined.code == 1 and "Nothing was deleted" in declined.err and left() == [(3,), (2,)]
+    assert declined.code == 1 and "Nothing was deleted" in declined.err and remaining() == [(3,), (2,)]
     agreed = qupersync("purge", "--older-than", "30d", answer="y\n")
-    assert agreed.code == 0 and left() == [(1,), (2,)]
+    assert agreed.code == 0 and remaining() == [(1,), (2,)]
     done = qupersync("purge", "--older-than", "30d", "--with-history", "--yes", "--json")
     assert (
         done.code == 0 and {old["what"]: old["rows"] for old in done.json["old"]}["quper.query_history"] == 1
     )
-    assert left() == [(1,), (1,)]
+    assert remaining() == [(1,), (1,)]
 
 
-def test_purge_knows_the_runs_of_the_instance(
+def test_purge_deletes_runs_of_the_instance(
     qupersync: Command, dagster_home: Path, postgres: PostgresResource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("qupersync_assets.defs.retention_job.KEPT_RUNS", 1)
@@ -253,7 +253,7 @@ def test_purge_knows_the_runs_of_the_instance(
 
 
 @pytest.mark.parametrize("version", ["9999", "0001"])
-def test_a_schema_of_another_version_is_told(
+def test_schema_of_another_version_is_an_error(
     qupersync: Command, postgres: PostgresResource, target: Query, version: str
 ) -> None:
     target("UPDATE quper.schema_version SET version_num = %s", [version])
@@ -263,7 +263,7 @@ def test_a_schema_of_another_version_is_told(
         assert done.code == 1 and remedy in done.json["error"]
 
 
-def test_settings_come_from_the_file_that_is_named(
+def test_env_file_sets_the_settings(
     qupersync: Command, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("my.env").write_text(f"POSTGRES_PORT={environment['POSTGRES_PORT']}\n")
@@ -273,7 +273,7 @@ def test_settings_come_from_the_file_that_is_named(
     assert qupersync("--env-file", "my.env", "status").code == 0
 
 
-def test_make_up_s_instance_is_found_in_its_folder(
+def test_instance_of_make_up_is_found_in_its_folder(
     qupersync: Command, dagster_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DAGSTER_HOME")

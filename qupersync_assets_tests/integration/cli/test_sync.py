@@ -1,4 +1,4 @@
-"""`qupersync sync`: what it does, says, records and returns."""
+"""`qupersync sync`: results, messages, records and exit codes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from qupersync_assets.postgres import sync_logs as sync_log
+from qupersync_assets.postgres import sync_logs
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
@@ -20,7 +20,7 @@ from qupersync_assets_tests.integration.conftest import Command, Query
 NODES = "INSERT INTO stv_node_storage_capacity SELECT n, 100, 900 FROM generate_series(0, %s) n"
 
 
-def test_named_jobs_are_synced_and_told(qupersync: Command, source: Query, target: Query) -> None:
+def test_named_jobs_are_synced_and_reported(qupersync: Command, source: Query, target: Query) -> None:
     source(NODES, [4])
     done = qupersync("sync", "node_details_sync", "quper.applications", "node_details", "--json")
     assert done.code == 0 and done.json["ok"] and not done.json["in_dagster"]
@@ -35,7 +35,7 @@ def test_named_jobs_are_synced_and_told(qupersync: Command, source: Query, targe
         tuple(job[name] for name in ("sync_job_id", "status", "rows_extracted", "duration_ms"))
         for job in done.json["jobs"]
     ]
-    # In a pipe: a line a job, and why the UI will not show the run.
+    # In a pipe: one line per job, and a note that the UI does not show the run.
     assert "DAGSTER_HOME is not set" in done.err
     assert "node_details_sync: success, 5 rows in" in done.err
 
@@ -49,21 +49,19 @@ def test_all_jobs_are_synced_by_default_in_eighty_columns(qupersync: Command, so
     assert max(map(len, done.out.splitlines())) <= 80
 
 
-def test_one_job_that_fails_is_named_and_the_others_are_loaded(qupersync: Command, source: Query) -> None:
-    source("ALTER TABLE sys_query_history RENAME query_id TO gone")
+def test_failed_job_is_named_and_the_others_are_loaded(qupersync: Command, source: Query) -> None:
+    source("ALTER TABLE sys_query_history RENAME query_id TO renamed")
     try:
         done = qupersync("sync", "query_history", "node_details", "--json")
     finally:
-        source("ALTER TABLE sys_query_history RENAME gone TO query_id")
+        source("ALTER TABLE sys_query_history RENAME renamed TO query_id")
     assert done.code == 1 and not done.json["ok"]
-    failed, fine = done.json["jobs"][1], done.json["jobs"][0]
-    assert (failed["status"], fine["status"]) == ("failed", "success")
+    failed, succeeded = done.json["jobs"][1], done.json["jobs"][0]
+    assert (failed["status"], succeeded["status"]) == ("failed", "success")
     assert "query_id" in failed["error"]
 
 
-def test_a_source_that_cannot_be_reached_fails_every_job(
-    qupersync: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreachable_source_fails_every_job(qupersync: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDSHIFT_PORT", "1")
     done = qupersync("sync", "node_details", "applications")
     assert done.code == 1
@@ -73,7 +71,7 @@ def test_a_source_that_cannot_be_reached_fails_every_job(
     )
 
 
-def test_what_a_cluster_does_not_have_is_no_failure(
+def test_unavailable_job_is_not_a_failure(
     qupersync: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Gateway((sandbox.server.host, sandbox.server.port), mode="serverless") as gateway:
@@ -82,25 +80,25 @@ def test_what_a_cluster_does_not_have_is_no_failure(
     assert done.code == 0 and done.json["jobs"][0]["status"] == "unavailable"
 
 
-def test_a_job_that_another_instance_loads_is_left_alone(
+def test_job_that_another_instance_loads_is_skipped(
     qupersync: Command, postgres: PostgresResource, engine: sa.Engine, target: Query
 ) -> None:
     with closing(JobConnection(engine, "sandbox", "node_details_sync")) as other:
         with other.begin() as connection:
-            sync_log.start(connection, "sandbox", "node_details_sync", "of another instance")
+            sync_logs.start(connection, "sandbox", "node_details_sync", "of another instance")
         done = qupersync("sync", "node_details", "--json")
         rows = target("SELECT run_id, status FROM quper.sync_logs ORDER BY id")
     assert done.code == 0 and done.json["jobs"][0]["status"] == "skipped"
     assert rows == [("of another instance", "running"), (done.json["jobs"][0]["run_id"], "skipped")]
 
 
-def test_a_full_refresh_reads_all(qupersync: Command) -> None:
+def test_full_refresh_reads_everything(qupersync: Command) -> None:
     for flags, reason in (([], "the target table is empty"), (["--full-refresh"], "full refresh requested")):
         done = qupersync("sync", "alert_events", "--json", *flags)
         assert done.json["jobs"][0]["read_reason"] == reason
 
 
-def test_the_run_is_recorded_in_the_configured_instance(qupersync: Command, dagster_home: Path) -> None:
+def test_run_is_recorded_in_the_configured_instance(qupersync: Command, dagster_home: Path) -> None:
     done = qupersync("sync", "node_details", "--json")
     assert done.code == 0 and done.json["in_dagster"] and "DAGSTER_HOME" not in done.err
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
@@ -111,7 +109,7 @@ def test_the_run_is_recorded_in_the_configured_instance(qupersync: Command, dags
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
-def test_a_job_that_is_not_there(qupersync: Command, flags: list[str]) -> None:
+def test_unknown_job_is_an_error(qupersync: Command, flags: list[str]) -> None:
     done = qupersync("sync", "node_details", "nodes", *flags)
     assert done.code == 2
     assert "no job nodes" in done.err and all(spec.sync_job_id in done.err for spec in all_specs())
@@ -129,11 +127,11 @@ VERBS = [["sync"], ["status"], ["purge", "--dry-run"], ["history"]]
 
 @pytest.mark.parametrize(
     ("verb", "variables", "words"),
-    # The history does without Dagster.
+    # history needs no Dagster instance.
     [(v, *fault) for v in VERBS for fault in FAULTS if v != ["history"] or "DAGSTER_HOME" not in fault[0]],
     ids=str,
 )
-def test_what_is_wrong_is_told(
+def test_wrong_settings_and_logins_are_errors(
     qupersync: Command,
     monkeypatch: pytest.MonkeyPatch,
     verb: list[str],

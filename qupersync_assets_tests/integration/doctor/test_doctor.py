@@ -1,4 +1,4 @@
-"""`qupersync doctor` names each fault alone, and what it says to do mends it."""
+"""`qupersync doctor` reports exactly the problem there is, with a remedy that fixes it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def doctor(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.Monk
     return run
 
 
-def faults(report: dict[str, Any]) -> dict[str, str]:
-    """The remedies, by side and what they are for."""
+def problems(report: dict[str, Any]) -> dict[str, str]:
+    """The remedies, by side and subject."""
     return {f"{f['side']} {f['what']}": f["remedy"] for f in report["findings"] if not f["ok"]}
 
 
@@ -44,9 +44,9 @@ def found(report: dict[str, Any], what: str, side: str = "redshift") -> str:
     return str(detail)
 
 
-def test_all_is_well(doctor: Doctor, sync: Sync) -> None:
+def test_doctor_finds_no_problem(doctor: Doctor, sync: Sync) -> None:
     first = doctor()
-    assert first["ok"] and faults(first) == {}
+    assert first["ok"] and problems(first) == {}
     assert "first run creates it" in found(first, "schema quper", "postgres")
     assert sync("node_details").success
     after = doctor()
@@ -72,16 +72,16 @@ LOGINS = [
 
 
 @pytest.mark.parametrize(("variables", "what", "words"), LOGINS, ids=lambda value: str(value)[:40])
-def test_a_login_that_fails(
+def test_failed_login_is_a_problem(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], what: str, words: str
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    told = faults(doctor())
-    assert list(told) == [what] and words in told[what]
+    remedies = problems(doctor())
+    assert list(remedies) == [what] and words in remedies[what]
 
 
-# What breaks it, what repairs it (None: what the doctor says), what it finds, and words of the remedy.
+# SQL that breaks the source, SQL that fixes it (None: the remedy of the doctor), and words of the remedies by subject.
 SOURCES = [
     (
         "REVOKE SELECT ON svv_table_info FROM qupersync_reader",
@@ -94,19 +94,19 @@ SOURCES = [
         {"view stl_vacuum": 'GRANT SELECT ON stl_vacuum TO "qupersync_reader";'},
     ),
     (
-        "ALTER TABLE sys_query_history RENAME TO gone",
-        "ALTER TABLE gone RENAME TO sys_query_history",
+        "ALTER TABLE sys_query_history RENAME TO renamed",
+        "ALTER TABLE renamed RENAME TO sys_query_history",
         {"view sys_query_history": "next patch", "job query_history_sync": "sys_query_history"},
     ),
     (
-        "ALTER TABLE sys_query_history RENAME username TO gone",
-        "ALTER TABLE sys_query_history RENAME gone TO username",
-        {"job query_history_sync": "next patch (its maintenance track and window): it lacks "
+        "ALTER TABLE sys_query_history RENAME username TO renamed",
+        "ALTER TABLE sys_query_history RENAME renamed TO username",
+        {"job query_history_sync": "next patch of the cluster (see its maintenance track and window): it lacks "
          "sys_query_history.username"},
     ),
     (
-        "ALTER TABLE sys_query_history RENAME query_id TO gone",
-        "ALTER TABLE sys_query_history RENAME gone TO query_id",
+        "ALTER TABLE sys_query_history RENAME query_id TO renamed",
+        "ALTER TABLE sys_query_history RENAME renamed TO query_id",
         {"job query_history_sync": "sys_query_history.query_id, without which quper.query_history"},
     ),
     (
@@ -119,38 +119,38 @@ SOURCES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("breaking", "mending", "expected"), SOURCES, ids=lambda value: str(value)[:50])
-def test_a_fault_of_the_source(
-    doctor: Doctor, source: Query, breaking: str, mending: str | None, expected: dict[str, str]
+@pytest.mark.parametrize(("breaking", "fix", "expected"), SOURCES, ids=lambda value: str(value)[:50])
+def test_problem_of_the_source_has_a_remedy(
+    doctor: Doctor, source: Query, breaking: str, fix: str | None, expected: dict[str, str]
 ) -> None:
     source(breaking)
     try:
-        told = faults(doctor())
-        assert told.keys() == {f"redshift {what}" for what in expected}
+        remedies = problems(doctor())
+        assert remedies.keys() == {f"redshift {what}" for what in expected}
         for what, words in expected.items():
-            assert words in told[f"redshift {what}"]
-        mending = mending or grant_in(told)
+            assert words in remedies[f"redshift {what}"]
+        fix = fix or grant_in(remedies)
     finally:
-        source(mending or "SELECT 1")
+        source(fix or "SELECT 1")
     assert doctor()["ok"]
 
 
-def grant_in(told: dict[str, str]) -> str:
-    """The statement that the doctor gives."""
-    (statement,) = re.findall(r"GRANT .*?;", " ".join(told.values()))
+def grant_in(remedies: dict[str, str]) -> str:
+    """The statement in the remedies."""
+    (statement,) = re.findall(r"GRANT .*?;", " ".join(remedies.values()))
     return str(statement)
 
 
-def test_a_user_that_sees_only_its_own_rows(doctor: Doctor, sandbox: Sandbox) -> None:
+def test_user_that_sees_only_its_own_rows_is_a_problem(doctor: Doctor, sandbox: Sandbox) -> None:
     sandbox.set_access("qupersync_reader", roles=[])
     try:
         report = doctor()
-        told = faults(report)
-        assert list(told) == ["redshift rows"]
-        assert 'GRANT ROLE sys:monitor TO "qupersync_reader";' in told["redshift rows"]
+        remedies = problems(report)
+        assert list(remedies) == ["redshift rows"]
+        assert 'GRANT ROLE sys:monitor TO "qupersync_reader";' in remedies["redshift rows"]
         assert found(report, "view sys_query_history") == "readable, own rows only"
-        for cure in ({"syslog": "UNRESTRICTED"}, {"superuser": True}):
-            sandbox.set_access("qupersync_reader", **cure)
+        for access in ({"syslog": "UNRESTRICTED"}, {"superuser": True}):
+            sandbox.set_access("qupersync_reader", **access)
             assert doctor()["ok"]
             sandbox.set_access("qupersync_reader", superuser=False, syslog="RESTRICTED")
     finally:
@@ -174,35 +174,36 @@ TARGETS = [
 
 
 @pytest.mark.parametrize(("breaking", "what"), TARGETS, ids=lambda value: str(value)[-40:])
-def test_a_right_that_is_missing_in_the_target(
+def test_missing_privilege_in_the_target_has_a_remedy(
     doctor: Doctor, sync: Sync, target: Query, breaking: str, what: str
 ) -> None:
     assert sync("node_details").success
     target(breaking)
     try:
-        told = faults(doctor())
-        assert list(told) == [f"postgres {what}"]
-        target(grant_in(told))
+        remedies = problems(doctor())
+        assert list(remedies) == [f"postgres {what}"]
+        target(grant_in(remedies))
         assert doctor()["ok"]
     finally:
         target("ALTER DATABASE quper OWNER TO qupersync; GRANT ALL ON DATABASE quper TO qupersync")
 
 
-def test_the_version_of_the_schema(
+def test_schema_version_is_checked_and_migrated(
     doctor: Doctor, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sync("node_details").success
     target("UPDATE quper.schema_version SET version_num = '9999'")
-    told = faults(doctor())
+    remedies = problems(doctor())
     assert (
-        list(told) == ["postgres schema version"] and "Upgrade QuperSync" in told["postgres schema version"]
+        list(remedies) == ["postgres schema version"]
+        and "Upgrade QuperSync" in remedies["postgres schema version"]
     )
     target("UPDATE quper.schema_version SET version_num = '0003'")
-    assert "DROP SCHEMA quper" in faults(doctor())["postgres schema version"]
+    assert "DROP SCHEMA quper" in problems(doctor())["postgres schema version"]
     target("UPDATE quper.schema_version SET version_num = '0004'")
     assert doctor()["ok"]  # the next run upgrades it
     monkeypatch.setenv("SYNC_AUTO_MIGRATE", "false")
-    assert "qupersync migrate" in faults(doctor())["postgres schema version"]
+    assert "qupersync migrate" in problems(doctor())["postgres schema version"]
     target("DROP SCHEMA quper CASCADE")
     done = CliRunner().invoke(app, ["migrate"])
     assert done.exit_code == 0 and "from version none to" in done.stdout
@@ -214,17 +215,17 @@ def test_the_version_of_the_schema(
     assert refused.exit_code == 1 and "Check POSTGRES_USER and POSTGRES_PASSWORD" in refused.output
 
 
-def test_a_target_that_may_not_be_written(doctor: Doctor, target: Query) -> None:
+def test_read_only_target_is_a_problem(doctor: Doctor, target: Query) -> None:
     target("ALTER ROLE qupersync IN DATABASE quper SET default_transaction_read_only = on")
     try:
-        told = faults(doctor())
-        assert list(told) == ["postgres writing"] and "POSTGRES_HOST" in told["postgres writing"]
+        remedies = problems(doctor())
+        assert list(remedies) == ["postgres writing"] and "POSTGRES_HOST" in remedies["postgres writing"]
     finally:
         target("ALTER ROLE qupersync IN DATABASE quper RESET default_transaction_read_only")
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("serverless", "Serverless"), ("multi-az", "Multi-AZ")])
-def test_what_a_kind_of_cluster_never_has_is_no_fault(
+def test_view_that_a_kind_of_cluster_lacks_is_not_a_problem(
     doctor: Doctor, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, mode: Any, kind: str
 ) -> None:
     with Gateway((sandbox.server.host, sandbox.server.port), mode=mode) as gateway:
@@ -236,7 +237,7 @@ def test_what_a_kind_of_cluster_never_has_is_no_fault(
     assert found(report, "job node_details_sync") == f"unavailable on {kind}"
 
 
-def test_the_table_holds_the_same(
+def test_table_has_the_findings_of_the_json(
     doctor: Doctor, source: Query, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTGRES_PASSWORD", "wrong")
@@ -245,5 +246,5 @@ def test_the_table_holds_the_same(
     assert printed.exit_code == 1
     for finding in expected["findings"]:
         assert finding["what"] in printed.stdout
-    assert faults(expected)["postgres login"] in printed.stdout
-    assert "All is well" not in printed.stdout
+    assert problems(expected)["postgres login"] in printed.stdout
+    assert "No problems found" not in printed.stdout

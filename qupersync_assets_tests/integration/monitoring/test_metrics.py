@@ -1,4 +1,4 @@
-"""`qupersync metrics`: its numbers are those of quper.sync_logs, it outlives PostgreSQL, and the board asks for what it has."""
+"""`qupersync metrics`: values from quper.sync_logs, outages of PostgreSQL, health, and the queries of the dashboard."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 @pytest.fixture
 def base(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a server that goes by the environment."""
+    """The address of a server with the settings of the environment."""
     monkeypatch.chdir(tmp_path)
     with serving() as address:
         yield address
@@ -72,20 +72,20 @@ def of(found: Samples, name: str, job: str, **labels: str) -> float | None:
     return found.get((f"qupersync_{name}", frozenset(labels.items())))
 
 
-def test_every_number_is_that_of_the_log(base: str, sync: Sync, source: Query, target: Query) -> None:
+def test_metrics_equal_the_log(base: str, sync: Sync, source: Query, target: Query) -> None:
     source("INSERT INTO stv_node_storage_capacity SELECT n, 100, 900 FROM generate_series(1, 7) n")
     source("INSERT INTO stv_node_storage_capacity VALUES (NULL, 1, 2)")
     assert sync("node_details", "applications").success
     source("UPDATE stv_node_storage_capacity SET used = 101 WHERE node < 3")
     assert sync("node_details").success
-    source("ALTER TABLE sys_query_history RENAME query_id TO gone")
+    source("ALTER TABLE sys_query_history RENAME query_id TO renamed")
     assert not sync("query_history").success
-    source("ALTER TABLE sys_query_history RENAME gone TO query_id")
-    # A run of before midnight, one that is going, and another installation's.
+    source("ALTER TABLE sys_query_history RENAME renamed TO query_id")
+    # A run before midnight, a running one, and one of another installation.
     target(
         "INSERT INTO quper.sync_logs (cluster, sync_job_id, run_id, status, started_at, completed_at, rows_extracted) VALUES "
         "('sandbox', 'node_details_sync', 'old', 'failed', now() - interval '2 days', now() - interval '25 h', 5), "
-        "('sandbox', 'table_stats_sync', 'going', 'running', now(), NULL, 5), "
+        "('sandbox', 'table_stats_sync', 'current', 'running', now(), NULL, 5), "
         "('other', 'node_details_sync', 'other', 'success', now(), now(), 5)"
     )
     found = samples(base)
@@ -126,7 +126,7 @@ def test_every_number_is_that_of_the_log(base: str, sync: Sync, source: Query, t
     assert of(found, "lag_seconds", "table_stats_sync") is None
 
 
-def test_a_server_that_is_away_is_told_and_outlived(
+def test_outage_of_postgresql_is_reported_and_survived(
     base: str, sandbox: Any, postgres: PostgresResource
 ) -> None:
     assert samples(base)["qupersync_up", frozenset()] == 1
@@ -144,7 +144,7 @@ def test_a_server_that_is_away_is_told_and_outlived(
     assert samples(base)["qupersync_up", frozenset()] == 1
 
 
-def test_before_the_first_run_every_job_is_there(base: str) -> None:
+def test_metrics_before_the_first_run_have_every_job(base: str) -> None:
     found = samples(base)
     assert found["qupersync_up", frozenset()] == 1
     assert all(of(found, "last_success_timestamp_seconds", spec.sync_job_id) == 0 for spec in all_specs())
@@ -182,9 +182,7 @@ def test_health_of_databases_and_daemon(
         assert environment["REDSHIFT_PASSWORD"] not in text
 
 
-def test_redshift_is_not_asked_at_every_look(
-    base: str, source: Query, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_health_of_redshift_is_cached(base: str, source: Query, monkeypatch: pytest.MonkeyPatch) -> None:
     def answers() -> bool:
         return bool(json.loads(get(f"{base}/health")[1])["redshift"]["sandbox"]["ok"])
 
@@ -200,7 +198,7 @@ def test_redshift_is_not_asked_at_every_look(
     assert answers()
 
 
-def test_without_an_instance_nobody_knows_of_a_daemon(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_without_an_instance_is_bad(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     code, text = get(f"{base}/health")
     assert code == 503 and "DAGSTER_HOME" in json.loads(text)["daemon"]["detail"]
@@ -212,7 +210,7 @@ def test_other_paths(base: str, path: str, code: int) -> None:
 
 
 def queries(board: Any) -> dict[str, str]:
-    """The PromQL of the dashboard by panel, with its variables as Grafana fills them in."""
+    """The PromQL of the dashboard by panel, with its variables replaced like in Grafana."""
     found = {f"{p['title']} {t['refId']}": t["expr"] for p in board["panels"] for t in p["targets"]}
     variables = {v["name"]: v["query"]["query"] for v in board["templating"]["list"] if v["type"] == "query"}
     for name, query in variables.items():
@@ -232,7 +230,7 @@ def selectors(node: Any) -> Iterator[Any]:
             yield from selectors(part)
 
 
-def test_the_board_asks_for_metrics_that_are_there(
+def test_dashboard_queries_existing_metrics(
     base: str, sync: Sync, matches: Callable[[Samples, Any], list[Any]]
 ) -> None:
     assert sync("node_details").success
@@ -257,7 +255,7 @@ def matches() -> Callable[[Samples, Any], list[Any]]:
         def fits(labels: dict[str, str], matcher: Any) -> bool:
             value = labels.get(matcher.name, "")
             if matcher.op == promql_parser.MatchOp.Equal:
-                return value == matcher.value
+                return bool(value == matcher.value)
             assert matcher.op == promql_parser.MatchOp.Re
             return re.fullmatch(matcher.value, value) is not None and matcher.name in labels
 

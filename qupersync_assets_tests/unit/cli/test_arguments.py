@@ -1,4 +1,4 @@
-"""What people write on the command line, and how time spans are told."""
+"""Durations and times as arguments, and durations as output."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qupersync_assets.cli.arguments import duration, moment
-from qupersync_assets.cli.console import short
+from qupersync_assets.cli.arguments import parse_duration, parse_time
+from qupersync_assets.cli.summary import format_duration
 
 
 @given(st.lists(st.tuples(st.integers(0, 9999), st.sampled_from("smhdw")), min_size=1, max_size=5))
-def test_a_duration_is_the_sum_of_its_parts(parts: list[tuple[int, str]]) -> None:
+def test_duration_is_the_sum_of_its_parts(parts: list[tuple[int, str]]) -> None:
     seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
     written = "".join(f"{count}{unit}" for count, unit in parts)
-    assert duration(f" {written.upper()} ").total_seconds() == sum(n * seconds[unit] for n, unit in parts)
+    assert parse_duration(f" {written.upper()} ").total_seconds() == sum(
+        n * seconds[unit] for n, unit in parts
+    )
 
 
 @given(st.text(max_size=12))
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_duration_refuses_other_texts(text: str) -> None:
     try:
-        assert duration(text) >= timedelta()
+        assert parse_duration(text) >= timedelta()
     except typer.BadParameter as refusal:
         assert repr(text) in str(refusal)
 
 
 @given(st.datetimes(), st.sampled_from(["", "Z", "+05:30"]))
-def test_a_moment_without_a_zone_is_utc(time: datetime, zone: str) -> None:
+def test_time_without_a_zone_is_utc(time: datetime, zone: str) -> None:
     offset = timedelta(hours=5.5) if zone.startswith("+") else timedelta()
-    assert moment(time.isoformat() + zone).replace(tzinfo=None) - offset == time - offset
-    assert moment(time.isoformat() + zone).utcoffset() == offset
+    assert parse_time(time.isoformat() + zone).replace(tzinfo=None) - offset == time - offset
+    assert parse_time(time.isoformat() + zone).utcoffset() == offset
 
 
-def test_a_duration_is_a_moment_ago() -> None:
-    assert abs(datetime.now(UTC) - timedelta(hours=2) - moment("2h")) < timedelta(seconds=10)
+def test_time_may_be_a_duration_before_now() -> None:
+    assert abs(datetime.now(UTC) - timedelta(hours=2) - parse_time("2h")) < timedelta(seconds=10)
 
 
 @pytest.mark.parametrize(
@@ -46,5 +48,5 @@ def test_a_duration_is_a_moment_ago() -> None:
         (3600, "1h"), (3605, "1h"), (7500, "2h 5m"), (273600, "3d 4h"), (86400 * 400, "400d"),
     ],
 )  # fmt: skip
-def test_a_time_span_is_short(seconds: float | None, text: str) -> None:
-    assert short(seconds) == text
+def test_format_duration_has_two_units(seconds: float | None, text: str) -> None:
+    assert format_duration(seconds) == text

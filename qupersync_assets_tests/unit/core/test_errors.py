@@ -1,4 +1,4 @@
-"""Errors of both drivers: which class they are, which variable their sentence names, and what it keeps quiet."""
+"""Errors of both drivers: their class, the variable in their message, and redacted secrets."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import redshift_connector
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from redshift_connector.error import InterfaceError, OperationalError
 
 from qupersync_assets.core.errors import ErrorClass, classify, sync_error
 from qupersync_assets.core.redaction import Redacted, learn_secret, redact, redact_exceptions, redacted
@@ -47,7 +48,7 @@ SQLSTATES = {
     "28000": FATAL,  # login refused
     "28P01": FATAL,  # wrong password
     "3D000": FATAL,  # no such database
-    "42501": FATAL,  # no right
+    "42501": FATAL,  # no privilege
     "42601": FATAL,  # syntax
     "42703": FATAL,  # no such column
     "42P01": FATAL,  # no such table
@@ -57,14 +58,14 @@ SQLSTATES = {
 
 
 def of_psycopg2(code: str, text: str = "refused") -> psycopg2.Error:
-    """The error that psycopg2 raises for a code; only unpickling can give it one without a server."""
-    error: Any = psycopg2.errors.lookup(code)(text)
+    """Return the error of psycopg2 for a code; without a server only unpickling sets the code."""
+    error: psycopg2.Error = psycopg2.errors.lookup(code)(text)
     error.__setstate__({"pgcode": code, "pgerror": f"ERROR:  {text}"})
     return error
 
 
 def of_redshift(code: str, text: str = "refused") -> Exception:
-    """The error that redshift_connector raises for a code: by its protocol fields."""
+    """Return the error of redshift_connector for a code, with protocol fields."""
     kind = {"28000": "InterfaceError", "23505": "IntegrityError"}.get(code, "ProgrammingError")
     fields = {"S": "ERROR", "C": code, "M": text, "F": "file.cpp", "L": "1", "R": "routine"}
     error: Exception = getattr(redshift_connector, kind)(fields)
@@ -72,18 +73,18 @@ def of_redshift(code: str, text: str = "refused") -> Exception:
 
 
 def of_sqlalchemy(error: Exception, parameters: dict[str, Any] | None = None) -> Exception:
-    wrapped: Any = sa.exc.DBAPIError.instance("INSERT INTO t VALUES (:a)", parameters, error, psycopg2.Error)
+    wrapped = sa.exc.DBAPIError.instance("INSERT INTO t VALUES (:a)", parameters, error, psycopg2.Error)
     assert wrapped.orig is error
     return wrapped
 
 
 @pytest.mark.parametrize(("code", "expected"), SQLSTATES.items())
-def test_a_code_has_its_class_whoever_reports_it(code: str, expected: ErrorClass) -> None:
+def test_sqlstate_has_the_same_class_in_each_driver(code: str, expected: ErrorClass) -> None:
     for error in (of_psycopg2(code), of_redshift(code), of_sqlalchemy(of_psycopg2(code))):
         assert classify(error) is expected
-        told = sync_error(error, "POSTGRES", "Writing failed")
-        assert told.sqlstate == code and code in str(told)
-        assert told.error_class is (FATAL if expected is ROW else expected)
+        failure = sync_error(error, "POSTGRES", "Writing failed")
+        assert failure.sqlstate == code and code in str(failure)
+        assert failure.error_class is (FATAL if expected is ROW else expected)
 
 
 NO_NAME = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -96,17 +97,17 @@ UNTRUSTED = ssl.SSLCertVerificationError(1, "certificate verify failed: self-sig
     ("error", "expected", "variable"),
     [
         (NO_NAME, FATAL, "REDSHIFT_HOST"),
-        (redshift_connector.InterfaceError("communication error", NO_NAME), FATAL, "REDSHIFT_HOST"),
+        (InterfaceError("communication error", NO_NAME), FATAL, "REDSHIFT_HOST"),
         (NO_ANSWER, TRANSIENT, "REDSHIFT_HOST"),
         (REFUSED, TRANSIENT, "REDSHIFT_PORT"),
-        (redshift_connector.InterfaceError("communication error", REFUSED), TRANSIENT, "REDSHIFT_PORT"),
+        (InterfaceError("communication error", REFUSED), TRANSIENT, "REDSHIFT_PORT"),
         (TimeoutError("timed out"), TRANSIENT, ""),
-        (redshift_connector.OperationalError("connection time out", TimeoutError()), TRANSIENT, ""),
+        (OperationalError("connection time out", TimeoutError()), TRANSIENT, ""),
         (ConnectionResetError(104, "Connection reset by peer"), TRANSIENT, ""),
-        (redshift_connector.InterfaceError("BrokenPipe: server socket closed."), TRANSIENT, ""),
+        (InterfaceError("BrokenPipe: server socket closed."), TRANSIENT, ""),
         (UNTRUSTED, FATAL, "REDSHIFT_SSL"),
-        (redshift_connector.InterfaceError("communication error", UNTRUSTED), FATAL, "REDSHIFT_SSL"),
-        (redshift_connector.InterfaceError("Server refuses SSL"), FATAL, "REDSHIFT_SSL"),
+        (InterfaceError("communication error", UNTRUSTED), FATAL, "REDSHIFT_SSL"),
+        (InterfaceError("Server refuses SSL"), FATAL, "REDSHIFT_SSL"),
         (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), TRANSIENT, ""),
         (of_redshift("28000", "password authentication failed"), FATAL, "REDSHIFT_PASSWORD"),
         (of_redshift("3D000", 'database "x" does not exist'), FATAL, "REDSHIFT_DATABASE"),
@@ -118,13 +119,13 @@ UNTRUSTED = ssl.SSLCertVerificationError(1, "certificate verify failed: self-sig
     ids=lambda value: str(value)[:50],
 )
 def test_errors_of_the_redshift_side(error: Exception, expected: ErrorClass, variable: str) -> None:
-    told = sync_error(error, "REDSHIFT", "Reading failed")
-    assert told.error_class is classify(error) is expected
-    assert str(told).startswith("Reading failed: ") and "\n" not in str(told)
-    assert variable in str(told)
+    failure = sync_error(error, "REDSHIFT", "Reading failed")
+    assert failure.error_class is classify(error) is expected
+    assert str(failure).startswith("Reading failed: ") and "\n" not in str(failure)
+    assert variable in str(failure)
 
 
-# What libpq says of a connection that failed: it hands over no code then.
+# Messages of libpq for failed connections, which have no code.
 AT = 'connection to server at "db" (10.0.0.1), port 5432 failed: '
 
 
@@ -160,15 +161,15 @@ AT = 'connection to server at "db" (10.0.0.1), port 5432 failed: '
     ],
     ids=lambda value: str(value).removeprefix(AT).strip()[:50],
 )
-def test_a_failed_connection_to_postgresql(text: str, expected: ErrorClass, variable: str) -> None:
+def test_errors_of_a_connection_to_postgresql(text: str, expected: ErrorClass, variable: str) -> None:
     for error in (psycopg2.OperationalError(text), of_sqlalchemy(psycopg2.OperationalError(text))):
-        told = sync_error(error, "POSTGRES", "Writing failed")
-        assert told.error_class is classify(error) is expected
-        assert "\n" not in str(told)
-        assert variable in str(told)
+        failure = sync_error(error, "POSTGRES", "Writing failed")
+        assert failure.error_class is classify(error) is expected
+        assert "\n" not in str(failure)
+        assert variable in str(failure)
 
 
-def test_a_really_refused_connection_is_transient() -> None:
+def test_refused_connection_is_transient() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         engine = sa.create_engine(f"postgresql+psycopg2://u@127.0.0.1:{unused.getsockname()[1]}/d")
@@ -177,16 +178,16 @@ def test_a_really_refused_connection_is_transient() -> None:
     assert classify(refusal.value) is TRANSIENT
 
 
-def test_a_pool_without_a_free_connection_is_transient() -> None:
+def test_pool_without_a_free_connection_is_transient() -> None:
     assert classify(sa.exc.TimeoutError("QueuePool limit of size 2 overflow 10 reached")) is TRANSIENT
     assert classify(psycopg2.InterfaceError("connection already closed")) is TRANSIENT
 
 
-def test_the_sentence_has_no_parameters_of_the_statement() -> None:
+def test_message_has_no_parameters_of_the_statement() -> None:
     error = of_sqlalchemy(of_psycopg2("42501", "permission denied"), {"a": "hunter2"})
     assert "hunter2" in str(error)
-    told = str(sync_error(error, "POSTGRES", "Writing failed"))
-    assert "hunter2" not in told and "INSERT" not in told
+    failure = str(sync_error(error, "POSTGRES", "Writing failed"))
+    assert "hunter2" not in failure and "INSERT" not in failure
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,7 @@ TRICKY = "p'w\"%\\ @/:é漢😀+=&{0}"
     | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1),
     escapes=st.lists(st.sampled_from(ESCAPES), max_size=2),
 )
-def test_an_escaped_secret_is_redacted(secret: str, escapes: list[Callable[[str], str]]) -> None:
+def test_escaped_secret_is_redacted(secret: str, escapes: list[Callable[[str], str]]) -> None:
     text = secret
     for escape in escapes:
         text = escape(text)
@@ -236,7 +237,7 @@ def test_an_escaped_secret_is_redacted(secret: str, escapes: list[Callable[[str]
         assert set(redact(f"<{text}>").replace("***", "*")) <= set("<*>")
 
 
-def test_redacting_takes_no_time_with_much_to_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redaction_of_many_escapes_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDSHIFT_PASSWORD", "\\" * 10 + "'" * 3 + "   % \\\\x")
     started = time.monotonic()
     for text in ("\\" * 5_000, "'" * 5_000, " " * 5_000, "%25" * 5_000):
@@ -244,7 +245,7 @@ def test_redacting_takes_no_time_with_much_to_escape(monkeypatch: pytest.MonkeyP
     assert time.monotonic() - started < 5
 
 
-def test_an_error_without_secrets_is_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_secrets_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTGRES_PASSWORD", TRICKY)
     error = ValueError("nothing to hide")
     assert redacted(error) is error
@@ -252,30 +253,30 @@ def test_an_error_without_secrets_is_itself(monkeypatch: pytest.MonkeyPatch) -> 
         raise error
 
 
-def test_neither_an_error_nor_what_caused_it_tells_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_in_an_error_and_its_cause_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTGRES_PASSWORD", TRICKY)
     with pytest.raises(Redacted) as caught, redact_exceptions():
         try:
             raise KeyError({"password": TRICKY})
         except KeyError as error:
             raise ValueError("the second") from error
-    told = "".join(traceback.format_exception(caught.value))
-    assert "the second" in told and "KeyError" in told and "***" in told
-    assert "p'w" not in told
+    text = "".join(traceback.format_exception(caught.value))
+    assert "the second" in text and "KeyError" in text and "***" in text
+    assert "p'w" not in text
 
 
-def test_the_sentence_of_a_failure_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDSHIFT_PASSWORD", "two  spaces\nand a line")
     for error in (of_redshift("28P01", "not two  spaces\nand a line"), OSError("two  spaces\nand a line")):
-        told = sync_error(error, "REDSHIFT", "Reading failed")
-        assert "***" in str(told) and "***" in told.server_message
-        assert "spaces" not in f"{told} {told.server_message}"
+        failure = sync_error(error, "REDSHIFT", "Reading failed")
+        assert "***" in str(failure) and "***" in failure.server_message
+        assert "spaces" not in f"{failure} {failure.server_message}"
 
 
-def test_a_secret_that_aws_told_is_redacted() -> None:
-    learn_secret("told-by-aws")
+def test_secret_from_aws_is_redacted() -> None:
+    learn_secret("from-aws")
     learn_secret(None)
-    assert redact("told-by-aws is not told") == "*** is not told"
+    assert redact("from-aws is not shown") == "*** is not shown"
 
 
 def test_an_empty_password_redacts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Texts without their literals: what goes, what stays, that nothing is too odd or too long, and how long it takes."""
+"""Hidden literals and values, visible text, arbitrary and long texts, and linear time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qupersync_assets.core.sql_literals import hide_literals, hide_values, liter
 
 WORD, NUMBER = "zqxmark", "907856"
 
-# (a literal with the marks in it, what is shown instead), with strings as Redshift and as standard SQL has them.
+# (a literal with the marks in it, what is shown instead), with strings of Redshift and of standard SQL.
 BOTH = [
     *((f"'{WORD}'", "?"), (f"'it''s {WORD}'", "?"), (f"'\"{WORD}'", "?"), (f"'{WORD}\n-- /* $$'", "?")),
     *((f"'{WORD}\\\\'", "?"), (f"'\\{WORD}'", "?"), (f"E'it\\'s {WORD}'", "?"), (f"e'{WORD}\\\\\\''", "?")),
@@ -84,7 +84,7 @@ GLUE = [" ", ", ", "\n", "\t(", ") ", " = ", " + ", ";\r\n", " || ", "[ ", "\xa0
 
 
 def statements(*literals: list[tuple[str, str]]) -> st.SearchStrategy[tuple[str, str]]:
-    """(a text of names and literals, the same as it is to be shown)"""
+    """(a text of names and literals, the expected result)"""
     pieces = st.sampled_from(
         [*((name, name) for name in NAMES), *(pair for some in literals for pair in some)]
     )
@@ -95,7 +95,7 @@ def statements(*literals: list[tuple[str, str]]) -> st.SearchStrategy[tuple[str,
     )
 
 
-ODD = st.lists(
+ARBITRARY = st.lists(
     st.sampled_from(
         [
             *"'\"\\$-/*.eENUu&0189aq_ \n\r?:`²٣\u0301\xa0\ud800",
@@ -123,13 +123,13 @@ def marked(text: str) -> bool:
 
 @LONG
 @given(statements(BOTH))
-def test_literals_go_and_all_else_stays(statement: tuple[str, str]) -> None:
+def test_only_literals_are_hidden(statement: tuple[str, str]) -> None:
     text, expected = statement
     assert hide_literals(text) == expected
 
 
 @pytest.mark.parametrize("strings", [BACKSLASHES, STANDARD])
-def test_no_literal_is_shown_however_backslashes_are_meant(strings: list[tuple[str, str]]) -> None:
+def test_literals_are_hidden_under_both_meanings_of_backslashes(strings: list[tuple[str, str]]) -> None:
     @LONG
     @given(statements(BOTH, strings, strings), st.integers(min_value=0))
     def no_literal_is_shown(statement: tuple[str, str], cut: int) -> None:
@@ -148,7 +148,7 @@ def test_no_literal_is_shown_however_backslashes_are_meant(strings: list[tuple[s
         (r"a LIKE 'b' ESCAPE '\\' AND c = 'd'", "a LIKE ? ESCAPE ? AND c = ?"),
     ],
 )
-def test_after_a_quote_that_can_be_read_in_two_ways_both_count(text: str, shown: str) -> None:
+def test_ambiguous_quote_hides_the_literals_of_both_interpretations(text: str, shown: str) -> None:
     assert hide_literals(text) == shown
 
 
@@ -167,18 +167,18 @@ def test_after_a_quote_that_can_be_read_in_two_ways_both_count(text: str, shown:
         *(("a /* b", "a /* ? */"), ("a /* /* b */ c", "a /* ? */"), ("a --b", "a -- ?"), ("a $b", "a $b")),
     ],
 )
-def test_what_has_no_end_goes_to_the_end(text: str, shown: str) -> None:
+def test_unterminated_token_is_hidden_to_the_end(text: str, shown: str) -> None:
     assert hide_literals(text) == shown
 
 
-def test_layout_stays() -> None:
+def test_layout_is_kept() -> None:
     text = "SELECT  a1,\r\n\t'b'  -- c\n FROM\t\"D e\" WHERE f=1.5\n\n"
     assert hide_literals(text) == 'SELECT  a1,\r\n\t?  -- ?\n FROM\t"D e" WHERE f=?\n\n'
 
 
 @LONG
-@given(ODD)
-def test_nothing_changes_the_second_time(text: str) -> None:
+@given(ARBITRARY)
+def test_hiding_twice_changes_nothing(text: str) -> None:
     hidden = hide_literals(text)
     assert hide_literals(hidden) == hidden
     shown = hide_values(text, ())
@@ -186,7 +186,7 @@ def test_nothing_changes_the_second_time(text: str) -> None:
 
 
 @LONG
-@given(ODD, ODD)
+@given(ARBITRARY, ARBITRARY)
 def test_words_of_literals_are_found(text: str, more: str) -> None:
     literal = more.replace("'", "").replace("\\", "") + f" {WORD}"
     assert WORD in literal_words(f"{hide_literals(text)}\n'{literal}'")
@@ -221,13 +221,13 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("message", "shown"), MESSAGES)
-def test_messages_stay_readable(message: str, shown: str) -> None:
+def test_messages_are_readable(message: str, shown: str) -> None:
     assert hide_values(message, ()) == shown
 
 
 @LONG
-@given(ODD, ODD)
-def test_no_quoted_value_is_shown_whatever_is_in_it(before: str, after: str) -> None:
+@given(ARBITRARY, ARBITRARY)
+def test_quoted_value_is_hidden_with_any_content(before: str, after: str) -> None:
     value = f"{before} {WORD} {NUMBER} {after}"
     for message in (
         f"Value '{value}', Pos 0",
@@ -238,7 +238,7 @@ def test_no_quoted_value_is_shown_whatever_is_in_it(before: str, after: str) -> 
 
 
 @given(st.text(st.characters(exclude_characters="'\"")), st.integers(min_value=0))
-def test_no_quoted_value_is_shown_where_the_message_is_cut(around: str, cut: int) -> None:
+def test_quoted_value_is_hidden_in_a_truncated_message(around: str, cut: int) -> None:
     message = f"table 'a' and 'b': value '{around}{WORD} {around}', Pos 0"
     assert not marked(hide_values(message[: cut % len(message)], ()))
 
@@ -302,11 +302,11 @@ def seconds(function: Callable[[str], object], text: str) -> float:
     ],
 )
 @pytest.mark.parametrize("function", [hide_literals, lambda text: hide_values(text, ())])
-def test_time_grows_with_length_and_no_faster(function: Callable[[str], object], unit: str) -> None:
+def test_time_is_linear(function: Callable[[str], object], unit: str) -> None:
     short, long = ((unit * length)[:length] for length in (1 << 15, 1 << 18))
-    # Eight times the text; were it quadratic, 64 times the time. Very short times tell nothing.
+    # Eight times the text; quadratic time would be 64 times as long. Very short times are not measurable.
     assert seconds(function, long) < 24 * max(seconds(function, short), 0.001)
 
 
-def test_a_text_of_megabytes_is_no_trouble() -> None:
+def test_text_of_megabytes_is_accepted() -> None:
     assert hide_literals("a 'b" + "'' " * (4 << 20) + "' c") == "a ? c"

@@ -1,4 +1,4 @@
-"""What ends is started again, after which pauses; and what is left of earlier lives is ended with the rest."""
+"""Restarts of services and their pauses, descendants of earlier processes, and delayed signals."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from qupersync_assets.serve.supervisor import Command, ServeError, Supervisor
 
 
 class Clock:
-    """time.monotonic of the supervisor, which stands still unless told."""
+    """time.monotonic of the supervisor, which a test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(supervisor.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("qupersync_assets.serve.supervisor.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Service:
-    """A service that ends when told, and whose next starts fail as often as told."""
+    """A service whose end and whose failing starts a test sets."""
 
     name = "thing"
 
     def __init__(self) -> None:
         self.starts = 0
-        self.how: str | None = None
-        self.own_fault = False
+        self.end: str | None = None
+        self.has_failed = False
         self.failing = 0
 
     def start(self) -> None:
@@ -49,53 +49,53 @@ class Service:
             self.failing -= 1
             raise OSError("no memory")
         self.starts += 1
-        self.how = None
+        self.end = None
 
     def ended(self) -> str | None:
-        return self.how
+        return self.end
 
     def failed(self) -> bool:
-        return self.own_fault
+        return self.has_failed
 
 
-def end_and_wait(service: Service, clock: Clock, keeper: Supervisor, lines: list[str]) -> int:
-    """The pause after which a service that ends now is started again."""
+def end_and_wait(service: Service, clock: Clock, watcher: Supervisor, lines: list[str]) -> int:
+    """End a service now; return the pause before its restart."""
     starts = service.starts
-    service.how = "was killed by SIGKILL"
-    keeper.look()
-    pause = int(re.search(r"again in (\d+) s\.$", lines[-1])[1])
+    service.end = "was killed by SIGKILL"
+    watcher.poll()
+    pause = int(re.findall(r"again in (\d+) s\.$", lines[-1])[0])
     clock.now += pause - 0.1
-    keeper.look()
+    watcher.poll()
     assert service.starts == starts
     clock.now += 0.2
-    keeper.look()
+    watcher.poll()
     assert service.starts == starts + 1
     return pause
 
 
-def test_pauses_grow_to_a_minute_and_are_forgotten_after_a_healthy_life(clock: Clock) -> None:
+def test_pauses_grow_to_a_minute_and_are_reset_after_a_healthy_time(clock: Clock) -> None:
     service, lines = Service(), list[str]()
-    keeper = Supervisor([service], lines.append)
-    pauses = [end_and_wait(service, clock, keeper, lines) for _ in range(9)]
+    watcher = Supervisor([service], lines.append)
+    pauses = [end_and_wait(service, clock, watcher, lines) for _ in range(9)]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     clock.now += supervisor.HEALTHY_SECONDS - 10
-    assert end_and_wait(service, clock, keeper, lines) == 60
+    assert end_and_wait(service, clock, watcher, lines) == 60
     clock.now += supervisor.HEALTHY_SECONDS
-    assert end_and_wait(service, clock, keeper, lines) == 1
+    assert end_and_wait(service, clock, watcher, lines) == 1
     assert len(lines) == 11
     assert re.fullmatch(
         r"[-\d]{10} [:\d]{8} [+-]\d{4} thing was killed by SIGKILL; it is started again in 1 s\.", lines[0]
     )
 
 
-def test_a_start_that_fails_is_tried_again(clock: Clock) -> None:
+def test_failed_start_is_retried(clock: Clock) -> None:
     service, lines = Service(), list[str]()
-    keeper = Supervisor([service], lines.append)
-    service.how, service.failing = "ended with exit code 1", 2
+    watcher = Supervisor([service], lines.append)
+    service.end, service.failing = "ended with exit code 1", 2
     clock.now += supervisor.FIRST_SECONDS
-    service.own_fault = True
+    service.has_failed = True
     for _ in range(20):
-        keeper.look()
+        watcher.poll()
         clock.now += 1
     assert service.starts == 1
     assert [line.partition("thing ")[2] for line in lines] == [
@@ -105,20 +105,20 @@ def test_a_start_that_fails_is_tried_again(clock: Clock) -> None:
     ]
 
 
-def test_who_fails_soon_after_the_very_first_start_is_not_tried_again(clock: Clock) -> None:
+def test_failure_soon_after_the_first_start_is_not_retried(clock: Clock) -> None:
     service, lines = Service(), list[str]()
-    keeper = Supervisor([service], lines.append)
-    end_and_wait(service, clock, keeper, lines)  # killed, which is no fault of its own
-    service.how, service.own_fault = "ended with exit code 1", True
-    keeper.look()
-    keeper = Supervisor([service], lines.append)
+    watcher = Supervisor([service], lines.append)
+    end_and_wait(service, clock, watcher, lines)  # killed: not a failure
+    service.end, service.has_failed = "ended with exit code 1", True
+    watcher.poll()
+    watcher = Supervisor([service], lines.append)
     with pytest.raises(ServeError, match=r"^thing ended with exit code 1\.$"):
-        keeper.look()
+        watcher.poll()
 
 
-def gone(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
@@ -130,7 +130,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-# Says its own number and that of a child, and stays.
+# Prints its number and that of a child.
 PARENT = (
     "import os, subprocess, sys, time\n"
     "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
@@ -138,10 +138,10 @@ PARENT = (
 )
 
 
-def test_children_of_a_killed_command_go_on_until_all_is_stopped(tmp_path: Path) -> None:
+def test_children_of_a_killed_command_run_until_the_watcherstops(tmp_path: Path) -> None:
     command = Command("thing", [sys.executable, "-c", PARENT], tmp_path, tmp_path)
     log = tmp_path / "thing.log"
-    log.write_text("of an earlier time\n")
+    log.write_text("of an earlier start\n")
 
     def pids() -> list[int]:
         return [int(word) for word in log.read_text().split()]
@@ -153,13 +153,13 @@ def test_children_of_a_killed_command_go_on_until_all_is_stopped(tmp_path: Path)
         until(lambda: command.ended() is not None)
         assert command.ended() == f"was killed by SIGKILL (see {log})" and not command.failed()
         command.start()
-        until(lambda: len(pids()) == 4)  # the log goes on
+        until(lambda: len(pids()) == 4)  # appended to the log
         assert command.ended() is None
-        assert [gone(pid) for pid in pids()] == [True, False, False, False]
+        assert [has_ended(pid) for pid in pids()] == [True, False, False, False]
     finally:
         command.terminate()
         command.wait(10)
-    assert all(gone(pid) for pid in pids())
+    assert all(has_ended(pid) for pid in pids())
 
 
 SERVED = """
@@ -178,11 +178,11 @@ try:
         print("still here", flush=True)
 except KeyboardInterrupt:
     print("now", flush=True)
-keeper = Supervisor([command], lambda line: print(line, flush=True))
+watcher = Supervisor([command], lambda line: print(line, flush=True))
 command.terminate()
 try:
     while True:
-        keeper.look()
+        watcher.poll()
         time.sleep(0.01)
 except KeyboardInterrupt:
     command.wait(10)
@@ -191,8 +191,9 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_signals_wait_for_what_must_not_be_interrupted_and_end_pauses(sign: signal.Signals) -> None:
+def test_signals_are_delayed_by_critical_sections_and_end_pauses(sign: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", SERVED], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
         lines = [process.stdout.readline() for _ in range(3)]
         process.send_signal(sign)  # in the pause of a second
         lines.append(process.stdout.read())
@@ -200,7 +201,7 @@ def test_signals_wait_for_what_must_not_be_interrupted_and_end_pauses(sign: sign
     assert lines[2].endswith("thing was killed by SIGTERM; it is started again in 1 s.\n")
 
 
-def test_what_is_not_interrupted_leaves_the_handlers_as_they_were() -> None:
+def test_uninterrupted_restores_the_handlers() -> None:
     before = [signal.getsignal(number) for number in signals.STOP_SIGNALS]
     with pytest.raises(ZeroDivisionError), uninterrupted():
         raise ZeroDivisionError

@@ -1,0 +1,22 @@
+"""The statuses of quper.sync_logs, in a module that `qupersync --help` imports without SQLAlchemy."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SyncStatus(StrEnum):
+    """The status of a job in one run."""
+
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    UNAVAILABLE = "unavailable"
+    SKIPPED = "skipped"
+
+
+ENDED = tuple(status for status in SyncStatus if status is not SyncStatus.RUNNING)
+
+# Not failures: the cluster has no source for the job, or another run loads it at this moment.
+ACCEPTED = (SyncStatus.SUCCESS, SyncStatus.UNAVAILABLE, SyncStatus.SKIPPED)
