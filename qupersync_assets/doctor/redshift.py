@@ -15,6 +15,7 @@ from qupersync_assets.redshift.privileges import Privileges, find_privileges, gr
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.redshift.session import Session
 from qupersync_assets.redshift.source import refusal
+from qupersync_assets.settings.redshift_login import IamServerlessLogin
 from qupersync_assets.spec import SyncSpec, Variant
 from qupersync_assets.spec.redshift_views import (
     READABLE_IF_PROVISIONED,
@@ -98,9 +99,11 @@ def _cluster(session: Session, redshift: RedshiftResource, specs: Sequence[SyncS
     for view in dict.fromkeys([*views, READABLE_IF_PROVISIONED, OF_SERVERLESS, OF_NODES]):
         if error := refusal(session, view):
             refusals[view] = error
+    login = redshift.settings
+    serverless = isinstance(login, IamServerlessLogin) or "-serverless." in (login.host or "")
     if READABLE_IF_PROVISIONED not in refusals:
         kind = "provisioned"
-    elif OF_SERVERLESS not in refusals or redshift.aws.workgroup or "-serverless." in (redshift.host or ""):
+    elif OF_SERVERLESS not in refusals or serverless:
         kind = "Serverless"
     elif refusals[OF_SERVERLESS].sqlstate == "42P01":
         kind = "Multi-AZ"
