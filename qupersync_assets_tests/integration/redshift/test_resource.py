@@ -52,7 +52,7 @@ def test_a_single_node_is_asked_for_less_at_once(
     monkeypatch.setattr(sandbox.gateway, "mode", "single-node")
     sql = "SELECT n FROM generate_series(1, 5100) n"
     with monkeypatch.context() as patched:
-        patched.setattr("qupersync_assets.redshift.resource.SINGLE_NODE_FETCH", 2500)
+        patched.setattr("qupersync_assets.redshift.session.SINGLE_NODE_FETCH", 2500)
         with pytest.raises(SyncError, match="Fetch size 2500 exceeds the limit"):
             next(pages_of(redshift, sql, 2500))
     pages = list(pages_of(redshift, sql, 2500))
