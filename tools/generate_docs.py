@@ -42,7 +42,7 @@ NOTE = "<!-- Written by `make docs`; changes belong in {}. -->"
 
 
 def pages() -> dict[Path, str]:
-    """What each file that is generated, or has a generated part, should hold."""
+    """Return the content of each file that is generated or has a generated part."""
     return {
         PROJECT / ".env.example": "\n".join(_env_example()) + "\n",
         PROJECT / "docs/reference/settings.md": "\n".join(_settings()) + "\n",
@@ -53,7 +53,7 @@ def pages() -> dict[Path, str]:
 
 
 def _with_part(name: str, part: str, text: str) -> str:
-    """A file's text, with this one between the two comments that name the part."""
+    """Return the text of a file with the given text between the two comments that name the part."""
     pattern = rf"(<!-- {part}: written by `make docs` -->\n).*?(<!-- end of {part} -->)"
     whole, count = re.subn(
         pattern,
@@ -72,7 +72,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(cell: str) -> str:
-    """A cell without what Markdown would take for the end of it, or for a tag."""
+    """Escape the characters that end a cell or start a tag in Markdown."""
     return cell.replace("|", "\\|").replace("<", "&lt;")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from typing import Protocol, TypeVar
 
 import dagster as dg
 
@@ -33,13 +32,6 @@ def postgres_resource(settings: Settings) -> PostgresResource:
     )
 
 
-class _Disposable(Protocol):
-    def dispose(self) -> None: ...
-
-
-D = TypeVar("D", bound=_Disposable)
-
-
 def build_resources(settings: Settings) -> dict[str, dg.ResourceDefinition | dg.IOManagerDefinition]:
     """Build the resources by their keys.
 
@@ -65,11 +57,13 @@ def build_resources(settings: Settings) -> dict[str, dg.ResourceDefinition | dg.
     return resources
 
 
-def _definition(make: Callable[[], D], description: str) -> dg.ResourceDefinition:
+def _definition(
+    make: Callable[[], RedshiftResource | PostgresResource], description: str
+) -> dg.ResourceDefinition:
     """Define a resource that each process of a run builds, and disposes of at its end."""
 
     @dg.resource(config_schema={}, description=description)
-    def resource(_context: dg.InitResourceContext) -> Iterator[D]:
+    def resource(_context: dg.InitResourceContext) -> Iterator[RedshiftResource | PostgresResource]:
         made = make()
         try:
             yield made

@@ -1,4 +1,4 @@
-"""`qupersync doctor`: looks at both databases as a sync would find them, and says what to do."""
+"""`qupersync doctor`: examines both databases as a sync uses them, and lists problems with their fixes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Finding", "examine"]
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """All findings, as they come; nothing is changed in any database."""
+    """Yield all findings; change nothing in either database."""
     sources = settings.by_cluster()
     for cluster, source in sources.items():
         for finding in redshift.examine(RedshiftResource(source), all_specs(), _login(source)):

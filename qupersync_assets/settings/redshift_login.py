@@ -47,7 +47,6 @@ _USER = Field(
 
 
 def _ca_file(path: Path, info: ValidationInfo) -> Path:
-    # An absolute path, because the processes that connect may work in another folder.
     if info.data.get("ssl") is False:
         raise combination_error("allowed only with REDSHIFT_SSL=true")
     try:
@@ -56,7 +55,7 @@ def _ca_file(path: Path, info: ValidationInfo) -> Path:
         raise ValueError(
             f"allowed is a file of PEM certificates; this is not one: {error.strerror}"
         ) from None
-    return path.resolve()
+    return path.resolve()  # the processes that connect may work in another folder
 
 
 class RedshiftSettings(BaseModel):
@@ -171,9 +170,7 @@ class IamServerlessLogin(IamLogin):
     checks = "REDSHIFT_WORKGROUP, REDSHIFT_REGION and the AWS identity's rights"
     workgroup: str = Field(description="IAM: name of the workgroup, for Serverless.")
     account_id: str | None = Field(
-        None,
-        pattern=r"^[0-9]{12}$",
-        description="IAM: AWS account of the workgroup, 12 digits; usually the host contains it.",
+        None, pattern=r"^[0-9]{12}$", description="IAM: AWS account of the workgroup, 12 digits; optional."
     )
 
 

@@ -19,7 +19,7 @@ def definitions(build: Build) -> dg.Definitions:
     return build(**TWO_CLUSTERS)
 
 
-def told(definitions: dg.Definitions) -> str:
+def snapshot(definitions: dg.Definitions) -> str:
     return serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
 
 
@@ -36,14 +36,14 @@ def test_assets_and_checks_are_partitioned_by_cluster(definitions: dg.Definition
 @pytest.mark.parametrize(
     "variables", [{}, {**TWO_CLUSTERS, "CLUSTERS": "prod"}], ids=["CLUSTER_NAME", "CLUSTERS"]
 )
-def test_nothing_of_it_shows_with_one_cluster(build: Build, variables: dict[str, str | None]) -> None:
+def test_one_cluster_has_no_partitions(build: Build, variables: dict[str, str | None]) -> None:
     definitions = build(**variables)
-    assert "StaticPartitions" not in told(definitions)
+    assert "StaticPartitions" not in snapshot(definitions)
     assert set(definitions.resources or ()) == {"redshift", "postgres", "postgres_io_manager"}
 
 
-def test_dagster_gets_no_secret(definitions: dg.Definitions) -> None:
-    text = told(definitions) + repr(definitions.resources)
+def test_definitions_contain_no_password(definitions: dg.Definitions) -> None:
+    text = snapshot(definitions) + repr(definitions.resources)
     assert "StaticPartitions" in text
     assert "hunter2" not in text
     assert {"redshift_prod", "redshift_eu_west"} <= set(definitions.resources or ())
@@ -68,7 +68,7 @@ def requested(tick: Any) -> list[str]:
     return [request.partition_key for request in tick.run_requests]
 
 
-def test_a_tick_asks_for_one_run_a_cluster(ticker: Ticker, clock: Clock) -> None:
+def test_a_tick_requests_one_run_per_cluster(ticker: Ticker, clock: Clock) -> None:
     assert requested(ticker.look(clock.now - 1)) == ["prod", "eu-west"]
 
 
@@ -85,7 +85,7 @@ def test_a_tick_asks_for_one_run_a_cluster(ticker: Ticker, clock: Clock) -> None
     ],
     ids=lambda run: str(run["job_name"]),
 )
-def test_a_tick_leaves_only_the_busy_cluster_out(ticker: Ticker, clock: Clock, run: dict[str, Any]) -> None:
+def test_a_tick_skips_only_the_busy_cluster(ticker: Ticker, clock: Clock, run: dict[str, Any]) -> None:
     create_run_for_test(ticker.instance, status=dg.DagsterRunStatus.STARTED, **run)
     assert requested(ticker.look(clock.now - 1)) == ["eu-west"]
 
@@ -100,7 +100,7 @@ def test_a_tick_is_skipped_if_all_are_busy(ticker: Ticker, clock: Clock) -> None
     assert "of prod is STARTED" in tick.skip_message and "of eu-west is STARTED" in tick.skip_message
 
 
-def test_a_run_that_may_be_of_any_cluster_holds_up_all(ticker: Ticker, clock: Clock) -> None:
+def test_a_run_without_a_cluster_blocks_all_clusters(ticker: Ticker, clock: Clock) -> None:
     create_run_for_test(ticker.instance, JOB, status=dg.DagsterRunStatus.STARTED)
     assert not ticker.look(clock.now - 1).run_requests
 
