@@ -1,33 +1,51 @@
-"""Writes what the documentation has from the code: docs/settings.md, docs/tables.md, tables in others.
+"""Writes the generated documentation: .env.example, the settings, the tables, and parts of other pages.
 
 Run by `make docs`; a test compares what is there with what it would write."""
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
+from pydantic import TypeAdapter
+from pydantic.fields import FieldInfo
 from sqlalchemy.dialects import postgresql
 
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
-from qupersync_assets.settings import Settings
+from qupersync_assets.settings import variables
 from qupersync_assets.spec import SyncSpec
 from qupersync_assets.spec.redshift_views import documentation_url
 from qupersync_assets.sync_jobs import all_specs
 
 PROJECT = Path(__file__).parents[1]
+# Title and variables of each section of the settings; a variable is in the first section that matches.
+SECTIONS = {
+    "Sync": "SYNC_(?!EXECUTOR|MAX_CONCURRENT).*|.*_RETENTION_DAYS|CLUSTER.*",
+    "Executor": "SYNC_.*|CELERY_.*|KUBERNETES_.*",
+    "Redshift": "REDSHIFT_(HOST|PORT|DATABASE|USER|PASSWORD)",
+    "Redshift: IAM instead of a password": "REDSHIFT_(IAM|CLUSTER_.*|WORKGROUP|ACCOUNT_ID|REGION)",
+    "Redshift: a secret of AWS Secrets Manager instead of a password": "REDSHIFT_SECRET_ARN",
+    "Redshift: AWS identity for IAM or the secret": "REDSHIFT_(PROFILE|.*_KEY.*|SESSION_TOKEN)",
+    "Redshift: TLS and timeouts": "REDSHIFT_.*",
+    "PostgreSQL: the target, and the storage of Dagster": "POSTGRES_.*",
+    "Dagster UI": "ASSET_OWNER|CODE_URL|UI_(HOST|PORT)",
+    "Metrics and health": "METRICS_.*",
+    "Alerts": "UI_URL|ALERT_.*",
+}
 NOTE = "<!-- Written by `make docs`; changes belong in {}. -->"
 
 
 def pages() -> dict[Path, str]:
-    """What each file that is generated, or has a generated part, should hold."""
+    """Return the content of each file that is generated or has a generated part."""
     return {
-        PROJECT / "docs/settings.md": "\n".join(_settings()) + "\n",
+        PROJECT / ".env.example": "\n".join(_env_example()) + "\n",
+        PROJECT / "docs/reference/settings.md": "\n".join(_settings()) + "\n",
         PROJECT / "docs/tables.md": "\n".join(_tables()) + "\n",
         PROJECT / "README.md": _with_part("README.md", "sync jobs", _jobs()),
         PROJECT / "docs/redshift.md": _with_part("docs/redshift.md", "variants", _variants()),
@@ -35,7 +53,7 @@ def pages() -> dict[Path, str]:
 
 
 def _with_part(name: str, part: str, text: str) -> str:
-    """A file's text, with this one between the two comments that name the part."""
+    """Return the text of a file with the given text between the two comments that name the part."""
     pattern = rf"(<!-- {part}: written by `make docs` -->\n).*?(<!-- end of {part} -->)"
     whole, count = re.subn(
         pattern,
@@ -54,49 +72,62 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(cell: str) -> str:
-    """A cell without what Markdown would take for the end of it, or for a tag."""
+    """Escape the characters that end a cell or start a tag in Markdown."""
     return cell.replace("|", "\\|").replace("<", "&lt;")
 
 
-def _settings() -> Iterator[str]:
-    """One table for each section of .env.example, in its order."""
-    yield "# Settings\n"
-    yield NOTE.format("qupersync_assets/settings/__init__.py and .env.example") + "\n"
+def _sections() -> dict[str, dict[str, FieldInfo]]:
+    """Return the fields by title and variable."""
+    sections: dict[str, dict[str, FieldInfo]] = {title: {} for title in SECTIONS}
+    for variable, field in variables().items():
+        title = next(title for title, pattern in SECTIONS.items() if re.fullmatch(pattern, variable))
+        sections[title][variable] = field
+    return sections
+
+
+def _env_example() -> Iterator[str]:
     yield (
-        "QuperSync reads environment variables, once, when it is loaded; `make up` and `qupersync` also "
-        "read the file `.env` of their folder, for which [.env.example](../.env.example) is the model. An"
-        " empty variable counts as not set. All faults are told at once, each with its variable, what is "
-        "allowed and what it is for. Secrets are never shown. Which variables of Redshift are needed "
-        "depends on how one logs in: [operations.md](operations.md#logging-in-to-redshift)."
+        "# Copy to .env and fill in. Lines that are commented out show the default. Put a value with spaces\n"
+        "# or quotes or # in single quotes; there, \\' is a quote and \\\\ a backslash.\n"
+        "# Written by `make docs`; changes belong in qupersync_assets/settings/."
     )
-    example = (PROJECT / ".env.example").read_text("utf-8")
-    schema = Settings.model_json_schema()["properties"]
-    title = ""
-    rows: list[list[str]] = []
-    for line in example.splitlines():
-        if line.startswith("# --- "):
-            yield from _section(title, rows)
-            title, rows = line.removeprefix("# --- "), []
-        elif found := re.match(r"(#?)([A-Z][A-Z0-9_]*)=(.*)", line):
-            rows.append(_setting(found[2], schema[found[2].lower()]))
-    yield from _section(title, rows)
+    for title, fields in _sections().items():
+        yield f"\n# --- {title}"
+        for variable, field in fields.items():
+            yield from textwrap.wrap(f"# {field.description}", 118, subsequent_indent="# ")
+            example = field.examples[0] if field.examples else None
+            yield f"{variable}={example}" if example else f"#{variable}={_default(field)}"
 
 
-def _section(title: str, rows: list[list[str]]) -> Iterator[str]:
-    if rows:
-        yield f"\n## {title.rstrip('.')}\n"
-        yield _table(["variable", "default", "allowed", "what it is"], rows)
+def _default(field: FieldInfo) -> str:
+    if field.is_required() or field.default is None:
+        return ""
+    return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
 
 
-def _setting(variable: str, schema: dict[str, Any]) -> list[str]:
-    default = schema.get("default")
-    if "default" not in schema:
-        shown = "**required**"
-    else:
-        shown = (
-            "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
-        )
-    return [f"`{variable}`", shown, _allowed(schema), schema.get("description", "")]
+def _settings() -> Iterator[str]:
+    """Yield one table for each section."""
+    yield "# Settings\n"
+    yield NOTE.format("qupersync_assets/settings/") + "\n"
+    yield (
+        "QuperSync reads environment variables once, when it starts; `make up` and `qupersync` also read the "
+        "file `.env` of their folder, for which [.env.example](../../.env.example) is the template. An empty "
+        "variable counts as not set. All invalid settings are reported together, each with its variable, "
+        "allowed values and purpose. Secrets are never shown. The required variables of Redshift depend on "
+        "the login: [operations.md](../operations.md#logging-in-to-redshift)."
+    )
+    for title, fields in _sections().items():
+        yield f"\n## {title}\n"
+        rows = [_setting(variable, field) for variable, field in fields.items()]
+        yield _table(["variable", "default", "allowed", "description"], rows)
+
+
+def _setting(variable: str, field: FieldInfo) -> list[str]:
+    default = f"`{_default(field)}`" if _default(field) else ""
+    if field.is_required():
+        default = "by login" if variable.startswith("REDSHIFT_") else "**required**"
+    schema = TypeAdapter(Annotated[field.annotation, "", *field.metadata]).json_schema()
+    return [f"`{variable}`", default, _allowed(schema), str(field.description)]
 
 
 def _allowed(schema: dict[str, Any]) -> str:

@@ -1,37 +1,46 @@
-"""`qupersync doctor`: looks at both databases as a sync would find them, and says what to do."""
+"""`qupersync doctor`: examines both databases as a sync uses them, and lists problems with their fixes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from qupersync_assets.defs.resources import postgres_resource, redshift_resource
+from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.doctor import postgres, redshift
 from qupersync_assets.doctor.report import Finding
+from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
-from qupersync_assets.settings.redshift import RedshiftSettings
+from qupersync_assets.settings.redshift_login import (
+    IamClusterLogin,
+    IamServerlessLogin,
+    PasswordLogin,
+    RedshiftSettings,
+    SecretLogin,
+)
 from qupersync_assets.sync_jobs import all_specs
 
 __all__ = ["Finding", "examine"]
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """All findings, as they come; nothing is changed in any database."""
+    """Yield all findings; change nothing in either database."""
     sources = settings.by_cluster()
     for cluster, source in sources.items():
-        for finding in redshift.examine(redshift_resource(source), all_specs(), _login(source)):
+        for finding in redshift.examine(RedshiftResource(source), all_specs(), _login(source)):
             yield replace(finding, cluster=cluster) if len(sources) > 1 else finding
     yield from postgres.examine(postgres_resource(settings))
 
 
 def _login(settings: RedshiftSettings) -> str:
-    """How one logs in to Redshift, without anything secret."""
-    if settings.redshift_secret_arn:
-        how = f"secret {settings.redshift_secret_arn}"
-    elif settings.redshift_iam:
-        how = f"IAM, {settings.redshift_workgroup or settings.redshift_cluster_identifier}"
-    else:
-        how = f"password of {settings.redshift_user}"
-    tls = f"TLS {settings.redshift_sslmode}" if settings.redshift_ssl else "no TLS"
-    host = settings.redshift_host or "the endpoint that AWS tells"
-    return f"{how} at {host}:{settings.redshift_port}, database {settings.redshift_database}, {tls}"
+    """Describe how to log in to Redshift, without a secret."""
+    match settings:
+        case SecretLogin():
+            how = f"secret {settings.secret_arn}"
+        case IamServerlessLogin():
+            how = f"IAM, {settings.workgroup}"
+        case IamClusterLogin():
+            how = f"IAM, {settings.cluster_identifier}"
+        case PasswordLogin():
+            how = f"password of {settings.user}"
+    tls = f"TLS {settings.sslmode}" if settings.ssl else "no TLS"
+    return f"{how} at {settings.endpoint}, database {settings.database}, {tls}"

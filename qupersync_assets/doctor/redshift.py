@@ -16,6 +16,7 @@ from qupersync_assets.redshift.privileges import Privileges, find_privileges, gr
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.redshift.session import Session
 from qupersync_assets.redshift.source import refusal
+from qupersync_assets.settings.redshift_login import IamServerlessLogin
 from qupersync_assets.spec import SyncSpec, Variant
 from qupersync_assets.spec.redshift_views import (
     READABLE_IF_PROVISIONED,
@@ -91,9 +92,11 @@ def _cluster(session: Session, redshift: RedshiftResource, specs: Sequence[SyncS
     for view in dict.fromkeys([*views, READABLE_IF_PROVISIONED, SERVERLESS_VIEW, NODES_VIEW]):
         if error := refusal(session, view):
             refusals[view] = error
+    login = redshift.settings
+    serverless = isinstance(login, IamServerlessLogin) or "-serverless." in (login.host or "")
     if READABLE_IF_PROVISIONED not in refusals:
         kind = "provisioned"
-    elif SERVERLESS_VIEW not in refusals or redshift.aws.workgroup or "-serverless." in (redshift.host or ""):
+    elif SERVERLESS_VIEW not in refusals or serverless:
         kind = "Serverless"
     elif refusals[SERVERLESS_VIEW].sqlstate == UNDEFINED_TABLE:
         kind = "Multi-AZ"

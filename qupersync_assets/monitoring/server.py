@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 from pydantic import BaseModel
 
-from qupersync_assets.defs.resources import postgres_resource, redshift_resource
+from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.monitoring.collector import SyncCollector
 from qupersync_assets.monitoring.health import Health
+from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
 
@@ -46,7 +47,7 @@ def metrics_server(settings: Settings, host: str, port: int) -> Iterator[Threadi
     """
     postgres = postgres_resource(_with_short_timeout(settings, "postgres_statement_timeout"))
     redshifts = {
-        name: redshift_resource(_with_short_timeout(source, "redshift_statement_timeout"))
+        name: RedshiftResource(_with_short_timeout(source, "statement_timeout"))
         for name, source in settings.by_cluster().items()
     }
     registry = CollectorRegistry()

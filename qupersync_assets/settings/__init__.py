@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from qupersync_assets.settings.alerts import alert_faults
-from qupersync_assets.settings.executor import ExecutorSettings, executor_faults
-from qupersync_assets.settings.redshift import (
-    OF_ONE_CLUSTER,
-    REDSHIFT,
-    Port,
-    RedshiftSettings,
-    Seconds,
-    SettingsError,
-    cluster_names,
-    explain,
-    is_secret,
-)
+from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, explain
+from qupersync_assets.settings.executor import ExecutorSettings
+from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_cluster, load_clusters
+from qupersync_assets.settings.redshift_login import Port, RedshiftSettings, Seconds
 
-__all__ = ["Settings", "SettingsError", "secrets"]
+__all__ = ["Settings", "SettingsError", "variables"]
 
 Filled = Annotated[str, Field(min_length=1)]
 
@@ -55,101 +47,95 @@ def _addresses(addresses: str) -> str:
     return addresses
 
 
-def _owner(name: str) -> str:
-    # https://docs.dagster.io/guides/build/assets/metadata-and-tags: what Dagster takes for an owner.
-    if not re.fullmatch(r"team:.+|[\w.%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", name, re.ASCII):
-        raise ValueError("allowed is an e-mail address, or team: and a name")
-    return name
-
-
-def _web_address(url: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+/\S+", url):
-        raise ValueError("allowed is a web address such as https://github.com/OWNER/NAME/tree/main")
-    return url
-
-
-class Settings(BaseSettings, RedshiftSettings, ExecutorSettings):
-    """Every setting of QuperSync, under the name of its environment variable in lower case."""
+class Settings(BaseSettings, ExecutorSettings):
+    """The settings of QuperSync by the names of their variables in lower case, and those of its clusters."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    sync_interval: Annotated[int, Field(ge=10, le=31 * 86400)] = Field(
-        300, description="Seconds between two syncs, 10 or more."
+    sync_interval: int = Field(300, ge=10, le=31 * 86400, description="Seconds between two syncs.")
+    sync_batch_size: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="Rows read from Redshift at a time, and written in one transaction.",
     )
-    sync_batch_size: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        1000, description="Rows read from Redshift at a time, and written in one transaction."
-    )
-    sync_lookback: Annotated[int, Field(ge=0, le=7 * 86400)] = Field(
-        3600, description="Seconds before the newest known row that are read again, as Redshift logs late."
+    sync_lookback: int = Field(
+        3600, ge=0, le=7 * 86400, description="Seconds before the newest loaded row that are read again."
     )
     sync_include_self: bool = Field(
-        False, description="Whether query_history has QuperSync's own queries too."
+        False, description="Whether query_history includes QuperSync's own queries."
     )
     sync_timezone: Annotated[str, AfterValidator(_time_zone)] = Field(
-        "US/Pacific", description="Time zone of the schedule (data are always UTC)."
+        "US/Pacific", description="Time zone of the schedule; data are always in UTC."
     )
-    sync_misfire_grace: Annotated[int, Field(ge=1)] = Field(
-        60, description="Seconds that a tick may come late; a later one is skipped."
+    sync_misfire_grace: int = Field(60, ge=1, description="Seconds after which a late tick is skipped.")
+    sync_max_skipped_ratio: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of skipped rows above which the check no_skipped_rows is an error.",
     )
-    sync_max_skipped_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.05, description="Share of skipped rows above which the check no_skipped_rows is an error."
+    sync_max_retries: int = Field(
+        3, ge=0, le=20, description="Number of retries of a sync job after a transient failure."
     )
-    sync_max_retries: Annotated[int, Field(ge=0, le=20)] = Field(
-        3, description="How often a sync job is tried again after a transient failure."
+    sync_retry_delay: float = Field(
+        5, ge=0, le=3600, description="Seconds before the first retry; the delay doubles with each retry."
     )
-    sync_retry_delay: Annotated[float, Field(ge=0, le=3600)] = Field(
-        5, description="Seconds before the first of these retries; each further one waits twice as long."
+    quper_retention_days: int | None = Field(
+        None, ge=8, description="Days to keep rows of the history tables; all are kept if it is not set."
     )
-    quper_retention_days: Annotated[int, Field(ge=8)] | None = Field(
-        None,
-        description="Days that rows of the history tables are kept, 8 or more, as Redshift holds 7; "
-        "all are kept if it is not set.",
+    sync_log_retention_days: int = Field(
+        90, ge=1, description="Days to keep rows of quper.sync_logs and quper.skipped_rows."
     )
-    sync_log_retention_days: Annotated[int, Field(ge=1)] = Field(
-        90, description="Days that rows of quper.sync_logs and quper.skipped_rows are kept."
-    )
-    dagster_run_retention_days: Annotated[int, Field(ge=1)] = Field(
-        14, description="Days that Dagster's runs and their events are kept; the last 100 always are."
+    dagster_run_retention_days: int = Field(
+        14,
+        ge=1,
+        description="Days to keep Dagster's runs and their events; the last 100 runs are always kept.",
     )
     sync_auto_migrate: bool = Field(
-        True, description="Whether a sync brings the schema quper up to date; else `qupersync migrate` does."
+        True, description="Whether a sync migrates the schema quper; if not, run `qupersync migrate`."
     )
     sync_query_text: Literal["full", "redacted", "none"] = Field(
-        "full", description="Texts of statements: full, redacted (literals become ?) or none (NULL)."
+        "full", description="Text of SQL statements: full, redacted (literals become ?) or none (NULL)."
+    )
+    clusters: Annotated[str, AfterValidator(_names)] | None = Field(
+        None, description="Names of several clusters, as a,b; each has variables REDSHIFT_<NAME>_*."
     )
     cluster_name: Filled = Field(
         "default", description="Name of the Redshift cluster; the first column of every key."
     )
-    clusters: Annotated[str, AfterValidator(_names)] | None = Field(
-        None,
-        description="Names of several clusters, with commas, each with variables REDSHIFT_<NAME>_*: see the "
-        "README.",
-    )
 
-    postgres_host: Filled = Field(description="Host of the target PostgreSQL.")
-    postgres_port: Port = Field(5432, description="Its port.")
-    postgres_database: Filled = Field(description="Database that holds the schema quper.")
-    postgres_user: Filled = Field(description="User to connect as.")
-    postgres_password: SecretStr | None = Field(None, description="Password of that user. A secret.")
+    postgres_host: Filled = Field(description="Host of the target PostgreSQL.", examples=["localhost"])
+    postgres_port: Port = Field(
+        5432, description="Port of that host, also in dagster.yaml.", examples=["5432"]
+    )
+    postgres_database: Filled = Field(description="Database with the schema quper.", examples=["quper"])
+    postgres_user: Filled = Field(description="User to connect as.", examples=["qupersync"])
+    postgres_password: SecretStr | None = Field(
+        None, description="Password of that user. A secret.", examples=["change-me"]
+    )
     postgres_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
-        "prefer", description="TLS towards PostgreSQL, as libpq's sslmode."
+        "prefer", description="TLS to PostgreSQL, as sslmode of libpq."
     )
     postgres_connect_timeout: Seconds = Field(10, description="Seconds to wait for a connection.")
     postgres_statement_timeout: Seconds = Field(120, description="Seconds that one statement may take.")
 
-    asset_owner: Annotated[str, AfterValidator(_owner)] = Field(
+    # https://docs.dagster.io/guides/build/assets/metadata-and-tags: the owners that Dagster accepts.
+    asset_owner: str = Field(
         "team:data-platform",
-        description="Who looks after the assets: an e-mail address, or team: and a name.",
+        pattern=r"^(team:.+|[A-Za-z0-9_.%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$",
+        description="Owner of the assets: an e-mail address, or team: and a name.",
     )
-    code_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
+    code_url: str | None = Field(
         None,
-        description="Web address of the branch that this code is of; assets link to it, else to their files.",
+        pattern=r"^https?://[^\s/]+/\S+$",
+        description="Links to code begin with this web address, as https://github.com/OWNER/NAME/tree/main.",
     )
-    ui_host: Filled = Field("127.0.0.1", description="Address that the Dagster UI listens on.")
+    ui_host: Filled = Field("127.0.0.1", description="Address on which the Dagster UI listens.")
     ui_port: Port = Field(3000, description="Port of the Dagster UI.")
-    metrics_host: Filled = Field("127.0.0.1", description="Address that `qupersync metrics` listens on.")
+    metrics_host: Filled = Field("127.0.0.1", description="Address on which `qupersync metrics` listens.")
     metrics_port: Port = Field(9464, description="Port of `qupersync metrics`.")
 
     # Which of them are needed depends on the channel: `alert_faults`.
@@ -185,46 +171,33 @@ class Settings(BaseSettings, RedshiftSettings, ExecutorSettings):
 
     @classmethod
     def load(cls) -> Settings:
-        """The settings of the process's environment.
+        """Load the settings from the environment of the process.
 
         Raises:
             SettingsError: with one line for each variable that is missing or not allowed.
         """
         lines: list[str] = []
-        clusters: dict[str, RedshiftSettings] = {}
-        environment = {name.lower(): value for name, value in os.environ.items() if value}
+        given = {name.lower(): value for name, value in os.environ.items() if value}
         try:
             settings = cls()  # type: ignore[call-arg]  # fields come from the environment
         except ValidationError as error:
-            lines += explain(cls, error)
-        with contextlib.suppress(ValueError):  # told above
-            for name in cluster_names(environment["clusters"]) if "clusters" in environment else ():
-                try:
-                    clusters[name] = RedshiftSettings.of_cluster(name, environment)
-                except SettingsError as error:
-                    lines += error.lines
+            lines += [_line(str(problem["loc"][0]), **problem) for problem in error.errors()]
+        lines += [_line(field, type=COMBINATION, msg=text) for field, text in alert_faults(given)]
+        if {"clusters", "cluster_name"} <= given.keys():
+            lines += [_line("cluster_name", type=COMBINATION, msg="allowed is this or CLUSTERS, not both")]
+        clusters: dict[str, RedshiftSettings] = {}
+        try:
+            clusters = _load_clusters(given)
+        except SettingsError as error:
+            lines += error.lines
         if lines:
             raise SettingsError(list(dict.fromkeys(lines)))
         settings._clusters = clusters
         return settings
 
-    @classmethod
-    def _faults(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        yield from executor_faults(values)
-        yield from alert_faults(values)
-        given = {field for field, value in values.items() if value not in (None, "")}
-        if "clusters" not in given:
-            yield from super()._faults(values)
-            return
-        if "cluster_name" in given:
-            yield "cluster_name", "allowed is this or CLUSTERS, not both"
-        for field in sorted(given & OF_ONE_CLUSTER):
-            own = field.upper().replace(REDSHIFT, f"{REDSHIFT}_<NAME>")
-            yield field, f"with CLUSTERS each cluster has its own, {own}"
-
     def by_cluster(self) -> dict[str, RedshiftSettings]:
-        """The settings of each cluster's source, by its name: of one, or of those of CLUSTERS."""
-        return self._clusters or {self.cluster_name: self}
+        """Return the settings of each Redshift cluster, by the cluster's name."""
+        return self._clusters
 
     @property
     def max_silence(self) -> float:
@@ -232,26 +205,39 @@ class Settings(BaseSettings, RedshiftSettings, ExecutorSettings):
         return 2.0 * self.sync_interval
 
     def time_zone(self) -> ZoneInfo:
-        """The time zone of the schedule."""
+        """Return the time zone of the schedule."""
         return ZoneInfo(self.sync_timezone)
 
     def environment(self) -> dict[str, str]:
-        """Every setting as an environment variable, defaults included; secrets in clear."""
-        of_one = {"cluster_name"} if self._clusters else set()
-        texts = {k.upper(): v for k, v in _texts(self).items() if k not in of_one}
+        """Return every setting as an environment variable, defaults included; secrets as plain text."""
+        values = {name: value for name, value in self if not (self.clusters and name == "cluster_name")}
         for source in self._clusters.values():
-            texts |= {source.variable(field): text for field, text in _texts(source).items()}
-        return texts
+            values |= {f"{source.prefix}_{field}": value for field, value in source}
+        return {name.upper(): _text(value) for name, value in values.items() if value is not None}
 
 
-def _texts(settings: BaseModel) -> dict[str, str]:
-    """The values that are set, as the environment holds them, by field."""
-    values = {
-        k: v.get_secret_value() if isinstance(v, SecretStr) else v for k, v in settings if v is not None
-    }
-    return {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in values.items()}
+def _load_clusters(given: Mapping[str, str]) -> dict[str, RedshiftSettings]:
+    if "clusters" not in given:
+        return {given.get("cluster_name", Settings.model_fields["cluster_name"].default): load_cluster()}
+    try:
+        names = cluster_names(given["clusters"])
+    except ValueError:  # Settings reports it
+        names = []
+    return load_clusters(names)
 
 
-def secrets() -> frozenset[str]:
-    """The fields that hold secrets."""
-    return frozenset(name for name in Settings.model_fields if is_secret(Settings, name))
+def _line(field: str, **problem: Any) -> str:
+    return explain(problem, field.upper(), Settings.model_fields[field])
+
+
+def _text(value: Any) -> str:
+    """Return a value as the environment contains it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def variables() -> dict[str, FieldInfo]:
+    """Return the field of each environment variable; those of Redshift without a cluster's name."""
+    redshift = {f"{REDSHIFT}_{name.upper()}": field for name, field in FIELDS.items()}
+    return {name.upper(): field for name, field in Settings.model_fields.items()} | redshift

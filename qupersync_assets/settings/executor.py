@@ -1,16 +1,16 @@
-"""The settings of where sync jobs run: SYNC_EXECUTOR, and what the executors need."""
+"""The settings of the executors: SYNC_EXECUTOR, and what each executor needs."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationInfo
+from pydantic_core import PydanticKnownError
 
-# What an executor needs besides Dagster: the module of the extra that has its name.
+# The module that the extra with the executor's name installs.
 _MODULES = {"celery": "dagster_celery", "k8s": "dagster_k8s"}
 
 
@@ -34,43 +34,47 @@ def _json_object(text: str) -> str:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"allowed is JSON, which this is not: {error}") from None
+        raise ValueError(f"allowed is JSON; this is not: {error}") from None
     if not isinstance(found, dict):
         raise ValueError("allowed is a JSON object")
     return text
 
 
+def _needed_by_celery(url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    if url is None and info.data.get("sync_executor") == "celery":
+        raise PydanticKnownError("missing")
+    return url
+
+
 class ExecutorSettings(BaseModel):
-    """What `executors.py` and the Celery workers are configured with."""
+    """The configuration of the executors and of the Celery workers."""
 
     sync_executor: Annotated[
         Literal["in_process", "multiprocess", "celery", "k8s"], AfterValidator(_installed)
     ] = Field("multiprocess", description="Where sync jobs run: in_process, multiprocess, celery or k8s.")
-    sync_max_concurrent: Annotated[int, Field(ge=1, le=100)] = Field(
-        4, description="How many sync jobs of a run go at once; with celery, on each worker."
+    sync_max_concurrent: int = Field(
+        4,
+        ge=1,
+        le=100,
+        description="Number of sync jobs of a run that run at once; with celery, on each worker.",
     )
-    celery_broker_url: Annotated[SecretStr, _url("redis", "rediss", "amqp", "amqps")] | None = Field(
+    celery_broker_url: Annotated[
+        Annotated[SecretStr, _url("redis", "rediss", "amqp", "amqps")] | None,
+        AfterValidator(_needed_by_celery),
+    ] = Field(
         None,
+        validate_default=True,
         description="Broker of Celery: redis://:PASSWORD@HOST:6379/0, amqp://USER:PASSWORD@HOST//. A secret.",
     )
     celery_backend_url: Annotated[SecretStr, _url("redis", "rediss", "rpc")] | None = Field(
-        None, description="Where Celery answers, if not by the broker; redis or rpc. A secret."
+        None, description="Where Celery returns results, if not through the broker; redis or rpc. A secret."
     )
-    celery_step_timeout: Annotated[int, Field(ge=10, le=86400)] = Field(
+    celery_step_timeout: int = Field(
         1800,
-        description="Seconds that a sync job may take on a Celery worker; with Redis, one that died is "
-        "noticed after as many.",
+        ge=10,
+        le=86400,
+        description="Seconds that a sync job may take on a Celery worker; Redis notices a dead one then.",
     )
     kubernetes_step_config: Annotated[str, AfterValidator(_json_object)] | None = Field(
         None, description="JSON for the pods of k8s, as step_k8s_config of Dagster's k8s_job_executor."
     )
-
-
-def executor_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a combination of settings: the field and a sentence, or "" where it is missing.
-
-    Args:
-        values: by field, as they stand in the environment. Faults of single values are not looked for.
-    """
-    if values.get("sync_executor") == "celery" and not values.get("celery_broker_url"):
-        yield "celery_broker_url", ""

@@ -1,93 +1,224 @@
-"""How to log in to Redshift: by password, with IAM, or with a secret of AWS Secrets Manager.
+"""The logins to Redshift: one model for each, with the variables REDSHIFT_* that it uses.
 
-Imports nothing of ours. What the driver needs is passed on to it: the parameters are those of
-https://docs.aws.amazon.com/redshift/latest/mgmt/python-configuration-options.html.
+A variable that a login does not use is an error, which names the logins that use it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Union
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
-# https://docs.aws.amazon.com/redshift/latest/mgmt/serverless-connecting.html: a host may name its region.
+from qupersync_assets.settings.errors import REDSHIFT, combination_error
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+# Servers count them in milliseconds, as a 32-bit integer.
+Seconds = Annotated[int, Field(ge=1, le=2_000_000)]
+
+# https://docs.aws.amazon.com/redshift/latest/mgmt/serverless-connecting.html: a host may contain its region.
 _HOST_WITH_REGION = re.compile(r".+\.[a-z]+(-[a-z]+)+-\d\.redshift(-serverless)?\.amazonaws\.com(\..+)?")
 
-_CREDENTIALS = ("profile", "access_key_id", "secret_access_key", "session_token")
+# Fields that some logins require and others do not.
+_HOST = Field(
+    description="Endpoint of the cluster or workgroup; AWS reports it if it is not set with IAM or a secret.",
+    examples=["my-cluster.abc123.us-west-2.redshift.amazonaws.com"],
+)
+_DATABASE = Field(description="Database to connect to; a secret may contain it.", examples=["dev"])
+_USER = Field(
+    description="User to connect as; not with IAM for Serverless or a secret.", examples=["qupersync_reader"]
+)
 
 
-def renamed(text: str, prefix: str) -> str:
-    """A text of ours about REDSHIFT_*, about the variables of a cluster whose prefix is another."""
-    return text.replace("REDSHIFT_", f"{prefix}_")
-
-
-def login_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a combination of settings: the field and a sentence, or "" where it is missing.
-
-    Args:
-        values: by field, as they stand in the environment. Faults of single values are not looked for.
-    """
-    given = {name.removeprefix("redshift_") for name, value in values.items() if value not in (None, "")}
+def _ca_file(path: Path, info: ValidationInfo) -> Path:
+    if info.data.get("ssl") is False:
+        raise combination_error("allowed only with REDSHIFT_SSL=true")
     try:
-        iam = TypeAdapter(bool).validate_python(values.get("redshift_iam", False))
-        tls = TypeAdapter(bool).validate_python(values.get("redshift_ssl", True))
-    except ValidationError:
-        return  # told already, and the rest depends on it
-    secret = "secret_arn" in given
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:
+        raise ValueError(
+            f"allowed is a file of PEM certificates; this is not one: {error.strerror}"
+        ) from None
+    return path.resolve()  # the processes that connect may work in another folder
 
-    if iam and secret:
-        yield "redshift_secret_arn", "allowed is this or REDSHIFT_IAM=true, not both"
-    if "host" not in given and not secret and not (iam and given & {"cluster_identifier", "workgroup"}):
-        yield "redshift_host", ""
-    if "database" not in given and not secret:
-        yield "redshift_database", ""
-    told_by = (
-        "REDSHIFT_SECRET_ARN" if secret else "REDSHIFT_WORKGROUP" if iam and "workgroup" in given else ""
+
+class RedshiftSettings(BaseModel):
+    """The settings of one Redshift cluster that each login uses; a field is a variable without its prefix."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+    host: Annotated[str | None, _HOST] = None
+    port: Port = Field(5439, description="Port of that endpoint.")
+    database: Annotated[str | None, _DATABASE] = None
+    iam: bool = Field(
+        False, description="Whether to log in with temporary credentials of AWS IAM instead of a password."
     )
-    if told_by and "user" in given:
-        yield "redshift_user", f"allowed is this or {told_by}, which tells the user, not both"
-    if not told_by and "user" not in given:
-        yield "redshift_user", ""
-    # Without either a missing password is left to the server to refuse: some let a user in without.
-    if (iam or secret) and "password" in given:
-        other = "REDSHIFT_SECRET_ARN" if secret else "REDSHIFT_IAM=true"
-        yield "redshift_password", f"allowed is this or {other}, which gets a password, not both"
-    if "ssl_ca" in given and not tls:
-        yield "redshift_ssl_ca", "allowed only with REDSHIFT_SSL=true"
-    yield from _iam_faults(values, given, tls) if iam else _plain_faults(given)
-    yield from _credential_faults(given, iam or secret)
+    ssl: bool = Field(True, description="Whether to require TLS.")
+    sslmode: Literal["verify-ca", "verify-full"] = Field(
+        "verify-full", description="What TLS verifies: the CA, or the CA and the host name."
+    )
+    ssl_ca: Annotated[Path, AfterValidator(_ca_file)] | None = Field(
+        None, description="PEM file of a private CA, trusted in addition to the CAs of AWS."
+    )
+    connect_timeout: Seconds = Field(10, description="Seconds to wait for a connection.")
+    statement_timeout: Seconds = Field(300, description="Seconds that one statement may take in Redshift.")
+
+    # The variables that select this login, and those to check when it fails.
+    method: ClassVar[str]
+    checks: ClassVar[str]
+    _prefix: str = PrivateAttr(REDSHIFT)
+
+    @property
+    def prefix(self) -> str:
+        """What the variables of this cluster begin with: REDSHIFT, or REDSHIFT_<NAME>."""
+        return self._prefix
+
+    @property
+    def endpoint(self) -> str:
+        """Host and port, for messages."""
+        return f"{self.host or 'the endpoint that AWS reports'}:{self.port}"
 
 
-def _iam_faults(values: Mapping[str, Any], given: set[str], tls: bool) -> Iterator[tuple[str, str]]:
-    if not tls:
-        yield "redshift_ssl", "allowed with REDSHIFT_IAM=true is true"
-    if len(given & {"cluster_identifier", "workgroup"}) != 1:
-        one = "REDSHIFT_IAM=true needs one of this and, for Serverless, REDSHIFT_WORKGROUP"
-        yield "redshift_cluster_identifier", one
-    if "account_id" in given and "workgroup" not in given:
-        yield "redshift_account_id", "allowed only with REDSHIFT_WORKGROUP"
-    if "region" not in given and not _HOST_WITH_REGION.fullmatch(str(values.get("redshift_host"))):
-        yield "redshift_region", "REDSHIFT_IAM=true needs it, as REDSHIFT_HOST does not tell the region"
+class PasswordLogin(RedshiftSettings):
+    """A user and a password. A server that asks for none accepts a user without one."""
+
+    method = "a password"
+    checks = "REDSHIFT_USER and REDSHIFT_PASSWORD"
+    host: Annotated[str, _HOST]
+    database: Annotated[str, _DATABASE]
+    user: Annotated[str, _USER]
+    password: SecretStr | None = Field(
+        None, description="Password of that user. A secret.", examples=["change-me"]
+    )
 
 
-def _plain_faults(given: set[str]) -> Iterator[tuple[str, str]]:
-    for name in ("cluster_identifier", "workgroup", "account_id", "region"):
-        if name in given:
-            yield f"redshift_{name}", "allowed only with REDSHIFT_IAM=true"
+class AwsLogin(RedshiftSettings):
+    """A login for which AWS returns the password; without keys and profile boto3 finds the AWS identity."""
+
+    access_key_id: SecretStr | None = Field(None, description="AWS access key. A secret.")
+    secret_access_key: SecretStr | None = Field(None, description="Secret part of that key. A secret.")
+    session_token: SecretStr | None = Field(None, description="Token of a temporary key. A secret.")
+    profile: str | None = Field(None, description="Profile of the AWS configuration files, without a key.")
+
+    @field_validator("secret_access_key", "session_token", "profile")
+    @classmethod
+    def _check_access_key(cls, value: SecretStr | str | None, info: ValidationInfo) -> SecretStr | str | None:
+        has_key = info.data.get("access_key_id") is not None
+        if value and has_key and info.field_name == "profile":
+            raise combination_error("allowed is this or REDSHIFT_ACCESS_KEY_ID, not both")
+        if value and not has_key and info.field_name != "profile":
+            raise combination_error("allowed only with REDSHIFT_ACCESS_KEY_ID")
+        if not value and has_key and info.field_name == "secret_access_key":
+            raise combination_error("REDSHIFT_ACCESS_KEY_ID needs it")
+        return value
 
 
-def _credential_faults(given: set[str], used: bool) -> Iterator[tuple[str, str]]:
-    if not used:
-        for name in _CREDENTIALS:
-            if name in given:
-                yield f"redshift_{name}", "allowed only with REDSHIFT_IAM=true or REDSHIFT_SECRET_ARN"
-        return
-    if "profile" in given and "access_key_id" in given:
-        yield "redshift_profile", "allowed is this or REDSHIFT_ACCESS_KEY_ID, not both"
-    if "access_key_id" in given and "secret_access_key" not in given:
-        yield "redshift_secret_access_key", "REDSHIFT_ACCESS_KEY_ID needs it"
-    for name in ("secret_access_key", "session_token"):
-        if name in given and "access_key_id" not in given:
-            yield f"redshift_{name}", "allowed only with REDSHIFT_ACCESS_KEY_ID"
+class IamLogin(AwsLogin):
+    """Temporary credentials of IAM."""
+
+    database: Annotated[str, _DATABASE]
+    region: str | None = Field(None, description="IAM: AWS region; not needed if the host contains it.")
+
+    @field_validator("ssl")
+    @classmethod
+    def _check_tls(cls, value: bool) -> bool:
+        if not value:
+            raise combination_error("allowed with REDSHIFT_IAM=true is true")
+        return value
+
+    @field_validator("region")
+    @classmethod
+    def _check_region(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if not value and not _HOST_WITH_REGION.fullmatch(str(info.data.get("host"))):
+            raise combination_error(
+                "REDSHIFT_IAM=true needs it, as REDSHIFT_HOST does not contain the region"
+            )
+        return value
+
+
+class IamClusterLogin(IamLogin):
+    """Temporary credentials of IAM for a user of a provisioned cluster."""
+
+    method = "REDSHIFT_IAM=true and REDSHIFT_CLUSTER_IDENTIFIER"
+    checks = "REDSHIFT_CLUSTER_IDENTIFIER, REDSHIFT_USER, REDSHIFT_REGION and the AWS identity's rights"
+    user: Annotated[str, _USER]
+    cluster_identifier: str = Field(
+        description="IAM: identifier of a provisioned cluster; for Serverless set REDSHIFT_WORKGROUP instead."
+    )
+
+
+class IamServerlessLogin(IamLogin):
+    """Temporary credentials of IAM for a workgroup of Serverless, where the AWS identity is the user."""
+
+    method = "REDSHIFT_IAM=true and REDSHIFT_WORKGROUP"
+    checks = "REDSHIFT_WORKGROUP, REDSHIFT_REGION and the AWS identity's rights"
+    workgroup: str = Field(description="IAM: name of the workgroup, for Serverless.")
+    account_id: str | None = Field(
+        None, pattern=r"^[0-9]{12}$", description="IAM: AWS account of the workgroup, 12 digits; optional."
+    )
+
+
+class SecretLogin(AwsLogin):
+    """User and password from AWS Secrets Manager, and the host and the database if they are not set."""
+
+    method = "REDSHIFT_SECRET_ARN"
+    checks = "REDSHIFT_SECRET_ARN, the content of that secret, and the AWS identity's rights"
+    # https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_iam-permissions.html
+    secret_arn: str = Field(
+        pattern=r"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:\S+$",
+        description="Secret with user and password: arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME.",
+    )
+
+
+class UndecidedLogin(RedshiftSettings, extra="ignore"):
+    """REDSHIFT_IAM is not valid or contradicts REDSHIFT_SECRET_ARN: always invalid."""
+
+    method = "REDSHIFT_IAM"
+    secret_arn: str | None = None
+
+    @field_validator("secret_arn")
+    @classmethod
+    def _check_iam(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("iam"):
+            raise combination_error("allowed is this or REDSHIFT_IAM=true, not both")
+        return value
+
+
+LOGINS = (PasswordLogin, IamClusterLogin, IamServerlessLogin, SecretLogin)
+
+
+def _method(values: Mapping[str, str]) -> str:
+    """Return the login that the given variables select, by its `method`."""
+    try:
+        iam = TypeAdapter(bool).validate_python(values.get("iam", False))
+    except ValidationError:
+        return UndecidedLogin.method
+    if "secret_arn" in values:
+        return UndecidedLogin.method if iam else SecretLogin.method
+    if iam:
+        return IamServerlessLogin.method if "workgroup" in values else IamClusterLogin.method
+    return PasswordLogin.method
+
+
+LOGIN: TypeAdapter[RedshiftSettings] = TypeAdapter(
+    Annotated[  # type: ignore[arg-type]  # built from LOGINS
+        Union[tuple(Annotated[login, Tag(login.method)] for login in (*LOGINS, UndecidedLogin))],  # noqa: UP007
+        Discriminator(_method),
+    ]
+)

@@ -10,7 +10,7 @@ import pytest
 
 from qupersync_assets.defs import run_health as runs
 from qupersync_assets.defs import schedules as schedule
-from qupersync_assets.settings import Settings
+from qupersync_assets.settings import Settings, variables
 from qupersync_assets_tests.support.ticks import Clock
 
 REQUIRED = {
@@ -22,14 +22,25 @@ REQUIRED = {
     "POSTGRES_USER": "owner",
 }
 PASSWORDS = {"REDSHIFT_PASSWORD": "hunter2-of-redshift", "POSTGRES_PASSWORD": "hunter2-of-postgres"}
+TWO_CLUSTERS: dict[str, str | None] = {
+    "REDSHIFT_HOST": None,
+    "CLUSTERS": "prod, eu-west",
+    "REDSHIFT_PROD_HOST": "prod.example",
+    "REDSHIFT_PROD_PASSWORD": "hunter2-of-prod",
+    "REDSHIFT_EU_WEST_HOST": "west.example",
+    "REDSHIFT_EU_WEST_PASSWORD": "hunter2-of-west",
+    "REDSHIFT_EU_WEST_USER": "other",
+    "REDSHIFT_EU_WEST_PORT": "5440",
+    "REDSHIFT_STATEMENT_TIMEOUT": "60",
+}
 Load = Callable[..., Settings]
 Build = Callable[..., dg.Definitions]
 
 
-def _load(patch: pytest.MonkeyPatch, **variables: str | None) -> Settings:
-    for name in [n.upper() for n in Settings.model_fields]:
+def _load(patch: pytest.MonkeyPatch, **given: str | None) -> Settings:
+    for name in variables():
         patch.delenv(name, raising=False)
-    for name, value in {**REQUIRED, **variables}.items():
+    for name, value in {**REQUIRED, **given}.items():
         if value is not None:
             patch.setenv(name, value)
     return Settings.load()

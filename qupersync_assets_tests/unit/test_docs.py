@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-DOCUMENTS = sorted([PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
+DOCUMENTS = sorted([PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")])
 EACH = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
 
@@ -26,7 +26,7 @@ def generate() -> ModuleType:
 
 def test_what_is_generated_is_current(generate: ModuleType) -> None:
     pages = generate.pages()
-    assert {path.name for path in pages} >= {"settings.md", "tables.md", "README.md"}
+    assert {path.name for path in pages} >= {".env.example", "settings.md", "tables.md", "README.md"}
     old = [path.name for path, text in pages.items() if path.read_text("utf-8") != text]
     assert not old, "run `make docs`"
 

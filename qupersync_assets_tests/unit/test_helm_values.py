@@ -12,7 +12,8 @@ import yaml
 from dagster_k8s.job import UserDefinedDagsterK8sConfig
 from dagster_k8s.models import k8s_snake_case_dict
 
-from qupersync_assets.settings import Settings, secrets
+from qupersync_assets.settings import Settings, variables
+from qupersync_assets.settings.errors import is_secret
 
 FILE = Path(__file__).parents[2] / "deploy" / "helm" / "values.yaml"
 VALUES = yaml.safe_load(FILE.read_text("utf-8"))
@@ -34,10 +35,10 @@ def test_kubernetes_knows_all_that_goes_into_pods() -> None:
 
 
 def test_settings_are_ours_and_secrets_come_by_name() -> None:
-    given = {variable["name"].lower() for variable in CODE["env"]}
-    assert given <= Settings.model_fields.keys()
-    assert not given & secrets()
-    required = {name for name, field in Settings.model_fields.items() if field.is_required()}
+    given = {variable["name"] for variable in CODE["env"]}
+    assert given <= variables().keys()
+    assert not any(is_secret(variables()[name]) for name in given)
+    required = {name.upper() for name, field in Settings.model_fields.items() if field.is_required()}
     assert required <= given
     assert CODE["envSecrets"] and not re.search(r"(?i)password:", FILE.read_text("utf-8"))
 

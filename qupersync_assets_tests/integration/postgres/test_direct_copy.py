@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 
 from qupersync_assets.core.errors import SyncError
-from qupersync_assets.defs.resources import redshift_resource
 from qupersync_assets.postgres import batch_writer
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.batch_writer import BatchWriter
@@ -183,7 +182,7 @@ def test_a_row_with_too_few_values_is_not_filled_from_the_next(
 ) -> None:
     monkeypatch.setattr(batch_writer, "RETRY_SECONDS", 0.01)
     queries("generate_series(1, 3)")
-    redshift: RedshiftResource = redshift_resource(Settings.load())
+    redshift = RedshiftResource(Settings.load().by_cluster()["default"])
     with redshift.session() as session:
         (page,) = session.pages(select_statement(SPEC, SPEC.variants[0], set(), FULL_READ, False), 10)
     assert isinstance(page, RawPage)

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qupersync_assets.core.errors import SyncError
-from qupersync_assets.defs.resources import redshift_resource
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.batch_writer import BatchWriter
 from qupersync_assets.redshift.resource import RedshiftResource
@@ -42,7 +41,7 @@ FORMATS = {
 
 @pytest.fixture
 def redshift(environment: dict[str, str]) -> Iterator[RedshiftResource]:
-    yield redshift_resource(Settings.load())
+    yield RedshiftResource(Settings.load().by_cluster()["default"])
 
 
 @pytest.fixture

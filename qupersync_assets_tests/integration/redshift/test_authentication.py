@@ -1,4 +1,4 @@
-"""Every login, through the real driver and boto3 up to an AWS on this machine, into the sandbox with TLS."""
+"""Each login, through the real driver, boto3 and a local AWS server, into the sandbox with TLS."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ import dagster as dg
 import pytest
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
-from qupersync_assets.redshift.authentication import Aws
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sandbox.gateway.tls import Authority, TlsFiles
+from qupersync_assets.settings.redshift_login import (
+    IamClusterLogin,
+    IamServerlessLogin,
+    PasswordLogin,
+    RedshiftSettings,
+    SecretLogin,
+)
 from qupersync_assets_tests.integration.conftest import Query, Sync, pages_of
 from qupersync_assets_tests.support.aws_server import ROLE, AwsServer, use
 
@@ -34,7 +40,7 @@ Serve = Callable[[TlsFiles | None], Gateway]
 
 @pytest.fixture
 def serve(sandbox: Sandbox) -> Iterator[Serve]:
-    """Starts a gateway to the sandbox that has the given certificate."""
+    """Start a gateway to the sandbox with the given certificate."""
     started: list[Gateway] = []
 
     def start(tls: TlsFiles | None) -> Gateway:
@@ -56,7 +62,7 @@ def gateway(serve: Serve, authority: Authority) -> Gateway:
 def aws(
     gateway: Gateway, source: Query, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[AwsServer]:
-    """What boto3 takes for AWS."""
+    """A server that boto3 uses as AWS."""
     with AwsServer(source, gateway) as server:
         use(server, monkeypatch, tmp_path)
         yield server
@@ -67,22 +73,26 @@ Connect = Callable[..., RedshiftResource]
 
 @pytest.fixture
 def connect(gateway: Gateway, authority: Authority) -> Connect:
-    """A resource for the gateway with TLS; what is given goes before."""
+    """Build a resource for the gateway, with TLS and the given login; its fields override the usual ones."""
 
-    def make(**fields: Any) -> RedshiftResource:
+    def make(login: type[RedshiftSettings], **fields: Any) -> RedshiftResource:
         usual = {
             "host": gateway.host,
             "port": gateway.port,
             "database": "redshift",
-            "ssl_ca": str(authority.ca),
+            "ssl_ca": authority.ca,
         }
-        return RedshiftResource(**{**usual, **fields})
+        return RedshiftResource(login(**{**usual, **LOGIN_FIELDS[login], **fields}))
 
     return make
 
 
-def cluster(**fields: Any) -> Aws:
-    return Aws(iam=True, cluster_identifier="quper", region="eu-west-1", **fields)
+LOGIN_FIELDS: dict[type[RedshiftSettings], dict[str, Any]] = {
+    PasswordLogin: {"user": "qupersync_reader"},
+    IamClusterLogin: {"user": "qupersync_reader", "cluster_identifier": "quper", "region": "eu-west-1"},
+    IamServerlessLogin: {"workgroup": "quper-wg", "region": "eu-west-1"},
+    SecretLogin: {"secret_arn": ARN},
+}
 
 
 def user(redshift: RedshiftResource) -> str:
@@ -105,31 +115,25 @@ def refusal(redshift: RedshiftResource) -> SyncError:
         ({"access_key_id": "KEY", "secret_access_key": "s", "session_token": "T"}, "KEY", "T"),
     ],
 )
-@pytest.mark.parametrize("kind", ["cluster", "serverless", "secret"])
-def test_aws_is_asked_with_the_credentials_that_are_set(
+@pytest.mark.parametrize("login", [IamClusterLogin, IamServerlessLogin, SecretLogin])
+def test_aws_receives_the_configured_credentials(
     aws: AwsServer,
     connect: Connect,
     environment: dict[str, str],
-    kind: str,
+    login: type[RedshiftSettings],
     credentials: dict[str, str],
     key: str,
     token: str | None,
 ) -> None:
-    config = {
-        "cluster": cluster(**credentials),
-        "serverless": Aws(iam=True, workgroup="quper-wg", region="eu-west-1", **credentials),
-        "secret": Aws(secret_arn=ARN, **credentials),
-    }[kind]
     aws.secret = {"username": "qupersync_reader", "password": environment["REDSHIFT_PASSWORD"]}
-    name = user(connect(aws=config, user="qupersync_reader" if kind == "cluster" else None))
-    assert name == ("qupersync_reader" if kind == "secret" else ROLE)
+    assert user(connect(login, **credentials)) == ("qupersync_reader" if login is SecretLogin else ROLE)
     for _, _, headers in aws.calls:
         assert f"Credential={key}/" in headers["Authorization"] and "/eu-west-1/" in headers["Authorization"]
         assert headers.get("X-Amz-Security-Token") == token
 
 
-def test_a_cluster_is_asked_for_a_user(aws: AwsServer, connect: Connect) -> None:
-    user(connect(aws=cluster(), user="qupersync_reader"))
+def test_credentials_of_a_cluster_are_for_the_user(aws: AwsServer, connect: Connect) -> None:
+    user(connect(IamClusterLogin))
     operation, asked, _ = aws.calls[-1]
     assert operation == "GetClusterCredentials"
     assert (asked["ClusterIdentifier"], asked["DbUser"], asked["DbName"]) == (
@@ -140,32 +144,29 @@ def test_a_cluster_is_asked_for_a_user(aws: AwsServer, connect: Connect) -> None
     assert asked["AutoCreate"] == "false"
 
 
-def test_a_workgroup_is_asked_for(aws: AwsServer, connect: Connect) -> None:
-    user(connect(aws=Aws(iam=True, workgroup="quper-wg", account_id="123456789012", region="eu-west-1")))
+def test_credentials_of_serverless_are_for_the_workgroup(aws: AwsServer, connect: Connect) -> None:
+    user(connect(IamServerlessLogin, account_id="123456789012"))
     assert [call[:2] for call in aws.calls] == [
         ("GetCredentials", {"dbName": "redshift", "workgroupName": "quper-wg"})
     ]
 
 
 @pytest.mark.parametrize(
-    ("config", "name", "asked"),
-    [
-        (cluster(), "qupersync_reader", "DescribeClusters"),
-        (Aws(iam=True, workgroup="quper-wg", region="eu-west-1"), None, "GetWorkgroup"),
-    ],
+    ("login", "asked"),
+    [(IamClusterLogin, "DescribeClusters"), (IamServerlessLogin, "GetWorkgroup")],
 )
 def test_the_driver_finds_the_host(
-    aws: AwsServer, connect: Connect, config: Aws, name: str | None, asked: str
+    aws: AwsServer, connect: Connect, login: type[RedshiftSettings], asked: str
 ) -> None:
-    assert user(connect(aws=config, host=None, port=5439, user=name)) == ROLE
+    assert user(connect(login, host=None, port=5439)) == ROLE
     assert aws.operations()[-1] == asked
 
 
-def test_each_connection_has_credentials_of_its_own(aws: AwsServer, connect: Connect, source: Query) -> None:
-    redshift = connect(aws=cluster(), user="qupersync_reader")
+def test_each_connection_gets_new_credentials(aws: AwsServer, connect: Connect, source: Query) -> None:
+    redshift = connect(IamClusterLogin)
     assert user(redshift) == user(redshift) == ROLE
     assert len(aws.passwords) == 1  # pooled
-    # As a server does whose credentials have expired; the old password is of no use from here on.
+    # As a server does when credentials expire; the old password is not valid any more.
     source("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [ROLE])
     assert user(redshift) == ROLE
     assert len(set(aws.passwords)) == 2
@@ -173,10 +174,10 @@ def test_each_connection_has_credentials_of_its_own(aws: AwsServer, connect: Con
         assert len(set(aws.passwords)) == 3
 
 
-def test_a_secret_tells_where_to_log_in_and_is_read_anew(
+def test_a_secret_contains_the_endpoint_and_is_read_for_each_connection(
     aws: AwsServer, connect: Connect, gateway: Gateway, source: Query
 ) -> None:
-    redshift = connect(aws=Aws(secret_arn=ARN), host=None, port=5439, database=None)
+    redshift = connect(SecretLogin, host=None, port=5439, database=None)
     at = {"host": gateway.host, "port": gateway.port, "dbName": "redshift", "username": ROLE}
     aws.secret = {**at, "password": aws.password()}
     assert user(redshift) == ROLE
@@ -195,32 +196,36 @@ def test_a_secret_tells_where_to_log_in_and_is_read_anew(
         (503, "ServiceUnavailable", ErrorClass.TRANSIENT),
     ],
 )
-def test_aws_refuses(aws: AwsServer, connect: Connect, status: int, code: str, expected: ErrorClass) -> None:
+def test_refusal_by_aws_names_the_variable(
+    aws: AwsServer, connect: Connect, status: int, code: str, expected: ErrorClass
+) -> None:
     aws.failure = (status, code)
-    told = refusal(connect(aws=cluster(), user="qupersync_reader"))
-    assert told.error_class is expected
-    assert code in str(told) and "REDSHIFT_CLUSTER_IDENTIFIER" in str(told)
-    told = refusal(connect(aws=Aws(secret_arn=ARN)))
-    assert told.error_class is expected
-    assert code in str(told) and "REDSHIFT_SECRET_ARN" in str(told)
+    error = refusal(connect(IamClusterLogin))
+    assert error.error_class is expected
+    assert code in str(error) and "REDSHIFT_CLUSTER_IDENTIFIER" in str(error)
+    error = refusal(connect(SecretLogin))
+    assert error.error_class is expected
+    assert code in str(error) and "REDSHIFT_SECRET_ARN" in str(error)
 
 
-def test_aws_cannot_be_asked(aws: AwsServer, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = refusal(connect(aws=cluster(profile="nobody"), user="qupersync_reader"))
-    assert told.error_class is ErrorClass.FATAL and "nobody" in str(told)
+def test_unreachable_aws_is_reported(
+    aws: AwsServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = refusal(connect(IamClusterLogin, profile="unknown"))
+    assert error.error_class is ErrorClass.FATAL and "unknown" in str(error)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    told = refusal(connect(aws=cluster(), user="qupersync_reader"))
-    assert told.error_class is ErrorClass.TRANSIENT and "127.0.0.1:1" in str(told)
+    error = refusal(connect(IamClusterLogin))
+    assert error.error_class is ErrorClass.TRANSIENT and "127.0.0.1:1" in str(error)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    told = refusal(connect(aws=cluster(), user="qupersync_reader"))
-    assert told.error_class is ErrorClass.FATAL and "credentials" in str(told)
+    error = refusal(connect(IamClusterLogin))
+    assert error.error_class is ErrorClass.FATAL and "credentials" in str(error)
 
 
-def test_redshift_refuses_the_password_from_aws(aws: AwsServer, connect: Connect) -> None:
+def test_refused_password_from_aws_names_the_variable(aws: AwsServer, connect: Connect) -> None:
     aws.good = False
-    told = str(refusal(connect(aws=cluster(), user="qupersync_reader")))
-    assert "28P01" in told and "REDSHIFT_CLUSTER_IDENTIFIER" in told and "REDSHIFT_PASSWORD" not in told
-    assert "something else" not in told
+    error = str(refusal(connect(IamClusterLogin)))
+    assert "28P01" in error and "REDSHIFT_CLUSTER_IDENTIFIER" in error and "REDSHIFT_PASSWORD" not in error
+    assert "something else" not in error
 
 
 def test_a_sync_with_iam_shows_no_secret(
@@ -244,23 +249,23 @@ def test_a_sync_with_iam_shows_no_secret(
     aws.failure = (403, "AccessDenied")
     refused = sync("node_details")
     assert not refused.success
-    told = "\n".join(str(e) for r in (result, refused) for e in instance.all_logs(r.run_id))
-    assert "AccessDenied" in told
-    assert not any(secret in told for secret in [*secrets.values(), *aws.passwords])
+    error = "\n".join(str(e) for r in (result, refused) for e in instance.all_logs(r.run_id))
+    assert "AccessDenied" in error
+    assert not any(secret in error for secret in [*secrets.values(), *aws.passwords])
 
 
 def test_a_private_ca_is_trusted_only_while_connecting(
     connect: Connect, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, gateway: Gateway
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "/somebody/elses.pem")
-    login = {"user": "qupersync_reader", "password": environment["REDSHIFT_PASSWORD"]}
-    assert user(connect(**login)) == "qupersync_reader"
+    monkeypatch.setenv("SSL_CERT_FILE", "/another/ca.pem")
+    password = environment["REDSHIFT_PASSWORD"]
+    assert user(connect(PasswordLogin, password=password)) == "qupersync_reader"
     assert gateway.received.tls_handshakes == 1
-    assert os.environ["SSL_CERT_FILE"] == "/somebody/elses.pem"
+    assert os.environ["SSL_CERT_FILE"] == "/another/ca.pem"
     monkeypatch.delenv("SSL_CERT_FILE")
-    assert user(connect(**login)) == "qupersync_reader"
+    assert user(connect(PasswordLogin, password=password)) == "qupersync_reader"
     assert "SSL_CERT_FILE" not in os.environ
-    assert "REDSHIFT_SSL_CA" in str(refusal(connect(**login, ssl_ca=None)))
+    assert "REDSHIFT_SSL_CA" in str(refusal(connect(PasswordLogin, password=password, ssl_ca=None)))
 
 
 @pytest.mark.parametrize(
@@ -271,8 +276,8 @@ def test_a_certificate_is_verified(
     connect: Connect, serve: Serve, authority: Authority, names: list[str], days: int, variable: str
 ) -> None:
     gateway = serve(authority.server(names, file_name="other", valid_for=timedelta(days=days)))
-    told = refusal(connect(port=gateway.port, user="u"))
-    assert told.error_class is ErrorClass.FATAL and variable in str(told)
+    error = refusal(connect(PasswordLogin, port=gateway.port))
+    assert error.error_class is ErrorClass.FATAL and variable in str(error)
     assert gateway.received.passwords == 0
 
 
@@ -280,16 +285,16 @@ def test_another_name_is_allowed_with_verify_ca(
     connect: Connect, serve: Serve, authority: Authority, environment: dict[str, str]
 ) -> None:
     gateway = serve(authority.server(["elsewhere.example"], file_name="other"))
-    login = {"user": "qupersync_reader", "password": environment["REDSHIFT_PASSWORD"]}
-    assert user(connect(port=gateway.port, sslmode="verify-ca", **login)) == "qupersync_reader"
+    fields = {"port": gateway.port, "password": environment["REDSHIFT_PASSWORD"]}
+    assert user(connect(PasswordLogin, sslmode="verify-ca", **fields)) == "qupersync_reader"
 
 
-def test_a_ca_of_somebody_else_and_a_server_without_tls(
+def test_an_unknown_ca_and_a_server_without_tls_are_refused(
     connect: Connect, serve: Serve, tmp_path: Path
 ) -> None:
-    told = str(refusal(connect(ssl_ca=str(Authority(tmp_path).ca), user="u")))
-    assert "REDSHIFT_SSL_CA" in told
+    error = str(refusal(connect(PasswordLogin, ssl_ca=Authority(tmp_path).ca)))
+    assert "REDSHIFT_SSL_CA" in error
     plain = serve(None)
-    told = str(refusal(connect(port=plain.port, user="u")))
-    assert "REDSHIFT_PORT" in told and "REDSHIFT_SSL" in told
+    error = str(refusal(connect(PasswordLogin, port=plain.port)))
+    assert "REDSHIFT_PORT" in error and "REDSHIFT_SSL" in error
     assert plain.received.startups == 0

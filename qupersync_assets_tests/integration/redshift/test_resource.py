@@ -8,23 +8,26 @@ from decimal import Decimal
 from itertools import islice
 
 import pytest
+from pydantic import SecretStr
 
 from qupersync_assets.core.errors import SyncError
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.settings.redshift_login import PasswordLogin
 from qupersync_assets_tests.integration.conftest import Query, pages_of
 
 
 @pytest.fixture
 def redshift(environment: dict[str, str]) -> RedshiftResource:
-    return RedshiftResource(
+    login = PasswordLogin(
         host=environment["REDSHIFT_HOST"],
         port=int(environment["REDSHIFT_PORT"]),
         database=environment["REDSHIFT_DATABASE"],
         user=environment["REDSHIFT_USER"],
-        password=environment["REDSHIFT_PASSWORD"],
+        password=SecretStr(environment["REDSHIFT_PASSWORD"]),
         ssl=False,
     )
+    return RedshiftResource(login)
 
 
 @pytest.fixture

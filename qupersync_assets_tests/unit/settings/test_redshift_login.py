@@ -1,36 +1,25 @@
-"""Logins: what the driver is given, what a secret may hold, and which combinations of settings are refused."""
+"""The logins to Redshift: accepted and rejected combinations of variables."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from pathlib import Path
-from typing import Any
 
-import dagster as dg
 import pytest
 import redshift_connector
-from dagster._core.remote_representation.external_data import RepositorySnap
-from dagster_shared.serdes import serialize_value
 from redshift_connector.redshift_property import RedshiftProperty
 
-from qupersync_assets.core.redaction import SECRET_SUFFIXES, redact
-from qupersync_assets.redshift.authentication import (
-    Account,
-    Aws,
-    LoginError,
-    login_arguments,
-    trusting,
-    with_secret,
+from qupersync_assets.settings import SettingsError
+from qupersync_assets.settings.redshift_login import (
+    IamClusterLogin,
+    IamServerlessLogin,
+    PasswordLogin,
+    RedshiftSettings,
+    SecretLogin,
 )
-from qupersync_assets.redshift.resource import RedshiftResource
-from qupersync_assets.settings import SettingsError, secrets
-from qupersync_assets.settings import redshift_login as login
-from qupersync_assets_tests.unit.conftest import Build, Load
+from qupersync_assets_tests.unit.conftest import Load
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:quper-AbCdEf"
-HERE = Account("h.example", 5439, "dev", "reader", "hunter2")
 IAM = {"REDSHIFT_IAM": "true", "REDSHIFT_CLUSTER_IDENTIFIER": "quper", "REDSHIFT_REGION": "eu-west-1"}
 SERVERLESS = {"REDSHIFT_IAM": "true", "REDSHIFT_WORKGROUP": "wg", "REDSHIFT_REGION": "eu-west-1"}
 KEYS = {"REDSHIFT_ACCESS_KEY_ID": "AKIA", "REDSHIFT_SECRET_ACCESS_KEY": "hunter3"}
@@ -40,139 +29,37 @@ CLUSTER_HOST = "quper.abc123.eu-west-1.redshift.amazonaws.com"
 
 
 @pytest.mark.parametrize(
-    ("account", "aws", "arguments"),
+    ("variables", "login"),
     [
-        (HERE, Aws(), {"user": "reader", "password": "hunter2"}),
-        (Account("h.example", 5439, "dev", "reader"), Aws(), {"user": "reader", "password": ""}),
+        ({"REDSHIFT_PASSWORD": "p"}, PasswordLogin),
+        ({}, PasswordLogin),  # some servers accept a user without a password
+        (IAM, IamClusterLogin),
+        ({**IAM, "REDSHIFT_HOST": None}, IamClusterLogin),
+        ({**IAM, "REDSHIFT_REGION": None, "REDSHIFT_HOST": CLUSTER_HOST}, IamClusterLogin),
+        ({**IAM, **KEYS, "REDSHIFT_SESSION_TOKEN": "t"}, IamClusterLogin),
+        ({**IAM, "REDSHIFT_PROFILE": "p"}, IamClusterLogin),
+        ({**SERVERLESS, **NO_USER}, IamServerlessLogin),
         (
-            HERE,
-            Aws(iam=True, cluster_identifier="c", region="r", profile="p"),
-            {"iam": True, "cluster_identifier": "c", "db_user": "reader", "region": "r", "profile": "p"},
+            {**SERVERLESS, **NO_USER, "REDSHIFT_HOST": None, "REDSHIFT_ACCOUNT_ID": "123456789012"},
+            IamServerlessLogin,
         ),
-        (
-            HERE,
-            Aws(
-                iam=True,
-                workgroup="w",
-                account_id="1",
-                access_key_id="k",
-                secret_access_key="s",
-                session_token="t",
-            ),
-            {
-                **{
-                    "iam": True,
-                    "is_serverless": True,
-                    "serverless_work_group": "w",
-                    "serverless_acct_id": "1",
-                },
-                **{"access_key_id": "k", "secret_access_key": "s", "session_token": "t"},
-            },
-        ),
+        (SECRET, SecretLogin),
+        ({**SECRET, **KEYS, "REDSHIFT_HOST": None, "REDSHIFT_DATABASE": None}, SecretLogin),
+        ({**SECRET, "REDSHIFT_SSL": "false"}, SecretLogin),
     ],
 )
-def test_the_driver_is_given(account: Account, aws: Aws, arguments: dict[str, Any]) -> None:
-    cached = {"iam_disable_cache": True} if aws.iam else {}
-    where = {"host": "h.example", "port": 5439, "database": "dev"}
-    assert login_arguments(account, aws) == {**where, **cached, **arguments}
-    known = redshift_connector.connect.__annotations__
-    assert login_arguments(account, aws).keys() <= known.keys()
-
-
-def test_an_account_does_not_tell_its_password() -> None:
-    resource = RedshiftResource(
-        **{"host": "h", "password": "hunter2"},
-        aws=Aws(access_key_id="hunter2", secret_access_key="hunter2", session_token="hunter2"),
-    )
-    assert "hunter2" not in f"{HERE!r} {HERE} {resource!r} {resource.aws} {resource._account()!r}"
-
-
-def holding(monkeypatch: pytest.MonkeyPatch, text: Any) -> None:
-    monkeypatch.setattr(
-        login, "_read_secret", lambda aws: text if isinstance(text, str) else json.dumps(text)
-    )
-
-
-WHO = {"username": "u", "password": "p"}
-AT = {"host": "s.example", "port": 5440, "dbname": "db"}
-
-
-@pytest.mark.parametrize(
-    ("account", "held", "completed"),
-    [
-        (Account(None, 5439, None), {**WHO, **AT}, Account("s.example", 5440, "db", "u", "p")),
-        (
-            Account(None, 5439, None),
-            {**WHO, **AT, "port": "5440"},
-            Account("s.example", 5440, "db", "u", "p"),
-        ),
-        (Account(None, 5441, "dev"), {**WHO, "host": "s"}, Account("s", 5441, "dev", "u", "p")),
-        (Account("h", 5439, "dev"), {**WHO, **AT}, Account("h", 5439, "dev", "u", "p")),
-        (Account("h", 5439, None), {**WHO, "dbName": "x"}, Account("h", 5439, "x", "u", "p")),
-        (Account("h", 5439, None), {**WHO, "database": "x"}, Account("h", 5439, "x", "u", "p")),
-    ],
-)
-def test_a_secret_completes_the_account(
-    monkeypatch: pytest.MonkeyPatch, account: Account, held: dict[str, Any], completed: Account
+def test_valid_variables_select_a_login(
+    load: Load, variables: dict[str, str | None], login: type[RedshiftSettings]
 ) -> None:
-    holding(monkeypatch, held)
-    assert with_secret(account, Aws(secret_arn=ARN)) == completed
-
-
-@pytest.mark.parametrize(
-    ("held", "words"),
-    [
-        ("hunter2", ["JSON"]),
-        (["hunter2"], ["JSON"]),
-        ({"password": "hunter2", **AT}, ["username"]),
-        ({"username": "hunter2", **AT}, ["password"]),
-        ({"username": "u", "password": "hunter2", "host": "h"}, ["dbname", "REDSHIFT_DATABASE"]),
-        ({"username": "u", "password": "hunter2", "dbname": "d"}, ["host", "REDSHIFT_HOST"]),
-        ({"username": "u", "password": "hunter2", **AT, "port": "hunter2"}, ["port"]),
-    ],
-)
-def test_a_secret_that_will_not_do(monkeypatch: pytest.MonkeyPatch, held: Any, words: list[str]) -> None:
-    holding(monkeypatch, held)
-    with pytest.raises(LoginError) as refusal:
-        with_secret(Account(None, 5439, None), Aws(secret_arn=ARN))
-    assert all(word in str(refusal.value) for word in ["REDSHIFT_SECRET_ARN", *words])
-    assert "hunter2" not in str(refusal.value)
-
-
-def test_the_ca_is_set_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "before.pem")
-    with pytest.raises(KeyError), trusting("ca.pem"):
-        assert os.environ["SSL_CERT_FILE"] == "ca.pem"
-        raise KeyError
-    assert os.environ["SSL_CERT_FILE"] == "before.pem"
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"REDSHIFT_PASSWORD": "p"},
-        {},  # the server may let the user in without a password
-        IAM,
-        {**IAM, "REDSHIFT_HOST": None},
-        {**IAM, "REDSHIFT_REGION": None, "REDSHIFT_HOST": CLUSTER_HOST},
-        {**IAM, **KEYS, "REDSHIFT_SESSION_TOKEN": "t"},
-        {**IAM, "REDSHIFT_PROFILE": "p"},
-        {**SERVERLESS, **NO_USER},
-        {**SERVERLESS, **NO_USER, "REDSHIFT_HOST": None, "REDSHIFT_ACCOUNT_ID": "123456789012"},
-        SECRET,
-        {**SECRET, **KEYS, "REDSHIFT_HOST": None, "REDSHIFT_DATABASE": None},
-        {**SECRET, "REDSHIFT_SSL": "false"},
-    ],
-)
-def test_a_login_that_is_allowed(load: Load, variables: dict[str, str | None]) -> None:
     settings = load(**variables)
+    assert type(settings.by_cluster()["default"]) is login
     exported = settings.environment()
     assert all(exported.get(name) == value for name, value in variables.items())
     assert load(**{**variables, **exported}) == settings
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "expected"),
     [
         (
             {"REDSHIFT_IAM": "true"},
@@ -216,12 +103,14 @@ def test_a_login_that_is_allowed(load: Load, variables: dict[str, str | None]) -
         ),
     ],
 )
-def test_a_login_that_is_refused(load: Load, variables: dict[str, str | None], said: dict[str, str]) -> None:
+def test_invalid_variables_of_a_login_are_reported(
+    load: Load, variables: dict[str, str | None], expected: dict[str, str]
+) -> None:
     with pytest.raises(SettingsError) as refusal:
         load(**variables)
     lines = dict(re.findall(r"^  ([A-Z_]+)(.*)$", str(refusal.value), re.MULTILINE))
-    assert lines.keys() == said.keys()
-    assert all(word in lines[variable] for variable, word in said.items())
+    assert lines.keys() == expected.keys()
+    assert all(word in lines[variable] for variable, word in expected.items())
     assert "hunter" not in str(refusal.value)
 
 
@@ -231,7 +120,7 @@ def ca() -> Path:
     return Path(redshift_connector.__file__).parent / "files" / "redshift-ca-bundle.crt"
 
 
-def test_a_ca_is_known_by_its_whole_path(load: Load, ca: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ca_is_stored_with_its_absolute_path(load: Load, ca: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ca.parent)
     assert load(REDSHIFT_SSL_CA=ca.name).environment()["REDSHIFT_SSL_CA"] == str(ca)
     with pytest.raises(SettingsError, match="REDSHIFT_SSL_CA: allowed only with REDSHIFT_SSL=true"):
@@ -245,44 +134,13 @@ def test_a_ca_is_known_by_its_whole_path(load: Load, ca: Path, monkeypatch: pyte
         *("wg.123456789012.eu-west-1.redshift-serverless.amazonaws.com", "redshift.example", "127.0.0.1"),
     ],
 )
-def test_a_host_tells_the_region_if_the_driver_can_tell_it(load: Load, host: str) -> None:
+def test_region_is_optional_if_the_driver_finds_it_in_the_host(load: Load, host: str) -> None:
     known = RedshiftProperty()
     known.put("host", host)
     known.set_region_from_host()
     variables = {**IAM, "REDSHIFT_HOST": host, "REDSHIFT_REGION": None}
     if known.region:
-        assert load(**variables).redshift_host == host
+        assert load(**variables).by_cluster()["default"].host == host
     else:
         with pytest.raises(SettingsError, match="REDSHIFT_REGION"):
             load(**variables)
-
-
-def test_every_secret_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
-    urls = {"celery_backend_url", "celery_broker_url"}  # of which the password is the secret
-    assert len(secrets() - urls) == 7
-    for name in secrets() - urls:
-        assert name.upper().endswith(SECRET_SUFFIXES)
-        monkeypatch.setenv(name.upper(), f"hunter-{name}")
-        assert redact(f"with hunter-{name}.") == "with ***."
-
-
-def test_no_secret_of_aws_is_told(build: Build) -> None:
-    definitions = build(**IAM, **KEYS, REDSHIFT_SESSION_TOKEN="hunter4")
-    told = serialize_value(RepositorySnap.from_def(definitions.get_repository_def())) + repr(
-        definitions.resources
-    )
-    assert not any(secret in told for secret in ("AKIA", "hunter"))
-    assert all(variable in told for variable in [*KEYS, "REDSHIFT_SESSION_TOKEN"])
-
-
-def test_the_variables_reach_the_driver(build: Build, ca: Path) -> None:
-    definitions = build(**IAM, **KEYS, REDSHIFT_SSL_CA=str(ca), REDSHIFT_HOST=None)
-    with dg.build_resources({"redshift": (definitions.resources or {})["redshift"]}) as resources:
-        redshift = resources.redshift
-        arguments = login_arguments(redshift._account(), redshift.aws)
-    assert arguments == {
-        **{"iam": True, "iam_disable_cache": True, "cluster_identifier": "quper", "region": "eu-west-1"},
-        **{"access_key_id": "AKIA", "secret_access_key": "hunter3"},
-        **{"port": 5439, "database": "dev", "db_user": "reader"},
-    }
-    assert redshift.ssl_ca == str(ca)

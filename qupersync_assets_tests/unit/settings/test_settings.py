@@ -1,4 +1,4 @@
-"""Settings: defaults, what is refused and how it is said, secrets, and .env.example beside the package."""
+"""Settings: deinvalid, errors, secrets, and .env.example."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from secrets import token_hex
 import pytest
 from dotenv import dotenv_values
 
-from qupersync_assets.settings import Settings, SettingsError, secrets
+from qupersync_assets.core.redaction import SECRET_SUFFIXES, redact
+from qupersync_assets.settings import SettingsError, variables
+from qupersync_assets.settings.errors import is_secret
+from qupersync_assets.settings.redshift_login import PasswordLogin
 from qupersync_assets_tests.unit.conftest import REQUIRED, Load
 
 ENV_EXAMPLE = Path(__file__).parents[3] / ".env.example"
@@ -44,7 +47,7 @@ SECRETS = ["REDSHIFT_PASSWORD", "POSTGRES_PASSWORD"]
         ("POSTGRES_PORT", "0", "or equal to 1"),
         ("UI_PORT", "http", "integer"),
         ("METRICS_PORT", "0", "or equal to 1"),
-        ("ASSET_OWNER", "somebody", "e-mail address"),
+        ("ASSET_OWNER", "someone", "e-mail address"),
         ("ASSET_OWNER", "team:", "e-mail address"),
         ("CODE_URL", "github.com/acme", "web address"),
         ("REDSHIFT_SSL", "perhaps", "boolean"),
@@ -53,15 +56,15 @@ SECRETS = ["REDSHIFT_PASSWORD", "POSTGRES_PASSWORD"]
         ("POSTGRES_STATEMENT_TIMEOUT", "0", "or equal to 1"),
     ],
 )
-def test_a_bad_value_is_named_with_what_is_allowed(
+def test_an_invalid_value_is_reported_with_the_allowed_values(
     load: Load, variable: str, value: str, allowed: str
 ) -> None:
     with pytest.raises(SettingsError) as refusal:
         load(**{variable: value})
-    said = [line for line in str(refusal.value).splitlines() if variable in line]
-    assert len(said) == 1
-    assert value in said[0]
-    assert allowed in said[0].replace(value, "", 1)
+    lines = [line for line in str(refusal.value).splitlines() if variable in line]
+    assert len(lines) == 1
+    assert value in lines[0]
+    assert allowed in lines[0].replace(value, "", 1)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,9 @@ def test_a_bad_value_is_named_with_what_is_allowed(
     ],
     ids=str,
 )
-def test_what_alerts_need_is_named(load: Load, variables: dict[str, str], variable: str, words: str) -> None:
+def test_missing_settings_of_alerts_are_reported(
+    load: Load, variables: dict[str, str], variable: str, words: str
+) -> None:
     with pytest.raises(SettingsError) as refusal:
         load(**variables)
     assert any(
@@ -92,23 +97,23 @@ def test_what_alerts_need_is_named(load: Load, variables: dict[str, str], variab
     assert "xoxb-1" not in str(refusal.value)
 
 
-def test_a_bad_value_is_shown_however_its_variable_is_spelt(load: Load) -> None:
+def test_an_invalid_value_in_a_lower_case_variable_is_reported(load: Load) -> None:
     with pytest.raises(SettingsError, match=r"SYNC_INTERVAL.*abc"):
         load(sync_interval="abc")
 
 
 @pytest.mark.parametrize("variable", REQUIRED)
 @pytest.mark.parametrize("value", [None, ""])
-def test_a_missing_variable_is_named(load: Load, variable: str, value: str | None) -> None:
+def test_a_missing_variable_is_reported(load: Load, variable: str, value: str | None) -> None:
     with pytest.raises(SettingsError, match=f"{variable} is not set"):
         load(**{variable: value})
 
 
-def test_all_faults_are_told_at_once(load: Load) -> None:
-    faults = {"SYNC_INTERVAL": "abc", "REDSHIFT_PORT": "0", "SYNC_TIMEZONE": "x", "POSTGRES_HOST": None}
+def test_all_invalid_settings_are_reported_together(load: Load) -> None:
+    invalid = {"SYNC_INTERVAL": "abc", "REDSHIFT_PORT": "0", "SYNC_TIMEZONE": "x", "POSTGRES_HOST": None}
     with pytest.raises(SettingsError) as refusal:
-        load(**faults)
-    assert sorted(faults) == sorted(re.findall(r"^  ([A-Z_]+)", str(refusal.value), re.MULTILINE))
+        load(**invalid)
+    assert sorted(invalid) == sorted(re.findall(r"^  ([A-Z_]+)", str(refusal.value), re.MULTILINE))
 
 
 @pytest.mark.parametrize(
@@ -119,46 +124,43 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         ("sync_timezone", "US/Pacific"),
         ("sync_misfire_grace", 60),
         ("sync_auto_migrate", True),
-        ("redshift_port", 5439),
         ("postgres_port", 5432),
-        ("redshift_ssl", True),
-        ("redshift_sslmode", "verify-full"),
-        ("redshift_password", None),
-        ("redshift_iam", False),
-        ("redshift_secret_arn", None),
-        ("redshift_ssl_ca", None),
         ("sync_query_text", "full"),
         ("cluster_name", "default"),
     ],
 )
-def test_defaults(load: Load, field: str, default: object) -> None:
+def test_deinvalid(load: Load, field: str, default: object) -> None:
     assert getattr(load(), field) == default
 
 
+def test_deinvalid_of_redshift(load: Load) -> None:
+    login = load().by_cluster()["default"]
+    assert login == PasswordLogin(host="redshift.example", database="dev", user="reader")
+    assert (login.port, login.ssl, login.sslmode, login.ssl_ca) == (5439, True, "verify-full", None)
+    assert isinstance(login, PasswordLogin) and login.password is None
+
+
 @pytest.mark.parametrize("interval", [10, 45, 420, 5400, 86400])
-def test_any_interval_from_ten_seconds_is_taken(load: Load, interval: int) -> None:
+def test_each_interval_from_ten_seconds_is_accepted(load: Load, interval: int) -> None:
     assert load(SYNC_INTERVAL=str(interval)).sync_interval == interval
 
 
-def test_an_empty_variable_is_its_default(load: Load) -> None:
+def test_an_empty_variable_counts_as_not_set(load: Load) -> None:
     assert load(SYNC_INTERVAL="", REDSHIFT_PASSWORD="", POSTGRES_SSLMODE="") == load()
-
-
-def test_secrets_are_known() -> None:
-    assert secrets() > {name.lower() for name in SECRETS}
 
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_secrets_are_not_shown(load: Load, secret: str) -> None:
     value = token_hex()
     settings = load(**{secret: value})
-    assert value not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+    for model in (settings, *settings.by_cluster().values()):
+        assert value not in f"{model} {model!r} {model.model_dump()} {model.model_dump_json()}"
     with pytest.raises(SettingsError) as refusal:
         load(**{secret: value, "SYNC_INTERVAL": "abc", "REDSHIFT_HOST": None})
     assert value not in "".join(traceback.format_exception(refusal.value))
 
 
-def test_settings_survive_the_way_through_the_environment(load: Load) -> None:
+def test_settings_are_equal_after_export_to_the_environment(load: Load) -> None:
     settings = load(
         SYNC_INTERVAL="420", REDSHIFT_SSL="false", SYNC_RETRY_DELAY="0.5", POSTGRES_PASSWORD="p w'\"$"
     )
@@ -167,18 +169,26 @@ def test_settings_survive_the_way_through_the_environment(load: Load) -> None:
 
 def test_env_example_lists_every_variable_once() -> None:
     named = re.findall(r"^#?([A-Z_]+)=", ENV_EXAMPLE.read_text("utf-8"), re.MULTILINE)
-    assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
+    assert sorted(named) == sorted(variables())
 
 
-def test_env_example_is_to_be_filled_in_where_there_is_no_default() -> None:
+def test_env_example_sets_required_variables_and_passwords() -> None:
     # dagster.yaml reads the port too, and knows no default.
     assert set(dotenv_values(ENV_EXAMPLE)) == {*REQUIRED, *SECRETS, "POSTGRES_PORT"}
 
 
-def test_env_example_loads_and_shows_the_defaults(load: Load) -> None:
+def test_env_example_loads_and_shows_the_deinvalid(load: Load) -> None:
     as_it_is = load(**dotenv_values(ENV_EXAMPLE))
     text = re.sub(r"^#(?=[A-Z_]+=)", "", ENV_EXAMPLE.read_text("utf-8"), flags=re.MULTILINE)
     assert load(**dotenv_values(stream=io.StringIO(text))) == as_it_is
-    to_fill_in = {name: getattr(as_it_is, name.lower()) for name in dotenv_values(ENV_EXAMPLE)}
-    defaults = load().model_dump(exclude={name.lower() for name in to_fill_in})
-    assert as_it_is.model_dump(exclude={name.lower() for name in to_fill_in}) == defaults
+    assert as_it_is.environment() == {**load().environment(), **dotenv_values(ENV_EXAMPLE)}
+
+
+def test_every_secret_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = {"CELERY_BACKEND_URL", "CELERY_BROKER_URL"}  # of which the password is the secret
+    secrets = {name for name, field in variables().items() if is_secret(field)} - urls
+    assert len(secrets) == 7 and secrets > set(SECRETS)
+    for name in secrets:
+        assert name.endswith(SECRET_SUFFIXES)
+        monkeypatch.setenv(name, f"hunter-{name}")
+        assert redact(f"with hunter-{name}.") == "with ***."

@@ -1,0 +1,57 @@
+"""Invalid settings, one line each: the variable, its value unless it is secret, and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from qupersync_assets.core.redaction import redact
+
+REDSHIFT = "REDSHIFT"
+COMBINATION = "combination"
+
+
+class SettingsError(ValueError):
+    """Environment variables are missing or have values that are not allowed; the text names each one.
+
+    Attributes:
+        lines: one for each of them.
+    """
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        super().__init__(redact("\n".join(["Check these environment variables:", *lines])))
+
+
+def combination_error(text: str) -> PydanticCustomError:
+    """Build the error of a field that does not fit the other fields; its line does not show the value."""
+    return PydanticCustomError(COMBINATION, "{text}", {"text": text})
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Return whether a field contains a secret."""
+    return "SecretStr" in str(field.annotation)
+
+
+def explain(problem: Mapping[str, Any], variable: str, field: FieldInfo, prefix: str = REDSHIFT) -> str:
+    """Return the line about one of pydantic's errors.
+
+    Args:
+        problem: as `ValidationError.errors` lists it.
+        variable: the environment variable to name.
+        field: the field of that variable.
+        prefix: what the cluster's variables begin with, in place of REDSHIFT.
+    """
+    description = str(field.description).replace(f"{REDSHIFT}_", f"{prefix}_")
+    if problem["type"] == "missing":
+        return f"  {variable} is not set. {description}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "string_pattern_mismatch":
+        message = "not valid"  # the description is clearer than the pattern
+    if problem["type"] == COMBINATION:
+        return f"  {variable}: {message.replace(f'{REDSHIFT}_', f'{prefix}_')}. {description}"
+    value = "" if is_secret(field) else f"={problem['input']!r}"
+    return f"  {variable}{value}: {message}. {description}"
