@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -29,10 +31,12 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.fault or fault
         if not fault:
             self.server.messages.append(f"{message['title']}\n{message['message']}")
-        self.send_response(403 if fault else 200)
-        self.send_header("Content-Length", str(len(fault)))
-        self.end_headers()
-        self.wfile.write(fault.encode())
+        time.sleep(self.server.delay)
+        with suppress(ConnectionError):  # the client has given up
+            self.send_response(403 if fault else 200)
+            self.send_header("Content-Length", str(len(fault)))
+            self.end_headers()
+            self.wfile.write(fault.encode())
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -43,6 +47,7 @@ class Webhook(InBackground, ThreadingHTTPServer):
 
     Attributes:
         fault: if not empty, the body of its response to every request, with status 403.
+        delay: seconds between receiving an alert and the response.
         messages: title and body of each alert received.
     """
 
@@ -52,6 +57,7 @@ class Webhook(InBackground, ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.password = password
         self.fault = ""
+        self.delay = 0.0
         self.messages: list[str] = []
 
     @property

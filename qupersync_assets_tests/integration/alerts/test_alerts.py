@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from secrets import token_hex
 import dagster as dg
 import pytest
 
+from qupersync_assets.alerts import apprise_notifier
 from qupersync_assets.alerts.apprise_notifier import MAX_CHARACTERS, Alert, AlertError, AppriseNotifier
 from qupersync_assets.definitions import build_code_location
 from qupersync_assets.sandbox.gateway.tls import Authority
@@ -291,3 +294,25 @@ def test_a_text_is_sent_as_it_is_and_cut(webhook: Webhook) -> None:
     notifier.send(Alert("title", "x" * 10 * MAX_CHARACTERS))
     assert webhook.messages[0] == f"title\n{text}"
     assert len(webhook.messages[1]) == len("title\n") + MAX_CHARACTERS + len(" ...")
+
+
+def test_a_service_that_does_not_respond_is_an_error_after_the_timeout(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apprise_notifier, "READ_SECONDS", 0.5)
+    webhook.delay = 5
+    started = time.monotonic()
+    with pytest.raises(AlertError, match=r"entry 1 \(json\).*[Rr]ead timed out"):
+        AppriseNotifier(AlertUrl(1, "json", webhook.url)).send(Alert("title", "body"))
+    assert time.monotonic() - started < webhook.delay
+    assert len(webhook.messages) == 1  # the server got the alert and was waited for
+
+
+def test_a_mail_server_that_does_not_greet_is_an_error_after_the_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        url = f"mailto://127.0.0.1:{port}?from=bot@example.com&to=me@example.com&cto=0.5"
+        with pytest.raises(AlertError, match=r"entry 1 \(mailto\).*timed out"):
+            AppriseNotifier(AlertUrl(1, "mailto", url)).send(Alert("title", "body"))
+        server.settimeout(5)
+        server.accept()[0].close()  # it had connected
