@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from qupersync_assets.alerts.sensor import build_alerts
+from qupersync_assets.alerts.sensors import build_alerts
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
@@ -12,8 +12,7 @@ from qupersync_assets.sync_jobs import all_specs
 
 def build_code_location(settings: Settings) -> dg.Definitions:
     """Build all definitions for the given settings."""
-    sensors, resources = build_alerts(all_specs(), settings)
-    alerts = dg.Definitions(sensors=sensors, resources=resources)
+    alerts = dg.Definitions(sensors=build_alerts(all_specs(), settings))
     return dg.Definitions.merge(build_definitions(settings), alerts)
 
 

@@ -1,2 +1,1 @@
-"""Tells people of runs and checks that fail: on Slack, by e-mail, or by what else one adds to
-`channels.py`."""
+"""Sends alerts for runs and checks that fail, to the services of ALERT_URLS."""

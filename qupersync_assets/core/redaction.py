@@ -17,8 +17,8 @@ SECRET_SUFFIXES = (
     "_ACCESS_KEY_ID",
     "_SECRET_ACCESS_KEY",
     "_SESSION_TOKEN",
-    "_SLACK_TOKEN",
     "PGPASSWORD",
+    "ALERT_URLS",
 )
 
 # Suffixes of the environment variables that hold URLs with a password.
@@ -37,6 +37,7 @@ def redact(text: str) -> str:
     """Replace each secret in a text by ***, also if it is escaped."""
     secrets = {value for name, value in os.environ.items() if name.endswith(SECRET_SUFFIXES) and value}
     secrets |= {_password(value) for name, value in os.environ.items() if name.endswith(URL_SUFFIXES)} - {""}
+    secrets |= _secret_parts(os.environ.get("ALERT_URLS", ""))
     for secret in sorted(secrets | _learned, key=len, reverse=True):
         text = _spellings(secret).sub("***", text)
     return text
@@ -48,6 +49,32 @@ def _password(url: str) -> str:
         return unquote(urlsplit(url).password or "")
     except ValueError:  # for example an unbalanced bracket
         return url
+
+
+def split_urls(text: str) -> list[str]:
+    """Return the URLs of a text; commas or white space separate them.
+
+    A comma inside a URL, as in ?to=me@example.com,you@example.com, does not.
+    """
+    separator = r"\s+|,+(?=\s|$|[A-Za-z][A-Za-z0-9]*://)"
+    return [url for url in re.split(separator, text) if url]
+
+
+# Letters and digits, or many small and capital letters. Shorter and plainer words are in ordinary texts too.
+_RANDOM = re.compile(r"(?=.*[A-Za-z])(?=.*\d).{8,}|(?=.*[a-z])(?=.*[A-Z])\w{16,}")
+
+
+@cache
+def _secret_parts(urls: str) -> frozenset[str]:
+    """Return what may be secret in Apprise URLs: each URL, its password, its path, and each word that looks
+    random, because services take their tokens as host, user, path or parameter."""
+    secrets: set[str] = set()
+    for url in split_urls(urls):
+        rest = url.partition("://")[2]
+        words = map(unquote, re.split(r"[/?&=@:#,;+.]|%20", rest))
+        secrets |= {url, _password(url), *filter(_RANDOM.fullmatch, words)}
+        secrets.update(re.findall("/[^?#]{7,}", rest.partition("?")[0])[:1])
+    return frozenset(secrets - {""})
 
 
 _PERCENT = "%{1,4}(?:25)*"  # URLs escape it again, formats double it

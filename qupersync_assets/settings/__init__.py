@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationEr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from qupersync_assets.settings.alerts import alert_faults
+from qupersync_assets.settings.alerts import check_alert_urls
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, explain
 from qupersync_assets.settings.executor import ExecutorSettings
 from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_cluster, load_clusters
@@ -39,12 +39,6 @@ def _url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or re.search(r"\s", url):
         raise ValueError("allowed is a URL such as https://dagster.example.com")
     return url
-
-
-def _addresses(addresses: str) -> str:
-    if not all(re.fullmatch(r"[^@\s]+@[^@\s]+", address.strip()) for address in addresses.split(",")):
-        raise ValueError("allowed are addresses such as me@example.com")
-    return addresses
 
 
 class Settings(BaseSettings, ExecutorSettings):
@@ -138,33 +132,13 @@ class Settings(BaseSettings, ExecutorSettings):
     metrics_host: Filled = Field("127.0.0.1", description="Address on which `qupersync metrics` listens.")
     metrics_port: Port = Field(9464, description="Port of `qupersync metrics`.")
 
-    # Which of them are needed depends on the channel: `alert_faults`.
     ui_url: Annotated[str, AfterValidator(_url)] | None = Field(
         None, description="URL of the Dagster UI, to which alerts link."
     )
-    alert_slack_token: SecretStr | None = Field(
-        None, description="Slack: bot token of an app with the scope chat:write. A secret."
-    )
-    alert_slack_channel: str | None = Field(None, description="Slack: name or id of the channel.")
-    alert_slack_url: Annotated[str, AfterValidator(_url)] = Field(
-        "https://slack.com/api/", description="Slack: base URL of its API."
-    )
-    alert_smtp_host: str | None = Field(None, description="E-mail: the SMTP server.")
-    alert_smtp_port: Port | None = Field(
-        None, description="E-mail: its port; by default 587 with starttls, 465 with ssl, 25 with none."
-    )
-    alert_smtp_security: Literal["starttls", "ssl", "none"] = Field(
-        "starttls", description="E-mail: TLS towards that server, whose certificate is verified."
-    )
-    alert_smtp_user: str | None = Field(None, description="E-mail: user to log in as; no login without.")
-    alert_smtp_password: SecretStr | None = Field(
-        None, description="E-mail: password of that user. A secret."
-    )
-    alert_email_from: Annotated[str, AfterValidator(_addresses)] | None = Field(
-        None, description="E-mail: address of the sender."
-    )
-    alert_email_to: Annotated[str, AfterValidator(_addresses)] | None = Field(
-        None, description="E-mail: addresses, with commas in between."
+    alert_urls: Annotated[SecretStr, AfterValidator(check_alert_urls)] | None = Field(
+        None,
+        description="Apprise URLs of the services that get alerts, with commas or spaces in between; see "
+        "https://github.com/caronc/apprise/wiki. A secret.",
     )
 
     _clusters: dict[str, RedshiftSettings] = PrivateAttr(default_factory=dict)
@@ -182,7 +156,6 @@ class Settings(BaseSettings, ExecutorSettings):
             settings = cls()  # type: ignore[call-arg]  # fields come from the environment
         except ValidationError as error:
             lines += [_line(str(problem["loc"][0]), **problem) for problem in error.errors()]
-        lines += [_line(field, type=COMBINATION, msg=text) for field, text in alert_faults(given)]
         if {"clusters", "cluster_name"} <= given.keys():
             lines += [_line("cluster_name", type=COMBINATION, msg="allowed is this or CLUSTERS, not both")]
         clusters: dict[str, RedshiftSettings] = {}

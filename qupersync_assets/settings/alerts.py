@@ -1,37 +1,129 @@
-"""The channels of alerts, and the variables that each needs. No Dagster, and no connection."""
+"""The URLs of ALERT_URLS, each for one service of Apprise. No Dagster, and no connection."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import importlib.util
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-# Settings without which a channel is off; with one of them it needs all.
-CHANNELS = {
-    "slack": ("alert_slack_token", "alert_slack_channel"),
-    "email": ("alert_smtp_host", "alert_email_from", "alert_email_to"),
-}
-# Ports that are usual for SMTP: https://www.rfc-editor.org/rfc/rfc8314#section-3, and without TLS.
-SMTP_PORTS = {"ssl": 465, "starttls": 587, "none": 25}
+from pydantic import SecretStr
+
+from qupersync_assets.core.redaction import learn_secret, split_urls
+
+if TYPE_CHECKING:
+    import apprise
+
+MIN_TOKEN_LENGTH = 4  # shorter ones are no tokens, and redacting them would blank out ordinary text
 
 
-def alert_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a combination of settings: the field and a sentence.
+@dataclass(frozen=True)
+class AlertUrl:
+    """One of the URLs of ALERT_URLS.
 
-    Args:
-        values: by field, as they stand in the environment. Faults of single values are not looked for.
+    Attributes:
+        number: its position, from 1.
+        schema: the word before ://, or "unknown".
+        url: the URL, a secret.
     """
-    given = {name for name, value in values.items() if value not in (None, "")}
-    for fields in CHANNELS.values():
-        there = [field for field in fields if field in given]
-        for field in fields:
-            if there and field not in given:
-                yield field, f"needed, because {there[0].upper()} is set"
-    login = ("alert_smtp_user", "alert_smtp_password")
-    for field, other in (login, login[::-1]):
-        if field not in given and other in given:
-            yield field, f"needed, because {other.upper()} is set"
-    if "alert_smtp_user" in given and values.get("alert_smtp_security") == "none":
-        yield (
-            "alert_smtp_security",
-            "allowed with ALERT_SMTP_USER is ssl or starttls, lest the password be read",
-        )
+
+    number: int
+    schema: str
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"entry {self.number} ({self.schema})"
+
+    def service(self) -> apprise.NotifyBase | None:
+        """Return Apprise's object for the URL, or None if Apprise does not accept it.
+
+        To be called within `apprise_log`.
+        """
+        import apprise  # of the extra `alerts`, and slow to import
+
+        asset = apprise.AppriseAsset(app_id="QuperSync", app_desc="QuperSync", app_url="", async_mode=False)
+        service = apprise.Apprise.instantiate(self.url, asset=asset)
+        if service is not None:
+            for name, token in {**service.template_tokens, **service.template_args}.items():
+                value = getattr(service, token.get("map_to", name), None)
+                if token.get("private") and isinstance(value, str) and len(value) >= MIN_TOKEN_LENGTH:
+                    learn_secret(value)
+        return service
+
+
+def parse_alert_urls(urls: SecretStr | None) -> list[AlertUrl]:
+    """Return the entries of ALERT_URLS in their order."""
+    entries = split_urls(urls.get_secret_value()) if urls else []
+    schemas = [re.match(r"([A-Za-z][A-Za-z0-9]{0,19})://", url) for url in entries]
+    return [
+        AlertUrl(number, schema[1].lower() if schema else "unknown", url)
+        for number, (schema, url) in enumerate(zip(schemas, entries, strict=True), 1)
+    ]
+
+
+def check_alert_urls(urls: SecretStr) -> SecretStr:
+    """Return the value of ALERT_URLS if Apprise accepts each of its URLs.
+
+    Raises:
+        ValueError: Apprise is not installed, or entries are not allowed; the text shows none of them.
+    """
+    if importlib.util.find_spec("apprise") is None:
+        raise ValueError("it needs the extra alerts: pip install 'qupersync[alerts]'")
+    entries = parse_alert_urls(urls)
+    problems = [f"{entry} {problem}" for entry in entries if (problem := _problem(entry))]
+    if not entries:
+        problems = ["it has no URL"]
+    if problems:
+        raise ValueError("; ".join(problems))
+    return urls
+
+
+def _problem(entry: AlertUrl) -> str:
+    with apprise_log() as problems:
+        service = entry.service()
+    if service is None:
+        return "is not a URL that Apprise accepts"
+    if problems:
+        return "has a recipient or parameter that Apprise does not accept"
+    if service.password and getattr(service, "secure_mode", None) == "insecure":
+        return "would send its password without TLS; allowed is mailtos://"
+    return ""
+
+
+_captured: ContextVar[list[str] | None] = ContextVar("_captured", default=None)
+
+
+# urllib3 logs the paths of its requests at level DEBUG.
+_LOGGERS = ("apprise", "urllib3.connectionpool")
+
+
+def _capture(record: logging.LogRecord) -> bool:
+    """Keep problems for `apprise_log`; return whether the record may be written."""
+    captured = _captured.get()
+    if captured is None:
+        return record.levelno >= logging.WARNING or record.name != _LOGGERS[0]
+    message = record.getMessage()
+    # Apprise logs the cause of a problem at level DEBUG, as it does messages with their URLs.
+    if record.levelno in (logging.WARNING, logging.ERROR) or re.match(
+        r"\S* ?Exception: |Response Details", message
+    ):
+        captured.append(" ".join(message.split()))
+    return False
+
+
+@contextmanager
+def apprise_log() -> Iterator[list[str]]:
+    """Collect the problems that Apprise logs meanwhile; write none, because they quote parts of URLs."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_capture)  # once: a second call changes nothing
+    logging.getLogger(_LOGGERS[0]).setLevel(logging.DEBUG)
+    messages: list[str] = []
+    token = _captured.set(messages)
+    try:
+        yield messages
+    finally:
+        _captured.reset(token)

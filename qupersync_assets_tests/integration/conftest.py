@@ -24,7 +24,7 @@ from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.rows.page import Page
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
-from qupersync_assets_tests.support.alert_servers import Slack
+from qupersync_assets_tests.support.alert_servers import Webhook
 from qupersync_assets_tests.support.escaped_secrets import Secrets
 from qupersync_assets_tests.support.expected_rows import TIMES
 
@@ -216,12 +216,10 @@ def dagster_home(
 
 
 @pytest.fixture
-def slack(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> Iterator[Slack]:
-    """Slack is configured, with a token of tricky characters that a header can hold."""
-    token = "xoxb-" + Secrets().make().encode("ascii", "ignore").decode().replace("\n", "").replace("\r", "")
-    with Slack(token) as server:
-        monkeypatch.setenv("ALERT_SLACK_TOKEN", server.token)
-        monkeypatch.setenv("ALERT_SLACK_CHANNEL", "#data")
-        monkeypatch.setenv("ALERT_SLACK_URL", server.url)
+def webhook(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> Iterator[Webhook]:
+    """A webhook is the first entry of ALERT_URLS, with a password of special characters."""
+    password = Secrets().make().encode("ascii", "ignore").decode().replace("\n", "").replace("\r", "")
+    with Webhook(password) as server:
+        monkeypatch.setenv("ALERT_URLS", server.url)
         monkeypatch.setenv("UI_URL", "https://dagster.example/")
         yield server

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -31,16 +32,16 @@ PAGES = {
     "qupersync": "{ workspaceOrError { ... on Workspace { locationEntries { name displayMetadata { key value } "
     "locationOrLoadError { ... on RepositoryLocation { dagsterLibraryVersions { name version } } "
     f"... on PythonError {ERROR} }} }} }} }} }}",
-    "REDSHIFT_PASSWORD": f"{{ allTopLevelResourceDetailsOrError(repositorySelector: {REPOSITORY}) "
+    "postgres_io_manager": f"{{ allTopLevelResourceDetailsOrError(repositorySelector: {REPOSITORY}) "
     "{ ... on ResourceDetailsList { results { name configFields { name description defaultValueAsJson } "
     "configuredValues { key value type } nestedResources { name resource { configuredValues { key value } } } } } } }",
-    "POSTGRES_PASSWORD": f"{{ utilizedEnvVarsOrError(repositorySelector: {REPOSITORY}) "
+    "utilizedEnvVarsOrError": f"{{ utilizedEnvVarsOrError(repositorySelector: {REPOSITORY}) "
     "{ ... on EnvVarWithConsumersList { results { envVarName envVarConsumers { name } } } } }",
     "resources": f"{{ runConfigSchemaOrError(selector: {JOB}) {{ ... on RunConfigSchema {{ rootDefaultYaml "
     "allConfigTypes { key description ... on CompositeConfigType { fields { name defaultValueAsJson } } } } } }",
     JOB_NAME: "{ runsOrError { ... on Runs { results { runConfigYaml tags { key value } "
     "executionPlan { steps { key metadata { key value } } } } } } }",
-    "close_stale_rows": f"{{ sensorsOrError(repositorySelector: {REPOSITORY}) {{ ... on Sensors {{ results {{ name "
+    "qupersync_alerts_1_json": f"{{ sensorsOrError(repositorySelector: {REPOSITORY}) {{ ... on Sensors {{ results {{ name "
     f"sensorState {{ ticks {{ skipReason error {ERROR} }} }} }} }} }} }}",
 }
 LOGS = """{ logsForRun(runId: "%s") { ... on EventConnection { events { __typename ... on MessageEvent { message }
@@ -59,7 +60,8 @@ def served(sandbox: Sandbox, project: Path, made: Secrets) -> Iterator[Served]:
     """Up, with a source that repeats the password."""
     execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
     with tricky_passwords(sandbox, made) as passwords, Parrot() as parrot:
-        more = {"REDSHIFT_PORT": str(parrot.port), "SYNC_MAX_RETRIES": "0"}
+        alerts = f"json://bot:{quote(made.make('@:/ '), safe='')}@127.0.0.1:1/{made.make('')}"
+        more = {"REDSHIFT_PORT": str(parrot.port), "SYNC_MAX_RETRIES": "0", "ALERT_URLS": alerts}
         server = Served(sandbox, project, **passwords, **more)
         try:
             yield server
@@ -78,12 +80,14 @@ def stored(sandbox: Sandbox) -> Iterator[str]:
 
 
 def test_nothing_tells_a_secret(served: Served, project: Path, made: Secrets) -> None:
+    def page(query: str) -> str:
+        return json.dumps(served.ask(query), ensure_ascii=False)
+
     until(lambda: "QuperSync is up" in served.said() or served.process.poll() is not None, 120)
     (run_id, *_) = until(lambda: served.runs("failed", "node_details_sync"), 120)
     until(lambda: served.status(run_id) == "FAILURE", 60)
-
-    def page(query: str) -> str:
-        return json.dumps(served.ask(query), ensure_ascii=False)
+    # An alert for the run was refused, which a tick reports.
+    until(lambda: "entry 1 (json) refused the alert" in page(PAGES["qupersync_alerts_1_json"]), 120)
 
     pages = {query: page(query) for query in PAGES.values()}
     for word, query in PAGES.items():

@@ -16,25 +16,22 @@ import psutil
 import pytest
 
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets_tests.support.alert_servers import Slack
+from qupersync_assets_tests.support.alert_servers import Webhook
 from qupersync_assets_tests.support.demo_process import Served, execute, gone, run_processes, until, waiting
 
 
 @pytest.fixture(scope="module")
-def slack() -> Iterator[Slack]:
-    """Takes the alerts of those who are served."""
-    with Slack(token_hex()) as server:
+def webhook() -> Iterator[Webhook]:
+    """Receives the alerts of the served project."""
+    with Webhook(token_hex()) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def served(sandbox: Sandbox, new_project: Callable[[], Path], slack: Slack) -> Iterator[Served]:
+def served(sandbox: Sandbox, new_project: Callable[[], Path], webhook: Webhook) -> Iterator[Served]:
     """Up and syncing; at the end Ctrl-C, which has to leave nothing behind."""
     execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
-    alerts = {"TOKEN": slack.token, "CHANNEL": "#data", "URL": slack.url}
-    server = Served(
-        sandbox, new_project(), **{f"ALERT_SLACK_{name}": value for name, value in alerts.items()}
-    )
+    server = Served(sandbox, new_project(), ALERT_URLS=webhook.url)
     try:
         until(lambda: "QuperSync is up" in server.said() or server.process.poll() is not None, 120)
         assert server.process.poll() is None, server.said()
@@ -76,7 +73,7 @@ def test_a_terminated_run_is_logged_as_canceled(served: Served) -> None:
     until(lambda: served.status(run_id) == "CANCELED", 90)
 
 
-def test_a_killed_run_is_closed_told_and_followed_by_the_next(served: Served, slack: Slack) -> None:
+def test_a_killed_run_is_closed_reported_and_followed_by_the_next(served: Served, webhook: Webhook) -> None:
     with closing(served.sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE quper.vacuum_history")
         until(lambda: waiting(served.sandbox.connect_quper, "wait_event_type = 'Lock'"), 120)
@@ -90,7 +87,7 @@ def test_a_killed_run_is_closed_told_and_followed_by_the_next(served: Served, sl
     until(lambda: run_id not in served.runs("running", "vacuum_history_sync"), 90)
     assert run_id in served.runs("failed", "vacuum_history_sync")
     assert served.status(run_id) == "FAILURE"
-    (message,) = until(lambda: [m["text"] for m in slack.messages if run_id in m["text"]], 90)
+    (message,) = until(lambda: [m for m in webhook.messages if run_id in m], 90)
     assert "vacuum_history_sync: " in message and "failed" in message
 
 

@@ -1,7 +1,10 @@
-"""A failed run and a failed check send one message each, without secrets; and nothing if nobody asked for it."""
+"""A failed run and a failed check send one alert each, without secrets; and nothing without ALERT_URLS."""
 
 from __future__ import annotations
 
+import logging
+import socket
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +13,14 @@ from secrets import token_hex
 import dagster as dg
 import pytest
 
+from qupersync_assets.alerts import apprise_notifier
+from qupersync_assets.alerts.apprise_notifier import MAX_CHARACTERS, Alert, AlertError, AppriseNotifier
 from qupersync_assets.definitions import build_code_location
 from qupersync_assets.sandbox.gateway.tls import Authority
 from qupersync_assets.settings import Settings
+from qupersync_assets.settings.alerts import AlertUrl
 from qupersync_assets_tests.integration.conftest import Query, Sync
-from qupersync_assets_tests.support.alert_servers import MailServer, Slack
+from qupersync_assets_tests.support.alert_servers import MailServer, Webhook
 
 MAIL_PASSWORD = token_hex()
 
@@ -26,44 +32,49 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield local
 
 
+def mail_url(server: MailServer, password: str = MAIL_PASSWORD) -> str:
+    recipients = "me@example.com,you@example.com"
+    return f"mailtos://bot:{password}@127.0.0.1:{server.port}/?from=bot@example.com&to={recipients}"
+
+
 @pytest.fixture
 def mail(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], tmp_path: Path
 ) -> Iterator[MailServer]:
-    """E-mail is configured."""
+    """E-mail is the only entry of ALERT_URLS."""
     authority = Authority(tmp_path / "tls")
     with MailServer(authority.server(["127.0.0.1"]), "bot", MAIL_PASSWORD) as server:
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
-        for name, value in {
-            "SMTP_HOST": "127.0.0.1",
-            "SMTP_PORT": str(server.port),
-            "SMTP_USER": "bot",
-            "SMTP_PASSWORD": MAIL_PASSWORD,
-            "EMAIL_FROM": "bot@example.com",
-            "EMAIL_TO": "me@example.com, you@example.com",
-        }.items():
-            monkeypatch.setenv(f"ALERT_{name}", value)
+        monkeypatch.setenv("ALERT_URLS", mail_url(server))
         yield server
 
 
+@pytest.fixture
+def both(webhook: Webhook, mail: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are entries of ALERT_URLS."""
+    monkeypatch.setenv("ALERT_URLS", f"{webhook.url}, {mail_url(mail)}")
+
+
 class Watcher:
-    """The sensor of a channel, with its cursor; `look` is a tick of the daemon."""
+    """The sensor of the only entry of a schema, with its cursor; `poll` is a tick of the daemon."""
 
-    def __init__(self, instance: dg.DagsterInstance, channel: str) -> None:
+    def __init__(self, instance: dg.DagsterInstance, schema: str) -> None:
         self._instance = instance
-        self._name = f"qupersync_alerts_{channel}"
+        self._schema = schema
         self.cursor: str | None = None
-        self.look()
+        self.poll()
 
-    def look(self) -> str:
+    def poll(self) -> str:
         definitions = build_code_location(Settings.load())
-        sensor = definitions.resolve_sensor_def(self._name)
-        top = definitions.get_repository_def().get_top_level_resources()
+        names = [sensor.name for sensor in definitions.get_repository_def().sensor_defs]
+        (name,) = (
+            name
+            for name in names
+            if name.startswith("qupersync_alerts_") and name.endswith(f"_{self._schema}")
+        )
+        sensor = definitions.resolve_sensor_def(name)
         with dg.build_sensor_context(
-            instance=self._instance,
-            cursor=self.cursor,
-            definitions=definitions,
-            resources={key: top[key] for key in sensor.required_resource_keys},
+            instance=self._instance, cursor=self.cursor, definitions=definitions
         ) as context:
             data = sensor.evaluate_tick(context)
         self.cursor = data.cursor
@@ -75,78 +86,88 @@ def bad_row(source: Query) -> None:
     source("INSERT INTO stv_node_storage_capacity VALUES (NULL, 1, 2)")
 
 
-def test_without_configuration_there_is_nothing(environment: dict[str, str]) -> None:
+def test_no_sensor_without_alert_urls(environment: dict[str, str]) -> None:
     definitions = build_code_location(Settings.load()).get_repository_def()
     assert not [name for name in definitions.sensor_defs if "alerts" in name.name]
     assert not [name for name in definitions.get_top_level_resources() if "alerts" in name]
 
 
-def test_a_failed_run_is_told_once_until_it_was_well(
-    slack: Slack, sync: Sync, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+def test_each_url_has_a_sensor_that_does_not_show_it(both: None) -> None:
+    definitions = build_code_location(Settings.load()).get_repository_def()
+    sensors = [sensor for sensor in definitions.sensor_defs if "alerts" in sensor.name]
+    assert [sensor.name for sensor in sensors] == ["qupersync_alerts_1_json", "qupersync_alerts_2_mailtos"]
+    assert not any(sensor.required_resource_keys for sensor in sensors)
+    assert not any(name.startswith("alerts") for name in definitions.get_top_level_resources())
+    assert not any("127.0.0.1" in (sensor.description or "") for sensor in sensors)
+
+
+def test_a_failed_run_is_reported_once_until_it_recovers(
+    webhook: Webhook, sync: Sync, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watcher = Watcher(instance, "slack")
+    watcher = Watcher(instance, "json")
     assert sync("applications").success
-    watcher.look()
-    assert not slack.messages
+    watcher.poll()
+    assert not webhook.messages
     with monkeypatch.context() as outage:
         outage.setenv("REDSHIFT_PORT", "1")
         run_id = sync("applications", "node_details").run_id
-        watcher.look()
-        (message,) = slack.messages
-        assert message["path"] == "/api/chat.postMessage" and message["channel"] == "#data"
-        text = message["text"]
+        watcher.poll()
+        (text,) = webhook.messages
         assert "cluster sandbox: 2 jobs failed" in text and f"https://dagster.example/runs/{run_id}" in text
         assert (
             "application_sync: " in text and "node_details_sync: " in text and "Check REDSHIFT_HOST" in text
         )
-        watcher.look()
+        watcher.poll()
         sync("applications")
-        watcher.look()
-        assert len(slack.messages) == 1  # it goes on, which is no news
+        watcher.poll()
+        assert len(webhook.messages) == 1  # the same failure persists
         sync("alert_events")
-        watcher.look()
-        assert len(slack.messages) == 2 and "alert_events_sync" in slack.messages[1]["text"]
+        watcher.poll()
+        assert len(webhook.messages) == 2 and "alert_events_sync" in webhook.messages[1]
     assert sync("applications").success
     monkeypatch.setenv("REDSHIFT_PORT", "1")
     sync("applications")
-    watcher.look()
-    assert len(slack.messages) == 3 and "1 job failed" in slack.messages[2]["text"]
+    watcher.poll()
+    assert len(webhook.messages) == 3 and "1 job failed" in webhook.messages[2]
 
 
-def test_a_failed_check_is_told_once_until_it_passed(
+def test_a_failed_check_is_reported_once_until_it_passes(
     mail: MailServer, sync: Sync, instance: dg.DagsterInstance, source: Query, bad_row: None
 ) -> None:
-    watcher = Watcher(instance, "email")
+    watcher = Watcher(instance, "mailtos")
     for _ in range(2):
         assert sync("node_details").success
-        watcher.look()
-    (sent,) = mail.box.mails
+        watcher.poll()
+    # One mail per recipient.
     assert mail.box.recipients == ["me@example.com", "you@example.com"]
-    assert sent["Subject"] == "QuperSync, cluster sandbox: 1 check failed"
-    assert "node_details_sync, check no_skipped_rows: error, 1 of 1 rows" in sent.get_content()
+    assert [sent["To"] for sent in mail.box.mails] == mail.box.recipients
+    for sent in mail.box.mails:
+        assert sent["Subject"] == "QuperSync, cluster sandbox: 1 check failed"
+        assert sent.get_content_type() == "text/plain"
+        assert "node_details_sync, check no_skipped_rows: error, 1 of 1 rows" in sent.get_content()
     source("DELETE FROM stv_node_storage_capacity")
     assert sync("node_details").success
-    watcher.look()
+    watcher.poll()
     source("INSERT INTO stv_node_storage_capacity VALUES (NULL, 1, 2)")
     assert sync("node_details").success
-    watcher.look()
-    assert len(mail.box.mails) == 2
+    watcher.poll()
+    assert len(mail.box.mails) == 4
 
 
-def test_a_maintenance_that_fails_is_told(
-    slack: Slack, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_maintenance_is_reported(
+    webhook: Webhook, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watcher = Watcher(instance, "slack")
+    watcher = Watcher(instance, "json")
     with monkeypatch.context() as outage:
         outage.setenv("POSTGRES_PORT", "1")
         job = build_code_location(Settings.load()).resolve_job_def("qupersync_maintenance")
         job.execute_in_process(instance=instance, raise_on_error=False)
-    watcher.look()
-    (message,) = slack.messages
-    assert "qupersync_maintenance: " in message["text"] and "POSTGRES_PORT" in message["text"]
+    watcher.poll()
+    (message,) = webhook.messages
+    assert "qupersync_maintenance: " in message and "POSTGRES_PORT" in message
 
 
-def test_a_foreign_job_is_not_ours_to_tell(slack: Slack, instance: dg.DagsterInstance) -> None:
+def test_a_job_of_another_project_is_not_reported(webhook: Webhook, instance: dg.DagsterInstance) -> None:
     @dg.op
     def fail() -> None:
         raise RuntimeError
@@ -155,79 +176,143 @@ def test_a_foreign_job_is_not_ours_to_tell(slack: Slack, instance: dg.DagsterIns
     def foreign() -> None:
         fail()
 
-    watcher = Watcher(instance, "slack")
+    watcher = Watcher(instance, "json")
     foreign.execute_in_process(instance=instance, raise_on_error=False)
-    assert watcher.look() == "0 alerts sent." and not slack.messages
+    assert watcher.poll() == "0 alerts sent." and not webhook.messages
 
 
-def test_what_could_not_be_sent_is_sent_later_and_only_once(
-    slack: Slack, sync: Sync, instance: dg.DagsterInstance, bad_row: None, monkeypatch: pytest.MonkeyPatch
+def test_an_alert_that_was_not_sent_is_sent_later_and_only_once(
+    webhook: Webhook,
+    sync: Sync,
+    instance: dg.DagsterInstance,
+    bad_row: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watcher = Watcher(instance, "slack")
+    watcher = Watcher(instance, "json")
     assert sync("node_details").success
-    slack.fault = "channel_not_found"
-    with pytest.raises(Exception, match="channel_not_found"):
-        watcher.look()
-    slack.fault = ""
+    webhook.fault = "channel_not_found"
+    with pytest.raises(AlertError, match=r"ALERT_URLS: entry 1 \(json\) .*403.*channel_not_found"):
+        watcher.poll()
+    webhook.fault = ""
     monkeypatch.setenv("REDSHIFT_PORT", "1")
     sync("applications")
-    assert watcher.look() == "2 alerts sent."
-    assert watcher.look() == "0 alerts sent."
-    assert len(slack.messages) == 2
+    assert watcher.poll() == "2 alerts sent."
+    assert watcher.poll() == "0 alerts sent."
+    assert len(webhook.messages) == 2
 
 
-def test_channels_do_not_wait_for_each_other(
-    slack: Slack, mail: MailServer, sync: Sync, instance: dg.DagsterInstance, bad_row: None
+def test_urls_do_not_wait_for_each_other(
+    both: None,
+    webhook: Webhook,
+    mail: MailServer,
+    sync: Sync,
+    instance: dg.DagsterInstance,
+    bad_row: None,
 ) -> None:
-    watchers = [Watcher(instance, channel) for channel in ("slack", "email")]
+    watchers = [Watcher(instance, schema) for schema in ("json", "mailtos")]
     assert sync("node_details").success
-    slack.fault = "fatal_error"
-    with pytest.raises(Exception, match="fatal_error"):
-        watchers[0].look()
-    watchers[1].look()
-    assert len(mail.box.mails) == 1 and not slack.messages
+    webhook.fault = "fatal_error"
+    with pytest.raises(AlertError, match="fatal_error"):
+        watchers[0].poll()
+    watchers[1].poll()
+    assert len(mail.box.mails) == 2 and not webhook.messages
 
 
-def test_no_secret_is_told(
-    slack: Slack,
+def test_an_alert_that_reached_one_of_two_recipients_is_not_repeated(
+    mail: MailServer, sync: Sync, instance: dg.DagsterInstance, bad_row: None
+) -> None:
+    watcher = Watcher(instance, "mailtos")
+    mail.box.unknown = {"you@example.com"}
+    assert sync("node_details").success
+    summary = watcher.poll()
+    assert summary.startswith("1 alerts sent. ALERT_URLS: entry 1 (mailtos) did not reach all")
+    assert "550" in summary
+    assert watcher.poll() == "0 alerts sent."
+    assert mail.box.recipients == ["me@example.com"]
+    mail.box.unknown.add("me@example.com")
+    with pytest.raises(AlertError, match="550"):
+        AppriseNotifier(AlertUrl(1, "mailtos", mail_url(mail))).send(Alert("title", "body"))
+
+
+def test_no_secret_is_in_an_alert_an_error_or_a_log(
+    both: None,
+    webhook: Webhook,
     mail: MailServer,
     sync: Sync,
     instance: dg.DagsterInstance,
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    watchers = [Watcher(instance, channel) for channel in ("slack", "email")]
+    caplog.set_level(logging.DEBUG)
+    watchers = [Watcher(instance, schema) for schema in ("json", "mailtos")]
     secrets = [
         environment["REDSHIFT_PASSWORD"],
         environment["POSTGRES_PASSWORD"],
-        slack.token,
+        webhook.password,
+        webhook.url,
         MAIL_PASSWORD,
     ]
     # A failure that quotes them all.
     monkeypatch.setenv("REDSHIFT_HOST", f"{'.'.join(secrets)}.invalid")
     sync("applications")
     for watcher in watchers:
-        watcher.look()
-    told = [slack.messages[0]["text"], mail.box.mails[0].as_string(), *(str(w.cursor) for w in watchers)]
-    assert "***" in told[0]
-    # Nor when a channel fails.
-    monkeypatch.setenv("ALERT_SLACK_TOKEN", slack.token + "-wrong")
-    monkeypatch.setenv("ALERT_SMTP_PASSWORD", f"{MAIL_PASSWORD}-wrong")
+        watcher.poll()
+    texts = [webhook.messages[0], mail.box.mails[0].as_string(), *(str(w.cursor) for w in watchers)]
+    assert "***" in texts[0]
+    # Nor if a service refuses.
+    webhook.password += "-wrong"
+    monkeypatch.setenv("ALERT_URLS", f"{webhook.url},{mail_url(mail, MAIL_PASSWORD + '-wrong')}")
+    webhook.password = "another"
     monkeypatch.setenv("REDSHIFT_HOST", "no-such-host.invalid")
     sync("node_details")
     for watcher in watchers:
-        with pytest.raises(Exception, match=r"invalid_auth|535|Authentication") as refusal:
-            watcher.look()
-        told += traceback.format_exception(refusal.value)
-    assert not [secret for secret in secrets for text in told if secret in text]
+        with pytest.raises(AlertError, match=r"invalid_auth|535") as refusal:
+            watcher.poll()
+        texts += traceback.format_exception(refusal.value)
+    texts += [caplog.text, *capfd.readouterr()]
+    assert not [secret for secret in secrets for text in texts if secret in text]
+    assert not [record for record in caplog.records if record.name.startswith(("apprise", "urllib3.conn"))]
 
 
-def test_a_mail_server_that_nobody_vouches_for_gets_no_password(
+def test_a_mail_server_without_a_trusted_certificate_gets_no_password(
     mail: MailServer, sync: Sync, instance: dg.DagsterInstance, bad_row: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watcher = Watcher(instance, "email")
+    watcher = Watcher(instance, "mailtos")
     assert sync("node_details").success
     monkeypatch.delenv("SSL_CERT_FILE")
-    with pytest.raises(Exception, match="certificate verify failed"):
-        watcher.look()
+    with pytest.raises(AlertError, match="certificate verify failed"):
+        watcher.poll()
     assert not mail.box.mails
+
+
+def test_a_text_is_sent_as_it_is_and_cut(webhook: Webhook) -> None:
+    notifier = AppriseNotifier(AlertUrl(1, "json", webhook.url))
+    text = "<b>&amp; *bold* _x_ `code` \\n :smile: http://example.com/?a=1&b=2"
+    notifier.send(Alert("title", text))
+    notifier.send(Alert("title", "x" * 10 * MAX_CHARACTERS))
+    assert webhook.messages[0] == f"title\n{text}"
+    assert len(webhook.messages[1]) == len("title\n") + MAX_CHARACTERS + len(" ...")
+
+
+def test_a_service_that_does_not_respond_is_an_error_after_the_timeout(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apprise_notifier, "READ_SECONDS", 0.5)
+    webhook.delay = 5
+    started = time.monotonic()
+    with pytest.raises(AlertError, match=r"entry 1 \(json\).*[Rr]ead timed out"):
+        AppriseNotifier(AlertUrl(1, "json", webhook.url)).send(Alert("title", "body"))
+    assert time.monotonic() - started < webhook.delay
+    assert len(webhook.messages) == 1  # the server got the alert and was waited for
+
+
+def test_a_mail_server_that_does_not_greet_is_an_error_after_the_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        url = f"mailto://127.0.0.1:{port}?from=bot@example.com&to=me@example.com&cto=0.5"
+        with pytest.raises(AlertError, match=r"entry 1 \(mailto\).*timed out"):
+            AppriseNotifier(AlertUrl(1, "mailto", url)).send(Alert("title", "body"))
+        server.settimeout(5)
+        server.accept()[0].close()  # it had connected

@@ -26,7 +26,7 @@ from qupersync_assets.settings import Settings
 from qupersync_assets_tests.integration.alerts.test_alerts import Watcher
 from qupersync_assets_tests.integration.conftest import Command, Query, checks
 from qupersync_assets_tests.integration.monitoring.test_metrics import get, samples, serving
-from qupersync_assets_tests.support.alert_servers import Slack
+from qupersync_assets_tests.support.alert_servers import Webhook
 
 READER = "south_reader"
 PASSWORD = "hunter2-of-south"
@@ -263,14 +263,12 @@ def test_an_alert_names_the_cluster(
     run: Run,
     south: Gateway,
     instance: dg.DagsterInstance,
-    slack: Slack,
+    webhook: Webhook,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watcher = Watcher(instance, "slack")
+    watcher = Watcher(instance, "json")
     monkeypatch.setenv("REDSHIFT_FAR_SOUTH_PORT", "1")
     for cluster in ("north", "far-south", "north", "far-south"):
         run(cluster, "node_details")
-    watcher.look()
-    assert [m["text"].splitlines()[0] for m in slack.messages] == [
-        "QuperSync, cluster far-south: 1 job failed"
-    ]
+    watcher.poll()
+    assert [m.splitlines()[0] for m in webhook.messages] == ["QuperSync, cluster far-south: 1 job failed"]

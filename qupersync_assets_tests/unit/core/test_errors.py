@@ -279,6 +279,34 @@ def test_secret_from_aws_is_redacted() -> None:
     assert redact("from-aws is not shown") == "*** is not shown"
 
 
+ALERT_URLS = (
+    "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#alerts, mailtos://bot:p%40ss@mail.example.com/?to=a@b.com,c@d.com "
+    "json://hooks.example.com/my/hidden/path?+Authorization=Bearer%20correct1horse opsgenie://8b799edf-6f98-4d3a-9be7-2862fb4e5752"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        (f"ALERT_URLS={ALERT_URLS}", "ALERT_URLS=***"),
+        (repr({"ALERT_URLS": ALERT_URLS}), "{'ALERT_URLS': '***'}"),
+        ("url: /services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "url: /services/***/***/***"),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#alerts", "***"),
+        ("login of bot with p@ss at mail.example.com", "login of bot with *** at mail.example.com"),
+        ("mailtos://bot:p%40ss@mail.example.com/", "mailtos://bot:***@mail.example.com/"),
+        ("http://hooks.example.com/my/hidden/path", "http://hooks.example.com***"),
+        ("{'Authorization': 'Bearer correct1horse'}", "{'Authorization': 'Bearer ***'}"),
+        ("GenieKey 8b799edf-6f98-4d3a-9be7-2862fb4e5752", "GenieKey ***"),
+        ("job alerts, path of mail at example.com", "job alerts, path of mail at example.com"),
+    ],
+)
+def test_alert_urls_and_their_secret_parts_are_redacted(
+    monkeypatch: pytest.MonkeyPatch, text: str, clean: str
+) -> None:
+    monkeypatch.setenv("ALERT_URLS", ALERT_URLS)
+    assert redact(text) == clean
+
+
 def test_an_empty_password_redacts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDSHIFT_PASSWORD", "")
     monkeypatch.delenv("POSTGRES_PASSWORD", raising=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import re
+import sys
 import traceback
 from pathlib import Path
 from secrets import token_hex
@@ -13,6 +15,7 @@ from dotenv import dotenv_values
 
 from qupersync_assets.core.redaction import SECRET_SUFFIXES, redact
 from qupersync_assets.settings import SettingsError, variables
+from qupersync_assets.settings.alerts import parse_alert_urls
 from qupersync_assets.settings.errors import is_secret
 from qupersync_assets.settings.redshift_login import PasswordLogin
 from qupersync_assets_tests.unit.conftest import REQUIRED, Load
@@ -67,34 +70,68 @@ def test_an_invalid_value_is_reported_with_the_allowed_values(
     assert allowed in lines[0].replace(value, "", 1)
 
 
+SLACK = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
+MAIL = "://bot:hunter2hunter@mail.example.com?to=me@example.com,you@example.com"
+
+
 @pytest.mark.parametrize(
-    ("variables", "variable", "words"),
+    ("urls", "words"),
     [
-        ({"ALERT_SLACK_TOKEN": "xoxb-1"}, "ALERT_SLACK_CHANNEL", "ALERT_SLACK_TOKEN is set"),
-        ({"ALERT_SLACK_CHANNEL": "#data"}, "ALERT_SLACK_TOKEN", "ALERT_SLACK_CHANNEL is set"),
-        ({"ALERT_EMAIL_TO": "me@example.com"}, "ALERT_SMTP_HOST", "ALERT_EMAIL_TO is set"),
-        ({"ALERT_SMTP_HOST": "mail"}, "ALERT_EMAIL_TO", "ALERT_SMTP_HOST is set"),
-        ({"ALERT_SMTP_USER": "me"}, "ALERT_SMTP_PASSWORD", "ALERT_SMTP_USER is set"),
+        ("hunter2hunter", "entry 1 (unknown) is not a URL"),
+        (f"{SLACK},hunter2://hunter2hunter", "entry 2 (hunter2) is not a URL"),
+        (f"{SLACK}, hunter2hunter", "entry 2 (unknown) is not a URL"),
+        (f"{SLACK}\nslack://hunter2hunter", "entry 2 (slack) is not a URL"),
+        ("json://bot:hunter2hunter@host:port", "entry 1 (json) is not a URL"),
         (
-            {"ALERT_SMTP_USER": "me", "ALERT_SMTP_SECURITY": "none"},
-            "ALERT_SMTP_SECURITY",
-            "ssl or starttls",
+            "slack://hunter2hunter json://[",
+            "entry 1 (slack) is not a URL that Apprise accepts; entry 2 (json)",
         ),
-        ({"ALERT_EMAIL_TO": "me@example.com, you"}, "ALERT_EMAIL_TO", "me@example.com"),
-        ({"ALERT_SLACK_URL": "slack.com"}, "ALERT_SLACK_URL", "https://"),
-        ({"UI_URL": "https://me:pass@dagster"}, "UI_URL", "https://dagster.example.com"),
+        ("json://bot:hunter2hunter@host/?rto=never", "entry 1 (json) has a recipient or parameter"),
+        (f"mailto{MAIL}", "entry 1 (mailto) would send its password without TLS; allowed is mailtos://"),
+        (",", "has no URL"),
     ],
-    ids=str,
 )
-def test_missing_settings_of_alerts_are_reported(
-    load: Load, variables: dict[str, str], variable: str, words: str
-) -> None:
+def test_alert_urls_that_are_not_allowed_are_named_and_not_shown(load: Load, urls: str, words: str) -> None:
     with pytest.raises(SettingsError) as refusal:
-        load(**variables)
-    assert any(
-        re.match(rf"  {variable}\b.*{re.escape(words)}", line) for line in str(refusal.value).splitlines()
-    )
-    assert "xoxb-1" not in str(refusal.value)
+        load(ALERT_URLS=urls)
+    (line,) = [line for line in str(refusal.value).splitlines() if line.startswith("  ALERT_URLS: ")]
+    assert words in line
+    assert not re.search("hunter2hunter|T1JJ3T3L2", "".join(traceback.format_exception(refusal.value)))
+
+
+@pytest.mark.parametrize(
+    ("urls", "schemas"),
+    [
+        (SLACK, ["slack"]),
+        ("https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", ["https"]),
+        (f"{SLACK},mailtos{MAIL},", ["slack", "mailtos"]),
+        (
+            " pagerduty://0123456789abcdef0123456789abcdef@u-aaa1111111111111111\n"
+            "opsgenie://8b799edf-6f98-4d3a-9be7-2862fb4e5752 , "
+            "workflows://prod-1.westeurope.logic.azure.com:443/a1b2c3/sig123abc",
+            ["pagerduty", "opsgenie", "workflows"],
+        ),
+    ],
+)
+def test_alert_urls_are_separated_by_commas_and_white_space(
+    load: Load, urls: str, schemas: list[str]
+) -> None:
+    settings = load(ALERT_URLS=urls)
+    entries = parse_alert_urls(settings.alert_urls)
+    assert [entry.schema for entry in entries] == schemas
+    assert not re.search("T1JJ3T3L2|hunter2hunter|0123456789", f"{settings!r} {entries!r} {entries}")
+
+
+def test_alert_urls_need_the_extra(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"ALERT_URLS: .*pip install 'qupersync\[alerts\]'"):
+        load(ALERT_URLS=SLACK)
+
+
+def test_a_ui_url_with_a_password_is_not_allowed(load: Load) -> None:
+    with pytest.raises(SettingsError, match=r"  UI_URL\b.*https://dagster.example.com"):
+        load(UI_URL="https://me:pass@dagster")
 
 
 def test_an_invalid_value_in_a_lower_case_variable_is_reported(load: Load) -> None:

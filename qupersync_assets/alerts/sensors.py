@@ -1,0 +1,115 @@
+"""One sensor per URL of ALERT_URLS, each with its own cursor: no service waits for another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import dagster as dg
+from pydantic import BaseModel
+
+from qupersync_assets.alerts.apprise_notifier import AppriseNotifier
+from qupersync_assets.alerts.evaluator import AlertEvaluator
+from qupersync_assets.core.redaction import redact, redact_exceptions
+from qupersync_assets.defs.names import ASSET_JOB, asset_key
+from qupersync_assets.settings import Settings
+from qupersync_assets.settings.alerts import AlertUrl, parse_alert_urls
+from qupersync_assets.spec import SyncSpec
+
+SENSOR_SECONDS = 30
+RUNS_PER_POLL = 50
+
+
+class AlertCursor(BaseModel):
+    """The cursor of a sensor.
+
+    Attributes:
+        after: storage id of the last run-status event that was evaluated; None before the first poll.
+        notified: failures that were reported and have not recovered since.
+    """
+
+    after: int | None = None
+    notified: list[str] = []
+
+
+def build_alerts(specs: Sequence[SyncSpec], settings: Settings) -> list[dg.SensorDefinition]:
+    """Build a sensor for each URL of ALERT_URLS."""
+    return [_build_sensor(url, specs, settings) for url in parse_alert_urls(settings.alert_urls)]
+
+
+def _build_sensor(url: AlertUrl, specs: Sequence[SyncSpec], settings: Settings) -> dg.SensorDefinition:
+    # The URL is no configuration of a resource: it stays in the environment of the code location.
+    @dg.sensor(
+        name=f"qupersync_alerts_{url.number}_{url.schema}",
+        minimum_interval_seconds=SENSOR_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Sends an alert for runs and checks that fail to {url} of ALERT_URLS; a failure that "
+        "persists is reported once.",
+    )
+    def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        def is_own(run: dg.DagsterRun) -> bool:
+            if run.job_name == ASSET_JOB:
+                return bool((run.asset_selection or set()) & {asset_key(spec) for spec in specs})
+            return context.repository_def is not None and context.repository_def.has_job(run.job_name)
+
+        cursor = AlertCursor.model_validate_json(context.cursor) if context.cursor else AlertCursor()
+        with redact_exceptions():
+            evaluator = AlertEvaluator(context.instance, specs, settings)
+            return poll(context.instance, AppriseNotifier(url), cursor, evaluator, is_own)
+
+    return alerts
+
+
+def poll(
+    instance: dg.DagsterInstance,
+    notifier: AppriseNotifier,
+    cursor: AlertCursor,
+    evaluator: AlertEvaluator,
+    is_own: Callable[[dg.DagsterRun], bool],
+) -> dg.SensorResult:
+    """Send alerts for the runs that ended since the last poll.
+
+    An alert that could not be sent is tried again at the next poll, before all later ones. If none could be
+    sent, the error is raised, so that the tick fails.
+    """
+    if cursor.after is None:
+        # Failures before the first poll are not reported.
+        cursor.after = max((storage_id for storage_id, _ in _ended_runs(instance, None)), default=0)
+        return dg.SensorResult(skip_reason="Evaluates runs from now on.", cursor=cursor.model_dump_json())
+    sent = 0
+    problems: list[str] = []
+    for storage_id, run_id in _ended_runs(instance, cursor.after):
+        run = instance.get_run_by_id(run_id)
+        if run is not None and is_own(run):
+            alert, notified = evaluator.evaluate(run, set(cursor.notified))
+            if alert is not None:
+                try:
+                    problem = notifier.send(alert)
+                except Exception as error:
+                    if not sent:
+                        raise
+                    problems.append(f"The next one is tried again: {redact(str(error))}")
+                    break
+                problems += [problem] if problem else []
+                sent += 1
+            cursor.notified = sorted(notified)
+        cursor.after = storage_id
+    summary = " ".join([f"{sent} alerts sent.", *problems])
+    return dg.SensorResult(skip_reason=summary, cursor=cursor.model_dump_json())
+
+
+def _ended_runs(instance: dg.DagsterInstance, after: int | None) -> list[tuple[int, str]]:
+    """Return (storage id, run id) of the next runs that succeeded or failed, in their order; without `after`
+    the last one of each."""
+    found: list[tuple[int, str]] = []
+    horizon = None
+    for kind in (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE):
+        records = instance.fetch_run_status_changes(
+            dg.RunStatusChangeRecordsFilter(kind, after_storage_id=after),
+            limit=RUNS_PER_POLL if after is not None else 1,
+            ascending=after is not None,
+        ).records
+        found += [(record.storage_id, record.run_id) for record in records]
+        if after is not None and len(records) == RUNS_PER_POLL:
+            # More of this kind may follow: evaluate none of the other kind that is later than these.
+            horizon = min(horizon or records[-1].storage_id, records[-1].storage_id)
+    return sorted(entry for entry in found if horizon is None or entry[0] <= horizon)
