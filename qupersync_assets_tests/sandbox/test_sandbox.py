@@ -92,7 +92,7 @@ def test_command_runs_until_sigterm(tmp_path: Path) -> None:
         sys.executable,
         "-m",
         "qupersync_assets.sandbox",
-        tmp_path / "box",
+        str(tmp_path / "box"),
         "--queries",
         "50",
         "--every",
@@ -100,7 +100,8 @@ def test_command_runs_until_sigterm(tmp_path: Path) -> None:
     ]
     for _ in range(2):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            environment = dict(process.stdout.readline().strip().split("=", 1) for _ in range(12))
+            lines = [process.stdout.readline().strip().partition("=") for _ in range(12)]
+            environment = {name: value for name, _, value in lines}
             with closing(_target(environment)) as connection:
                 assert connection.info.dbname == "quper"
             (server,) = [
@@ -116,7 +117,7 @@ def test_command_runs_until_sigterm(tmp_path: Path) -> None:
 
 def test_command_reports_why_it_cannot_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    command = [sys.executable, "-m", "qupersync_assets.sandbox", tmp_path / "file"]
+    command = [sys.executable, "-m", "qupersync_assets.sandbox", str(tmp_path / "file")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1

@@ -242,7 +242,7 @@ def test_a_driver_that_reads_in_another_way_decodes(
 ) -> None:
     with redshift.session() as session:
         driver = session._connection.dbapi_connection
-        original = driver.execute  # type: ignore[union-attr]
+        original = driver.execute
 
         def execute(*arguments: Any) -> None:
             vars(driver).pop("handle_messages", None)

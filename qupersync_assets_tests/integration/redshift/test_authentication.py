@@ -111,7 +111,7 @@ def test_aws_is_asked_with_the_credentials_that_are_set(
     connect: Connect,
     environment: dict[str, str],
     kind: str,
-    credentials: dict[str, str],
+    credentials: dict[str, Any],
     key: str,
     token: str | None,
 ) -> None:

@@ -47,7 +47,7 @@ def test_driver_logs_in_with_scram(sandbox: Sandbox, gateway: Gateway) -> None:
         assert cursor.fetchone()[0].startswith("SCRAM-SHA-256$")
     with _connect(sandbox, gateway) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT current_user::text, current_setting('application_name'), getdate()")
-        user, application, now = cursor.fetchone()
+        ((user, application, now),) = cursor.fetchall()
         assert (user, application) == ("qupersync_reader", "gateway test")
         assert isinstance(now, datetime)
 
@@ -119,7 +119,7 @@ def test_cancel_request_reaches_server(sandbox: Sandbox, gateway: Gateway) -> No
 
     def cancel() -> None:
         with socket.create_connection((gateway.host, gateway.port), timeout=10) as client:
-            client.sendall(CANCEL_REQUEST + connection._backend_key_data)
+            client.sendall(CANCEL_REQUEST + (connection._backend_key_data or b""))
             assert client.recv(1) == b""
 
     timer = threading.Timer(0.2, cancel)

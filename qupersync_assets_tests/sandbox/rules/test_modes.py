@@ -71,11 +71,13 @@ def test_availability_of_views(mode: Mode, lists_absent: bool, view: str, expect
 def test_column_stats_are_equal_through_gateway(sandbox: Sandbox, connect: Connect) -> None:
     sandbox.workload().backfill(datetime.now(UTC), queries=1)
     (spec,) = [spec for spec in all_specs() if spec.sync_job_id == "column_stats_sync"]
+    (variant,) = spec.variants
+    statement = select_statement(spec, variant)
     with closing(sandbox.connect_redshift()) as connection, connection.cursor() as cursor:
-        cursor.execute(select_statement(spec, *spec.variants))
+        cursor.execute(statement)
         expected = sorted(map(repr, map(list, cursor.fetchall())))
     assert len(expected) > 100
-    assert sorted(map(repr, rows(connect(), select_statement(spec, *spec.variants)))) == expected
+    assert sorted(map(repr, rows(connect(), statement))) == expected
 
 
 def test_user_activity_is_optional(sandbox: Sandbox, connect: Connect) -> None:

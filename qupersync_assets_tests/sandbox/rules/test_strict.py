@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from qupersync_assets.sandbox.rules.dialect import Mode
 from qupersync_assets.sandbox.rules.strict import State, refusal
 from qupersync_assets.sandbox.rules.texts import statements
 
@@ -110,7 +111,8 @@ def test_unsupported_statements_are_refused(sqlstate: str, statement: str) -> No
     ],
 )  # fmt: skip
 def test_views_inside_ctes_are_checked(statement: str, serverless: str, provisioned: str) -> None:
-    for mode, expected in (("serverless", serverless), ("provisioned", provisioned)):
+    by_mode: dict[Mode, str] = {"serverless": serverless, "provisioned": provisioned}
+    for mode, expected in by_mode.items():
         found = refusal(statement, mode, OPEN)
         assert (found.sqlstate if found else "") == expected
 

@@ -34,6 +34,11 @@ def _query(server: PostgresServer, statement: str) -> list[tuple[object, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+def _pid(server: PostgresServer) -> int:
+    assert server.pid is not None
+    return server.pid
+
+
 def _alive(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -41,7 +46,8 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _family(pid: int) -> list[int]:
+def _processes(server: PostgresServer) -> list[int]:
+    pid = _pid(server)
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
 
 
@@ -55,7 +61,7 @@ def test_restart_keeps_data_port_and_password(server: PostgresServer) -> None:
 
 
 def test_stop_ends_all_processes(server: PostgresServer) -> None:
-    processes = _family(server.pid)
+    processes = _processes(server)
     assert len(processes) > 1
     server.stop()
     assert not [pid for pid in processes if _alive(pid)]
@@ -75,13 +81,13 @@ def test_server_listens_on_loopback_and_requires_password(server: PostgresServer
 
 
 def test_server_runs_in_separate_session(server: PostgresServer) -> None:
-    assert os.getsid(server.pid) == server.pid != os.getsid(0)
+    assert os.getsid(_pid(server)) == server.pid != os.getsid(0)
 
 
 def test_server_starts_after_sigkill(server: PostgresServer) -> None:
     _query(server, "CREATE TABLE kept AS SELECT 42 AS answer")
     _query(server, "CHECKPOINT")  # without synchronous_commit the last commits may be lost in a crash
-    os.kill(server.pid, signal.SIGKILL)
+    os.kill(_pid(server), signal.SIGKILL)
     server.stop()
     assert (server.data / "postmaster.pid").exists()
     server.start()
@@ -90,7 +96,7 @@ def test_server_starts_after_sigkill(server: PostgresServer) -> None:
 
 
 def test_restart_requires_same_port(server: PostgresServer) -> None:
-    port, first = server.port, server.pid
+    port, first = server.port, _pid(server)
     assert server.poll() is None
     os.kill(first, signal.SIGKILL)
     while server.poll() is None:

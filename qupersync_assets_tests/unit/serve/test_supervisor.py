@@ -25,7 +25,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(supervisor.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("qupersync_assets.serve.supervisor.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def end_and_wait(service: Service, clock: Clock, keeper: Supervisor, lines: list
     starts = service.starts
     service.how = "was killed by SIGKILL"
     keeper.look()
-    pause = int(re.search(r"again in (\d+) s\.$", lines[-1])[1])
+    pause = int(re.findall(r"again in (\d+) s\.$", lines[-1])[0])
     clock.now += pause - 0.1
     keeper.look()
     assert service.starts == starts

@@ -81,7 +81,8 @@ def test_the_driver_is_given(account: Account, aws: Aws, arguments: dict[str, An
 
 def test_an_account_does_not_tell_its_password() -> None:
     resource = RedshiftResource(
-        **{"host": "h", "password": "hunter2"},
+        host="h",
+        password="hunter2",
         aws=Aws(access_key_id="hunter2", secret_access_key="hunter2", session_token="hunter2"),
     )
     assert "hunter2" not in f"{HERE!r} {HERE} {resource!r} {resource.aws} {resource._account()!r}"
