@@ -1,6 +1,6 @@
-"""Takes the pictures of README.md, docs/lineage.png and docs/run.png, from the UI of a demo of its own.
+"""Takes the screenshots of README.md, docs/lineage.png and docs/run.png, from the UI of a demo.
 
-Run by `make screenshots`; needs Chromium, as `make e2e` does.
+`make screenshots` runs it; it needs Chromium, as `make e2e` does.
 """
 
 from __future__ import annotations
@@ -18,54 +18,54 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 DOCS = Path(__file__).parents[1] / "docs"
-# Time for what moves on a page to come to rest.
-REST_MS = 4000
-# The zoom at which all nodes are in the picture, by their names.
-WHOLE_GRAPH = 0.37
+# Duration of animations on a page.
+ANIMATION_MS = 4000
+# The zoom that shows all nodes with their names.
+FULL_GRAPH_ZOOM = 0.37
 
 
 def lineage(page: Page) -> None:
-    """From all views to all tables."""
+    """Take the lineage of all views and tables."""
     page.goto("/asset-groups")
     page.get_by_role("button", name="quper quper").wait_for()
     page.get_by_role("button", name="Hide navigation").click()
     page.get_by_role("button", name="panel_show_right").last.click()
     page.keyboard.press("Alt+KeyE")
-    page.wait_for_timeout(REST_MS)
+    page.wait_for_timeout(ANIMATION_MS)
     zoom = page.get_by_role("slider")
-    while float(zoom.get_attribute("aria-valuenow") or 0) > WHOLE_GRAPH:
+    while float(zoom.get_attribute("aria-valuenow") or 0) > FULL_GRAPH_ZOOM:
         page.get_by_role("button", name="zoom_out").click()
-        page.wait_for_timeout(REST_MS // 10)
+        page.wait_for_timeout(ANIMATION_MS // 10)
     page.get_by_text("vacuum_history", exact=True).last.wait_for()
-    page.wait_for_timeout(REST_MS)
+    page.wait_for_timeout(ANIMATION_MS)
     page.screenshot(path=DOCS / "lineage.png")
 
 
 def run(page: Page, run_id: str) -> None:
-    """A run of all jobs, its steps over time."""
+    """Take a run of all jobs, with its steps over time."""
     page.goto(f"/runs/{run_id}")
     page.get_by_text("RUN_SUCCESS", exact=True).wait_for()
     page.get_by_role("button", name="expand_arrows").first.click()
-    page.wait_for_timeout(REST_MS)
+    page.wait_for_timeout(ANIMATION_MS)
     page.screenshot(path=DOCS / "run.png")
 
 
 def main() -> None:
-    """Start a demo, take the pictures, stop it."""
+    """Start a demo, take the screenshots, stop the demo."""
     with browser() as chrome, tempfile.TemporaryDirectory() as folder:
         for name in ("workspace.yaml", "dagster.yaml"):
             shutil.copy(DOCS.parent / name, folder)
         demo = Demo(Path(folder), 60)
         try:
             until(lambda: "Dagster UI" in demo.said() or demo.process.poll() is not None, 240)
-            up = time.time()
-            run_id = until(lambda: demo.whole_run(after=up), 180)
+            started = time.time()
+            run_id = until(lambda: demo.whole_run(after=started), 180)
             address = f"http://127.0.0.1:{demo.port}"
-            for take, size in (
-                (lineage, {"width": 760, "height": 1240}),
-                (lambda page: run(page, run_id), {"width": 1280, "height": 640}),
+            for take, width, height in (
+                (lineage, 760, 1240),
+                (lambda page: run(page, run_id), 1280, 640),
             ):
-                page = chrome.new_page(base_url=address, viewport=size)
+                page = chrome.new_page(base_url=address, viewport={"width": width, "height": height})
                 page.set_default_timeout(PATIENCE_MS)
                 take(page)
         finally:

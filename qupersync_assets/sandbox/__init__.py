@@ -1,7 +1,6 @@
-"""A stand-in for Amazon Redshift and the target database, on one private PostgreSQL server.
+"""The sandbox: a simulated Amazon Redshift and a target database, on one private PostgreSQL server.
 
-For the demo and the tests; the product never imports it, and of the product it imports only what is
-documented about Redshift's views.
+The demo and the tests use it; no other package of the product imports it.
 """
 
 from __future__ import annotations
@@ -26,14 +25,20 @@ __all__ = ["Sandbox", "SandboxError"]
 
 
 class Sandbox:
-    """Server, databases and gateway with all their state in `folder`, which may be deleted when stopped.
+    """The PostgreSQL server, its databases and the gateway, with all state in one folder.
 
-    `server` is the PostgreSQL server, `gateway` the port that Redshift drivers connect to. A folder is used
-    by one process at a time; that one may have been killed before the next start.
+    One process uses a folder at a time. The sandbox starts again after that process was killed. The folder
+    may be deleted while the sandbox is stopped.
 
-    `mode` and `lists_absent` are what the gateway plays (see Gateway), `user_activity` whether there is a
-    view svl_user_activity, and `tls` the certificate with which the gateway answers; without one it declines
-    TLS.
+    Args:
+        folder: contains all state; it is created if it is missing.
+        mode: the kind of Redshift to simulate.
+        lists_absent: see Gateway.
+        user_activity: create a view svl_user_activity.
+        tls: the gateway's certificate; without one the gateway declines TLS.
+
+    Attributes:
+        server: the PostgreSQL server.
     """
 
     def __init__(
@@ -56,14 +61,14 @@ class Sandbox:
 
     @property
     def gateway(self) -> Gateway:
-        """The gateway; raises SandboxError before the first start."""
+        """The port for Redshift drivers; SandboxError before the first start."""
         if self._gateway is None:
             raise SandboxError("The sandbox has not been started.")
         return self._gateway
 
     def start(self) -> None:
-        """Start everything and create what is missing; raises SandboxError."""
-        import psycopg2  # here, so that importing the package stays cheap
+        """Start server and gateway, and create missing databases; raises SandboxError."""
+        import psycopg2  # imported late: slow
 
         from qupersync_assets.sandbox.warehouse.databases import create_warehouse
 
@@ -90,7 +95,7 @@ class Sandbox:
             raise
 
     def stop(self) -> None:
-        """Stop everything; connections are closed, data stays."""
+        """Stop gateway and server. Open connections are closed; data is kept."""
         if self._gateway is not None:
             self._gateway.stop()
         self.server.stop()
@@ -105,9 +110,9 @@ class Sandbox:
         self.stop()
 
     def environment(self) -> dict[str, str]:
-        """The product's variables for this sandbox, passwords included; known after `start()`.
+        """Return QuperSync's environment variables for this sandbox, with passwords; needs `start()`.
 
-        With TLS, SSL_CERT_FILE is among them: the driver trusts what OpenSSL trusts by default.
+        With TLS, SSL_CERT_FILE is included, because the driver trusts OpenSSL's default certificates.
         """
         trust = {"SSL_CERT_FILE": str(self._tls.ca)} if self._tls else {}
         return {
@@ -127,34 +132,34 @@ class Sandbox:
         }
 
     def workload(self, seed: int = 7) -> Workload:
-        """What fills the warehouse with activity."""
+        """Return a generator of activity in the warehouse."""
         from qupersync_assets.sandbox.workload.workload import Workload
 
         return Workload(self.connect_redshift, seed)
 
     def create_user(self, name: str) -> None:
-        """Create a login role of the warehouse like qupersync_ordinary, with the password of the reader."""
+        """Create a login role with the privileges of qupersync_ordinary and the reader's password."""
         from qupersync_assets.sandbox.warehouse.databases import create_user
 
         with closing(self.connect_redshift()) as connection:
             create_user(connection, name, self._passwords["reader"])
 
-    def set_access(self, user: str, **facts: Unpack[Access]) -> None:
-        """Change facts about a login role of the warehouse: `superuser`, `syslog`, `roles`; see Access.
+    def set_access(self, user: str, **access: Unpack[Access]) -> None:
+        """Change the access of a login role: `superuser`, `syslog`, `roles`; see Access.
 
-        What it may see follows at once. Facts stay over a restart, as data does.
+        The change applies from the next statement on and survives a restart.
         """
         from qupersync_assets.sandbox.warehouse.access import set_access
 
         with closing(self.connect_redshift()) as connection, connection, connection.cursor() as cursor:
-            set_access(cursor, user, **facts)
+            set_access(cursor, user, **access)
 
     def connect_redshift(self) -> Any:
-        """A psycopg2 connection as superuser to the database that plays Redshift, past the gateway."""
+        """Open a psycopg2 connection as superuser to the database `redshift`, without the gateway."""
         return self._connect("redshift")
 
     def connect_quper(self) -> Any:
-        """A psycopg2 connection as superuser to the target database."""
+        """Open a psycopg2 connection as superuser to the target database."""
         return self._connect("quper")
 
     def _connect(self, database: str) -> Any:

@@ -1,4 +1,4 @@
-"""`python -m qupersync_assets.sandbox FOLDER`: run the sandbox by itself until Ctrl-C or SIGTERM."""
+"""`python -m qupersync_assets.sandbox FOLDER`: run the sandbox alone until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from qupersync_assets.sandbox.rules.dialect import MODES
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Start the sandbox, fill it, print its environment as KEY=value lines and keep the activity going.
+    """Start the sandbox, fill it, print its environment as KEY=value lines, and add activity until a signal.
 
-    Returns the exit code: 0 after a signal, 1 with one sentence on stderr when the sandbox cannot run.
+    Returns:
+        The exit code: 0 after a signal, 1 with one sentence on stderr if the sandbox cannot run.
     """
     parser = argparse.ArgumentParser(prog="python -m qupersync_assets.sandbox", description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the sandbox keeps its state")
-    parser.add_argument("--every", type=float, default=5, metavar="SECONDS", help="between news (default 5)")
+    parser.add_argument("folder", type=Path, help="folder for the sandbox's state")
     parser.add_argument(
-        "--queries", type=int, default=3000, help="in the history of an empty one (default 3000)"
+        "--every", type=float, default=5, metavar="SECONDS", help="interval of new activity (default 5)"
     )
     parser.add_argument(
-        "--mode", choices=MODES, default="provisioned", help="what kind of warehouse it plays"
+        "--queries", type=int, default=3000, help="queries in the initial history (default 3000)"
     )
+    parser.add_argument("--mode", choices=MODES, default="provisioned", help="kind of Redshift to simulate")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -1,4 +1,4 @@
-"""`make demo`: the sandbox, one run of all sync jobs with a summary, then the Dagster UI with its daemon."""
+"""`make demo`: start the sandbox, run all sync jobs once, then serve the Dagster UI with its daemon."""
 
 from __future__ import annotations
 
@@ -27,18 +27,22 @@ from qupersync_assets.serve.supervisor import STOP_SECONDS, ProcessGroup, ServeE
 from qupersync_assets.settings import Settings, SettingsError
 
 STATE = Path(".qupersync")
-# The variables with which the command `qupersync` finds the sandbox.
+# The environment variables for `qupersync --env-file`.
 ENV_FILE = STATE / "demo.env"
-NEWS_SECONDS = 5
+ACTIVITY_SECONDS = 5
 console = out()
 
 
 def main() -> int:
-    """Run the demo; return the exit code: 0, or 1 if a job failed or the demo could not run."""
+    """Run the demo.
+
+    Returns:
+        The exit code: 0, or 1 if a job failed or the demo cannot run.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="exit after the summary")
-    parser.add_argument("--mode", default=MODES[0], help=f"the kind of Redshift to play: {', '.join(MODES)}")
-    parser.add_argument("--json", action="store_true", help="print JSON on stdout once the jobs have run")
+    parser.add_argument("--mode", default=MODES[0], help=f"kind of Redshift to simulate: {', '.join(MODES)}")
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout after the jobs")
     options = parser.parse_args()
     once = options.once
     if options.json:
@@ -51,9 +55,9 @@ def main() -> int:
             return _demo(once, mode, options.json)
     except (SandboxError, ServeError, SettingsError) as error:
         return _failed(str(error), options.json)
-    except psycopg2.OperationalError:  # only before it is looked after
+    except psycopg2.OperationalError:  # later the supervisor restarts PostgreSQL
         log = STATE / "sandbox" / "postgres.log"
-        return _failed(f"The sandbox's PostgreSQL went away; see {log}.", options.json)
+        return _failed(f"The sandbox's PostgreSQL has ended; see {log}.", options.json)
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 0 if not once else 130
@@ -67,26 +71,28 @@ def _failed(text: str, as_json: bool) -> int:
 
 
 def _mode(name: str) -> Mode:
-    """The mode of that name; SandboxError if there is none."""
+    """Return the mode of that name; SandboxError if there is none."""
     for mode in MODES:
         if name == mode:
             return mode
-    raise SandboxError(f"MODE={name} is no kind of Redshift; allowed are {', '.join(MODES)}.")
+    raise SandboxError(f"MODE={name} is not a kind of Redshift; allowed: {', '.join(MODES)}.")
 
 
 def _check_folder() -> None:
-    """SandboxError if this is not the folder with the files that Dagster's processes read."""
+    """Raise SandboxError if the working directory lacks the files that Dagster's processes read."""
     missing = [name for name in ("workspace.yaml", "dagster.yaml") if not Path(name).is_file()]
     if missing:
-        raise SandboxError(f"{Path.cwd()} has no {' and no '.join(missing)}: go to QuperSync's folder first.")
+        raise SandboxError(
+            f"{Path.cwd()} has no {' and no '.join(missing)}: change to QuperSync's folder first."
+        )
 
 
 @contextlib.contextmanager
 def _state_folder(folder: Path) -> Iterator[None]:
-    """The state folder, for this process alone.
+    """Create the state folder, and lock it for this process.
 
     Raises:
-        SandboxError: it cannot be written to, or another demo uses it.
+        SandboxError: the folder cannot be written to, or another demo uses it.
     """
     lock = folder / "demo.lock"
     try:
@@ -101,7 +107,7 @@ def _state_folder(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise SandboxError(
-                f"A demo is running in {Path.cwd()} already; stop it with Ctrl-C first."
+                f"A demo is already running in {Path.cwd()}; stop it with Ctrl-C first."
             ) from error
         try:
             yield
@@ -112,22 +118,22 @@ def _state_folder(folder: Path) -> Iterator[None]:
 def _demo(once: bool, mode: Mode, as_json: bool) -> int:
     host = os.environ.get("UI_HOST") or "127.0.0.1"
     port = 0 if once else free_port(host, os.environ.get("UI_PORT") or "3000")
-    with console.status("Starting the sandbox: PostgreSQL, playing Redshift and the target"):
+    with console.status("Starting the sandbox: PostgreSQL with a simulated Redshift and the target"):
         sandbox = Sandbox(STATE / "sandbox", mode)
         sandbox.start()
     try:
         workload = sandbox.workload()
-        with console.status("Making up seven days of queries, scans, vacuums and alerts"):
+        with console.status("Generating seven days of queries, scans, vacuums and alerts"):
             workload.backfill(datetime.now(UTC))
             workload.advance(datetime.now(UTC))
-        # Nothing of another Redshift or PostgreSQL counts here.
+        # The demo ignores variables of another Redshift or PostgreSQL.
         for name in [n for n in os.environ if n.startswith(("REDSHIFT_", "POSTGRES_", "CLUSTERS"))]:
             del os.environ[name]
-        # A short interval unless another is asked for, so that one sees the schedule at work.
+        # A short default interval shows the schedule at work.
         os.environ.update({"SYNC_INTERVAL": "60", **os.environ, **sandbox.environment()})
         settings = Settings.load()
         os.environ.update(settings.environment())
-        os.environ.pop("DAGSTER_HOME", None)  # the demo is no business of an instance elsewhere
+        os.environ.pop("DAGSTER_HOME", None)  # the demo has its own Dagster instance
         prepare_home(HOME, Path())
         variables = {
             **sandbox.environment(),
@@ -137,11 +143,11 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
         succeeded = _first_run(as_json)
         if once:
             return 0 if succeeded else 1
-        dagster = dagster_processes(Path(), host, port, STATE / "logs", _tell, [_Postgres(sandbox.server)])
-        with _news(workload), dagster as keep:
+        dagster = dagster_processes(Path(), host, port, STATE / "logs", _report, [_Postgres(sandbox.server)])
+        with _activity(workload), dagster as keep:
             console.print(
                 f"\nDagster UI: http://{host}:{port} - a sync every {settings.sync_interval} s, "
-                f"news from the sandbox every {NEWS_SECONDS} s. Ctrl-C stops everything.\n"
+                f"new activity in the sandbox every {ACTIVITY_SECONDS} s. Ctrl-C stops everything.\n"
                 f"From another terminal: qupersync --env-file {ENV_FILE} status",
                 soft_wrap=True,
             )
@@ -152,7 +158,7 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
 
 
 def _first_run(as_json: bool) -> bool:
-    """`qupersync sync` as a process that this one does not leave behind; return whether no job failed."""
+    """Run `qupersync sync` as a process that ends with this one; return whether all jobs succeeded."""
     command = [sys.executable, "-m", "qupersync_assets.cli", "sync", *(["--json"] if as_json else [])]
     run = ProcessGroup("first run", command, Path(), None)
     try:
@@ -165,7 +171,7 @@ def _first_run(as_json: bool) -> bool:
 
 
 class _Postgres:
-    """The sandbox's PostgreSQL as a service to keep running; the gateway before it lives in this process."""
+    """The sandbox's PostgreSQL as a supervised service. The gateway runs in this process."""
 
     name = "PostgreSQL"
 
@@ -180,30 +186,30 @@ class _Postgres:
         return how_ended(self._server.poll(), self._server.log)
 
     def failed(self) -> bool:
-        return False  # it was up
+        return False  # it has been running before
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 @contextlib.contextmanager
-def _news(workload: Workload) -> Iterator[None]:
-    """Let the workload go on in a thread, so that each sync has something to do."""
-    over = threading.Event()
+def _activity(workload: Workload) -> Iterator[None]:
+    """Add activity in a thread, so that each sync has new rows."""
+    stopping = threading.Event()
 
-    def go_on() -> None:
-        while not over.wait(NEWS_SECONDS):
-            with contextlib.suppress(psycopg2.Error):  # no news while PostgreSQL is away
+    def advance() -> None:
+        while not stopping.wait(ACTIVITY_SECONDS):
+            with contextlib.suppress(psycopg2.Error):  # PostgreSQL may be restarting
                 workload.advance(datetime.now(UTC))
 
-    thread = threading.Thread(target=go_on, daemon=True)
+    thread = threading.Thread(target=advance, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
-        thread.join(NEWS_SECONDS)  # one that waits longer ends with PostgreSQL
+        stopping.set()
+        thread.join(ACTIVITY_SECONDS)  # a thread that still waits ends with PostgreSQL
 
 
 if __name__ == "__main__":

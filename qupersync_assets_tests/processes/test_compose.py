@@ -132,7 +132,7 @@ class Deployment(Watched):
 @pytest.fixture(scope="module")
 def deployment(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
-    target = {
+    target: dict[str, Any] = {
         n.removeprefix("POSTGRES_").lower(): v for n, v in sandbox.environment().items() if "POSTGRES" in n
     }
     migrate(PostgresResource(**{**target, "port": int(target["port"])}))

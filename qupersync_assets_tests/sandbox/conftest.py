@@ -1,4 +1,4 @@
-"""Connections of the real driver to gateways of any mode, before the server that all tests share."""
+"""Connections of the real driver to gateways of any mode, in front of the shared PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import redshift_connector
 
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
+from qupersync_assets.sandbox.rules.dialect import Mode
 
 Connect = Callable[..., redshift_connector.Connection]
 
 
 def driver_arguments(sandbox: Sandbox, gateway: Gateway) -> dict[str, Any]:
-    """What the driver needs to log in through that gateway, without TLS."""
+    """Return the driver's arguments for a login through a gateway, without TLS."""
     environment = sandbox.environment()
     return {
         "host": gateway.host,
@@ -30,11 +31,11 @@ def driver_arguments(sandbox: Sandbox, gateway: Gateway) -> dict[str, Any]:
 
 @pytest.fixture
 def connect(sandbox: Sandbox) -> Iterator[Connect]:
-    """Connects through a new gateway, of a kind and with arguments for the driver; autocommit is on."""
+    """Connect through a new gateway of a mode, with additional driver arguments; autocommit is on."""
     with ExitStack() as stack:
 
         def run(
-            mode: str = "provisioned", *, lists_absent: bool = False, **changes: Any
+            mode: Mode = "provisioned", *, lists_absent: bool = False, **changes: Any
         ) -> redshift_connector.Connection:
             upstream = (sandbox.server.host, sandbox.server.port)
             gateway = stack.enter_context(Gateway(upstream, mode=mode, lists_absent=lists_absent))
@@ -47,19 +48,19 @@ def connect(sandbox: Sandbox) -> Iterator[Connect]:
 
 
 def _close(connection: redshift_connector.Connection) -> None:
-    with suppress(redshift_connector.Error):  # the gateway may be gone
+    with suppress(redshift_connector.Error):  # the gateway may be closed
         connection.close()
 
 
 def rows(connection: redshift_connector.Connection, statement: str) -> list[list[Any]]:
-    """What a statement answers."""
+    """Return the rows of a statement."""
     with connection.cursor() as cursor:
         cursor.execute(statement)
         return [list(row) for row in cursor.fetchall()] if cursor.description else []
 
 
 def refused(connection: redshift_connector.Connection, statement: str) -> tuple[str, str]:
-    """SQLSTATE and message of the error that a statement ends with."""
+    """Return SQLSTATE and message of the error of a refused statement."""
     with pytest.raises(redshift_connector.ProgrammingError) as raised:
         rows(connection, statement)
     error = raised.value.args[0]

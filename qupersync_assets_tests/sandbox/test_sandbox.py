@@ -1,4 +1,4 @@
-"""The sandbox as a whole: what each role may do, and its life as a process."""
+"""Tests of the whole sandbox: privileges of the roles, and the sandbox as a process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _target(environment: dict[str, str], **changes: str) -> psycopg2.extensions.
     return psycopg2.connect(**arguments | changes)
 
 
-def test_the_reader_reads_every_view_and_writes_none(sandbox: Sandbox) -> None:
+def test_reader_reads_all_views_and_writes_none(sandbox: Sandbox) -> None:
     environment = sandbox.environment()
     with redshift_connector.connect(
         host=environment["REDSHIFT_HOST"],
@@ -55,7 +55,7 @@ def test_the_reader_reads_every_view_and_writes_none(sandbox: Sandbox) -> None:
             assert raised.value.args[0]["C"] == "42501"
 
 
-def test_each_role_has_its_own_database(sandbox: Sandbox) -> None:
+def test_roles_have_separate_databases(sandbox: Sandbox) -> None:
     environment = sandbox.environment()
     with closing(_target(environment)) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE SCHEMA mine")
@@ -67,7 +67,7 @@ def test_each_role_has_its_own_database(sandbox: Sandbox) -> None:
         _target(environment, **reader)
 
 
-def test_anybody_may_insert_odd_rows_as_superuser(sandbox: Sandbox) -> None:
+def test_superuser_inserts_invalid_rows(sandbox: Sandbox) -> None:
     with closing(sandbox.connect_redshift()) as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO sys_connection_log (application_name) VALUES (NULL), ('x'), ('x')")
         cursor.execute("INSERT INTO svl_user_activity (event) VALUES ('authenticated')")
@@ -76,7 +76,7 @@ def test_anybody_may_insert_odd_rows_as_superuser(sandbox: Sandbox) -> None:
         connection.rollback()
 
 
-def test_a_padded_text_loses_its_blanks_as_in_postgres(sandbox: Sandbox) -> None:
+def test_rtrim_of_padded_text_equals_postgres(sandbox: Sandbox) -> None:
     texts = ["", " ", "a", "ab \t ", "Zażółć 東京 €  ", " ' \n\\", "x" * 12, None]
     with closing(sandbox.connect_redshift()) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE padded (text character(12))")
@@ -87,12 +87,12 @@ def test_a_padded_text_loses_its_blanks_as_in_postgres(sandbox: Sandbox) -> None
         assert trimmed == tuple(text and text.rstrip(" ") for text in texts)
 
 
-def test_the_command_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def test_command_runs_until_sigterm(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
         "qupersync_assets.sandbox",
-        tmp_path / "box",
+        str(tmp_path / "box"),
         "--queries",
         "50",
         "--every",
@@ -100,7 +100,8 @@ def test_the_command_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
     ]
     for _ in range(2):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            environment = dict(process.stdout.readline().strip().split("=", 1) for _ in range(12))
+            lines = [process.stdout.readline().strip().partition("=") for _ in range(12)]
+            environment = {name: value for name, _, value in lines}
             with closing(_target(environment)) as connection:
                 assert connection.info.dbname == "quper"
             (server,) = [
@@ -114,9 +115,9 @@ def test_the_command_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert (tmp_path / "box" / "roles.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_command_says_why_it_cannot_run(tmp_path: Path) -> None:
+def test_command_reports_why_it_cannot_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    command = [sys.executable, "-m", "qupersync_assets.sandbox", tmp_path / "file"]
+    command = [sys.executable, "-m", "qupersync_assets.sandbox", str(tmp_path / "file")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1

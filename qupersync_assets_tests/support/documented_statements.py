@@ -15,7 +15,7 @@ from sqlglot.optimizer.scope import traverse_scope
 
 from qupersync_assets.spec.redshift_views import UNDOCUMENTED, column_types, documented_views
 
-SCHEMA = {view: column_types(view) for view in [*documented_views(), *UNDOCUMENTED]} | {
+SCHEMA: dict[str, Any] = {view: column_types(view) for view in [*documented_views(), *UNDOCUMENTED]} | {
     "pg_class": {"oid": "oid", "relname": "name", "relnamespace": "oid", "relkind": '"char"'},
     "pg_namespace": {"oid": "oid", "nspname": "name"},
 }

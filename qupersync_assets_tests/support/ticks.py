@@ -43,7 +43,8 @@ class Ticker:
         self.interval = 0
         sensors = [s for s in self.repository.sensor_defs if JOB in {t.job_name for t in s.targets}]
         syncing = [s for s in self.repository.schedule_defs if s.job_name == JOB]
-        [self.definition] = [*syncing, *sensors]
+        due: list[dg.ScheduleDefinition | dg.SensorDefinition] = [*syncing, *sensors]
+        [self.definition] = due
 
     def look(self, at: float) -> Any:
         """Evaluate: what came due at that time (schedule), or whatever is due (sensor)."""

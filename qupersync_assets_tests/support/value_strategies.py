@@ -40,8 +40,9 @@ def _bits(type_: sa.types.TypeEngine[Any]) -> int:
     return 64 if isinstance(type_, sa.BigInteger) else 32
 
 
-def _largest(type_: sa.Numeric[Any]) -> Decimal:
-    return Decimal(f"{'9' * type_.precision}E-{type_.scale}")
+def _digits(type_: sa.Numeric[Any]) -> tuple[int, int]:
+    assert type_.precision is not None and type_.scale is not None
+    return type_.precision, type_.scale
 
 
 def good_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, Any]]:
@@ -55,9 +56,10 @@ def good_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, Any]]:
             forms = [(form(n), n) for n in whole for form in (int, Decimal, str)]
             return [*forms, (Decimal("7.000"), 7), (" 7 ", 7), (7.0, 7), (Decimal("1E+3"), 1000)]
         case sa.Numeric():
-            largest = _largest(type_)
+            precision, scale = _digits(type_)
+            nines = Decimal(f"{'9' * precision}E-{scale}")
             # Negated by copy_negate: the minus sign would round to 28 digits.
-            exact = [largest, largest.copy_negate(), Decimal(0), Decimal(f"1E-{type_.scale}")]
+            exact = [nines, nines.copy_negate(), Decimal(0), Decimal(f"1E-{scale}")]
             return [(form(n), n) for n in exact for form in (Decimal, str)] + [(7, Decimal(7))]
         case sa.Boolean():
             return [(True, True), (False, False), ("t", True), ("f", False)]
@@ -82,12 +84,13 @@ def bad_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, str]]:
             forms = [(form(n), "range") for n in (beyond, -beyond - 1) for form in (int, Decimal, str)]
             return [*no_number, *fractions, *forms, (1e300, "range")]
         case sa.Numeric():
-            beyond = Decimal(f"1E+{type_.precision - type_.scale}")
+            precision, scale = _digits(type_)
+            power = Decimal(f"1E+{precision - scale}")
             return [
                 *no_number,
-                (beyond, "range"),
-                (-beyond, "range"),
-                (str(beyond), "range"),
+                (power, "range"),
+                (-power, "range"),
+                (str(power), "range"),
                 (1e300, "range"),
             ]
         case sa.Boolean():
@@ -109,6 +112,7 @@ def good(column: sa.Column[Any]) -> st.SearchStrategy[tuple[Any, Any]]:
     """Return a strategy for valid values, as (value as read, value to load)."""
     type_ = column.type
     edges = st.sampled_from(good_values(type_))
+    any_: st.SearchStrategy[tuple[Any, Any]]
     match type_:
         case sa.Integer():
             half = 1 << (_bits(type_) - 1)
@@ -116,10 +120,11 @@ def good(column: sa.Column[Any]) -> st.SearchStrategy[tuple[Any, Any]]:
                 lambda n: st.sampled_from([n, Decimal(n), str(n)]).map(lambda value: (value, n))
             )
         case sa.Numeric():
-            digits = 10**type_.precision - 1
+            precision, scale = _digits(type_)
+            digits = 10**precision - 1
             any_ = (
                 st.integers(-digits, digits)
-                .map(lambda n: Decimal(f"{n}E-{type_.scale}"))
+                .map(lambda n: Decimal(f"{n}E-{scale}"))
                 .flatmap(lambda n: st.sampled_from([n, str(n)]).map(lambda value: (value, n)))
             )
         case sa.DateTime():

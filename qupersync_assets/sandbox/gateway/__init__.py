@@ -1,0 +1,1 @@
+"""The gateway between Redshift drivers and PostgreSQL, with TLS and simulated network faults."""

@@ -1,4 +1,4 @@
-"""Faults of a network, and its latency: what a gateway does to the answers of its server, and when."""
+"""Simulates network faults and latency on the way from the server to the client."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ Action = Literal["cut", "truncate", "stall", "slow", "corrupt"]
 
 @dataclass
 class Fault:
-    """What happens to a connection, once its server has sent `after` more bytes since a statement began.
+    """A fault of a connection.
 
-    `action` is one of
-
-    - `cut`: both ends are reset, as when a firewall forgets a connection,
-    - `truncate`: the stream ends in good order, though in the middle of a message,
-    - `stall`: nothing comes any more, and the connection stays open,
-    - `slow`: what follows comes at `rate` bytes a second,
-    - `corrupt`: the bits `flip` of the next byte are turned over.
-
-    `statement` is a regular expression, and the `nth` statement of a session with a match begins the count;
-    without one it begins with the first byte that the server sends. `times` says how often the fault happens,
-    once a connection; None is without end. `fired` counts how often it has.
+    Attributes:
+        action: `cut` resets both ends; `truncate` closes the stream in the middle of a message; `stall` sends
+            no more bytes and keeps the connection open; `slow` sends the remaining bytes at `rate`; `corrupt`
+            inverts bits of one byte.
+        statement: regular expression of the statement that starts the count of bytes; without one the count
+            starts with the first byte from the server.
+        nth: which matching statement of a session starts the count.
+        after: bytes that the server sends before the fault begins.
+        times: number of connections to disturb, once each; None for all.
+        rate: bytes per second of `slow`.
+        flip: the bits that `corrupt` inverts.
+        fired: how often the fault has occurred.
     """
 
     action: Action
@@ -42,140 +43,149 @@ class Fault:
     fired: int = field(default=0, init=False)
 
     @property
-    def over(self) -> bool:
-        """Whether it has happened as often as it shall."""
+    def exhausted(self) -> bool:
+        """Whether the fault has occurred `times` times."""
         return self.times is not None and self.fired >= self.times
 
 
-class Wire:
-    """The way of one session's answers through a fault to the client at `transport`.
+class FaultyStream:
+    """Writes one session's responses to the client, and applies a fault to them.
 
-    `cut_off()` resets the other end of the session. `hurt` says whether the fault has begun, which lasts.
+    Args:
+        fault: the fault.
+        transport: the connection to the client.
+        reset_server: resets the connection to the server.
+
+    Attributes:
+        active: whether the fault has begun; it then lasts until the connection ends.
     """
 
-    _PAUSE = 0.02  # seconds between two pieces of a slow answer
+    _PAUSE = 0.02  # seconds between two chunks of a slow response
 
-    def __init__(self, fault: Fault, transport: asyncio.Transport, cut_off: Callable[[], None]) -> None:
+    def __init__(self, fault: Fault, transport: asyncio.Transport, reset_server: Callable[[], None]) -> None:
         self.fault = fault
         self._transport = transport
-        self._cut_off = cut_off
-        self._seen = 0
-        self._to_come: int | None = fault.after if fault.statement is None else None
-        self.hurt = False
-        self._late = b""
+        self._reset_server = reset_server
+        self._matches = 0
+        self._bytes_before: int | None = fault.after if fault.statement is None else None
+        self.active = False
+        self._unsent = b""
 
-    def saw(self, statement: str) -> None:
-        """The server is about to get this statement."""
+    def before_statement(self, statement: str) -> None:
+        """Start the count of bytes if this statement, which is sent to the server next, matches."""
         if self.fault.statement and re.search(self.fault.statement, statement):
-            self._seen += 1
-            if self._seen == self.fault.nth:
-                self._to_come = self.fault.after
+            self._matches += 1
+            if self._matches == self.fault.nth:
+                self._bytes_before = self.fault.after
 
     def write(self, data: bytes) -> None:
-        """Pass on what the server has sent, or what the fault leaves of it."""
-        if self.hurt:
-            self._write_hurt(data)
+        """Pass on bytes of the server, as far as the fault lets them pass."""
+        if self.active:
+            self._write_during_fault(data)
             return
-        if self._to_come is None or len(data) <= self._to_come or self.fault.over:
-            if self._to_come is not None:
-                self._to_come = max(self._to_come - len(data), 0)
+        if self._bytes_before is None or len(data) <= self._bytes_before or self.fault.exhausted:
+            if self._bytes_before is not None:
+                self._bytes_before = max(self._bytes_before - len(data), 0)
             self._transport.write(data)
             return
-        good, rest = data[: self._to_come], data[self._to_come :]
+        before, rest = data[: self._bytes_before], data[self._bytes_before :]
         self.fault.fired += 1
-        self._transport.write(good)
+        self._transport.write(before)
         if self.fault.action == "corrupt":
-            self._to_come = None
+            self._bytes_before = None
             self._transport.write(bytes([rest[0] ^ self.fault.flip]) + rest[1:])
             return
-        self.hurt = True
+        self.active = True
         if self.fault.action == "cut":
             reset(self._transport)
-            self._cut_off()
+            self._reset_server()
         elif self.fault.action == "truncate":
             self._transport.close()
-            self._cut_off()
-        self._write_hurt(rest)
+            self._reset_server()
+        self._write_during_fault(rest)
 
-    def _write_hurt(self, data: bytes) -> None:
+    def _write_during_fault(self, data: bytes) -> None:
         if self.fault.action != "slow":
-            return  # lost
-        waiting, self._late = bool(self._late), self._late + data
+            return  # the bytes are lost
+        waiting, self._unsent = bool(self._unsent), self._unsent + data
         if not waiting:
             self._write_slowly()
 
     def _write_slowly(self) -> None:
-        piece = max(int(self.fault.rate * self._PAUSE), 1)
-        self._transport.write(self._late[:piece])
-        self._late = self._late[piece:]
-        if self._late and not self._transport.is_closing():
+        size = max(int(self.fault.rate * self._PAUSE), 1)
+        self._transport.write(self._unsent[:size])
+        self._unsent = self._unsent[size:]
+        if self._unsent and not self._transport.is_closing():
             asyncio.get_running_loop().call_later(self._PAUSE, self._write_slowly)
 
 
-class Conditions(Protocol):
-    """Of a network, as they are just now."""
+class NetworkConditions(Protocol):
+    """The present fault and latency (seconds) of a network."""
 
     fault: Fault | None
     latency: float
 
 
-class Answers:
-    """The way of one session's answers to the client at `transport()`, under the conditions of the moment.
+class ResponseStream:
+    """Writes one session's responses to the client, with the present fault and latency.
 
-    `cut_off()` resets the other end of the session.
+    Args:
+        conditions: fault and latency, which may change at any time.
+        transport: returns the connection to the client.
+        reset_server: resets the connection to the server.
     """
 
     def __init__(
         self,
-        conditions: Conditions,
+        conditions: NetworkConditions,
         transport: Callable[[], asyncio.Transport],
-        cut_off: Callable[[], None],
+        reset_server: Callable[[], None],
     ) -> None:
         self._conditions = conditions
         self._transport = transport
-        self._cut_off = cut_off
-        self._wire: Wire | None = None
-        self._late: deque[Callable[[], object]] = deque()
+        self._reset_server = reset_server
+        self._faulty: FaultyStream | None = None
+        self._delayed: deque[Callable[[], object]] = deque()
         self._due = 0.0
 
-    def saw(self, statement: str) -> None:
-        """The server is about to get this statement."""
-        self._follow_fault()
-        if self._wire is not None:
-            self._wire.saw(statement)
+    def before_statement(self, statement: str) -> None:
+        """Note a statement that is sent to the server next."""
+        self._update_fault()
+        if self._faulty is not None:
+            self._faulty.before_statement(statement)
 
     def write(self, data: bytes) -> None:
-        """Pass on what the server has sent; what follows need not wait until it has come."""
-        self._in_time(partial(self._deliver, data))
+        """Pass on bytes of the server after the latency; returns at once."""
+        self._after_latency(partial(self._deliver, data))
 
     def close(self) -> None:
-        """Close the client's end after all that was written."""
-        self._in_time(self._transport().close)
+        """Close the connection to the client after the bytes already written."""
+        self._after_latency(self._transport().close)
 
-    def _in_time(self, action: Callable[[], object]) -> None:
+    def _after_latency(self, action: Callable[[], object]) -> None:
         latency = self._conditions.latency
-        if not latency and not self._late:
+        if not latency and not self._delayed:
             action()
             return
         loop = asyncio.get_running_loop()
         self._due = max(self._due, loop.time() + latency)
-        self._late.append(action)
-        loop.call_at(self._due, lambda: self._late.popleft()())
+        self._delayed.append(action)
+        loop.call_at(self._due, lambda: self._delayed.popleft()())
 
     def _deliver(self, data: bytes) -> None:
-        self._follow_fault()
-        (self._wire or self._transport()).write(data)
+        self._update_fault()
+        (self._faulty or self._transport()).write(data)
 
-    def _follow_fault(self) -> None:
-        """Lay the wire of the fault, if that has changed; what is hurt stays hurt."""
-        fault, wire = self._conditions.fault, self._wire
-        if fault is not (wire and wire.fault) and not (wire and wire.hurt):
-            self._wire = Wire(fault, self._transport(), self._cut_off) if fault else None
+    def _update_fault(self) -> None:
+        """Use the present fault, unless a previous one is active."""
+        fault, faulty = self._conditions.fault, self._faulty
+        if fault is not (faulty and faulty.fault) and not (faulty and faulty.active):
+            self._faulty = FaultyStream(fault, self._transport(), self._reset_server) if fault else None
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """End a connection so that the other side gets a reset instead of an end in good order."""
-    # https://man7.org/linux/man-pages/man7/socket.7.html: no lingering, what is unsent is thrown away.
+    """Close a connection with a TCP reset."""
+    # https://man7.org/linux/man-pages/man7/socket.7.html: without lingering, unsent bytes are discarded.
     linger = struct.pack("ii", 1, 0)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     transport.abort()

@@ -1,4 +1,4 @@
-"""What a client of the gateway sends, message by message: refused statements become errors to raise.
+"""Reads the messages of a gateway's client, and replaces refused statements by ones that raise the error.
 
 https://www.postgresql.org/docs/current/protocol-message-formats.html
 """
@@ -20,43 +20,47 @@ from qupersync_assets.sandbox.rules.texts import statements, tokens
 
 _UNTYPED = (0, 705)
 _TEXT = 25
-# Parse is judged as if nothing stood in the way: what the session has open counts when the statement runs.
+# Parse is checked as if a transaction were open: the session's state counts only when the statement runs.
 _READY = State(in_transaction=True)
 
 
 class Session:
     """The client's side of one session after its start-up packet.
 
-    `strict()` says whether statements are judged just now; `saw(kind)` is told the type of every message, and
-    `runs(statement)` each statement that is about to run.
+    Args:
+        mode: the kind of Redshift to simulate.
+        strict: returns whether statements are checked at present.
+        on_message: called with the type of every message.
+        on_statement: called with each statement before it runs.
+        lists_absent: see Gateway.
     """
 
     def __init__(
         self,
         mode: Mode,
         strict: Callable[[], bool],
-        saw: Callable[[bytes], None],
-        runs: Callable[[str], None],
+        on_message: Callable[[bytes], None],
+        on_statement: Callable[[str], None],
         lists_absent: bool = False,
     ) -> None:
         self._mode = mode
         self._lists_absent = lists_absent
         self._strict = strict
-        self._saw = saw
-        self._runs = runs
+        self._on_message = on_message
+        self._on_statement = on_statement
         self._state = State()
         self._prepared: dict[bytes, str] = {}
         self._buffer = b""
-        self._untouched = 0  # bytes to come of a message that is passed on as it is
+        self._pass_through = 0  # remaining bytes of a message that is passed on unchanged
 
     def feed(self, data: bytes) -> bytes:
-        """Take what the client sent, give what the server shall get of it now."""
+        """Return the bytes to send to the server after the client has sent `data`."""
         ready: list[bytes] = []
         data = self._buffer + data
         while data:
-            if self._untouched:
-                ready.append(data[: self._untouched])
-                self._untouched -= len(ready[-1])
+            if self._pass_through:
+                ready.append(data[: self._pass_through])
+                self._pass_through -= len(ready[-1])
                 data = data[len(ready[-1]) :]
                 continue
             if len(data) < 5:
@@ -69,8 +73,8 @@ class Session:
                 ready.append(change(data[5 : length + 1]))
                 data = data[length + 1 :]
             else:
-                self._untouched = max(length, 4) + 1
-            self._saw(kind)
+                self._pass_through = max(length, 4) + 1
+            self._on_message(kind)
         self._buffer = data
         return b"".join(ready)
 
@@ -81,27 +85,28 @@ class Session:
         refused = self._refusal(statement, _READY)
         if refused is None:
             return _message(b"P", name + b"\0" + _encode(rewritten(statement)) + b"\0" + types)
-        return _message(b"P", name + b"\0" + _raising(refused) + b"\0" + _with_types(types, statement))
+        return _message(
+            b"P", name + b"\0" + _error_statement(refused) + b"\0" + _with_types(types, statement)
+        )
 
     def _bind(self, body: bytes) -> bytes:
         portal, name, values = body.split(b"\0", 2)
         statement = self._prepared.get(name, "")
-        self._runs(statement)
+        self._on_statement(statement)
         refused = self._refusal(statement, self._state)
-        by_state = refused is not None and self._refusal(statement, _READY) is None
-        self._follow(statement, refused)
-        if refused is None or not by_state:
+        self._track(statement, refused)
+        if refused is None or self._refusal(statement, _READY) is not None:
             return _message(b"B", body)
-        # The prepared statement stays as it is, for a time when it is allowed.
-        parse = _message(b"P", b"\0" + _raising(refused) + b"\0\0\0")
+        # The prepared statement is kept: it may be allowed later.
+        parse = _message(b"P", b"\0" + _error_statement(refused) + b"\0\0\0")
         return parse + _message(b"B", portal + b"\0\0" + values)
 
     def _query(self, body: bytes) -> bytes:
         statement = _decode(body[:-1])
-        self._runs(statement)
+        self._on_statement(statement)
         refused = self._refusal(statement, self._state)
-        self._follow(statement, refused)
-        text = _encode(rewritten(statement)) if refused is None else _raising(refused)
+        self._track(statement, refused)
+        text = _encode(rewritten(statement)) if refused is None else _error_statement(refused)
         return _message(b"Q", text + b"\0")
 
     def _refusal(self, text: str, state: State) -> Refusal | None:
@@ -112,23 +117,23 @@ class Session:
             for statement in statements(text):
                 if refused := refusal(statement, self._mode, state, self._lists_absent):
                     return refused
-                state.follow(statement)
+                state.track(statement)
         except SqlglotError as error:
             return Refusal("42601", f"syntax error: {str(error).splitlines()[0]}")
         return None
 
-    def _follow(self, text: str, refused: Refusal | None) -> None:
+    def _track(self, text: str, refused: Refusal | None) -> None:
         if refused is None:
             try:
                 for statement in statements(text):
-                    self._state.follow(statement)
+                    self._state.track(statement)
             except SqlglotError:
-                pass  # the server will say what is wrong with it
+                pass  # the server reports the error
 
 
 @lru_cache(maxsize=1024)
 def rewritten(statement: str) -> str:
-    """The statement in PostgreSQL's words: settings that it does not know, and its own catalog's name."""
+    """Return the statement with Redshift's settings and catalog names replaced by those of the sandbox."""
     try:
         parts = tokens(statement)
     except SqlglotError:
@@ -147,13 +152,13 @@ def rewritten(statement: str) -> str:
     return statement
 
 
-def _raising(refused: Refusal) -> bytes:
+def _error_statement(refused: Refusal) -> bytes:
     sqlstate, message = (text.replace("\0", "").replace("'", "''") for text in refused)
     return _encode(f"SELECT redshift.refuse('{sqlstate}', '{message}')")
 
 
 def _with_types(types: bytes, statement: str) -> bytes:
-    """The parameter types of a Parse message, complete, so that the values bound to them still fit."""
+    """Return the parameter types of a Parse message, complete, so that the bound values stay valid."""
     (count,) = struct.unpack_from("!h", types)
     given = list(struct.unpack_from(f"!{count}i", types, 2))
     needed = max([count, *(int(number) for number in re.findall(r"\$(\d{1,4})", statement))])

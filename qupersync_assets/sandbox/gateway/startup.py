@@ -1,4 +1,4 @@
-"""The first messages of a session, mended so that Redshift's drivers and PostgreSQL understand each other."""
+"""Changes the first messages of a session where Redshift's drivers and PostgreSQL are incompatible."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 _AUTHENTICATION_SASL = 10
 
-# What the Redshift drivers send and PostgreSQL takes for an unknown setting. Everything else is passed on.
+# Parameters of Redshift drivers that PostgreSQL refuses as unknown settings. All others are passed on.
 _REDSHIFT_PARAMETERS = frozenset(
     b"client_protocol_version driver_version os_version driver_discovery_version plugin_name provider_name "
     b"idp_type identity_namespace token_type idc_client_display_name".split()
@@ -16,8 +16,15 @@ _REDSHIFT_PARAMETERS = frozenset(
 
 @dataclass
 class Received:
-    """What clients have sent so far: requests for TLS, handshakes done and failed, start-up packets, and the
-    messages with (proofs of) passwords."""
+    """Counts of client messages.
+
+    Attributes:
+        tls_requests: requests for TLS.
+        tls_handshakes: completed TLS handshakes.
+        tls_failures: failed TLS handshakes.
+        startups: start-up packets.
+        passwords: messages with a password or a proof of one.
+    """
 
     tls_requests: int = 0
     tls_handshakes: int = 0
@@ -27,7 +34,7 @@ class Received:
 
 
 def without_redshift_parameters(packet: bytes) -> bytes:
-    """The start-up packet with only the parameters that PostgreSQL may know."""
+    """Return the start-up packet without the parameters that only Redshift knows."""
     parts = packet[8:].split(b"\0")
     pairs = zip(parts[::2], parts[1::2], strict=False)
     body = b"".join(
@@ -37,15 +44,15 @@ def without_redshift_parameters(packet: bytes) -> bytes:
 
 
 def with_parameter(packet: bytes, name: bytes, value: bytes) -> bytes:
-    """The start-up packet with one more parameter."""
+    """Return the start-up packet with an additional parameter."""
     body = packet[4:-1] + name + b"\0" + value + b"\0\0"
     return struct.pack("!i", len(body) + 4) + body
 
 
 def with_short_mechanism_list(data: bytes) -> bytes:
-    """`data` with the list in its first message, if that asks for SASL, ended by its last name alone.
+    """Return `data` without the terminator of the list of SASL mechanisms, if its first message has one.
 
-    PostgreSQL ends the list with an empty name, which redshift_connector 2.2 takes for a mechanism and fails.
+    PostgreSQL ends the list with an empty name. redshift_connector 2.2 reads it as a mechanism and fails.
     """
     kind: bytes
     length: int
@@ -54,3 +61,10 @@ def with_short_mechanism_list(data: bytes) -> bytes:
     if kind != b"R" or code != _AUTHENTICATION_SASL or not data[:end].endswith(b"\0\0"):
         return data
     return kind + struct.pack("!i", length - 1) + data[5 : end - 1] + data[end:]
+
+
+def error_response(sqlstate: str, message: str) -> bytes:
+    """Build the message that refuses a connection."""
+    fields = {"S": "FATAL", "V": "FATAL", "C": sqlstate, "M": message}
+    body = b"".join(f"{key}{value}\0".encode() for key, value in fields.items()) + b"\0"
+    return b"E" + struct.pack("!i", len(body) + 4) + body

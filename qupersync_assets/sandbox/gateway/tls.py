@@ -1,4 +1,4 @@
-"""Throw-away certificates: an authority of one's own, and servers that it vouches for."""
+"""Temporary certificates: a certificate authority, and server certificates signed by it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,27 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """PEM files of a TLS server: its `certificate`, the `key` to it, and the `ca` that clients must trust."""
+    """PEM files of a TLS server.
+
+    Attributes:
+        ca: certificate of the authority that clients must trust.
+        certificate: certificate of the server.
+        key: private key of the server.
+    """
 
     ca: Path
     certificate: Path
     key: Path
 
     def server_context(self) -> ssl.SSLContext:
-        """What a server needs; raises OSError (ssl.SSLError) when the files cannot be used."""
+        """Build the server's TLS context; raises OSError (ssl.SSLError) if the files cannot be used."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, self.key)
         return context
 
 
 class Authority:
-    """A certificate authority with a new key, whose files are in `folder`; raises OSError."""
+    """A certificate authority with a new key. Its files are written to `folder`; raises OSError."""
 
     def __init__(self, folder: Path, name: str = "sandbox CA") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,9 +60,12 @@ class Authority:
     def server(
         self, names: Sequence[str], file_name: str = "server", valid_for: timedelta = 30 * _DAY
     ) -> TlsFiles:
-        """A certificate for host names and IP addresses, with its key, as `file_name`.pem and .key.
+        """Create a server certificate and its key.
 
-        It is valid for `valid_for` from now on; a negative time makes one that has expired so long ago.
+        Args:
+            names: host names and IP addresses of the server.
+            file_name: name of the two files, without suffix.
+            valid_for: validity from now on; negative for a certificate that has expired.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])

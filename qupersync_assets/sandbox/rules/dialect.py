@@ -1,4 +1,4 @@
-"""What Redshift's SQL has: relations, functions, types and settings by name, for those who judge statements.
+"""Names of the relations, functions, types and settings of Redshift's SQL.
 
 https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_SQLCommandRef.html
 """
@@ -12,22 +12,23 @@ from qupersync_assets.spec.redshift_views import documented_views
 
 Mode = Literal["provisioned", "single-node", "serverless", "multi-az"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-Standing = Literal["readable", "denied", "absent"]
+Availability = Literal["readable", "denied", "absent"]
 
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Beside the documented views: catalogs of the leader node, views about users, and what an administrator adds.
+# Relations besides the documented views: catalogs of the leader node, views of users and their grants, and
+# a view that an administrator may create.
 CATALOGS = _names("pg_class pg_namespace pg_attribute pg_user pg_type pg_database")
 OTHERS = _names("svv_user_info svv_user_grants svl_user_activity")
 DENIED_ON_MULTI_AZ = ("stl_", "stv_", "svl_", "svcs_")
-# System tables and views, as against the catalogs.
+# System tables and views, without the catalogs.
 VIEW_PREFIXES = (*DENIED_ON_MULTI_AZ, "svv_", "sys_")
 SYSTEM_PREFIXES = (*VIEW_PREFIXES, "pg_")
 
-# PostgreSQL has these in every table, Redshift's system views have not.
+# PostgreSQL has these columns in every table; Redshift's system views lack them.
 HIDDEN_COLUMNS = _names("ctid xmin xmax cmin cmax tableoid")
 
 COMMANDS = _names(
@@ -65,8 +66,8 @@ _SCALARS = _names(
     """
 )
 
-# https://docs.aws.amazon.com/redshift/latest/dg/c_SQL_functions_leader_node_only.html, and PostgreSQL's own
-# that the leader node has kept.
+# https://docs.aws.amazon.com/redshift/latest/dg/c_SQL_functions_leader_node_only.html, and functions of
+# PostgreSQL that the leader node supports.
 LEADER_ONLY = _names(
     """
     current_schema current_schemas has_database_privilege has_schema_privilege has_table_privilege
@@ -75,12 +76,12 @@ LEADER_ONLY = _names(
     pg_backend_pid pg_get_userbyid pg_get_viewdef pg_table_is_visible format_type format_encoding version
     """
 )
-# Those of them that are written without parentheses.
+# Leader-node functions that are written without parentheses.
 LEADER_KEYWORDS = _names("current_schema current_time current_timestamp localtime localtimestamp")
 COMPUTE_ONLY = _names("listagg median percentile_cont percentile_disc approximate_percentile_disc")
 FUNCTIONS = _AGGREGATES | _SCALARS | LEADER_ONLY | COMPUTE_ONLY
 
-# Words that stand before a parenthesis without being a function.
+# Words before a parenthesis that are not functions.
 KEYWORDS = _names(
     """
     all and any as between by case cube distinct else except exists from group having ilike in intersect
@@ -90,7 +91,7 @@ KEYWORDS = _names(
     """
 )
 
-# As sqlglot names them.
+# The names that sqlglot uses.
 TYPES = _names(
     """
     smallint int bigint decimal numeric float double real char nchar bpchar varchar nvarchar text date
@@ -121,11 +122,13 @@ REDSHIFT_SETTINGS = _names(
 )
 
 
-def standing(relation: str, mode: Mode, lists_absent: bool) -> Standing:
-    """Whether a system relation can be read in a mode by those who have the right, or is listed but denied to
-    everybody, or not there; those that the sandbox does not know are not there.
+def availability(relation: str, mode: Mode, lists_absent: bool) -> Availability:
+    """Return whether a system relation is readable with the privilege, denied to all users, or absent.
 
-    `lists_absent` says that what the mode lacks is listed and denied.
+    Args:
+        relation: name of the relation; unknown ones are absent.
+        mode: the kind of Redshift.
+        lists_absent: relations that the mode lacks are listed and denied.
     """
     facts = documented_views().get(relation)
     if facts is None:
@@ -137,7 +140,7 @@ def standing(relation: str, mode: Mode, lists_absent: bool) -> Standing:
 
 @cache
 def node(relation: str) -> str:
-    """Where a relation is read: `leader`, `compute`, or `both` for views over the two."""
+    """Return the nodes that read a relation: `leader`, `compute` or `both`."""
     if relation in CATALOGS:
         return "leader"
     facts = documented_views().get(relation)

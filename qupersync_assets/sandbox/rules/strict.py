@@ -1,4 +1,4 @@
-"""What Redshift refuses although PostgreSQL would take it: a pure judgement of one statement."""
+"""Checks statements for SQL that PostgreSQL accepts and Redshift refuses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qupersync_assets.sandbox.rules.texts import tokens, word_list
 
 
 class Refusal(NamedTuple):
-    """The error that a client gets."""
+    """The error that the client receives."""
 
     sqlstate: str
     message: str
@@ -25,13 +25,13 @@ class Refusal(NamedTuple):
 
 @dataclass
 class State:
-    """What a session has open."""
+    """The open transaction and cursor of a session."""
 
     in_transaction: bool = False
     cursor_open: bool = False
 
-    def follow(self, statement: str) -> None:
-        """Take note of a statement that is sent to the server; one that fails ends in a rollback anyway."""
+    def track(self, statement: str) -> None:
+        """Update the state for a statement that is sent to the server; a failed one leads to a rollback."""
         match word_list(statement)[:1]:
             case ["begin" | "start"]:
                 self.in_transaction = True
@@ -72,10 +72,15 @@ _OPERATORS = (
 
 
 def refusal(statement: str, mode: Mode, state: State, lists_absent: bool = False) -> Refusal | None:
-    """The error that Redshift gives for one statement, None if it may go to the server.
+    """Return the error with which Redshift refuses a statement, None if it is sent to the server.
 
-    Columns that a view does not have are left to the server, whose tables have the documented ones only.
-    For `lists_absent` see dialect.standing.
+    The server itself refuses unknown columns: its tables have the documented columns only.
+
+    Args:
+        statement: one statement.
+        mode: the kind of Redshift.
+        state: the state of the session.
+        lists_absent: see dialect.availability.
     """
     try:
         words = word_list(statement)
@@ -97,7 +102,7 @@ def refusal(statement: str, mode: Mode, state: State, lists_absent: bool = False
         case "explain":
             return refusal(statement[tokens(statement)[0].end + 1 :], mode, state, lists_absent)
         case word if word in _PARSED:
-            return _judge(statement, mode, lists_absent)
+            return _check_statement(statement, mode, lists_absent)
     return None
 
 
@@ -109,13 +114,13 @@ def _declare(statement: str, mode: Mode, state: State, lists_absent: bool) -> Re
     if not state.in_transaction:
         return Refusal("25P01", "DECLARE CURSOR may only be used in transaction blocks")
     if state.cursor_open:
-        # Of the SQLSTATEs for cursors, invalid_cursor_state: the name is not at fault.
+        # SQLSTATE invalid_cursor_state: the cursor's name is valid.
         return Refusal("24000", "only one cursor can be open in a session at a time")
     if any(part.token_type in (TokenType.PARAMETER, TokenType.PLACEHOLDER) for part in parts):
         return Refusal("0A000", "DECLARE CURSOR does not take bound parameters")
     if words[4:5] and words[4] not in _QUERIES:
         return _syntax(words[4])
-    return _judge(statement[parts[3].end + 1 :], mode, lists_absent)
+    return _check_statement(statement[parts[3].end + 1 :], mode, lists_absent)
 
 
 def _fetch(words: list[str], mode: Mode) -> Refusal | None:
@@ -150,7 +155,7 @@ def _setting(words: list[str]) -> Refusal | None:
 
 
 @lru_cache(maxsize=1024)
-def _judge(statement: str, mode: Mode, lists_absent: bool) -> Refusal | None:
+def _check_statement(statement: str, mode: Mode, lists_absent: bool) -> Refusal | None:
     try:
         parsed = sqlglot.parse_one(statement, read="redshift")
     except SqlglotError as error:
@@ -159,7 +164,7 @@ def _judge(statement: str, mode: Mode, lists_absent: bool) -> Refusal | None:
         return Refusal("54001", "statement too complex")
     relations = _relations(parsed)
     is_query = word_list(statement)[0] in _QUERIES
-    called = _called(tokens(statement), parsed) if is_query else set()
+    called = _called_functions(tokens(statement), parsed) if is_query else set()
     checks: Iterator[Refusal | None] = iter(
         (
             *(_check_node(node, is_query) for node in parsed.walk()),
@@ -186,7 +191,7 @@ def _check_node(node: exp.Expr, is_query: bool) -> Refusal | None:
     if isinstance(node, _OPERATORS):
         return Refusal("42883", "operator does not exist: Redshift has no operators for JSON or arrays")
     if isinstance(node, exp.DataType):
-        # sqlglot does not know the type "char", which in quotes is a single byte.
+        # sqlglot does not know the single-byte type "char", which is written in quotes.
         name = str(node.args.get("kind") or getattr(node.this, "value", node.this)).strip('"').lower()
         if name not in dialect.TYPES:
             return Refusal("42704", f'type "{name}" does not exist')
@@ -196,29 +201,31 @@ def _check_node(node: exp.Expr, is_query: bool) -> Refusal | None:
 
 
 def _relations(parsed: exp.Expr) -> list[tuple[str, str]]:
-    """Schema ('' for none) and name of what a statement reads, without its own common table expressions."""
+    """Return schema ('' for none) and name of each relation that a statement reads, without its CTEs."""
     tables = [table for table in parsed.find_all(exp.Table) if isinstance(table.this, exp.Identifier)]
     return [
         (table.db.lower(), table.name.lower())
         for table in tables
-        if table.db or table.name.lower() not in _expressions_seen(table)
+        if table.db or table.name.lower() not in _visible_ctes(table)
     ]
 
 
-def _expressions_seen(table: exp.Table) -> set[str]:
-    """The common table expressions that a name in a query may mean: those of the queries around it, of which
-    one sees those that precede it, and not itself."""
-    seen: set[str] = set()
+def _visible_ctes(table: exp.Table) -> set[str]:
+    """Return the CTEs that a table name may refer to: those of the enclosing queries.
+
+    Without RECURSIVE, a CTE refers only to the CTEs before it.
+    """
+    visible: set[str] = set()
     node: exp.Expr = table
     while (parent := node.parent) is not None:
         expressions: list[exp.CTE] = []
         if isinstance(parent, exp.With):
             expressions = parent.expressions if parent.recursive else parent.expressions[: node.index]
-        elif (around := parent.args.get("with_")) is not None and around is not node:
-            expressions = around.expressions
-        seen.update(cte.alias.lower() for cte in expressions)
+        elif (clause := parent.args.get("with_")) is not None and clause is not node:
+            expressions = clause.expressions
+        visible.update(cte.alias.lower() for cte in expressions)
         node = parent
-    return seen
+    return visible
 
 
 def _check_relation(schema: str, name: str, mode: Mode, lists_absent: bool) -> Refusal | None:
@@ -227,7 +234,7 @@ def _check_relation(schema: str, name: str, mode: Mode, lists_absent: bool) -> R
         return Refusal("42P01", f'relation "{schema}.{name}" does not exist')
     if not is_system:
         return None
-    match dialect.standing(name, mode, lists_absent):
+    match dialect.availability(name, mode, lists_absent):
         case "absent":
             return Refusal("42P01", f'relation "{name}" does not exist')
         case "denied":
@@ -235,8 +242,8 @@ def _check_relation(schema: str, name: str, mode: Mode, lists_absent: bool) -> R
     return None
 
 
-def _called(parts: Sequence[Token], parsed: exp.Expr) -> set[str]:
-    """Names of the functions that a query calls, and of those that are written without parentheses."""
+def _called_functions(parts: Sequence[Token], parsed: exp.Expr) -> set[str]:
+    """Return the names of the functions that a query calls, with and without parentheses."""
     aliases = {
         alias.name.lower()
         for alias in parsed.find_all(exp.TableAlias)
@@ -255,7 +262,7 @@ def _called(parts: Sequence[Token], parsed: exp.Expr) -> set[str]:
 
 
 def _check_privilege_arguments(parts: Sequence[Token]) -> Refusal | None:
-    """has_table_privilege('name', ...) fails for a system table or view.
+    """Refuse has_table_privilege('name', ...) for a system table or view.
 
     https://docs.aws.amazon.com/redshift/latest/dg/r_HAS_TABLE_PRIVILEGE.html
     """
@@ -272,7 +279,7 @@ def _check_nodes(relations: list[str], called: set[str]) -> Refusal | None:
     nodes = {dialect.node(name) for name in relations}
     if nodes - {"leader"} and called & dialect.LEADER_ONLY:
         return _NOT_ON_TABLES
-    # Redshift lets through those whose columns all have types that compute nodes know; here none passes.
+    # Redshift allows catalogs whose column types all exist on compute nodes; the sandbox allows none.
     if "compute" in nodes and any(name.startswith("pg_") for name in relations):
         return _NOT_ON_TABLES
     if nodes == {"leader"} and called & dialect.COMPUTE_ONLY:

@@ -1,4 +1,4 @@
-"""The text of statements in pieces: statements, and their tokens."""
+"""Splits SQL text into statements and tokens."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from functools import lru_cache
 import sqlglot
 from sqlglot import Token, TokenType
 
-# sqlglot leaves what follows one of these in one piece.
+# sqlglot returns the text after one of these as a single token.
 _COMMANDS = (TokenType.COMMAND, TokenType.FETCH, TokenType.SHOW, TokenType.EXECUTE, TokenType.RENAME)
 
 
 def statements(text: str) -> list[str]:
-    """The statements of a text that may hold several; raises sqlglot.errors.SqlglotError."""
+    """Return the statements of a text; raises sqlglot.errors.SqlglotError."""
     found: list[str] = []
     start = 0
     for token in [*tokens(text), None]:
@@ -26,7 +26,7 @@ def statements(text: str) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def tokens(text: str) -> list[Token]:
-    """The tokens of a text; raises sqlglot.errors.SqlglotError."""
+    """Return the tokens of a text; raises sqlglot.errors.SqlglotError."""
     found: list[Token] = []
     for token in sqlglot.tokenize(text, read="redshift"):
         if found and found[-1].token_type in _COMMANDS and token.token_type is TokenType.STRING:
@@ -42,5 +42,5 @@ def _tokens_between(text: str, start: int, piece: Token) -> list[Token]:
 
 
 def word_list(statement: str) -> list[str]:
-    """The tokens as text in lower case; raises sqlglot.errors.SqlglotError."""
+    """Return the tokens as text in lower case; raises sqlglot.errors.SqlglotError."""
     return [part.text.lower() for part in tokens(statement)]

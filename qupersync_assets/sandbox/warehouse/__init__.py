@@ -1,0 +1,1 @@
+"""The databases of the sandbox: Redshift's system views, its users and their privileges."""

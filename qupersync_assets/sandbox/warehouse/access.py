@@ -1,4 +1,4 @@
-"""Who may see what in the sandbox's warehouse: facts about users, and the views and rows that follow."""
+"""Access control of the sandbox's warehouse: users, and the views and rows that they may read."""
 
 from __future__ import annotations
 
@@ -11,22 +11,29 @@ from qupersync_assets.spec.redshift_views import ViewFacts
 READER = "qupersync_reader"
 ORDINARY = "qupersync_ordinary"
 SCHEMA = "redshift"
-# In front of the search path of all users. The tables behind its views stay as the workload made them.
+# First in the search path of all users. Its views read the tables that the workload writes.
 CATALOG = "redshift_catalog"
 
 USER_IDS = {READER: 108, ORDINARY: 109}
-# A role of PostgreSQL that may read every view, as the superusers of the facts may.
+# The PostgreSQL role that may read all views; Redshift superusers are its members.
 _SUPERUSERS = "qupersync_superusers"
-_FOR_EVERYBODY = ("pg_class", "pg_namespace", "pg_attribute", "pg_user", "svv_user_info", "svv_user_grants")
+_PUBLIC_RELATIONS = (
+    "pg_class",
+    "pg_namespace",
+    "pg_attribute",
+    "pg_user",
+    "svv_user_info",
+    "svv_user_grants",
+)
 
 
 class Access(TypedDict, total=False):
-    """Facts about a user.
+    """The access of a user.
 
     Attributes:
-        superuser: may read every view and all rows.
-        syslog: SYSLOG ACCESS; with UNRESTRICTED the user sees all rows of the views that it may read.
-        roles: the roles granted to it; with sys:monitor it sees all rows as well.
+        superuser: may read all views and rows.
+        syslog: SYSLOG ACCESS; UNRESTRICTED shows all rows of the views that the user may read.
+        roles: the granted roles; sys:monitor shows all rows as well.
     """
 
     superuser: bool
@@ -39,7 +46,7 @@ CREATE OR REPLACE FUNCTION redshift.refuse(sqlstate_ text, message_ text) RETURN
     AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = sqlstate_, MESSAGE = message_; END $$
 """
 
-# Which relations there are depends on what the gateway plays; the gateway says so in the start-up packet.
+# The relations depend on the gateway's mode, which the gateway adds to the start-up packet.
 _SYSTEM_RELATIONS = """
 CREATE OR REPLACE VIEW redshift_catalog.system_relations AS
 SELECT c.oid, c.relname, 11::oid AS relnamespace
@@ -49,7 +56,7 @@ WHERE c.relnamespace = 'redshift'::regnamespace AND c.relkind IN ('r', 'v')
     AND (current_setting('redshift.lists_absent', true) = 'on'
         OR c.relname <> ALL (CASE current_setting('redshift.mode', true)
             WHEN 'serverless' THEN {not_serverless}::name[] ELSE {not_provisioned}::name[] END))
-UNION ALL -- what an administrator made, wherever
+UNION ALL -- the view that an administrator may create in any schema
 SELECT c.oid, c.relname, c.relnamespace FROM pg_catalog.pg_class c
 WHERE c.relnamespace <> 'redshift'::regnamespace AND c.relname = 'svl_user_activity';
 
@@ -71,12 +78,12 @@ UNION ALL
 SELECT {values} FROM pg_catalog.pg_attribute a JOIN redshift_catalog.system_relations r ON r.oid = a.attrelid
 WHERE a.attnum > 0 AND NOT a.attisdropped
 """
-# The columns of pg_attribute in which PostgreSQL agrees with Redshift.
+# The columns of pg_attribute that PostgreSQL shares with Redshift.
 _SHARED_ATTRIBUTES = {
     "attrelid", "attname", "atttypid", "attlen", "attnum", "atttypmod", "attnotnull", "attisdropped",
 }  # fmt: skip
 
-# Users may not look into this schema: they learn from views. Their policies read `me`, for which SELECT does.
+# Users have no USAGE on this schema: views show its content. Row policies read `me`, which needs only SELECT.
 _FACTS = """
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'qupersync_superusers') THEN
@@ -132,8 +139,8 @@ BEGIN
         RAISE EXCEPTION 'role "%" does not exist', role_ USING ERRCODE = 'undefined_object';
     END IF;
     SELECT role_ = ANY (u.roles) INTO is_member
-    FROM users u JOIN users asking ON asking.user_name = session_user
-    WHERE u.user_name = user_ AND (u.user_name = asking.user_name OR asking.superuser);
+    FROM users u JOIN users caller ON caller.user_name = session_user
+    WHERE u.user_name = user_ AND (u.user_name = caller.user_name OR caller.superuser);
     IF is_member IS NULL THEN
         RAISE EXCEPTION 'user "%" does not exist', user_ USING ERRCODE = 'undefined_object';
     END IF;
@@ -143,8 +150,16 @@ END $$
 
 
 def create_access(cursor: Any, database: str, views: dict[str, ViewFacts], users: dict[str, int]) -> None:
-    """Create or renew what users need in `database`, which has its relations; `users` have a name and an id
-    beside the two that log in. Facts that are there stay as they are."""
+    """Create catalog views, users and row policies in a database that has its relations.
+
+    The access of existing users is kept.
+
+    Args:
+        cursor: open in the database, as superuser.
+        database: name of the database.
+        views: the documented views.
+        users: names and ids of users that do not log in.
+    """
     _create_catalog(cursor, views)
     cursor.execute(_REFUSE)
     cursor.execute(_FACTS)
@@ -158,7 +173,7 @@ def create_access(cursor: Any, database: str, views: dict[str, ViewFacts], users
         ],
     )
     for user in (READER, ORDINARY):
-        admit(cursor, database, user, views)
+        grant_defaults(cursor, database, user, views)
     cursor.execute(
         sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}, {}").format(
             *map(sql.Identifier, (SCHEMA, READER, _SUPERUSERS))
@@ -169,10 +184,10 @@ def create_access(cursor: Any, database: str, views: dict[str, ViewFacts], users
             _show_own_rows(cursor, view, facts)
 
 
-def admit(cursor: Any, database: str, user: str, views: dict[str, ViewFacts]) -> None:
-    """Give a login role what every user has, and no right of its own."""
+def grant_defaults(cursor: Any, database: str, user: str, views: dict[str, ViewFacts]) -> None:
+    """Give a login role the default privileges of all users."""
     visible = [view for view, facts in views.items() if facts["visibility"] != "superuser"]
-    relations = [sql.Identifier(SCHEMA, name) for name in (*_FOR_EVERYBODY, *visible)]
+    relations = [sql.Identifier(SCHEMA, name) for name in (*_PUBLIC_RELATIONS, *visible)]
     cursor.execute(
         sql.SQL(
             "ALTER ROLE {user} IN DATABASE {database} SET search_path = {catalog}, {schema}, pg_catalog;"
@@ -193,10 +208,10 @@ def admit(cursor: Any, database: str, user: str, views: dict[str, ViewFacts]) ->
     )
 
 
-def set_access(cursor: Any, user: str, **facts: Unpack[Access]) -> None:
-    """Change those facts about a login role that are given; the next statement of its sessions follows them.
+def set_access(cursor: Any, user: str, **access: Unpack[Access]) -> None:
+    """Change the given attributes of a login role, from the next statement of its sessions on.
 
-    Roles that are not known are created. What was granted to the user itself stays.
+    Unknown roles are created. Privileges granted to the user itself are kept.
 
     Raises:
         ValueError: the warehouse has no such user.
@@ -205,16 +220,16 @@ def set_access(cursor: Any, user: str, **facts: Unpack[Access]) -> None:
         "UPDATE redshift_facts.users SET superuser = coalesce(%(superuser)s, superuser),"
         " syslog_access = coalesce(%(syslog)s, syslog_access), roles = coalesce(%(roles)s::text[], roles)"
         " WHERE user_name = %(user)s",
-        {"superuser": None, "syslog": None, "roles": None, **facts, "user": user},
+        {"superuser": None, "syslog": None, "roles": None, **access, "user": user},
     )
     if cursor.rowcount == 0:
         raise ValueError(f"The warehouse has no user {user}.")
     cursor.execute(
         "INSERT INTO redshift_facts.roles (role_name) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING",
-        [facts.get("roles", [])],
+        [access.get("roles", [])],
     )
-    if "superuser" in facts:
-        statement = "GRANT {} TO {}" if facts["superuser"] else "REVOKE {} FROM {}"
+    if "superuser" in access:
+        statement = "GRANT {} TO {}" if access["superuser"] else "REVOKE {} FROM {}"
         cursor.execute(sql.SQL(statement).format(sql.Identifier(_SUPERUSERS), sql.Identifier(user)))
 
 
@@ -240,7 +255,7 @@ def _create_catalog(cursor: Any, views: dict[str, ViewFacts]) -> None:
 def _show_own_rows(cursor: Any, view: str, facts: ViewFacts) -> None:
     columns = [name for name, _ in facts["columns"]]
     own = next(name for name in ("userid", "user_id", "user_name") if name in columns)
-    # Both sub-selects are evaluated once a query; the owner's sessions are not filtered at all.
+    # PostgreSQL evaluates both subqueries once per query. The owner's sessions are not filtered.
     cursor.execute(
         sql.SQL(
             "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;"

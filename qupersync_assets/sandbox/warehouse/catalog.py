@@ -1,4 +1,4 @@
-"""The user tables that the sandbox's warehouse pretends to hold, as rows of its catalog views."""
+"""The simulated user tables of the warehouse, as rows of its catalog views."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NODE_CAPACITY = 32_000_000  # MB; on RA3 every node shows the quota of the clust
 
 _NAMESPACES = {"pg_catalog": 11, "information_schema": 12_100}
 
-# name: type as pg_attribute and svv_columns know it, compression (an argument of format_encoding)
+# name: data type, compression (an argument of format_encoding)
 _COLUMNS = {
     "id": ("bigint", 12),
     "customer_id": ("bigint", 12),
@@ -66,7 +66,7 @@ public.audit_log|EVEN|created_at|16000000|id user created_at note
 public.order|EVEN||73|id status
 """
 
-# data type: OID, storage length, alignment; and what svv_columns tells besides
+# data type: OID, storage length, alignment; columns of svv_columns
 _TYPES: dict[str, tuple[int, int, str, Row]] = {
     "bigint": (20, 8, "d", {"numeric_precision": 64, "numeric_precision_radix": 2, "numeric_scale": 0}),
     "integer": (23, 4, "i", {"numeric_precision": 32, "numeric_precision_radix": 2, "numeric_scale": 0}),
@@ -91,7 +91,7 @@ _TYPE_FACTS = [
 
 @dataclass(frozen=True)
 class Table:
-    """A user table as it was created. `rows` is its size at that time, `sortkey` its first sort key or ''."""
+    """A user table at its creation."""
 
     table_id: int
     schema: str
@@ -103,12 +103,13 @@ class Table:
 
     @property
     def sortkey(self) -> str:
+        """The first sort key column, '' for none."""
         return self.sort_columns[0] if self.sort_columns else ""
 
 
 @dataclass(frozen=True)
 class LiveTable:
-    """A user table as svv_table_info shows it at present."""
+    """A user table as svv_table_info lists it now."""
 
     table_id: int
     schema: str
@@ -117,12 +118,12 @@ class LiveTable:
 
     @property
     def qualified(self) -> str:
-        """Its name as a statement spells it."""
+        """The qualified name, quoted for SQL."""
         return f"{self.schema}.{self.name}" if self.name.isidentifier() else f'{self.schema}."{self.name}"'
 
 
 def sample_tables() -> list[Table]:
-    """The same tables for everyone; their ids are those of a cluster in which nothing was recreated yet."""
+    """Return the user tables of a new warehouse."""
     tables = []
     for number, line in enumerate(_TABLES.strip().splitlines()):
         qualified, diststyle, sort_keys, rows, columns = line.split("|")
@@ -134,7 +135,7 @@ def sample_tables() -> list[Table]:
 
 
 def table_info(rng: random.Random, table: Table, database: str, now: datetime) -> Row:
-    """The row of svv_table_info for a table that holds about `table.rows` rows."""
+    """Build the row of svv_table_info for a table with about `table.rows` rows."""
     visible = max(1, int(table.rows * rng.uniform(0.9, 1.1)))
     deleted = int(visible * rng.choice([0, 0, 0.002, 0.04, 0.3]))
     size = max(len(table.columns) * 2, visible * len(table.columns) // 90_000)
@@ -169,8 +170,10 @@ def table_info(rng: random.Random, table: Table, database: str, now: datetime) -
 
 
 def catalog_rows(database: str) -> dict[str, list[Row]]:
-    """Rows of pg_namespace, pg_class, pg_attribute and svv_columns for the sample tables and what is around
-    them in a real catalog: system tables, system and dropped columns, a late-binding view."""
+    """Build the rows of pg_namespace, pg_class, pg_attribute and svv_columns for the user tables.
+
+    A system table, system and dropped columns, and a late-binding view are included, as in a real catalog.
+    """
     tables = sample_tables()
     namespaces = dict(_NAMESPACES)
     for table in tables:
@@ -194,8 +197,8 @@ def catalog_rows(database: str) -> dict[str, list[Row]]:
             attributes.append(_attribute(table, name, position, type_name, encoding))
             columns.append(_svv_column(database, table.schema, table.name, name, position, type_name))
         if dropped:
-            gone = _attribute(table, f"........pg.dropped.{dropped}........", dropped, "integer", 0)
-            attributes.append({**gone, "attisdropped": True, "atttypid": 0})
+            attribute = _attribute(table, f"........pg.dropped.{dropped}........", dropped, "integer", 0)
+            attributes.append({**attribute, "attisdropped": True, "atttypid": 0})
     for number, name in enumerate(["day", "amount"], 1):
         columns.append(_svv_column(database, "reporting", "v_revenue", name, number, _COLUMNS[name][0]))
     return {

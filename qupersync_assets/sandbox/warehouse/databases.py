@@ -1,4 +1,4 @@
-"""The databases of the sandbox: `redshift` with the documented system views, and an empty target."""
+"""The databases of the sandbox: `redshift` with the documented system views, and the empty target."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import psycopg2
 from psycopg2 import sql
 
 from qupersync_assets.sandbox.server.postgres_server import PostgresServer
-from qupersync_assets.sandbox.warehouse.access import ORDINARY, READER, SCHEMA, admit, create_access
+from qupersync_assets.sandbox.warehouse.access import ORDINARY, READER, SCHEMA, create_access, grant_defaults
 from qupersync_assets.sandbox.workload.traffic import CLIENTS
 from qupersync_assets.spec.redshift_views import documented_views
 
 OWNER = "qupersync"
 
-# Of these two catalogs the documentation describes only what queries over pg_attribute need.
+# The columns of two catalogs that queries over pg_attribute need; AWS documents no others.
 _CATALOGS = {
     "pg_class": [("oid", "oid"), ("relname", "name"), ("relnamespace", "oid"), ("relkind", '"char"')],
     "pg_namespace": [("oid", "oid"), ("nspname", "name")],
 }
 
-# Not documented by AWS, though many scripts read it: the sandbox shows connections under that name.
+# Not documented by AWS, but many scripts read it. In the sandbox it lists connections.
 _USER_ACTIVITY = """
 CREATE OR REPLACE VIEW redshift.svl_user_activity AS
 SELECT event, record_time, session_id, database_name, user_name, application_name
@@ -37,11 +37,11 @@ CREATE OR REPLACE FUNCTION redshift.version() RETURNS text LANGUAGE sql IMMUTABL
 CREATE OR REPLACE FUNCTION redshift.format_encoding(integer) RETURNS text LANGUAGE sql IMMUTABLE
     AS $$ SELECT (ARRAY['none', 'bytedict', 'delta', 'delta32k', 'lzo', 'mostly8', 'mostly16', 'mostly32',
                         'runlength', 'text255', 'text32k', 'zstd', 'az64'])[$1 + 1] $$;
--- PostgreSQL's own goes through a padded text character by character, thousands of them a row.
-CREATE OR REPLACE FUNCTION redshift.beginning(character, integer, integer) RETURNS text
+-- PostgreSQL's own rtrim reads a padded text character by character, thousands of them per row.
+CREATE OR REPLACE FUNCTION redshift.left_part(character, integer, integer) RETURNS text
     LANGUAGE internal IMMUTABLE STRICT AS 'text_substr';
 CREATE OR REPLACE FUNCTION redshift.rtrim(character) RETURNS text LANGUAGE sql IMMUTABLE
-    AS $$ SELECT redshift.beginning($1, 1, char_length($1)) $$;
+    AS $$ SELECT redshift.left_part($1, 1, char_length($1)) $$;
 """
 
 
@@ -53,12 +53,16 @@ def create_warehouse(
     target: str = "quper",
     user_activity: bool = True,
 ) -> None:
-    """Create what is missing of the two databases; data that is there stays, the passwords are set anew.
+    """Create the two databases and their roles where they are missing, and set the passwords.
 
-    `database` plays Redshift: schema `redshift` with a table for each documented view, readable by the login
-    role `qupersync_reader`. The login role `qupersync_ordinary`, with the same password, sees what a user
-    without grants does. `user_activity` says whether there is a view svl_user_activity. `target` belongs to
-    the login role `qupersync` and starts out empty.
+    Args:
+        server: the PostgreSQL server.
+        reader_password: password of `qupersync_reader`, which may read all views, and of
+            `qupersync_ordinary`, a user without grants.
+        owner_password: password of `qupersync`, the owner of the target database.
+        database: simulates Redshift, with a table in schema `redshift` for each documented view.
+        target: the target database, created empty.
+        user_activity: create a view svl_user_activity.
     """
     with contextlib.closing(psycopg2.connect(server.dsn("postgres"))) as connection:
         connection.autocommit = True
@@ -68,7 +72,7 @@ def create_warehouse(
             _create_role(cursor, OWNER, owner_password)
             _create_database(cursor, database, server.user)
             _create_database(cursor, target, OWNER)
-            # Unqualified pg_class, pg_attribute ... mean the tables that play Redshift's catalog.
+            # Unqualified names such as pg_class refer to the tables that simulate Redshift's catalog.
             cursor.execute(
                 sql.SQL("ALTER DATABASE {} SET search_path = redshift, pg_catalog").format(
                     sql.Identifier(database)
@@ -85,10 +89,10 @@ def create_warehouse(
 
 
 def create_user(connection: Any, name: str, password: str) -> None:
-    """Create a login role of the warehouse to which `connection` is open, with no right of its own."""
+    """Create a login role without grants in the warehouse of `connection`."""
     with connection, connection.cursor() as cursor:
         _create_role(cursor, name, password)
-        admit(cursor, connection.info.dbname, name, documented_views())
+        grant_defaults(cursor, connection.info.dbname, name, documented_views())
 
 
 def _create_role(cursor: Any, name: str, password: str) -> None:
@@ -131,5 +135,5 @@ def _create_relations(cursor: Any, user_activity: bool) -> None:
 
 
 def _column_type(documented: str) -> str:
-    # Documented without a length, yet with values of many characters: character(1) would not hold them.
+    # AWS documents no length, but character(1) is too short for the values.
     return "bpchar" if documented in ("character", "char") else documented

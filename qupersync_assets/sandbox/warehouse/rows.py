@@ -1,4 +1,4 @@
-"""Rows of the sandbox's views as dicts: read, appended, numbered."""
+"""Reads, appends and numbers rows of the sandbox's views; a row is a dict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIRST_IDS = {"query_id": 1_200_000, "xid": 9_300_000, "query": 410_000, "sessio
 
 
 def last_ids(cursor: Any) -> dict[str, int]:
-    """The highest number in use: `query_id` of the SYS views, `xid`, `query` of the STL views, `session`."""
+    """Return the highest ids in use: `query_id` (SYS views), `xid`, `query` (STL views), `session`."""
     cursor.execute(
         """
         SELECT (SELECT max(query_id) FROM redshift.sys_query_history),
@@ -31,8 +31,8 @@ def last_ids(cursor: Any) -> dict[str, int]:
     }
 
 
-def dicts(cursor: Any) -> list[Row]:
-    """The rows of the last statement by column name, without the blanks that pad a character(n)."""
+def fetch_dicts(cursor: Any) -> list[Row]:
+    """Return the rows of the last statement as dicts, without the padding of character(n)."""
     names = [column.name for column in cursor.description]
     return [
         {
@@ -44,7 +44,7 @@ def dicts(cursor: Any) -> list[Row]:
 
 
 def copy_rows(cursor: Any, rows_by_view: Mapping[str, Sequence[Row]]) -> None:
-    """Append rows to the views; a column that a row does not have is NULL."""
+    """Append rows to the views; missing columns become NULL."""
     for view, rows in rows_by_view.items():
         columns = list(dict.fromkeys(name for row in rows for name in row))
         lines = ("\t".join(_field(row.get(column)) for column in columns) + "\n" for row in rows)

@@ -1,0 +1,1 @@
+"""The synthetic activity in the sandbox's warehouse."""

@@ -1,4 +1,4 @@
-"""What happens in the sandbox's warehouse up to a moment, written through a cursor of one transaction."""
+"""Writes the activity of one period into the warehouse, in one transaction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from qupersync_assets.sandbox.warehouse import catalog
 from qupersync_assets.sandbox.warehouse.catalog import LiveTable
-from qupersync_assets.sandbox.warehouse.rows import Row, copy_rows, dicts, last_ids
+from qupersync_assets.sandbox.warehouse.rows import Row, copy_rows, fetch_dicts, last_ids
 from qupersync_assets.sandbox.workload import traffic, vacuums
 from qupersync_assets.sandbox.workload.steps import step_rows
 
@@ -41,7 +41,7 @@ UPDATE redshift.svv_table_info SET table_id = %(new)s, create_time = %(now)s WHE
 
 
 class Activity:
-    """Continues the activity in the warehouse behind `cursor` up to `now` (UTC without zone)."""
+    """Adds activity to the warehouse of `cursor`, up to `now` (UTC, without a zone)."""
 
     def __init__(self, cursor: Any, rng: random.Random, now: datetime) -> None:
         self._cursor = cursor
@@ -58,7 +58,7 @@ class Activity:
         self._sessions: list[tuple[traffic.Client, int]] = []
 
     def history(self, length: timedelta, queries: int) -> None:
-        """Write `queries` statements and the vacuums of the time `length` before now."""
+        """Write `queries` statements, and vacuums, of the time `length` before now."""
         rng, begin = self._rng, self._now - length
         self._run_statements(sorted(begin + rng.random() * length for _ in range(queries)))
         for table in self._tables:
@@ -70,16 +70,16 @@ class Activity:
                 start += timedelta(hours=rng.uniform(12, 48))
         copy_rows(self._cursor, self._rows)
 
-    def news(self) -> None:
-        """Write what happened since the newest statement, ten minutes at most; end what was running."""
+    def advance(self) -> None:
+        """Write activity since the newest statement, ten minutes at most, and finish running statements."""
         self._cursor.execute("SELECT max(start_time) FROM redshift.sys_query_history")
         (newest,) = self._cursor.fetchone()
         earliest, latest = self._now - timedelta(minutes=10), self._now - timedelta(seconds=1)
         since = min(max(newest or earliest, earliest), latest)
-        self._follow_statements()
+        self._continue_statements()
         count = self._rng.randint(4, 12)
         self._run_statements(sorted(since + self._rng.random() * (self._now - since) for _ in range(count)))
-        self._follow_vacuums()
+        self._continue_vacuums()
         if self._tables and self._rng.random() < 0.4:
             self._vacuum(self._rng.choice(self._tables), self._now, None)
         self._change_tables()
@@ -100,7 +100,7 @@ class Activity:
             client, session = rng.choice(self._sessions)
             statement = traffic.new_query(rng, client, self._database, self._tables, start)
             ids["query_id"] += rng.randint(1, 5)
-            if session != previous or rng.random() < 0.7:  # else the transaction goes on
+            if session != previous or rng.random() < 0.7:  # else in the same transaction
                 ids["xid"] += rng.randint(1, 3)
             previous = session
             statement |= {
@@ -110,7 +110,7 @@ class Activity:
             }
             end = start + timedelta(seconds=min(rng.lognormvariate(-1, 2.5), 3000))
             if end > self._now or (start > self._now - timedelta(seconds=20) and rng.random() < 0.4):
-                traffic.still_running(rng, statement, self._now)
+                traffic.update_running(rng, statement, self._now)
             else:
                 self._finish(statement, end)
             self._rows["sys_query_history"].append(statement)
@@ -129,10 +129,10 @@ class Activity:
             events.append((renamed, self._ids["session"], "set application_name"))
         if len(self._sessions) > 12:
             events.append((*self._sessions.pop(0), "disconnecting session"))
-        for number, (who, session, event) in enumerate(events):
+        for number, (user, session, event) in enumerate(events):
             moment = at + timedelta(milliseconds=number - 40)
             self._rows["sys_connection_log"].append(
-                traffic.connection_row(rng, who, session, self._database, event, moment)
+                traffic.connection_row(rng, user, session, self._database, event, moment)
             )
 
     def _finish(self, statement: Row, end: datetime) -> None:
@@ -141,18 +141,18 @@ class Activity:
         for view, rows in step_rows(self._rng, statement, self._ids["query"], self._tables).items():
             self._rows[view] += rows
 
-    def _follow_statements(self) -> None:
-        """End some of the running statements, let the others go on."""
+    def _continue_statements(self) -> None:
+        """Finish some of the running statements."""
         self._cursor.execute(
             "DELETE FROM redshift.sys_query_history WHERE status NOT IN %s RETURNING *", [traffic.FINAL]
         )
-        for statement in sorted(dicts(self._cursor), key=lambda row: row["query_id"]):
-            lived = self._now - statement["start_time"]
-            if self._rng.random() < 0.5 or lived > timedelta(minutes=10):
-                self._finish(statement, statement["start_time"] + lived * self._rng.uniform(0.5, 1))
+        for statement in sorted(fetch_dicts(self._cursor), key=lambda row: row["query_id"]):
+            duration = self._now - statement["start_time"]
+            if self._rng.random() < 0.5 or duration > timedelta(minutes=10):
+                self._finish(statement, statement["start_time"] + duration * self._rng.uniform(0.5, 1))
             else:
                 statement["status"] = self._rng.choice(["running", "returning"])
-                traffic.still_running(self._rng, statement, self._now)
+                traffic.update_running(self._rng, statement, self._now)
             self._rows["sys_query_history"].append(statement)
 
     def _vacuum(self, table: LiveTable, start: datetime, end: datetime | None) -> None:
@@ -162,11 +162,11 @@ class Activity:
         for view, rows in vacuums.vacuum(self._rng, table, self._database, *ids, start, end).items():
             self._rows[view] += rows
 
-    def _follow_vacuums(self) -> None:
+    def _continue_vacuums(self) -> None:
         for started in vacuums.open_vacuums(self._cursor, self._now):
             if self._rng.random() < 0.4:
                 continue
-            finished, changes = vacuums.end_of(started, self._now)
+            finished, changes = vacuums.finish(started, self._now)
             self._rows["stl_vacuum"].append(finished)
             assignments = sql.SQL(", ").join(
                 sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
@@ -177,7 +177,7 @@ class Activity:
             self._cursor.execute(_SHRINK, [started["table_id"]])
 
     def _change_tables(self) -> None:
-        """Tables grow and age; one may be emptied, filled again or made anew."""
+        """Let tables grow and age; at random, empty, refill or recreate one."""
         rng = self._rng
         for table in rng.sample(self._tables, min(6, len(self._tables))):
             written = rng.randint(1, min(5000, max(2, table.rows // 500)))

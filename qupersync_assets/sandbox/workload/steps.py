@@ -1,4 +1,4 @@
-"""What the steps of a finished statement leave: stl_scan, stl_alert_event_log and sys_query_detail."""
+"""Steps of finished statements: stl_scan, stl_alert_event_log and sys_query_detail."""
 
 from __future__ import annotations
 
@@ -35,8 +35,14 @@ _ALERTS = [
 def step_rows(
     rng: random.Random, statement: Row, query: int, tables: list[LiveTable]
 ) -> dict[str, list[Row]]:
-    """Rows by view for `statement`, a finished row of sys_query_history; `query` is its number in the STL
-    views, which is not its query_id."""
+    """Build the rows of a finished statement, by view.
+
+    Args:
+        rng: the random numbers.
+        statement: its row of sys_query_history.
+        query: its number in the STL views, which differs from its query_id.
+        tables: the user tables.
+    """
     scans: list[Row] = []
     alerts: list[Row] = []
     details: list[Row] = []
@@ -47,17 +53,17 @@ def step_rows(
         event = event.format(few=rng.randint(1, 99), many=rng.randint(10**6, 10**8))
         for segment, table in enumerate(scanned):
             scans += _scans(rng, statement, query, segment, table)
-            alarming = rng.random() < 0.15
-            if alarming:
+            has_alert = rng.random() < 0.15
+            if has_alert:
                 alerts += _alerts(rng, statement, query, segment, event, solution)
-            details.append(_detail(rng, statement, segment, table, event if alarming else None))
+            details.append(_detail(rng, statement, segment, table, event if has_alert else None))
         if details:
             details.append(_child_level(statement))
     return {"stl_scan": scans, "stl_alert_event_log": alerts, "sys_query_detail": details}
 
 
 def _scans(rng: random.Random, statement: Row, query: int, segment: int, table: LiveTable) -> list[Row]:
-    """One scan of `table` on each of 2 to 4 slices, now and then with the scan of its intermediate result."""
+    """Build one scan of `table` per slice, and sometimes the scan of an intermediate result."""
     start, end = _within(rng, statement)
     rows = []
     slices = rng.randint(2, 4)
@@ -80,7 +86,7 @@ def _scans(rng: random.Random, statement: Row, query: int, segment: int, table: 
             scan |= {"starttime": _NEVER, "endtime": _NEVER, "rows": 0, "bytes": 0}
         rows.append(scan)
     if rng.random() < 0.3:
-        number = rng.choice([0, 12_811])  # 10000 and above: on the leader node
+        number = rng.choice([0, 12_811])  # slices from 10000 on are on the leader node
         internal = {"type": rng.choice([1, 3]), "perm_table_name": "Internal Worktable"}
         rows.append(_scan(statement, query, number, segment + 2, start, end) | internal)
     return rows
@@ -117,7 +123,7 @@ def _scan(statement: Row, query: int, number: int, segment: int, start: datetime
 def _alerts(
     rng: random.Random, statement: Row, query: int, segment: int, event: str, solution: str
 ) -> list[Row]:
-    """One alert as the view repeats it: for each slice, and for some in a second process."""
+    """Build the rows of one alert: one per slice, for some slices two, with different processes."""
     return [
         {
             "userid": statement["user_id"],

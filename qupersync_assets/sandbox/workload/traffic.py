@@ -1,4 +1,4 @@
-"""What the users of the sandbox's warehouse do: rows of sys_query_history and sys_connection_log."""
+"""Statements and connections of the warehouse's users: sys_query_history and sys_connection_log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FINAL = ("success", "failed", "canceled")
 
 @dataclass(frozen=True)
 class Client:
-    """Who connects, and the application name that the connection shows ('' for none)."""
+    """A user, and the application name of its connections ('' for none)."""
 
     user_id: int
     user_name: str
@@ -35,9 +35,9 @@ CLIENTS = [
     Client(107, "reports", ""),
 ]
 
-_IN_LIST = ", ".join(str(number * 37) for number in range(1200))  # longer than query_text can hold
+_IN_LIST = ", ".join(str(number * 37) for number in range(1200))  # longer than query_text
 
-# type, text; {a} and {b} are tables, {n}, {word} and {day} literals
+# query_type, template; {a} and {b} are tables; {n}, {word} and {day} are literals
 _STATEMENTS = [
     (
         "SELECT",
@@ -70,8 +70,10 @@ _ERRORS = [
 def new_query(
     rng: random.Random, client: Client, database: str, tables: list[LiveTable], start: datetime
 ) -> Row:
-    """A row of sys_query_history for a statement that has just started over some of `tables`;
-    query_id, transaction_id and session_id are left to the caller."""
+    """Build a row of sys_query_history for a statement that starts now and uses two of `tables`.
+
+    The caller sets query_id, transaction_id and session_id.
+    """
     kind, template = rng.choice(_STATEMENTS)
     first, second = (table.qualified for table in rng.sample(tables, 2))
     literals = {"n": rng.randint(1, 10**7), "word": rng.choice(_WORDS), "day": f"{start:%Y-%m-%d}"}
@@ -114,16 +116,16 @@ def new_query(
     }
 
 
-def still_running(rng: random.Random, row: Row, now: datetime) -> None:
-    """Fill `row` as far as a statement has come that runs at `now`."""
+def update_running(rng: random.Random, row: Row, now: datetime) -> None:
+    """Update the row of a statement that still runs at `now`."""
     row["elapsed_time"] = microseconds(now - row["start_time"])
     row["execution_time"] = row["elapsed_time"] // 2 if row["status"] in ("running", "returning") else 0
-    # Seen on Redshift: the status, not end_time, tells whether a query is over.
+    # Observed on Redshift: end_time may be set while the status is still running.
     row["end_time"] = now if rng.random() < 0.15 else None
 
 
 def finish(rng: random.Random, row: Row, end: datetime) -> None:
-    """Fill `row` as the statement's end at `end` leaves it."""
+    """Update the row of a statement that ends at `end`."""
     elapsed = max(1, microseconds(end - row["start_time"]))
     parts = [rng.random() * share for share in (0.2, 0.1, 0.05, 0.02)]
     queue, compiling, planning, waiting = (int(elapsed * part) for part in parts)
@@ -151,7 +153,7 @@ def finish(rng: random.Random, row: Row, end: datetime) -> None:
 def connection_row(
     rng: random.Random, client: Client, session: int, database: str, event: str, at: datetime
 ) -> Row:
-    """A row of sys_connection_log."""
+    """Build a row of sys_connection_log."""
     named = event in ("initiating session", "set application_name", "disconnecting session")
     return {
         "event": event,
@@ -181,7 +183,7 @@ def connection_row(
 
 
 def microseconds(duration: timedelta) -> int:
-    """`duration` in whole microseconds."""
+    """Return `duration` in whole microseconds."""
     return duration // timedelta(microseconds=1)
 
 

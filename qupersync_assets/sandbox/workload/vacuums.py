@@ -1,4 +1,4 @@
-"""Vacuums of the sandbox's tables: the rows they leave in stl_vacuum and sys_vacuum_history."""
+"""Vacuums of the user tables: rows of stl_vacuum and sys_vacuum_history."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from qupersync_assets.sandbox.warehouse.catalog import LiveTable
-from qupersync_assets.sandbox.warehouse.rows import Row, dicts
+from qupersync_assets.sandbox.warehouse.rows import Row, fetch_dicts
 
 _STARTED = [
     "Started",
     "Started Delete Only",
-    "Started Delete Only (Sorted >= 95%)",  # 35 characters: the view cuts it to 30
+    "Started Delete Only (Sorted >= 95%)",  # 35 characters: the view truncates it to 30
     "Started Sort Only",
     "Started Ranged Partition",
 ]
@@ -25,10 +25,10 @@ _SKIPPED = [
 ]
 _BACKGROUND = "[VacuumBG] "
 _STATUS_LENGTH = 30
-_INTEGER = 2**31 - 1  # what some columns hold as documented: 35 minutes, or 2 billion rows
+_MAX_INTEGER = 2**31 - 1  # some columns are documented as integer: 35 minutes, or 2 billion rows
 
-# A vacuum that started longer ago than this and has no end was aborted.
-PATIENCE = timedelta(hours=1)
+# An unfinished vacuum that started earlier than this was aborted.
+ABORTED_AFTER = timedelta(hours=1)
 
 
 def vacuum(
@@ -40,8 +40,17 @@ def vacuum(
     start: datetime,
     end: datetime | None,
 ) -> dict[str, list[Row]]:
-    """Rows by view of a vacuum that began at `start` and ended at `end` (None: not yet). A tenth of them find
-    nothing to do and are skipped instead."""
+    """Build the rows of a vacuum, by view; a tenth of the vacuums are skipped.
+
+    Args:
+        rng: the random numbers.
+        table: the table.
+        database: its database.
+        transaction: id of the transaction.
+        query_id: id of the query.
+        start: start of the vacuum.
+        end: its end, None if it still runs.
+    """
     automatic = rng.random() < 0.4
     skipped = rng.random() < 0.1
     status = rng.choice(_SKIPPED if skipped else _STARTED)
@@ -52,7 +61,7 @@ def vacuum(
         "table_id": table.table_id,
         "status": ((_BACKGROUND if automatic else "") + status)[:_STATUS_LENGTH],
         "rows": rows,
-        "sortedrows": min(int(rows * rng.uniform(0.6, 1)), _INTEGER),
+        "sortedrows": min(int(rows * rng.uniform(0.6, 1)), _MAX_INTEGER),
         "blocks": rows // 20_000 + 8,
         "max_merge_partitions": None,
         "eventtime": start,
@@ -86,20 +95,19 @@ def vacuum(
     }
     if skipped or end is None:
         return {"stl_vacuum": [started], "sys_vacuum_history": [history]}
-    finished, changes = end_of(started, end)
+    finished, changes = finish(started, end)
     return {"stl_vacuum": [started, finished], "sys_vacuum_history": [history | changes]}
 
 
-def end_of(started: Row, end: datetime) -> tuple[Row, Row]:
-    """The Finished row that follows the `started` one in stl_vacuum, and what changes in the row of
-    sys_vacuum_history."""
+def finish(started: Row, end: datetime) -> tuple[Row, Row]:
+    """Return the Finished row of stl_vacuum, and the changed columns of sys_vacuum_history."""
     reclaimed = started["reclaimable_rows"]
     rows = started["rows"] - reclaimed
     background = _BACKGROUND if started["status"].startswith(_BACKGROUND) else ""
     finished = started | {
         "status": background + "Finished",
         "rows": rows,
-        "sortedrows": min(rows, _INTEGER),
+        "sortedrows": min(rows, _MAX_INTEGER),
         "blocks": rows // 20_000 + 8,
         "eventtime": end,
         "reclaimable_rows": 0,
@@ -109,7 +117,7 @@ def end_of(started: Row, end: datetime) -> tuple[Row, Row]:
         "status": "Complete",
         "end_time": end,
         "record_time": end,
-        "duration": min((end - started["eventtime"]) // timedelta(microseconds=1), _INTEGER),
+        "duration": min((end - started["eventtime"]) // timedelta(microseconds=1), _MAX_INTEGER),
         "reclaimed_rows": reclaimed,
         "reclaimed_blocks": started["blocks"] - finished["blocks"],
         "sortedrows_after_vacuum": finished["sortedrows"],
@@ -118,7 +126,7 @@ def end_of(started: Row, end: datetime) -> tuple[Row, Row]:
 
 
 def open_vacuums(cursor: Any, now: datetime) -> list[Row]:
-    """The Started rows of stl_vacuum whose vacuum still runs."""
+    """Return the Started rows of stl_vacuum whose vacuum still runs."""
     cursor.execute(
         """
         SELECT s.* FROM redshift.stl_vacuum s
@@ -127,6 +135,6 @@ def open_vacuums(cursor: Any, now: datetime) -> list[Row]:
             WHERE f.xid = s.xid AND f.table_id = s.table_id AND f.status LIKE '%%Finished%%')
         ORDER BY s.xid
         """,
-        [now - PATIENCE],
+        [now - ABORTED_AFTER],
     )
-    return dicts(cursor)
+    return fetch_dicts(cursor)

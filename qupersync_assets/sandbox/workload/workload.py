@@ -1,4 +1,4 @@
-"""Keeps the sandbox's warehouse as busy as a real one: seven days of history, then news at every call."""
+"""Generates activity in the warehouse: seven days of history, then new activity at each call."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from qupersync_assets.sandbox.workload.traffic import CLIENTS
 
 RETENTION = timedelta(days=7)
 
-LOCK = 7_265_001  # one workload writes at a time, so that ids stay unique
+LOCK = 7_265_001  # advisory lock: one workload writes at a time, so that ids are unique
 
-# Which rows have left the retention of their view.
-_OLD = {
+# Conditions on rows that are older than the retention of their view.
+_EXPIRED = {
     "stl_vacuum": "eventtime < %(limit)s",
     "sys_vacuum_history": "record_time < %(limit)s",
     "sys_query_history": "start_time < %(limit)s",
     "sys_query_detail": "start_time < %(limit)s",
     "stl_alert_event_log": "event_time < %(limit)s",
-    # Steps that never ran are dated 2000-01-01 and go with the rest of their query.
+    # Steps that never ran are dated 2000-01-01; they expire with the other steps of their query.
     "stl_scan": "endtime < %(limit)s AND endtime > '2000-01-01' "
     "OR query < (SELECT min(query) FROM redshift.stl_scan WHERE endtime >= %(limit)s)",
     "sys_connection_log": "record_time < %(limit)s",
@@ -57,10 +57,14 @@ FROM (
 
 
 class Workload:
-    """Writes made-up activity into the warehouse that `connect` opens (psycopg2, as superuser).
+    """Writes synthetic activity into the warehouse; each call is one transaction.
 
-    What it writes depends on the seed, the times given and the rows that are there, so a new object goes on
-    where another one stopped. Times may have a zone; without one they are UTC. Each call is one transaction.
+    The written rows depend only on the seed, the time of the call and the existing rows. A new object
+    therefore continues the work of another. Times without a zone are UTC.
+
+    Args:
+        connect: opens a psycopg2 connection to the warehouse, as superuser.
+        seed: seed of the random numbers.
     """
 
     def __init__(self, connect: Callable[[], Any], seed: int = 7) -> None:
@@ -68,8 +72,8 @@ class Workload:
         self._seed = seed
 
     def backfill(self, now: datetime, days: int = 7, queries: int = 3000) -> None:
-        """Fill an empty warehouse with its tables and `days` of history up to `now`; else do nothing."""
-        now, rng = self._begin(now, "backfill")
+        """Fill an empty warehouse with user tables and `days` of history up to `now`."""
+        now, rng = self._start(now, "backfill")
         with self._transaction() as cursor:
             cursor.execute("SELECT current_database(), EXISTS (SELECT FROM redshift.svv_table_info)")
             database, filled = cursor.fetchone()
@@ -86,26 +90,26 @@ class Workload:
             Activity(cursor, rng, now).history(timedelta(days=days), queries)
 
     def advance(self, now: datetime) -> None:
-        """Add what happened since the last call, end what was running, drop rows older than seven days."""
-        now, rng = self._begin(now, "advance")
+        """Add activity since the last call, finish running statements, and delete expired rows."""
+        now, rng = self._start(now, "advance")
         with self._transaction() as cursor:
-            Activity(cursor, rng, now).news()
-            for view, condition in _OLD.items():
+            Activity(cursor, rng, now).advance()
+            for view, condition in _EXPIRED.items():
                 statement = sql.SQL("DELETE FROM redshift.{} WHERE {}")
                 cursor.execute(
                     statement.format(sql.Identifier(view), sql.SQL(condition)), {"limit": now - RETENTION}
                 )
 
     def bulk_queries(self, count: int, now: datetime) -> None:
-        """Add `count` finished queries to sys_query_history, spread over the seven days before `now`."""
-        now, _ = self._begin(now, "bulk")
+        """Add `count` finished queries to sys_query_history, evenly over the seven days before `now`."""
+        now, _ = self._start(now, "bulk")
         with self._transaction() as cursor:
             users = [client.user_name for client in CLIENTS if client.user_id > 1]
             cursor.execute(_BULK, {**last_ids(cursor), "now": now, "count": count, "users": users})
 
-    def _begin(self, now: datetime, what: str) -> tuple[datetime, random.Random]:
+    def _start(self, now: datetime, call: str) -> tuple[datetime, random.Random]:
         utc = now.astimezone(UTC).replace(tzinfo=None) if now.tzinfo else now
-        return utc, random.Random(f"{self._seed} {what} {utc.isoformat()}")
+        return utc, random.Random(f"{self._seed} {call} {utc.isoformat()}")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Any]:

@@ -274,13 +274,14 @@ def test_a_downstream_asset_that_cannot_read(
 ) -> None:
     monkeypatch.setenv("POSTGRES_PORT", str(parrot.port))
     definitions = build_definitions(Settings.load())
+    assets: list[Any] = [*(definitions.assets or [])]
 
     @dg.asset(ins={"rows": dg.AssetIn(["quper", "node_details"], input_manager_key="postgres_io_manager")})
     def downstream(rows: Any) -> None:
         pass
 
     result = dg.materialize(
-        [downstream, *(definitions.assets or [])],
+        [downstream, *assets],
         selection=[downstream],
         resources=dict(definitions.resources or {}),
         instance=instance,

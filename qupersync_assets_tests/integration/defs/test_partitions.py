@@ -37,8 +37,8 @@ Run = Callable[..., dg.ExecuteInProcessResult]
 @pytest.fixture(scope="module")
 def warehouse(sandbox: Sandbox) -> str:
     """Another database that plays Redshift, with a user and a password of its own."""
-    passwords = [sandbox.environment()[f"{side}_PASSWORD"] for side in ("REDSHIFT", "POSTGRES")]
-    create_warehouse(sandbox.server, *passwords, database="south")
+    reader, owner = (sandbox.environment()[f"{side}_PASSWORD"] for side in ("REDSHIFT", "POSTGRES"))
+    create_warehouse(sandbox.server, reader, owner, database="south")
     with closing(psycopg2.connect(sandbox.server.dsn("south"))) as connection:
         create_user(connection, READER, PASSWORD)
         with connection, connection.cursor() as cursor:
@@ -201,8 +201,8 @@ def test_downstream_gets_the_rows_of_its_partition(filled: None, run: Run) -> No
         seen.append(sorted(set(nodes["cluster"])))
 
     resources = dict(build_definitions(settings).resources or {})
-    for asset, cluster in ((per_cluster, "far-south"), (over_all, None)):
-        dg.materialize([upstream, asset], resources=resources, partition_key=cluster)
+    for asset, partition in ((per_cluster, "far-south"), (over_all, None)):
+        dg.materialize([upstream, asset], resources=resources, partition_key=partition)
     assert seen == [["far-south"], ["far-south", "north"]]
 
 

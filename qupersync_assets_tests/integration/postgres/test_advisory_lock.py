@@ -24,7 +24,7 @@ def test_a_job_that_is_being_loaded_is_skipped(
         result = sync("node_details", "applications")
         assert result.success
     assert target("SELECT count(*) FROM quper.node_details") == [(0,)]
-    logs = dict(target("SELECT sync_job_id, status FROM quper.sync_logs"))
+    logs: dict[str, str] = dict(target("SELECT sync_job_id, status FROM quper.sync_logs"))
     assert logs == {"node_details_sync": "skipped", "application_sync": "success"}
     ((error,),) = target("SELECT error FROM quper.sync_logs WHERE status = 'skipped'")
     assert "node_details_sync of cluster sandbox" in error and f"process {pid}" in error

@@ -105,7 +105,7 @@ def test_a_killed_session_loses_no_row(
     assert sync("node_details").success
     # Each batch waits for this lock; meanwhile its session is terminated.
     source("INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, 3000) n")
-    killed = []
+    killed: list[Any] = []
     with closing(sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE quper.node_details IN SHARE ROW EXCLUSIVE MODE")
 
@@ -146,7 +146,7 @@ def test_a_session_killed_before_its_copy(
 
     def kill(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
         if "TEMPORARY TABLE" in statement and len(killed) < kills:
-            pid = connection.connection.dbapi_connection.get_backend_pid()  # type: ignore[union-attr]
+            pid = connection.connection.dbapi_connection.get_backend_pid()
             assert target("SELECT pg_terminate_backend(%s)", [pid]) == [(True,)]
             time.sleep(0.1)
             killed.append(pid)

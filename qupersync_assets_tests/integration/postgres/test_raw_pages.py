@@ -243,7 +243,7 @@ def test_a_driver_that_bypasses_the_handlers_decodes_the_rows(
 ) -> None:
     with redshift.session() as session:
         driver = session._connection.dbapi_connection
-        original = driver.execute  # type: ignore[union-attr]
+        original = driver.execute
 
         def execute(*arguments: Any) -> None:
             vars(driver).pop("handle_messages", None)

@@ -98,7 +98,7 @@ def test_a_session_is_good_for_more_whenever_reading_stops(redshift: RedshiftRes
 
 def test_no_row_is_lost_where_the_driver_forgets_prepared_statements(redshift: RedshiftResource) -> None:
     with redshift.session() as session:
-        session._connection.dbapi_connection.max_prepared_statements = 1  # type: ignore[union-attr]
+        session._connection.dbapi_connection.max_prepared_statements = 1
         for _ in range(3):
             pages = session.pages("SELECT n FROM generate_series(1, 25) n", 10)
             assert [len(page) for page in pages] == [10, 10, 5]

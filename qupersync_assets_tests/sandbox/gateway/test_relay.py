@@ -1,4 +1,4 @@
-"""The gateway: the real Redshift driver in front, a real PostgreSQL behind."""
+"""Tests of the gateway, between the real Redshift driver and a real PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CANCEL_REQUEST = struct.pack("!ii", 16, 80877102)  # then process id and key
 
 @pytest.fixture
 def gateway(sandbox: Sandbox) -> Iterator[Gateway]:
-    """A gateway of its own, so that a test may stop it."""
+    """A gateway that the test may stop."""
     with Gateway((sandbox.server.host, sandbox.server.port)) as running:
         yield running
 
@@ -41,24 +41,24 @@ def _sessions(sandbox: Sandbox) -> int:
         return int(cursor.fetchone()[0])
 
 
-def test_the_driver_logs_in_with_scram(sandbox: Sandbox, gateway: Gateway) -> None:
+def test_driver_logs_in_with_scram(sandbox: Sandbox, gateway: Gateway) -> None:
     with closing(sandbox.connect_redshift()) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'qupersync_reader'")
         assert cursor.fetchone()[0].startswith("SCRAM-SHA-256$")
     with _connect(sandbox, gateway) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT current_user::text, current_setting('application_name'), getdate()")
-        user, application, now = cursor.fetchone()
+        ((user, application, now),) = cursor.fetchall()
         assert (user, application) == ("qupersync_reader", "gateway test")
         assert isinstance(now, datetime)
 
 
-def test_a_wrong_password_is_postgres_own_error(sandbox: Sandbox, gateway: Gateway) -> None:
+def test_wrong_password_raises_postgres_error(sandbox: Sandbox, gateway: Gateway) -> None:
     with pytest.raises(redshift_connector.ProgrammingError) as raised:
         _connect(sandbox, gateway, password="wrong")
     assert raised.value.args[0]["C"] == "28P01"
 
 
-def test_pages_of_a_cursor_hold_the_right_values(sandbox: Sandbox, gateway: Gateway) -> None:
+def test_cursor_pages_contain_expected_values(sandbox: Sandbox, gateway: Gateway) -> None:
     declare = """
         DECLARE pages CURSOR FOR
         SELECT 'ab'::character(5) AS padded, 7::smallint AS small, 4294967295::oid AS id, 'relname'::name AS name,
@@ -73,7 +73,7 @@ def test_pages_of_a_cursor_hold_the_right_values(sandbox: Sandbox, gateway: Gate
     ]  # fmt: skip
     with _connect(sandbox, gateway) as connection, connection.cursor() as cursor:
         cursor.execute(declare)
-        pages = []
+        pages: list[Any] = []
         while not pages or len(pages[-1]) == 1000:
             cursor.execute("FETCH FORWARD 1000 FROM pages")
             pages.append(cursor.fetchall())
@@ -82,7 +82,7 @@ def test_pages_of_a_cursor_hold_the_right_values(sandbox: Sandbox, gateway: Gate
         assert [row[-1] for page in pages for row in page] == list(range(1, 2501))
 
 
-def test_two_connections_work_at_once(sandbox: Sandbox, gateway: Gateway) -> None:
+def test_two_connections_work_concurrently(sandbox: Sandbox, gateway: Gateway) -> None:
     with _connect(sandbox, gateway) as one, _connect(sandbox, gateway) as two:
         cursors = [one.cursor(), two.cursor()]
         for cursor in cursors:
@@ -94,9 +94,9 @@ def test_two_connections_work_at_once(sandbox: Sandbox, gateway: Gateway) -> Non
         assert _sessions(sandbox) == 2
 
 
-def test_large_values_pass_unharmed_to_a_slow_reader(sandbox: Sandbox, gateway: Gateway) -> None:
+def test_slow_reader_receives_large_values_unchanged(sandbox: Sandbox, gateway: Gateway) -> None:
     gateway.strict = False
-    size = 40_000_000  # much more than all buffers on the way
+    size = 40_000_000  # much larger than all buffers between server and client
     with closing(psycopg2.connect(sandbox.server.dsn("redshift"), port=gateway.port)) as connection:
         received = 0
 
@@ -113,13 +113,13 @@ def test_large_values_pass_unharmed_to_a_slow_reader(sandbox: Sandbox, gateway: 
     assert received == size + 40
 
 
-def test_a_cancel_request_reaches_the_server(sandbox: Sandbox, gateway: Gateway) -> None:
+def test_cancel_request_reaches_server(sandbox: Sandbox, gateway: Gateway) -> None:
     gateway.strict = False
     connection = _connect(sandbox, gateway)
 
     def cancel() -> None:
         with socket.create_connection((gateway.host, gateway.port), timeout=10) as client:
-            client.sendall(CANCEL_REQUEST + connection._backend_key_data)
+            client.sendall(CANCEL_REQUEST + (connection._backend_key_data or b""))
             assert client.recv(1) == b""
 
     timer = threading.Timer(0.2, cancel)
@@ -138,7 +138,7 @@ def test_tls_is_declined(sandbox: Sandbox, gateway: Gateway) -> None:
     psycopg2.connect(dsn, port=gateway.port, sslmode="prefer").close()
 
 
-def test_a_start_up_packet_may_come_in_pieces(gateway: Gateway) -> None:
+def test_startup_packet_may_be_split(gateway: Gateway) -> None:
     parameters = b"user\0postgres\0driver_version\0x\0database\0redshift\0\0"
     packet = struct.pack("!ii", len(parameters) + 8, 3 << 16) + parameters
     with socket.create_connection((gateway.host, gateway.port), timeout=10) as client:
@@ -148,7 +148,7 @@ def test_a_start_up_packet_may_come_in_pieces(gateway: Gateway) -> None:
         assert client.recv(9)[:1] == b"R"  # the server asks for the password
 
 
-def test_a_packet_that_is_none_is_refused(gateway: Gateway) -> None:
+def test_invalid_startup_packet_is_refused(gateway: Gateway) -> None:
     with socket.create_connection((gateway.host, gateway.port), timeout=10) as client:
         client.sendall(b"GET / HTTP/1.1\r\n\r\n")
         answer = client.makefile("rb").read()
@@ -156,7 +156,7 @@ def test_a_packet_that_is_none_is_refused(gateway: Gateway) -> None:
     assert b"C08P01\0" in answer
 
 
-def test_a_half_closed_client_still_gets_its_answer() -> None:
+def test_half_closed_client_receives_response() -> None:
     with socket.create_server(("127.0.0.1", 0)) as upstream:
 
         def answer_after_the_end() -> None:
@@ -177,16 +177,16 @@ def test_a_half_closed_client_still_gets_its_answer() -> None:
         thread.join()
 
 
-def test_without_postgres_the_driver_gets_a_clear_error(sandbox: Sandbox) -> None:
+def test_unreachable_postgres_raises_clear_error(sandbox: Sandbox) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
-        nobody_there = closed.getsockname()
-    with Gateway(nobody_there) as gateway, pytest.raises(redshift_connector.ProgrammingError) as raised:
+        unused = closed.getsockname()
+    with Gateway(unused) as gateway, pytest.raises(redshift_connector.ProgrammingError) as raised:
         _connect(sandbox, gateway)
     assert raised.value.args[0]["C"] == "08006"
     assert "cannot be reached" in raised.value.args[0]["M"]
 
 
-def test_a_session_that_the_server_ends_is_over_for_the_driver(sandbox: Sandbox, gateway: Gateway) -> None:
+def test_terminated_session_ends_for_driver(sandbox: Sandbox, gateway: Gateway) -> None:
     connection = _connect(sandbox, gateway)
     cursor = connection.cursor()
     cursor.execute("SELECT pg_backend_pid()")
@@ -197,7 +197,7 @@ def test_a_session_that_the_server_ends_is_over_for_the_driver(sandbox: Sandbox,
         cursor.execute("SELECT 1")
 
 
-def test_latency_delays_answers_and_not_what_follows_them(sandbox: Sandbox, gateway: Gateway) -> None:
+def test_latency_delays_responses_without_adding_up(sandbox: Sandbox, gateway: Gateway) -> None:
     connection = _connect(sandbox, gateway)
     cursor = connection.cursor()
     gateway.latency = 0.3
@@ -209,9 +209,9 @@ def test_latency_delays_answers_and_not_what_follows_them(sandbox: Sandbox, gate
     began = time.monotonic()
     cursor.execute("SELECT repeat('x', 200000) FROM generate_series(1, 200)")
     assert {len(text) for (text,) in cursor.fetchall()} == {200_000}
-    # One after another the pieces of 256 kB, as asyncio reads them, would take 45 seconds.
+    # If the latency added up per chunk of 256 kB, as asyncio reads them, this would take 45 seconds.
     assert time.monotonic() - began < 20
-    # The error comes before the end, though the server has closed long ago.
+    # The error is received before the end of the connection, which the server has already closed.
     with pytest.raises(redshift_connector.ProgrammingError) as raised:
         _connect(sandbox, gateway, password="wrong")
     assert raised.value.args[0]["C"] == "28P01"
@@ -221,7 +221,7 @@ def test_latency_delays_answers_and_not_what_follows_them(sandbox: Sandbox, gate
     assert time.monotonic() - began < 0.3
 
 
-def test_stop_closes_both_ends_and_the_port(sandbox: Sandbox, gateway: Gateway) -> None:
+def test_stop_closes_both_ends_and_port(sandbox: Sandbox, gateway: Gateway) -> None:
     connection = _connect(sandbox, gateway)
     assert _sessions(sandbox) == 1
     port = gateway.port

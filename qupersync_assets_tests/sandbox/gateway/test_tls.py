@@ -1,4 +1,4 @@
-"""TLS: the driver talks to a server that it can verify, and to no other; a password never leaves it before."""
+"""Tests of TLS: the driver sends its password only to a verified server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(autouse=True)
 def trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the driver trusts beside the authorities of AWS: OpenSSL reads the variable for each context."""
+    """Let the driver trust the authority: OpenSSL reads the variable for each context."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
 
 
@@ -39,7 +39,7 @@ def _gateway(sandbox: Sandbox, tls: TlsFiles | None) -> Gateway:
     ("host", "sslmode"),
     [("127.0.0.1", "verify-full"), ("localhost", "verify-full"), ("127.0.0.1", "verify-ca")],
 )
-def test_a_server_that_can_be_verified(
+def test_verified_server_is_accepted(
     sandbox: Sandbox, connect: Connect, authority: Authority, host: str, sslmode: str
 ) -> None:
     with _gateway(sandbox, authority.server(["localhost", "127.0.0.1"])) as gateway:
@@ -59,15 +59,19 @@ def _wrong_name(authority: Authority) -> TlsFiles:
     return authority.server(["redshift.example", "127.0.0.2"], "wrong-name")
 
 
-def _stranger(authority: Authority) -> TlsFiles:
-    return Authority(authority.ca.parent / "stranger").server(["127.0.0.1"])
+def _unknown_authority(authority: Authority) -> TlsFiles:
+    return Authority(authority.ca.parent / "unknown").server(["127.0.0.1"])
 
 
 @pytest.mark.parametrize(
     ("certificate", "reason"),
-    [(_expired, "expired"), (_wrong_name, "mismatch"), (_stranger, "unable to get local issuer|self-signed")],
+    [
+        (_expired, "expired"),
+        (_wrong_name, "mismatch"),
+        (_unknown_authority, "unable to get local issuer|self-signed"),
+    ],
 )
-def test_a_server_that_cannot(
+def test_unverified_server_is_refused(
     sandbox: Sandbox, connect: Connect, authority: Authority, certificate: Any, reason: str
 ) -> None:
     with _gateway(sandbox, certificate(authority)) as gateway:
@@ -76,15 +80,14 @@ def test_a_server_that_cannot(
         assert isinstance(raised.value.args[1], ssl.SSLCertVerificationError)
         with pytest.raises(ssl.SSLCertVerificationError, match=reason):
             raise raised.value.args[1]
-        connect(
-            port=gateway.port, ssl=False
-        ).close()  # only then has the gateway surely taken note of the first
+        # After the second connection, the gateway has counted the first.
+        connect(port=gateway.port, ssl=False).close()
         received = gateway.received
     assert (received.tls_requests, received.tls_failures, received.tls_handshakes) == (1, 1, 0)
-    assert (received.startups, received.passwords) == (1, 2)  # of the connection that wanted no TLS
+    assert (received.startups, received.passwords) == (1, 2)  # of the connection without TLS
 
 
-def test_a_server_without_tls(sandbox: Sandbox, connect: Connect) -> None:
+def test_server_without_tls_is_refused(sandbox: Sandbox, connect: Connect) -> None:
     with _gateway(sandbox, None) as gateway:
         with pytest.raises(redshift_connector.InterfaceError, match="refuses SSL"):
             connect(port=gateway.port, ssl=True, sslmode="verify-full")
@@ -92,7 +95,7 @@ def test_a_server_without_tls(sandbox: Sandbox, connect: Connect) -> None:
         assert gateway.received.startups == gateway.received.passwords == 0
 
 
-def test_what_came_before_the_handshake_is_dropped(sandbox: Sandbox, authority: Authority) -> None:
+def test_bytes_before_handshake_are_discarded(sandbox: Sandbox, authority: Authority) -> None:
     body = b"user\0postgres\0database\0redshift\0\0"
     early = struct.pack("!ii", len(body) + 8, 3 << 16) + body
     context = ssl.create_default_context(cafile=str(authority.ca))
@@ -106,9 +109,7 @@ def test_what_came_before_the_handshake_is_dropped(sandbox: Sandbox, authority: 
             assert gateway.received.startups == 0
 
 
-def test_the_start_up_packet_may_come_with_the_end_of_the_handshake(
-    sandbox: Sandbox, authority: Authority
-) -> None:
+def test_startup_packet_may_follow_handshake_directly(sandbox: Sandbox, authority: Authority) -> None:
     body = b"user\0postgres\0database\0redshift\0\0"
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = ssl.create_default_context(cafile=str(authority.ca))
@@ -136,7 +137,7 @@ def test_the_start_up_packet_may_come_with_the_end_of_the_handshake(
         assert answer[:1] == b"R"  # the server asks for the password
 
 
-def test_a_large_answer_passes_through_tls(sandbox: Sandbox, authority: Authority) -> None:
+def test_large_response_passes_through_tls(sandbox: Sandbox, authority: Authority) -> None:
     with _gateway(sandbox, authority.server(["localhost"])) as gateway:
         gateway.strict = False
         dsn = (
@@ -149,7 +150,7 @@ def test_a_large_answer_passes_through_tls(sandbox: Sandbox, authority: Authorit
         connection.close()
 
 
-def test_a_sandbox_with_tls_says_how_to_trust_it(tmp_path: Path, authority: Authority) -> None:
+def test_sandbox_environment_includes_certificate(tmp_path: Path, authority: Authority) -> None:
     files = authority.server(["127.0.0.1"])
     environment = None
     with Sandbox(tmp_path, "serverless", tls=files) as sandbox:

@@ -1,4 +1,4 @@
-"""Kinds of warehouses as the driver meets them: which views there are, and errors that are Redshift's."""
+"""Tests of the modes through the driver: existing views, and Redshift's errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.sandbox.rules.dialect import MODES, Mode, standing
+from qupersync_assets.sandbox.rules.dialect import MODES, Mode, availability
 from qupersync_assets.sandbox.warehouse.databases import create_warehouse
 from qupersync_assets.spec import select_statement
 from qupersync_assets.spec.redshift_views import documented_views
@@ -24,14 +24,14 @@ VIEWS = [*documented_views(), "svl_user_activity", "svv_user_info", "svv_user_gr
 
 @pytest.mark.parametrize("lists_absent", [False, True])
 @pytest.mark.parametrize("mode", MODES)
-def test_views_exist_for_the_catalog_as_for_queries(connect: Connect, mode: Mode, lists_absent: bool) -> None:
+def test_catalog_and_queries_agree_on_views(connect: Connect, mode: Mode, lists_absent: bool) -> None:
     connection = connect(mode, lists_absent=lists_absent)
     statement = IN_CATALOG.format("pg_catalog.", "', '".join(VIEWS))
     listed = {name for (name,) in rows(connection, statement)}
     for view in VIEWS:
-        found = standing(view, mode, lists_absent)
-        assert (view in listed) == (found != "absent"), view
-        if found == "readable":
+        state = availability(view, mode, lists_absent)
+        assert (view in listed) == (state != "absent"), view
+        if state == "readable":
             assert rows(connection, f"SELECT count(*) >= 0 FROM {view}") == [[True]]
         else:
             message = f'relation "{view}" does not exist'
@@ -39,7 +39,7 @@ def test_views_exist_for_the_catalog_as_for_queries(connect: Connect, mode: Mode
                 "absent": ("42P01", message),
                 "denied": ("42501", f"permission denied for relation {view}"),
             }
-            assert refused(connection, f"SELECT 1 FROM {view}") == expected[found]
+            assert refused(connection, f"SELECT 1 FROM {view}") == expected[state]
     columns = rows(
         connection,
         "SELECT a.attname, a.atttypid::bigint FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
@@ -64,21 +64,23 @@ def test_views_exist_for_the_catalog_as_for_queries(connect: Connect, mode: Mode
         ("multi-az", True, "svl_qlog", "absent"),
     ],
 )
-def test_where_views_can_be_read(mode: Mode, lists_absent: bool, view: str, expected: str) -> None:
-    assert standing(view, mode, lists_absent) == expected
+def test_availability_of_views(mode: Mode, lists_absent: bool, view: str, expected: str) -> None:
+    assert availability(view, mode, lists_absent) == expected
 
 
-def test_column_stats_are_not_disturbed_by_them(sandbox: Sandbox, connect: Connect) -> None:
+def test_column_stats_are_equal_through_gateway(sandbox: Sandbox, connect: Connect) -> None:
     sandbox.workload().backfill(datetime.now(UTC), queries=1)
     (spec,) = [spec for spec in all_specs() if spec.sync_job_id == "column_stats_sync"]
+    (variant,) = spec.variants
+    statement = select_statement(spec, variant)
     with closing(sandbox.connect_redshift()) as connection, connection.cursor() as cursor:
-        cursor.execute(select_statement(spec, *spec.variants))
+        cursor.execute(statement)
         expected = sorted(map(repr, map(list, cursor.fetchall())))
     assert len(expected) > 100
-    assert sorted(map(repr, rows(connect(), select_statement(spec, *spec.variants)))) == expected
+    assert sorted(map(repr, rows(connect(), statement))) == expected
 
 
-def test_user_activity_is_there_if_it_was_asked_for(sandbox: Sandbox, connect: Connect) -> None:
+def test_user_activity_is_optional(sandbox: Sandbox, connect: Connect) -> None:
     environment = sandbox.environment()
     passwords = environment["REDSHIFT_PASSWORD"], environment["POSTGRES_PASSWORD"]
     create_warehouse(sandbox.server, *passwords, database="plain", target="other", user_activity=False)
@@ -89,7 +91,7 @@ def test_user_activity_is_there_if_it_was_asked_for(sandbox: Sandbox, connect: C
     assert rows(connection, "SELECT application_name FROM svl_user_activity") == []
 
 
-def test_a_refused_statement_ends_the_transaction(connect: Connect) -> None:
+def test_refused_statement_fails_transaction(connect: Connect) -> None:
     connection = connect()
     connection.autocommit = False
     assert refused(connection, "SELECT now() FROM stl_scan") == (
@@ -102,7 +104,7 @@ def test_a_refused_statement_ends_the_transaction(connect: Connect) -> None:
     assert refused(connection, "SELECT slices FROM stl_scan") == ("42703", 'column "slices" does not exist')
 
 
-def test_one_cursor_is_open_at_a_time_also_for_prepared_statements(connect: Connect) -> None:
+def test_prepared_statements_open_one_cursor_at_a_time(connect: Connect) -> None:
     connection = connect()
     declare = "DECLARE one CURSOR FOR SELECT n FROM generate_series(1, 9) n"
     assert refused(connection, declare)[0] == "25P01"
@@ -118,7 +120,7 @@ def test_one_cursor_is_open_at_a_time_also_for_prepared_statements(connect: Conn
     assert refused(connection, "FETCH BACKWARD 1 FROM one")[0] == "42601"
 
 
-def test_bound_parameters_are_for_queries_only(connect: Connect) -> None:
+def test_bound_parameters_are_allowed_in_queries_only(connect: Connect) -> None:
     connection = connect()
     connection.autocommit = False
     with connection.cursor() as cursor:
@@ -130,7 +132,7 @@ def test_bound_parameters_are_for_queries_only(connect: Connect) -> None:
             )
 
 
-def test_a_single_node_limits_a_fetch(connect: Connect) -> None:
+def test_single_node_limits_fetch_size(connect: Connect) -> None:
     for mode, expected in (("single-node", "0A000"), ("provisioned", "")):
         connection = connect(mode)
         connection.autocommit = False
@@ -142,7 +144,7 @@ def test_a_single_node_limits_a_fetch(connect: Connect) -> None:
             assert len(rows(connection, "FETCH FORWARD 1001 FROM a")) == 500
 
 
-def test_settings_of_redshift_are_taken(connect: Connect) -> None:
+def test_redshift_settings_are_accepted(connect: Connect) -> None:
     connection = connect()
     for setting in ("query_group TO 'a''b'", "enable_result_cache_for_session = off", "timezone TO 'UTC'"):
         rows(connection, f"SET {setting}")
@@ -151,7 +153,7 @@ def test_settings_of_redshift_are_taken(connect: Connect) -> None:
     assert refused(connection, "SET redshift.mode TO 'serverless'")[0] == "42704"
 
 
-def test_strictness_may_be_switched_off(sandbox: Sandbox, connect: Connect) -> None:
+def test_strict_can_be_disabled(sandbox: Sandbox, connect: Connect) -> None:
     connection = connect()
     assert refused(connection, "SELECT pg_sleep(0.01)")[0] == "42883"
     sandbox.gateway.strict = False
@@ -164,7 +166,7 @@ def test_strictness_may_be_switched_off(sandbox: Sandbox, connect: Connect) -> N
     assert refused(lenient, "SELECT pg_sleep(0.02)")[0] == "42883"
 
 
-def test_a_verdict_costs_little(connect: Connect) -> None:
+def test_statement_checks_are_fast(connect: Connect) -> None:
     connection = connect()
     connection.autocommit = False
     start = time.perf_counter()
@@ -178,7 +180,7 @@ def test_a_verdict_costs_little(connect: Connect) -> None:
     assert time.perf_counter() - start < 5
 
 
-def test_own_statements_of_administrators_pass_beside_the_gateway(sandbox: Sandbox) -> None:
+def test_connection_without_gateway_is_not_checked(sandbox: Sandbox) -> None:
     with closing(sandbox.connect_redshift()) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT array_agg(n), '{}'::jsonb FROM generate_series(1, 2) n")
         assert cursor.fetchone() == ([1, 2], {})

@@ -1,9 +1,10 @@
-"""What Redshift refuses, judged without a server."""
+"""Tests of the statement checks, without a server."""
 
 from __future__ import annotations
 
 import pytest
 
+from qupersync_assets.sandbox.rules.dialect import Mode
 from qupersync_assets.sandbox.rules.strict import State, refusal
 from qupersync_assets.sandbox.rules.texts import statements
 
@@ -39,7 +40,7 @@ OPEN = State(in_transaction=True)
         "",
     ],
 )  # fmt: skip
-def test_what_redshift_takes(statement: str) -> None:
+def test_supported_statements_are_accepted(statement: str) -> None:
     assert all(refusal(statement, mode, OPEN) is None for mode in ("provisioned", "single-node"))
 
 
@@ -89,7 +90,7 @@ def test_what_redshift_takes(statement: str) -> None:
         ("0A000", "DECLARE a CURSOR FOR SELECT 1 FROM stl_scan WHERE tbl = $1"),
     ],
 )  # fmt: skip
-def test_what_it_refuses(sqlstate: str, statement: str) -> None:
+def test_unsupported_statements_are_refused(sqlstate: str, statement: str) -> None:
     found = refusal(statement, "provisioned", OPEN)
     assert found is not None
     assert found.sqlstate == sqlstate
@@ -109,15 +110,14 @@ def test_what_it_refuses(sqlstate: str, statement: str) -> None:
         ("WITH a AS (SELECT tbl FROM stl_scan), b AS (SELECT oid FROM pg_class) SELECT 1 FROM a JOIN b ON oid = tbl", "42P01", "0A000"),
     ],
 )  # fmt: skip
-def test_a_view_inside_a_common_table_expression_is_judged(
-    statement: str, serverless: str, provisioned: str
-) -> None:
-    for mode, expected in (("serverless", serverless), ("provisioned", provisioned)):
+def test_views_inside_ctes_are_checked(statement: str, serverless: str, provisioned: str) -> None:
+    by_mode: dict[Mode, str] = {"serverless": serverless, "provisioned": provisioned}
+    for mode, expected in by_mode.items():
         found = refusal(statement, mode, OPEN)
         assert (found.sqlstate if found else "") == expected
 
 
-def test_the_size_of_a_fetch_depends_on_the_nodes() -> None:
+def test_fetch_limit_depends_on_mode() -> None:
     found = refusal("FETCH FORWARD 5000 FROM a", "single-node", OPEN)
     assert found is not None
     assert found.message.startswith(
@@ -128,7 +128,7 @@ def test_the_size_of_a_fetch_depends_on_the_nodes() -> None:
         assert refusal(statement, "provisioned", OPEN) is None
 
 
-def test_cursors_depend_on_what_is_open() -> None:
+def test_cursor_needs_transaction_and_no_open_cursor() -> None:
     state = State()
     declare = "DECLARE a CURSOR FOR SELECT 1"
     steps = [(declare, "25P01"), ("BEGIN", ""), (declare, ""), (declare, "24000"), ("CLOSE a", ""), (declare, ""),
@@ -137,10 +137,10 @@ def test_cursors_depend_on_what_is_open() -> None:
         found = refusal(statement, "provisioned", state)
         assert (found.sqlstate if found else "") == expected
         if not found:
-            state.follow(statement)
+            state.track(statement)
 
 
-def test_a_text_is_taken_apart() -> None:
+def test_text_is_split_into_statements() -> None:
     assert statements("BEGIN; DECLARE a CURSOR FOR SELECT ';' ;\n;FETCH 1 -- ;") == [
         "BEGIN", " DECLARE a CURSOR FOR SELECT ';' ", "FETCH 1 -- ;",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The PostgreSQL server below the sandbox: its life, and what earlier lives may have left."""
+"""Tests of the sandbox's PostgreSQL server: start and stop, also after a crash."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def _query(server: PostgresServer, statement: str) -> list[tuple[object, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+def _pid(server: PostgresServer) -> int:
+    assert server.pid is not None
+    return server.pid
+
+
 def _alive(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -41,11 +46,12 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _family(pid: int) -> list[int]:
+def _processes(server: PostgresServer) -> list[int]:
+    pid = _pid(server)
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
 
 
-def test_a_restart_keeps_data_port_and_password(server: PostgresServer) -> None:
+def test_restart_keeps_data_port_and_password(server: PostgresServer) -> None:
     _query(server, "CREATE TABLE kept AS SELECT 42 AS answer")
     before = server.dsn("postgres")
     server.stop()
@@ -54,15 +60,15 @@ def test_a_restart_keeps_data_port_and_password(server: PostgresServer) -> None:
     assert _query(server, "SELECT answer FROM kept") == [(42,)]
 
 
-def test_stop_leaves_no_process(server: PostgresServer) -> None:
-    processes = _family(server.pid)
+def test_stop_ends_all_processes(server: PostgresServer) -> None:
+    processes = _processes(server)
     assert len(processes) > 1
     server.stop()
     assert not [pid for pid in processes if _alive(pid)]
     assert server.pid is None
 
 
-def test_it_listens_on_loopback_only_and_asks_for_the_password(server: PostgresServer) -> None:
+def test_server_listens_on_loopback_and_requires_password(server: PostgresServer) -> None:
     listening = {
         (c.laddr.ip, c.laddr.port)
         for c in psutil.Process(server.pid).net_connections()
@@ -74,14 +80,14 @@ def test_it_listens_on_loopback_only_and_asks_for_the_password(server: PostgresS
     assert (server.folder / "password").stat().st_mode & 0o777 == 0o600
 
 
-def test_ctrl_c_in_the_terminal_does_not_reach_it(server: PostgresServer) -> None:
-    assert os.getsid(server.pid) == server.pid != os.getsid(0)
+def test_server_runs_in_separate_session(server: PostgresServer) -> None:
+    assert os.getsid(_pid(server)) == server.pid != os.getsid(0)
 
 
-def test_it_starts_again_after_kill_9(server: PostgresServer) -> None:
+def test_server_starts_after_sigkill(server: PostgresServer) -> None:
     _query(server, "CREATE TABLE kept AS SELECT 42 AS answer")
     _query(server, "CHECKPOINT")  # without synchronous_commit the last commits may be lost in a crash
-    os.kill(server.pid, signal.SIGKILL)
+    os.kill(_pid(server), signal.SIGKILL)
     server.stop()
     assert (server.data / "postmaster.pid").exists()
     server.start()
@@ -89,8 +95,8 @@ def test_it_starts_again_after_kill_9(server: PostgresServer) -> None:
     assert "not properly shut down" in server.log.read_text()
 
 
-def test_it_is_restarted_on_its_port_or_not_at_all(server: PostgresServer) -> None:
-    port, first = server.port, server.pid
+def test_restart_requires_same_port(server: PostgresServer) -> None:
+    port, first = server.port, _pid(server)
     assert server.poll() is None
     os.kill(first, signal.SIGKILL)
     while server.poll() is None:
@@ -106,7 +112,7 @@ def test_it_is_restarted_on_its_port_or_not_at_all(server: PostgresServer) -> No
     assert server.port == port and server.pid != first and server.poll() is None
 
 
-def test_it_takes_over_from_a_parent_that_was_killed(tmp_path: Path) -> None:
+def test_start_stops_orphan_of_killed_parent(tmp_path: Path) -> None:
     folder = tmp_path / "server"
     script = (
         "import pathlib, sys, time; from qupersync_assets.sandbox.server.postgres_server import PostgresServer\n"
@@ -127,17 +133,17 @@ def test_it_takes_over_from_a_parent_that_was_killed(tmp_path: Path) -> None:
         assert not _alive(orphan)
 
 
-def test_a_pid_file_that_names_a_stranger_is_no_hindrance(server: PostgresServer) -> None:
+def test_pid_file_of_another_process_is_removed(server: PostgresServer) -> None:
     server.stop()
-    with subprocess.Popen(["sleep", "60"]) as stranger:
-        (server.data / "postmaster.pid").write_text(f"{stranger.pid}\n{server.data}\n")
+    with subprocess.Popen(["sleep", "60"]) as other:
+        (server.data / "postmaster.pid").write_text(f"{other.pid}\n{server.data}\n")
         server.start()
         assert _query(server, "SELECT 1") == [(1,)]
-        assert stranger.poll() is None
-        stranger.kill()
+        assert other.poll() is None
+        other.kill()
 
 
-def test_a_taken_port_is_replaced(server: PostgresServer) -> None:
+def test_port_in_use_is_replaced(server: PostgresServer) -> None:
     server.stop()
     taken = server.port
     with socket.create_server(("127.0.0.1", taken)):
@@ -146,9 +152,9 @@ def test_a_taken_port_is_replaced(server: PostgresServer) -> None:
         assert _query(server, "SELECT 1") == [(1,)]
 
 
-def test_an_interrupted_initdb_is_done_anew(server: PostgresServer) -> None:
+def test_interrupted_initdb_is_repeated(server: PostgresServer) -> None:
     server.stop()
-    server.data.rename(server.folder / "data.unfinished")
+    server.data.rename(server.folder / "data.incomplete")
     server.start()
     assert _query(server, "SELECT 1") == [(1,)]
 
@@ -167,7 +173,7 @@ def test_errors_are_one_sentence(tmp_path: Path) -> None:
         assert _query(server, "SELECT 1") == [(1,)]
 
 
-def test_without_setpriv_root_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_setpriv_is_reported_to_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     monkeypatch.setenv("PATH", "")

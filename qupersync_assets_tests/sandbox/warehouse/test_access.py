@@ -1,4 +1,4 @@
-"""Whose rows a user sees and what it may read follow from facts, which it can ask for as in Redshift."""
+"""Tests of access control: the rows and views that a user may read, and queries for its privileges."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def filled(sandbox: Sandbox) -> Iterator[None]:
 
 @pytest.fixture
 def ordinary(sandbox: Sandbox, connect: Connect) -> Iterator[redshift_connector.Connection]:
-    """A session of a user without rights, who has none again after the test."""
+    """A session of a user without grants; grants of the test are revoked."""
     yield connect(user=ORDINARY)
     sandbox.set_access(ORDINARY, superuser=False, syslog="RESTRICTED", roles=[])
 
 
 def seen(connection: redshift_connector.Connection) -> list[int]:
-    """How many of the inserted rows a session sees, by view."""
+    """Return the number of inserted rows that a session sees, by view."""
     return [
         rows(connection, f"SELECT count(*) FROM {view} WHERE {columns.split(', ')[1]} = '{MARK}'")[0][0]
         for view, columns, _ in INSERTED
@@ -54,7 +54,7 @@ def seen(connection: redshift_connector.Connection) -> list[int]:
 
 
 def denied(connection: redshift_connector.Connection) -> set[str]:
-    """The views of a provisioned cluster that a session may not read."""
+    """Return the views of a provisioned cluster that a session may not read."""
     found = set()
     for view, facts in documented_views().items():
         if facts["provisioned"]:
@@ -74,29 +74,29 @@ ALL_ROWS = [values.count("(") for _, _, values in INSERTED]
 
 
 @pytest.mark.parametrize(
-    ("right", "withdrawn", "closed"),
+    ("granted", "revoked", "still_denied"),
     [
         ({"syslog": "UNRESTRICTED"}, {"syslog": "RESTRICTED"}, FOR_SUPERUSERS),
         ({"roles": ["sys:monitor"]}, {"roles": ["sys:dba"]}, FOR_SUPERUSERS),
         ({"superuser": True}, {"superuser": False}, set()),
     ],
 )
-def test_rows_and_views_follow_the_facts_at_once(
+def test_access_changes_apply_to_next_statement(
     sandbox: Sandbox,
     filled: None,
     ordinary: redshift_connector.Connection,
-    right: Any,
-    withdrawn: Any,
-    closed: set[str],
+    granted: Any,
+    revoked: Any,
+    still_denied: set[str],
 ) -> None:
     assert (seen(ordinary), denied(ordinary)) == (OWN_ROWS, FOR_SUPERUSERS)
-    sandbox.set_access(ORDINARY, **right)
-    assert (seen(ordinary), denied(ordinary)) == (ALL_ROWS, closed)
-    sandbox.set_access(ORDINARY, **withdrawn)
+    sandbox.set_access(ORDINARY, **granted)
+    assert (seen(ordinary), denied(ordinary)) == (ALL_ROWS, still_denied)
+    sandbox.set_access(ORDINARY, **revoked)
     assert (seen(ordinary), denied(ordinary)) == (OWN_ROWS, FOR_SUPERUSERS)
 
 
-def test_the_reader_reads_everything_by_its_grants(sandbox: Sandbox, connect: Connect, filled: None) -> None:
+def test_reader_needs_sys_monitor_for_all_rows(sandbox: Sandbox, connect: Connect, filled: None) -> None:
     reader = connect()
     assert (seen(reader), denied(reader)) == (ALL_ROWS, set())
     sandbox.set_access(READER, roles=[])
@@ -107,7 +107,7 @@ def test_the_reader_reads_everything_by_its_grants(sandbox: Sandbox, connect: Co
 
 
 @pytest.mark.parametrize("user", [READER, ORDINARY])
-def test_facts_are_looked_up_once_a_query(connect: Connect, user: str) -> None:
+def test_access_is_evaluated_once_per_query(connect: Connect, user: str) -> None:
     plan = [line for (line,) in rows(connect(user=user), "EXPLAIN SELECT userid FROM stl_scan")]
     (condition,) = [line for line in plan if "userid" in line]
     assert re.search(
@@ -120,26 +120,26 @@ MY_ROLES = "SELECT role_name FROM svv_user_grants WHERE user_name = current_user
 AM_I_MONITOR = "SELECT user_is_member_of(current_user, 'sys:monitor')"
 
 
-def test_a_user_can_ask_for_its_facts(
+def test_user_queries_own_privileges(
     sandbox: Sandbox, connect: Connect, ordinary: redshift_connector.Connection
 ) -> None:
-    def asked(connection: redshift_connector.Connection) -> list[list[list[Any]]]:
+    def privileges(connection: redshift_connector.Connection) -> list[list[list[Any]]]:
         return [rows(connection, statement) for statement in (MY_FACTS, MY_ROLES, AM_I_MONITOR)]
 
-    assert asked(connect()) == [[[False, "RESTRICTED"]], [["sys:monitor"]], [[True]]]
-    assert asked(ordinary) == [[[False, "RESTRICTED"]], [], [[False]]]
+    assert privileges(connect()) == [[[False, "RESTRICTED"]], [["sys:monitor"]], [[True]]]
+    assert privileges(ordinary) == [[[False, "RESTRICTED"]], [], [[False]]]
     sandbox.set_access(ORDINARY, syslog="UNRESTRICTED", roles=["analysts", "sys:monitor"])
-    facts, roles, is_monitor = asked(ordinary)
+    facts, roles, is_monitor = privileges(ordinary)
     assert (facts, sorted(roles), is_monitor) == (
         [[False, "UNRESTRICTED"]],
         [["analysts"], ["sys:monitor"]],
         [[True]],
     )
     sandbox.set_access(ORDINARY, superuser=True, roles=[])
-    assert asked(ordinary) == [[[True, "UNRESTRICTED"]], [], [[False]]]
+    assert privileges(ordinary) == [[[True, "UNRESTRICTED"]], [], [[False]]]
 
 
-def test_only_a_superuser_can_ask_for_those_of_others(
+def test_only_superuser_queries_privileges_of_others(
     sandbox: Sandbox, ordinary: redshift_connector.Connection
 ) -> None:
     others = (
@@ -155,23 +155,23 @@ def test_only_a_superuser_can_ask_for_those_of_others(
     assert [READER, "sys:monitor"] in grants
     assert rows(ordinary, is_reader_monitor) == [[True]]
     for role in ("sys:monitor", "no_such_role"):
-        asked = "nobody" if role == "sys:monitor" else ORDINARY
-        assert refused(ordinary, f"SELECT user_is_member_of('{asked}', '{role}')")[0] == "42704"
+        user = "no_such_user" if role == "sys:monitor" else ORDINARY
+        assert refused(ordinary, f"SELECT user_is_member_of('{user}', '{role}')")[0] == "42704"
 
 
-def test_users_of_the_workload_have_their_ids(ordinary: redshift_connector.Connection) -> None:
+def test_catalog_lists_users_of_workload(ordinary: redshift_connector.Connection) -> None:
     expected = {client.user_name: client.user_id for client in CLIENTS} | USER_IDS
     found = dict(rows(ordinary, "SELECT usename, usesysid FROM pg_user"))
     assert {name: found[name] for name in expected} == expected
     assert rows(ordinary, "SELECT usename FROM pg_user WHERE usesuper") == [["rdsdb"]]
 
 
-def test_the_facts_themselves_are_out_of_reach(ordinary: redshift_connector.Connection) -> None:
+def test_privilege_tables_are_not_readable(ordinary: redshift_connector.Connection) -> None:
     for relation in ("users", "me"):
         assert refused(ordinary, f"SELECT * FROM redshift_facts.{relation}")[0] == "42501"
 
 
-def test_a_user_may_be_added(sandbox: Sandbox, connect: Connect, filled: None) -> None:
+def test_created_user_has_default_privileges(sandbox: Sandbox, connect: Connect, filled: None) -> None:
     sandbox.create_user("access_test")
     sandbox.set_access("access_test", roles=["sys:monitor"])
     sandbox.create_user("access_test")
@@ -179,11 +179,11 @@ def test_a_user_may_be_added(sandbox: Sandbox, connect: Connect, filled: None) -
     ((user_id,),) = rows(added, "SELECT user_id FROM svv_user_info")
     assert user_id not in {*USER_IDS.values(), *(client.user_id for client in CLIENTS)}
     assert (seen(added), denied(added)) == (ALL_ROWS, FOR_SUPERUSERS)
-    with pytest.raises(ValueError, match="no user nobody"):
-        sandbox.set_access("nobody", syslog="UNRESTRICTED")
+    with pytest.raises(ValueError, match="no user no_such_user"):
+        sandbox.set_access("no_such_user", syslog="UNRESTRICTED")
 
 
-def test_facts_stay_over_a_restart(sandbox: Sandbox, ordinary: redshift_connector.Connection) -> None:
+def test_access_survives_restart(sandbox: Sandbox, ordinary: redshift_connector.Connection) -> None:
     sandbox.set_access(ORDINARY, syslog="UNRESTRICTED")
     environment = sandbox.environment()
     create_warehouse(sandbox.server, environment["REDSHIFT_PASSWORD"], environment["POSTGRES_PASSWORD"])

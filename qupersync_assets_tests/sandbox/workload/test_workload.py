@@ -1,4 +1,4 @@
-"""The made-up activity: reproducible, consistent, and going on as a real cluster's would."""
+"""Tests of the synthetic activity: reproducible, consistent and continued."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Query = Callable[..., list[tuple[Any, ...]]]
 
 @pytest.fixture
 def query(sandbox: Sandbox) -> Query:
-    """Runs SQL in the warehouse, which is empty at first."""
+    """Return a function that runs SQL in the warehouse, which is emptied first."""
 
     def run(statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
         with closing(sandbox.connect_redshift()) as connection, connection, connection.cursor() as cursor:
@@ -46,7 +46,7 @@ def _contents(query: Query) -> dict[str, list[tuple[Any, ...]]]:
     return {view: sorted(query(f"SELECT * FROM redshift.{view}"), key=repr) for view in FILLED}
 
 
-def test_same_seed_and_times_make_the_same_rows(sandbox: Sandbox, query: Query) -> None:
+def test_same_seed_and_times_write_same_rows(sandbox: Sandbox, query: Query) -> None:
     def fill(seed: int) -> dict[str, list[tuple[Any, ...]]]:
         _empty(query)
         sandbox.workload(seed).backfill(NOW, queries=300)
@@ -84,7 +84,7 @@ def test_backfill_fills_once_and_consistently(sandbox: Sandbox, query: Query) ->
     assert query("SELECT max(length(query_text)) FROM sys_query_history") == [(4000,)]
 
 
-def test_advance_ends_what_runs(sandbox: Sandbox, query: Query) -> None:
+def test_advance_finishes_running_statements(sandbox: Sandbox, query: Query) -> None:
     workload = sandbox.workload()
     workload.backfill(NOW, queries=100)
     now = NOW
@@ -127,7 +127,7 @@ def test_vacuums_start_finish_and_are_skipped(sandbox: Sandbox, query: Query) ->
     )
 
 
-def test_a_new_workload_continues_the_numbers(sandbox: Sandbox, query: Query) -> None:
+def test_new_workload_continues_ids(sandbox: Sandbox, query: Query) -> None:
     sandbox.workload().backfill(NOW, queries=200)
     numbers = {
         "sys_query_history": "query_id",
@@ -147,7 +147,7 @@ def test_a_new_workload_continues_the_numbers(sandbox: Sandbox, query: Query) ->
     assert query("SELECT query_id FROM sys_query_history GROUP BY 1 HAVING count(*) > 1") == []
 
 
-def test_rows_leave_after_seven_days(sandbox: Sandbox, query: Query) -> None:
+def test_rows_expire_after_seven_days(sandbox: Sandbox, query: Query) -> None:
     workload = sandbox.workload()
     workload.backfill(NOW, queries=300)
     later = NAIVE + timedelta(days=3)
@@ -161,7 +161,7 @@ def test_rows_leave_after_seven_days(sandbox: Sandbox, query: Query) -> None:
     assert all(limit <= moment < limit + timedelta(days=1) for moment in oldest)
 
 
-def test_bulk_queries_are_written_on_the_server(sandbox: Sandbox, query: Query) -> None:
+def test_bulk_queries_are_added(sandbox: Sandbox, query: Query) -> None:
     workload = sandbox.workload()
     workload.backfill(NOW, queries=50)
     workload.bulk_queries(5000, NOW)

@@ -28,7 +28,8 @@ PODS = '{"container_config": {"resources": {"limits": {"cpu": "1"}}}}'
 def configuration(definitions: dg.Definitions) -> tuple[str, dict[str, Any]]:
     """The executor of the sync job, and the configuration that it gets at the start of a run."""
     executor = definitions.resolve_job_def("qupersync_main").executor_def
-    return executor.name, executor.apply_config_mapping({"config": {}}).value["config"]
+    value: Any = executor.apply_config_mapping({"config": {}}).value
+    return executor.name, value["config"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def ticker(
 def sync_run(instance: dg.DagsterInstance, status: Status, **more: Any) -> str:
     location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("qupersync"), "repository")
     origin = RemoteJobOrigin(location, JOB)
-    values = {"job_name": JOB, "status": status, "remote_job_origin": origin} | more
+    values: dict[str, Any] = {"job_name": JOB, "status": status, "remote_job_origin": origin} | more
     return create_run_for_test(instance, **values).run_id
 
 
