@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NoReturn, Self
 
 import dagster as dg
-from dagster._core.utils import make_new_run_id
 
 from qupersync_assets.cli.console import note
 from qupersync_assets.cli.progress import view
@@ -58,7 +58,7 @@ class OneShot:
         Raises:
             SyncError: quper.sync_logs cannot be read.
         """
-        run_id = make_new_run_id()
+        run_id = str(uuid.uuid4())
         keys = [asset_key(spec) for spec in self._specs]
         level = "DEBUG" if verbose else "CRITICAL"
         config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": level}}}}

@@ -102,6 +102,10 @@ class Settings(BaseSettings, RedshiftSettings, ExecutorSettings):
     sync_retry_delay: Annotated[float, Field(ge=0, le=3600)] = Field(
         5, description="Seconds before the first of these retries; each further one waits twice as long."
     )
+    sync_max_runtime: Annotated[int, Field(ge=60)] = Field(
+        3600,
+        description="Seconds after which Dagster ends a run; with celery at least twice CELERY_STEP_TIMEOUT.",
+    )
     quper_retention_days: Annotated[int, Field(ge=8)] | None = Field(
         None,
         description="Days that rows of the history tables are kept, 8 or more, as Redshift holds 7; "
@@ -228,8 +232,14 @@ class Settings(BaseSettings, RedshiftSettings, ExecutorSettings):
 
     @property
     def max_silence(self) -> float:
-        """Seconds without a sign of life after which a run that nobody vouches for is taken for dead."""
-        return 2.0 * self.sync_interval
+        """Seconds without a sign of life after which a run that loads no job is dead.
+
+        A living run is silent for a shorter time: 60 for the start of its processes, the longest delay before
+        a retry (exponential, with jitter), and the time that a step waits for a Celery worker.
+        """
+        retry = self.sync_retry_delay * 2**self.sync_max_retries if self.sync_max_retries else 0
+        queue = self.celery_step_timeout if self.sync_executor == "celery" else 0
+        return 60.0 + retry + queue
 
     def time_zone(self) -> ZoneInfo:
         """The time zone of the schedule."""

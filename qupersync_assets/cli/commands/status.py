@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import dagster as dg
-    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
     from rich.console import Console
     from rich.table import Table
 
@@ -90,13 +89,9 @@ def _schedule(settings: Settings, now: datetime, instance: dg.DagsterInstance | 
 def _checks(
     instance: dg.DagsterInstance, settings: Settings, clusters: Sequence[str], specs: Sequence[SyncSpec]
 ) -> Checks:
-    """The last evaluation of each check; of one that a run has yet to make, the one before."""
-    from dagster._core.event_api import PartitionKeyFilter
-    from dagster._core.storage.asset_check_execution_record import (
-        COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as MADE,
-    )
-
+    """The latest completed evaluation of each check."""
     from qupersync_assets.defs.asset_checks import check_specs
+    from qupersync_assets.defs.dagster_internals import latest_evaluations
     from qupersync_assets.defs.names import asset_key
 
     jobs = {
@@ -104,33 +99,24 @@ def _checks(
         for spec in specs
         for check in check_specs(asset_key(spec), spec, settings)
     }
-    storage = instance.event_log_storage
     found: Checks = {}
     for cluster in clusters:
-        only = PartitionKeyFilter(key=cluster) if len(settings.by_cluster()) > 1 else None
-        records = storage.get_latest_asset_check_execution_by_key(list(jobs), only)
+        partition = cluster if len(settings.by_cluster()) > 1 else None
+        latest = latest_evaluations(instance, list(jobs), partition)
         for key, job in jobs.items():
-            record = records.get(key)
-            if record and record.status not in MADE:
-                record = next(
-                    iter(
-                        storage.get_asset_check_execution_history(key, 1, status=MADE, partition_filter=only)
-                    ),
-                    None,
-                )
-            found.setdefault((cluster, job), {})[key.name] = _evaluated(record)
+            found.setdefault((cluster, job), {})[key.name] = _evaluated(latest.get(key))
     return found
 
 
-def _evaluated(record: AssetCheckExecutionRecord | None) -> dict[str, Any]:
-    evaluation = record.evaluation if record else None
-    if record is None or evaluation is None:
+def _evaluated(latest: tuple[dg.AssetCheckEvaluation, datetime] | None) -> dict[str, Any]:
+    if latest is None:
         return {"status": "unknown", "text": None, "evaluated_at": None}
+    evaluation, evaluated_at = latest
     fault = "warning" if evaluation.severity.value == "WARN" else "error"
     return {
         "status": "passed" if evaluation.passed else fault,
         "text": evaluation.description,
-        "evaluated_at": datetime.fromtimestamp(record.create_timestamp, UTC),
+        "evaluated_at": evaluated_at,
     }
 
 
