@@ -1,20 +1,22 @@
-"""What a Celery worker loads: `celery -A qupersync_assets.celery_worker worker`. Needs the extra `celery`."""
+"""The entry point of a Celery worker: `celery -A qupersync_assets.celery_worker worker`.
+
+Needs the extra `celery`.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import dagster as dg
 from celery import Celery, Task
-from dagster._grpc.types import ExecuteStepArgs
 from dagster_celery.executor import CeleryExecutor
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_task
-from dagster_shared.serdes import unpack_value
 from pydantic import SecretStr
 
-# Before its processes are forked, so that all have the code and a step begins at once.
-import qupersync_assets.definitions  # noqa: F401
+from qupersync_assets.definitions import build_code_location
+from qupersync_assets.defs.dagster_internals import unpack_step
 from qupersync_assets.defs.executors import celery_config
 from qupersync_assets.settings import Settings, SettingsError
 
@@ -25,15 +27,14 @@ def _plain_url(settings: Settings, field: str) -> str:
 
 
 class StepTask(Task):  # type: ignore[misc]  # Celery has no types
-    """A step of a run, which is not begun if the run has ended meanwhile.
+    """A step of a run; it is not started if the run has ended.
 
-    Brokers hand a step out again when its worker has died, even if that one had done it and the run is over;
-    and what a killed run has left waiting would hold the locks of jobs that the next run wants.
+    A broker delivers a step again when its worker dies, even if the step was done and the run is over. The
+    waiting steps of a killed run would hold the locks of jobs that the next run needs.
     """
 
     def __call__(self, execute_step_args_packed: Any, executable_dict: Any) -> Any:
-        step = unpack_value(execute_step_args_packed, as_type=ExecuteStepArgs)
-        assert step.instance_ref is not None, "dagster-celery passes it on"  # noqa: S101
+        step = unpack_step(execute_step_args_packed)
         with dg.DagsterInstance.from_ref(step.instance_ref) as instance:
             run = instance.get_run_by_id(step.run_id)
         if run is None or run.is_finished:
@@ -42,14 +43,14 @@ class StepTask(Task):  # type: ignore[misc]  # Celery has no types
 
 
 def build_app(settings: Settings) -> Celery:
-    """The Celery application of the settings, with the one task that runs of Dagster ask for.
+    """Build the Celery application of the settings, with the one task that Dagster's runs send.
 
     Raises:
-        SettingsError: they name another executor, whose runs ask nothing of workers.
+        SettingsError: the settings name another executor, whose runs send no tasks.
     """
     if settings.sync_executor != "celery":
         raise SettingsError(
-            [f"  SYNC_EXECUTOR={settings.sync_executor}: Celery workers have work with celery alone."]
+            [f"  SYNC_EXECUTOR={settings.sync_executor}: a Celery worker needs SYNC_EXECUTOR=celery."]
         )
     executor = CeleryExecutor.for_cli(**celery_config(settings, _plain_url))  # type: ignore[no-untyped-call]
     app = make_app(executor.app_args())  # type: ignore[no-untyped-call]
@@ -57,4 +58,16 @@ def build_app(settings: Settings) -> Celery:
     return app
 
 
-app = build_app(Settings.load())
+@cache
+def _app() -> Celery:
+    settings = Settings.load()
+    app = build_app(settings)
+    build_code_location(settings).get_repository_def()  # the forked worker processes inherit it
+    return app
+
+
+def __getattr__(name: str) -> Celery:
+    """Build `app` when Celery asks for it, not when this module is imported."""
+    if name == "app":
+        return _app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import dagster as dg
 
 from qupersync_assets.alerts.sensors import build_alerts
@@ -10,8 +12,9 @@ from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
 
 
+@lru_cache(maxsize=1)
 def build_code_location(settings: Settings) -> dg.Definitions:
-    """Build all definitions for the given settings."""
+    """Build all definitions for the given settings; a process forked from this one inherits them."""
     alerts = dg.Definitions(sensors=build_alerts(all_specs(), settings))
     return dg.Definitions.merge(build_definitions(settings), alerts)
 

@@ -1,4 +1,4 @@
-"""Dagster's objects, built from the settings."""
+"""Builds Dagster's definitions from the settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from qupersync_assets.defs.executors import build_executor
 from qupersync_assets.defs.jobs import build_jobs
 from qupersync_assets.defs.resources import build_resources
 from qupersync_assets.defs.retention_job import build_maintenance
-from qupersync_assets.defs.schedules import build_automation
+from qupersync_assets.defs.schedules import build_schedules
+from qupersync_assets.defs.sensors import build_sensors
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
 
@@ -22,13 +23,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     `qupersync_assets.definitions`."""
     specs = all_specs()
     jobs = build_jobs(specs, settings)
-    schedules, sensors = build_automation(specs, settings, jobs[0])
     retention_job, retention_schedule = build_maintenance(specs, settings)
     return dg.Definitions(
         assets=[*build_sources(specs, settings), *(build_asset(spec, settings) for spec in specs)],
         jobs=[*jobs, retention_job],
-        schedules=[*schedules, retention_schedule],
-        sensors=sensors,
+        schedules=[*build_schedules(specs, settings, jobs[0]), retention_schedule],
+        sensors=build_sensors(specs, settings, jobs[0]),
         resources=build_resources(settings),
         executor=build_executor(settings),
     )

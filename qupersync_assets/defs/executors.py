@@ -1,4 +1,4 @@
-"""Where the steps of a run work: in its process, in processes of their own, on Celery workers, in pods."""
+"""Where the steps of a run are executed: in its process, in forked processes, on Celery workers, in pods."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from qupersync_assets.settings import Settings, SettingsError
 
 
 def build_executor(settings: Settings) -> dg.ExecutorDefinition:
-    """The executor that SYNC_EXECUTOR names, for all jobs.
+    """Build the executor that SYNC_EXECUTOR names, for all jobs.
 
     Raises:
-        SettingsError: KUBERNETES_STEP_CONFIG has what Kubernetes does not know.
+        SettingsError: Kubernetes does not know a key of KUBERNETES_STEP_CONFIG.
     """
     if settings.sync_executor == "celery":
         from dagster_celery import celery_executor
@@ -25,7 +25,7 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
         return _k8s_executor(settings)
     if settings.sync_executor == "in_process":
         return dg.in_process_executor
-    # A forked server that has imported everything starts a step in a fraction of a fresh process's time.
+    # A fork of a process that has imported everything starts in a fraction of the time of a new process.
     forked = {"forkserver": {"preload_modules": ["qupersync_assets.forkserver_preload"]}}
     return dg.multiprocess_executor.configured(
         {"max_concurrent": settings.sync_max_concurrent, "start_method": forked}
@@ -33,41 +33,41 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
 
 
 def run_tags(settings: Settings) -> dict[str, str]:
-    """The tags of a job's runs that the executor needs.
+    """Return the tags of all runs: the time after which Dagster's run monitoring ends them.
 
-    A run on Celery waits for the answers of its steps even where the broker has lost them. Dagster's run
-    monitoring ends it after the time in which a worker may die with a step and another one do it.
+    With Celery it is at least the time in which a worker may die with a step and another worker do it: a run
+    waits for the answers of its steps even if the broker has lost them.
     """
-    if settings.sync_executor != "celery":
-        return {}
-    return {"dagster/max_runtime": str(2 * settings.celery_step_timeout)}
+    celery = 2 * settings.celery_step_timeout if settings.sync_executor == "celery" else 0
+    return {"dagster/max_runtime": str(max(settings.sync_max_runtime, celery))}
 
 
 def celery_config(settings: Settings, url: Callable[[Settings, str], Any]) -> dict[str, Any]:
-    """The configuration of Celery, which has to be the same for runs and workers.
+    """Return the configuration of Celery, which has to be the same for runs and workers.
 
     https://docs.celeryq.dev/en/stable/userguide/configuration.html
 
     Args:
-        url: gives the URL of a field of the settings, a secret, in the form that is wanted.
+        settings: names the broker, the backend and the time limit of a step.
+        url: returns the secret URL of a field of the settings, in the form that the caller needs.
     """
     broker = settings.celery_broker_url
     redis = broker is not None and broker.get_secret_value().startswith("redis")
     field = "celery_backend_url" if settings.celery_backend_url else "celery_broker_url" if redis else None
-    # Redis cannot tell a dead worker from a slow one: what nobody has done by then it gives to another one.
-    patience = {"visibility_timeout": settings.celery_step_timeout + 5} if redis else {}
+    # Redis cannot distinguish a dead worker from a slow one: it delivers the step again after this time.
+    transport = {"visibility_timeout": settings.celery_step_timeout + 5} if redis else {}
     return {
         "broker": url(settings, "celery_broker_url"),
         "backend": url(settings, field) if field else "rpc://",
         "config_source": {
-            # A step is taken off the broker when it is done, so that another worker has that of a dead one.
+            # Steps are acknowledged on completion, so that another worker gets the step of a dead one.
             "task_acks_late": True,
             "task_reject_on_worker_lost": True,
             "worker_prefetch_multiplier": 1,
-            # No step has two workers: one that is slow, or cut off from the broker, ends it before.
+            # No step has two workers: a worker that is slow or has lost the broker ends the step before.
             "task_time_limit": settings.celery_step_timeout,
             "worker_cancel_long_running_tasks_on_connection_loss": True,
-            "broker_transport_options": patience,
+            "broker_transport_options": transport,
             "broker_connection_retry_on_startup": True,
             "worker_concurrency": settings.sync_max_concurrent,
         },
@@ -75,27 +75,28 @@ def celery_config(settings: Settings, url: Callable[[Settings, str], Any]) -> di
 
 
 def _as_env_var(_settings: Settings, field: str) -> dict[str, str]:
-    """For Dagster, which stores and shows what it is told."""
+    """Return a reference to the variable, because Dagster stores and shows its configuration."""
     return {"env": field.upper()}
 
 
 def _k8s_executor(settings: Settings) -> dg.ExecutorDefinition:
-    """A pod a step; image, secrets, service account and namespace are those of the run's own pod."""
-    from dagster._config import validate_config
+    """Build the executor of one pod per step.
+
+    Image, secrets, service account and namespace are those of the run's own pod.
+    """
     from dagster_k8s import k8s_job_executor
-    from dagster_k8s.job import USER_DEFINED_K8S_JOB_CONFIG_SCHEMA, UserDefinedDagsterK8sConfig
+    from dagster_k8s.job import UserDefinedDagsterK8sConfig
 
     pods = json.loads(settings.kubernetes_step_config or "{}")
-    faults = [
-        error.message for error in validate_config(USER_DEFINED_K8S_JOB_CONFIG_SCHEMA, pods).errors or []
-    ]
+    executor = k8s_job_executor.configured(
+        {"max_concurrent": settings.sync_max_concurrent, "step_k8s_config": pods}
+    )
+    faults = [error.message for error in executor.apply_config_mapping({"config": {}}).errors or []]
     if not faults:
         try:
             UserDefinedDagsterK8sConfig.from_dict(pods)  # type: ignore[no-untyped-call]
-        except Exception as error:  # it raises no kind of its own
+        except Exception as error:  # it raises no exception class of its own
             faults = [str(error)]
     if faults:
         raise SettingsError([f"  KUBERNETES_STEP_CONFIG: {fault}" for fault in faults])
-    return k8s_job_executor.configured(
-        {"max_concurrent": settings.sync_max_concurrent, "step_k8s_config": pods}
-    )
+    return executor

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.instance.ref import InstanceRef
 
 from qupersync_assets.core.redaction import redact, redacted
+from qupersync_assets.defs.dagster_internals import open_instance
 from qupersync_assets.settings import Settings
 
 # Where `make up` and `make demo` keep it, unless DAGSTER_HOME names another folder.
@@ -63,10 +63,8 @@ def configured_instance(
     # Its dagster.yaml reads some of them: defaults have to be there too.
     for name, value in {"POSTGRES_PASSWORD": "", **settings.environment()}.items():
         os.environ.setdefault(name, value)
-    noop = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-    overrides = {} if captures_output else {"compute_logs": noop}
     try:
-        instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=overrides))
+        instance = open_instance(home, captures_output=captures_output)
     except Exception as error:
         text = redact(f"The Dagster instance of {home} cannot be used: {error}")
         raise InstanceError(text) from redacted(error)

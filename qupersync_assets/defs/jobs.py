@@ -1,4 +1,4 @@
-"""The jobs: one for all sync jobs, and one for each."""
+"""The Dagster jobs: one for all sync jobs, and one per sync job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qupersync_assets.spec import SyncSpec
 def build_jobs(specs: Sequence[SyncSpec], settings: Settings) -> list[Any]:
     """Build the job of all assets, first, and one job per asset.
 
-    A schedule or sensor replaces the tag of the trigger; runs started in the UI keep it.
+    A schedule or sensor replaces the trigger tag; runs started in the UI keep it.
     """
     arguments = tagged(settings, {TRIGGER_TAG: "manual", **run_tags(settings)})
     all_jobs = dg.define_asset_job(

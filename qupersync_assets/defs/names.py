@@ -1,4 +1,4 @@
-"""Names, keys and tags that Dagster knows QuperSync's objects by."""
+"""Names, keys and tags of QuperSync's objects in Dagster."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ POSTGRES_KEY = "postgres"
 
 JOB_NAME = "qupersync_main"
 
-# Materializing by hand in the UI makes runs of this job, whatever code location the assets are of.
+# Dagster's job for assets that are selected in the UI, of any code location.
 ASSET_JOB = "__ASSET_JOB"
 
-# What started a run: schedule, sensor, manual, or another word of whoever starts one.
+# What started a run: schedule, sensor, manual, cli, or the name of another client.
 TRIGGER_TAG = "qupersync/trigger"
 
 
 def asset_key(spec: SyncSpec) -> dg.AssetKey:
-    """The key of a job's asset: ["quper", table]."""
+    """Return the key of a job's asset: ["quper", table]."""
     return dg.AssetKey([spec.table.schema or "", spec.table.name])
 
 
@@ -29,5 +29,5 @@ SCHEDULED_TAG = "qupersync/scheduled_at"
 
 
 def source_key(view: str) -> dg.AssetKey:
-    """The key of the external asset that stands for a Redshift view."""
+    """Return the key of the external asset of a Redshift view."""
     return dg.AssetKey(["redshift", view])

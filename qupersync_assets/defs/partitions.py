@@ -1,6 +1,6 @@
-"""Several clusters: the partitions of the assets, and which cluster a step or a run is of.
+"""The clusters as partitions of the assets, and the cluster of a step or a run.
 
-With one cluster there are no partitions: https://docs.dagster.io/guides/build/partitions-and-backfills.
+One cluster needs no partitions: https://docs.dagster.io/guides/build/partitions-and-backfills.
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from qupersync_assets.defs.names import CLUSTER_TAG
 from qupersync_assets.settings import Settings
 
 
 def partitions_of(settings: Settings) -> dg.StaticPartitionsDefinition | None:
-    """A partition for each cluster, or None for one cluster."""
+    """Return a partition for each cluster, or None for one cluster."""
     names = list(settings.by_cluster())
     return dg.StaticPartitionsDefinition(names) if len(names) > 1 else None
 
 
 def resource_keys(settings: Settings) -> dict[str, str]:
-    """The key of each cluster's resource: `redshift`, or of several `redshift_<name>`."""
+    """Return the resource key of each cluster: `redshift`, or `redshift_<name>` if there are several."""
     clusters = settings.by_cluster()
     if len(clusters) == 1:
         return dict.fromkeys(clusters, "redshift")
@@ -30,7 +29,7 @@ def resource_keys(settings: Settings) -> dict[str, str]:
 
 
 def tagged(settings: Settings, tags: Mapping[str, str] = {}) -> dict[str, Any]:
-    """The arguments of a job whose runs carry the tag of their cluster, besides `tags`."""
+    """Return the arguments of a job whose runs carry `tags` and the tag of their cluster."""
     partitions = partitions_of(settings)
     if partitions is None:
         [cluster] = settings.by_cluster()
@@ -44,7 +43,7 @@ def tagged(settings: Settings, tags: Mapping[str, str] = {}) -> dict[str, Any]:
 
 
 def cluster_of_step(context: dg.AssetExecutionContext, clusters: Sequence[str]) -> str:
-    """The cluster that a step syncs: its partition, or the only one.
+    """Return the cluster that a step syncs: its partition, or the only one.
 
     Raises:
         Failure: the run has no partition, or more than one.
@@ -58,7 +57,7 @@ def cluster_of_step(context: dg.AssetExecutionContext, clusters: Sequence[str]) 
 
 
 def cluster_of_run(run: dg.DagsterRun, clusters: Sequence[str]) -> str | None:
-    """The cluster that a run syncs, be it one of `clusters` or not; None if it may be any of them."""
-    # A run by hand of a single asset has no tag of ours.
-    told = run.tags.get(CLUSTER_TAG) or run.tags.get(PARTITION_NAME_TAG)
-    return told or (clusters[0] if len(clusters) == 1 else None)
+    """Return the cluster that a run syncs, also one that is not in `clusters`; None if it is not known."""
+    # A run of selected assets has the tag of its partition alone.
+    tag = run.tags.get(CLUSTER_TAG) or run.tags.get("dagster/partition")
+    return tag or (clusters[0] if len(clusters) == 1 else None)

@@ -1,18 +1,17 @@
-"""What is deleted when it is old: history, bookkeeping, and Dagster's own runs; daily, in small batches."""
+"""The job that deletes old rows and old Dagster runs every night, in small batches."""
 
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-import sqlalchemy as sa
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
 from qupersync_assets.core.redaction import redact_exceptions
+from qupersync_assets.defs.dagster_internals import purge_evaluations
+from qupersync_assets.defs.executors import run_tags
 from qupersync_assets.defs.names import ASSET_JOB, JOB_NAME, asset_key
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.retention import BATCH_ROWS, purge_history, purge_logs
+from qupersync_assets.postgres.retention import purge_history, purge_logs
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
@@ -21,15 +20,26 @@ MAINTENANCE_NAME = "qupersync_maintenance"
 
 BATCH_RUNS = 50
 
-# However old they are: without its last runs the UI would know nothing of an asset.
+# The newest runs of each job stay, so that the UI always shows the last state of each asset.
 KEPT_RUNS = 100
 
 
 def purge_runs(
     instance: dg.DagsterInstance, specs: Sequence[SyncSpec], days: float, *, dry_run: bool = False
 ) -> dict[str, int]:
-    """Delete ended runs of ours that are older than `days`, with their events, and evaluations of checks as
-    old, or just count them; return how many. The last of each stay."""
+    """Delete finished sync runs older than `days`, with their events, and evaluations of checks as old.
+
+    The newest KEPT_RUNS runs of each job stay.
+
+    Args:
+        instance: stores the runs.
+        specs: the sync jobs; runs of other assets stay.
+        days: minimum age in days.
+        dry_run: count, and delete nothing.
+
+    Returns:
+        The numbers of deleted runs and check evaluations.
+    """
     keys = {asset_key(spec) for spec in specs}
     border = datetime.now(UTC) - timedelta(days=days)
     deleted = 0
@@ -46,52 +56,25 @@ def purge_runs(
                 is_old = run.is_finished and run.run_id not in kept and not foreign
                 deleted += is_old
                 if is_old and not dry_run:
-                    # Dagster would leave what the steps have written to stdout and stderr.
+                    # Dagster deletes a run without the stdout and stderr of its steps.
                     instance.compute_log_manager.delete_logs(prefix=[run.run_id])
                     instance.delete_run(run.run_id)
                 else:
                     cursor = run.run_id
             if len(records) < BATCH_RUNS:
                 break
-    return {"runs": deleted, "check evaluations": _purge_evaluations(instance, keys, border, dry_run)}
-
-
-def _purge_evaluations(
-    instance: dg.DagsterInstance, keys: set[dg.AssetKey], border: datetime, dry_run: bool
-) -> int:
-    """Dagster deletes a run without the evaluations of its checks, which would pile up."""
-    storage = instance.event_log_storage
-    if not isinstance(storage, SqlEventLogStorage):
-        return 0
-    table = AssetCheckExecutionsTable
-    old = table.c.create_timestamp < border.replace(tzinfo=None)
-    old &= table.c.asset_key.in_([key.to_string() for key in keys])
-    newest = sa.select(sa.func.max(table.c.id)).group_by(
-        table.c.asset_key, table.c.check_name, table.c.partition
-    )
-    if dry_run:
-        with storage.index_connection() as connection:
-            count = sa.select(sa.func.count()).select_from(table).where(old, table.c.id.not_in(newest))
-            return connection.scalar(count) or 0
-    some = sa.select(table.c.id).where(old, table.c.id.not_in(newest)).limit(BATCH_ROWS)
-    deleted = 0
-    while True:
-        with storage.index_connection() as connection:
-            rows = connection.execute(
-                sa.delete(table).where(table.c.id.in_(some.subquery().select()))
-            ).rowcount
-        deleted += rows
-        if rows < BATCH_ROWS:
-            return deleted
+    evaluations = purge_evaluations(instance, keys, border, dry_run=dry_run)
+    return {"runs": deleted, "check evaluations": evaluations}
 
 
 def build_maintenance(
     specs: Sequence[SyncSpec], settings: Settings
 ) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
-    """The job that deletes what is old, and its schedule."""
+    """Build the job that deletes old data, and its schedule."""
 
     @dg.op(
-        description="Deletes what is older than QUPER_RETENTION_DAYS, SYNC_LOG_RETENTION_DAYS and the like."
+        description="Deletes rows and runs older than QUPER_RETENTION_DAYS, SYNC_LOG_RETENTION_DAYS and "
+        "DAGSTER_RUN_RETENTION_DAYS."
     )
     def purge(context: dg.OpExecutionContext, postgres: dg.ResourceParam[PostgresResource]) -> None:
         deleted: Counter[str] = Counter()
@@ -107,7 +90,8 @@ def build_maintenance(
     @dg.job(
         name=MAINTENANCE_NAME,
         executor_def=dg.in_process_executor,
-        description="Deletes what is old: history, quper.sync_logs, quper.skipped_rows, Dagster's runs.",
+        tags=run_tags(settings),
+        description="Deletes old rows of history tables, quper.sync_logs, quper.skipped_rows, and old runs.",
     )
     def maintenance() -> None:
         purge()
@@ -118,6 +102,6 @@ def build_maintenance(
         cron_schedule="40 3 * * *",
         execution_timezone=settings.sync_timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Deletes what is old, once a night.",
+        description="Deletes old rows and runs, once a night.",
     )
     return maintenance, schedule

@@ -272,3 +272,27 @@ def running(connection: sa.Connection, cluster: str, sync_job_ids: Sequence[str]
             .where(SYNC_LOGS.c.status == SyncStatus.RUNNING)
         )
     )
+
+
+def active_runs(
+    connection: sa.Connection,
+    cluster: str,
+    run_ids: Sequence[str],
+    sync_job_ids: Sequence[str],
+    locked: Collection[str],
+    seconds: float,
+) -> set[str]:
+    """Return those of the runs that load a job now, or ended a load within the last `seconds`.
+
+    A load closes the running rows of other runs when it gets the lock: the running row of a `locked` job is
+    the row of the load.
+    """
+    loading = (SYNC_LOGS.c.status == SyncStatus.RUNNING) & SYNC_LOGS.c.sync_job_id.in_(locked)
+    ended = SYNC_LOGS.c.completed_at > sa.func.clock_timestamp() - timedelta(seconds=seconds)
+    return set(
+        connection.scalars(
+            sa.select(SYNC_LOGS.c.run_id)
+            .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id.in_(sync_job_ids))
+            .where(SYNC_LOGS.c.run_id.in_(run_ids), loading | ended)
+        )
+    )

@@ -80,6 +80,11 @@ class Settings(BaseSettings, ExecutorSettings):
     quper_retention_days: int | None = Field(
         None, ge=8, description="Days to keep rows of the history tables; all are kept if it is not set."
     )
+    sync_max_runtime: int = Field(
+        3600,
+        ge=60,
+        description="Seconds after which Dagster ends a run; with celery at least twice CELERY_STEP_TIMEOUT.",
+    )
     sync_log_retention_days: int = Field(
         90, ge=1, description="Days to keep rows of quper.sync_logs and quper.skipped_rows."
     )
@@ -174,8 +179,14 @@ class Settings(BaseSettings, ExecutorSettings):
 
     @property
     def max_silence(self) -> float:
-        """Seconds without a sign of life after which a run that nobody vouches for is taken for dead."""
-        return 2.0 * self.sync_interval
+        """Seconds without a sign of life after which a run that loads no job is dead.
+
+        A living run is silent for a shorter time: 60 for the start of its processes, the longest delay before
+        a retry (exponential, with jitter), and the time that a step waits for a Celery worker.
+        """
+        retry = self.sync_retry_delay * 2**self.sync_max_retries if self.sync_max_retries else 0
+        queue = self.celery_step_timeout if self.sync_executor == "celery" else 0
+        return 60.0 + retry + queue
 
     def time_zone(self) -> ZoneInfo:
         """Return the time zone of the schedule."""

@@ -175,7 +175,7 @@ PAGES: dict[str, Any] = {
     "/locations/qupersync/jobs/qupersync_main": "Redshift to PostgreSQL Sync: all sync jobs, each on its own.",
     "/locations/qupersync/jobs/node_details_sync": "quper.node_details alone",
     "/runs": "qupersync/trigger: cli",
-    "/automation": "qupersync_clear_away",
+    "/automation": "qupersync_close_stale_rows",
     SCHEDULE: "Skips a tick while a sync runs or when late.",
     "/locations": "qupersync_assets.definitions",
 }

@@ -11,7 +11,7 @@ JOB = "qupersync_main"
 
 
 class Clock:
-    """Time that passes only when it is told to, or slept through."""
+    """Time that passes only when a test sets it or code sleeps."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -39,6 +39,7 @@ class Ticker:
     def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
         self.repository = definitions.get_repository_def()
         self.instance = instance
+        self._resources = {"postgres": (definitions.resources or {})["postgres"]}
         self.cursor: str | None = None
         self.interval = 0
         sensors = [s for s in self.repository.sensor_defs if JOB in {t.job_name for t in s.targets}]
@@ -47,14 +48,16 @@ class Ticker:
         [self.definition] = due
 
     def look(self, at: float) -> Any:
-        """Evaluate: what came due at that time (schedule), or whatever is due (sensor)."""
+        """Evaluate the schedule for a tick at that time, or the sensor now."""
         if isinstance(self.definition, dg.ScheduleDefinition):
             due = datetime.fromtimestamp(at, UTC)
-            return self.definition.evaluate_tick(
-                dg.build_schedule_context(self.instance, due, repository_def=self.repository)
-            )
-        tick = self.definition.evaluate_tick(
-            dg.build_sensor_context(self.instance, self.cursor, repository_def=self.repository)
-        )
+            with dg.build_schedule_context(
+                self.instance, due, repository_def=self.repository, resources=self._resources
+            ) as schedule_context:
+                return self.definition.evaluate_tick(schedule_context)
+        with dg.build_sensor_context(
+            self.instance, self.cursor, repository_def=self.repository, resources=self._resources
+        ) as sensor_context:
+            tick = self.definition.evaluate_tick(sensor_context)
         self.cursor = tick.cursor or self.cursor
         return tick

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import pytest
 
-from qupersync_assets.defs import run_health as runs
-from qupersync_assets.defs import schedules as schedule
+from qupersync_assets.defs import run_health, schedules, sensors
 from qupersync_assets.settings import Settings, variables
 from qupersync_assets_tests.support.ticks import Clock
 
@@ -89,7 +88,7 @@ def instance(shared_instance: dg.DagsterInstance) -> Iterator[dg.DagsterInstance
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(time.time())
-    monkeypatch.setattr(schedule, "time", clock)
-    monkeypatch.setattr(schedule, "datetime", clock.datetime())
-    monkeypatch.setattr(runs, "time", clock)
+    monkeypatch.setattr(schedules, "datetime", clock.datetime())
+    monkeypatch.setattr(sensors, "time", clock)
+    monkeypatch.setattr(run_health, "time", clock)
     return clock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import dagster as dg
-    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
     from qupersync_assets.postgres.job_status import JobState
     from qupersync_assets.settings import Settings
@@ -82,12 +81,8 @@ def _checks(
     instance: dg.DagsterInstance, settings: Settings, clusters: Sequence[str], specs: Sequence[SyncSpec]
 ) -> Checks:
     """Return the last evaluation of each check; planned ones do not count."""
-    from dagster._core.event_api import PartitionKeyFilter
-    from dagster._core.storage.asset_check_execution_record import (
-        COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as COMPLETED,
-    )
-
     from qupersync_assets.defs.asset_checks import check_specs
+    from qupersync_assets.defs.dagster_internals import latest_evaluations
     from qupersync_assets.defs.names import asset_key
 
     jobs = {
@@ -95,31 +90,24 @@ def _checks(
         for spec in specs
         for check in check_specs(asset_key(spec), spec, settings)
     }
-    storage = instance.event_log_storage
     found: Checks = {}
     for cluster in clusters:
-        only = PartitionKeyFilter(key=cluster) if len(settings.by_cluster()) > 1 else None
-        latest = storage.get_latest_asset_check_execution_by_key(list(jobs), only)
+        partition = cluster if len(settings.by_cluster()) > 1 else None
+        latest = latest_evaluations(instance, list(jobs), partition)
         for key, job in jobs.items():
-            record = latest.get(key)
-            if record and record.status not in COMPLETED:
-                completed = storage.get_asset_check_execution_history(
-                    key, 1, status=COMPLETED, partition_filter=only
-                )
-                record = completed[0] if completed else None
-            found.setdefault((cluster, job), {})[key.name] = _evaluation(record)
+            found.setdefault((cluster, job), {})[key.name] = _evaluation(latest.get(key))
     return found
 
 
-def _evaluation(record: AssetCheckExecutionRecord | None) -> dict[str, Any]:
-    evaluation = record.evaluation if record else None
-    if record is None or evaluation is None:
+def _evaluation(latest: tuple[dg.AssetCheckEvaluation, datetime] | None) -> dict[str, Any]:
+    if latest is None:
         return {"status": "unknown", "text": None, "evaluated_at": None}
+    evaluation, evaluated_at = latest
     severity = "warning" if evaluation.severity.value == "WARN" else "error"
     return {
         "status": "passed" if evaluation.passed else severity,
         "text": evaluation.description,
-        "evaluated_at": datetime.fromtimestamp(record.create_timestamp, UTC),
+        "evaluated_at": evaluated_at,
     }
 
 

@@ -87,8 +87,8 @@ def told(
 
 
 def _tick(definitions: dg.Definitions, instance: dg.DagsterInstance) -> str:
-    """What Dagster stores of a tick of the sensor that closes broken runs."""
-    sensor = definitions.get_repository_def().get_sensor_def("qupersync_clear_away")
+    """What Dagster stores of a tick of the sensor that closes stale rows."""
+    sensor = definitions.get_repository_def().get_sensor_def("qupersync_close_stale_rows")
     with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
         try:
             return str(sensor.evaluate_tick(context))

@@ -147,7 +147,7 @@ def test_one_that_is_down_leaves_the_other_alone(
     definitions = build_definitions(Settings.load())
     resources = {"postgres": (definitions.resources or {})["postgres"]}
     with dg.build_sensor_context(instance, cursor="1", resources=resources) as context:
-        definitions.resolve_sensor_def("qupersync_clear_away")(context)
+        definitions.resolve_sensor_def("qupersync_close_stale_rows")(context)
     assert target(
         "SELECT DISTINCT cluster, status, run_id FROM quper.sync_logs WHERE status <> 'success'"
     ) == [("far-south", "failed", down.run_id)]

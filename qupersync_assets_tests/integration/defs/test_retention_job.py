@@ -1,4 +1,4 @@
-"""What is old goes, what is needed stays: history, bookkeeping, and Dagster's runs on its PostgreSQL storage."""
+"""Deletion of old rows and old runs, with Dagster's storage in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from qupersync_assets.defs import build_definitions
-from qupersync_assets.defs import retention_job as maintenance
+from qupersync_assets.defs import build_definitions, dagster_internals, retention_job
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.defs.retention_job import MAINTENANCE_NAME, purge_runs
+from qupersync_assets.postgres import retention
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
@@ -24,7 +24,7 @@ def run_maintenance(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
     return job.execute_in_process(instance=instance)
 
 
-def test_history_stays_for_good_by_default(
+def test_history_is_not_deleted_by_default(
     postgres: PostgresResource, target: Query, instance: dg.DagsterInstance
 ) -> None:
     target(
@@ -34,11 +34,11 @@ def test_history_stays_for_good_by_default(
     assert target("SELECT count(*) FROM quper.query_history") == [(1,)]
 
 
-def test_old_history_goes(
+def test_old_history_is_deleted(
     postgres: PostgresResource, target: Query, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QUPER_RETENTION_DAYS", "30")
-    monkeypatch.setattr(maintenance, "BATCH_ROWS", 7)
+    monkeypatch.setattr(retention, "BATCH_ROWS", 7)
     ages = [1, 29, 31, 400]
     for spec in all_specs():
         if spec.kind == "history":
@@ -67,16 +67,16 @@ def test_old_history_goes(
     assert run_maintenance(instance).success
     for spec in all_specs():
         if spec.kind == "history":
-            left = (
+            remaining = (
                 f"SELECT count(*), min({spec.time_column}) > now() - interval '30 days' "
                 f"FROM {spec.table.fullname} WHERE cluster = 'sandbox' AND {spec.time_column} IS NOT NULL"
             )
-            assert target(left) == [(40, True)], spec.sync_job_id
+            assert target(remaining) == [(40, True)], spec.sync_job_id
     others = target("SELECT cluster, query_id FROM quper.query_history WHERE query_id < 3 ORDER BY 1, 2")
     assert others == [("other", 1), ("sandbox", 2)]
 
 
-def test_old_bookkeeping_goes_but_each_jobs_last_success(
+def test_old_bookkeeping_is_deleted_except_each_jobs_last_success(
     postgres: PostgresResource, target: Query, instance: dg.DagsterInstance
 ) -> None:
     target(
@@ -98,7 +98,7 @@ def test_old_bookkeeping_goes_but_each_jobs_last_success(
 
 
 @pytest.fixture
-def stored(environment: dict[str, str], tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def postgres_instance(environment: dict[str, str], tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """An instance with its storage in PostgreSQL, as the product's user."""
     shutil.copy(Path(__file__).parents[3] / "dagster.yaml", tmp_path)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
@@ -106,11 +106,12 @@ def stored(environment: dict[str, str], tmp_path: Path) -> Iterator[dg.DagsterIn
         instance.wipe()
 
 
-def test_dagsters_old_runs_go_with_their_events_and_evaluations(
-    stored: dg.DagsterInstance, target: Query, monkeypatch: pytest.MonkeyPatch
+def test_old_runs_are_deleted_with_their_events_and_evaluations(
+    postgres_instance: dg.DagsterInstance, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "KEPT_RUNS", 2)
-    monkeypatch.setattr(maintenance, "BATCH_RUNS", 2)
+    monkeypatch.setattr(retention_job, "KEPT_RUNS", 2)
+    monkeypatch.setattr(retention_job, "BATCH_RUNS", 2)
+    monkeypatch.setattr(dagster_internals, "BATCH_ROWS", 7)
     job = build_definitions(Settings.load()).resolve_job_def(JOB_NAME)
 
     @dg.job
@@ -118,10 +119,12 @@ def test_dagsters_old_runs_go_with_their_events_and_evaluations(
         pass
 
     runs = [
-        job.execute_in_process(instance=stored, asset_selection=[dg.AssetKey(["quper", "node_details"])])
+        job.execute_in_process(
+            instance=postgres_instance, asset_selection=[dg.AssetKey(["quper", "node_details"])]
+        )
         for _ in range(6)
     ]
-    other = foreign.execute_in_process(instance=stored)
+    other = foreign.execute_in_process(instance=postgres_instance)
     # All but the last four are three weeks old.
     old = [run.run_id for run in runs[:5]]
     target(
@@ -130,26 +133,26 @@ def test_dagsters_old_runs_go_with_their_events_and_evaluations(
     )
     target("UPDATE asset_check_executions SET create_timestamp = create_timestamp - interval '21 days'")
     specs = all_specs()
-    files = Path(stored.storage_directory())  # what the steps wrote to stdout and stderr
+    files = Path(postgres_instance.storage_directory())  # what the steps wrote to stdout and stderr
     for run in runs:
         (files / run.run_id / "compute_logs").mkdir(parents=True, exist_ok=True)
-    counted = purge_runs(stored, specs, 14)
+    counted = purge_runs(postgres_instance, specs, 14)
     assert counted["runs"] == 4
     assert {run.run_id for run in runs if (files / run.run_id).exists()} == {
         runs[4].run_id,
         runs[5].run_id,
     }
-    left = {record.dagster_run.run_id for record in stored.get_run_records()}
-    assert left == {runs[4].run_id, runs[5].run_id, other.run_id}
+    remaining = {record.dagster_run.run_id for record in postgres_instance.get_run_records()}
+    assert remaining == {runs[4].run_id, runs[5].run_id, other.run_id}
     assert target("SELECT count(*) FROM event_logs WHERE run_id = ANY(%s)", [old[:4]]) == [(0,)]
     assert target("SELECT count(*) FROM event_logs WHERE run_id = %s", [runs[4].run_id])[0][0] > 5
     checks = len(runs[0].get_asset_check_evaluations())
     assert counted["check evaluations"] == 5 * checks and checks > 1
     assert target("SELECT count(*) FROM asset_check_executions") == [(checks,)]
-    assert purge_runs(stored, specs, 14) == {"runs": 0, "check evaluations": 0}
+    assert purge_runs(postgres_instance, specs, 14) == {"runs": 0, "check evaluations": 0}
 
 
-def test_it_is_scheduled_daily(environment: dict[str, str]) -> None:
+def test_the_job_is_scheduled_daily(environment: dict[str, str]) -> None:
     repository = build_definitions(Settings.load()).get_repository_def()
     (schedule,) = [s for s in repository.schedule_defs if s.job_name == MAINTENANCE_NAME]
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING

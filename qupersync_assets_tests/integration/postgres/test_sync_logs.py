@@ -1,4 +1,4 @@
-"""quper.sync_logs tells the truth while a run goes on, and when it is terminated or killed."""
+"""Rows of quper.sync_logs while a run loads, and after it was terminated or killed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.run_health import close_logs, close_stale_rows
-from qupersync_assets.postgres import sync_logs as sync_log
+from qupersync_assets.postgres import sync_logs
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
@@ -21,7 +21,7 @@ from qupersync_assets_tests.integration.conftest import Query, Sync
 from qupersync_assets_tests.support.demo_process import until
 
 
-def test_running_row_keeps_up_with_the_batches(
+def test_a_running_row_has_the_counts_of_its_batches(
     sandbox: Sandbox, sync: Sync, source: Query, target: Query
 ) -> None:
     assert sync("node_details").success
@@ -52,14 +52,14 @@ def test_running_row_keeps_up_with_the_batches(
 
 @dg.job
 def nothing() -> None:
-    """A run for Dagster to know."""
+    """A job whose runs load nothing."""
 
 
 @pytest.mark.parametrize(
     ("ending", "status"),
     [(dg.DagsterRunStatus.FAILURE, "failed"), (dg.DagsterRunStatus.CANCELED, "canceled"), (None, "failed")],
 )
-def test_rows_of_ended_runs_are_closed(
+def test_rows_of_finished_runs_are_closed(
     postgres: PostgresResource,
     target: Query,
     instance: dg.DagsterInstance,
@@ -67,38 +67,38 @@ def test_rows_of_ended_runs_are_closed(
     status: str,
 ) -> None:
     run_id = "00000000-0000-4000-8000-000000000000"
-    if ending is not None:  # else Dagster has forgotten it
+    if ending is not None:  # otherwise Dagster does not know the run
         run = instance.create_run_for_job(nothing, run_id=run_id, status=dg.DagsterRunStatus.STARTED)
         if ending == dg.DagsterRunStatus.FAILURE:
             instance.report_run_failed(run)
         else:
             instance.report_run_canceled(run)
     with postgres.transaction() as connection:
-        sync_log.start(connection, "sandbox", "node_details_sync", run_id)
-    close_stale_rows(instance, postgres, "sandbox", all_specs(), max_silence=600)
+        sync_logs.start(connection, "sandbox", "node_details_sync", run_id)
+    close_stale_rows(instance, postgres, ["sandbox"], all_specs(), max_silence=600)
     rows = target("SELECT status, error IS NOT NULL, completed_at IS NOT NULL FROM quper.sync_logs")
     assert rows == [(status, True, True)]
 
 
-def test_a_run_of_another_instance_is_left_alone_while_it_loads(
+def test_a_row_of_an_unknown_run_is_closed_after_its_load(
     postgres: PostgresResource, target: Query, instance: dg.DagsterInstance
 ) -> None:
     status = "SELECT status FROM quper.sync_logs"
     with closing(JobConnection(postgres.engine(), "sandbox", "node_details_sync")) as other:
         with other.begin() as connection:
-            sync_log.start(connection, "sandbox", "node_details_sync", "unknown here")
-        close_stale_rows(instance, postgres, "sandbox", all_specs(), max_silence=600)
+            sync_logs.start(connection, "sandbox", "node_details_sync", "unknown here")
+        close_stale_rows(instance, postgres, ["sandbox"], all_specs(), max_silence=600)
         assert target(status) == [("running",)]
     until(
         lambda: (
-            close_stale_rows(instance, postgres, "sandbox", all_specs(), 600)
+            close_stale_rows(instance, postgres, ["sandbox"], all_specs(), 600)
             or target(status) == [("failed",)]
         ),
         20,
     )
 
 
-def test_a_run_that_could_not_reach_postgres_is_logged_later(
+def test_a_run_that_could_not_reach_postgresql_is_logged_later(
     postgres: PostgresResource,
     sync: Sync,
     target: Query,
@@ -110,7 +110,7 @@ def test_a_run_that_could_not_reach_postgres_is_logged_later(
     assert target("SELECT count(*) FROM quper.sync_logs") == [(0,)]
     record = instance.get_run_record_by_id(run_id)
     assert record is not None
-    for expected in (2, 0):  # the second look finds nothing left to do
+    for expected in (2, 0):  # the second call has nothing to close
         assert close_logs(instance, postgres, "sandbox", all_specs(), record) == expected
     rows = target(
         "SELECT sync_job_id, status, error FROM quper.sync_logs WHERE run_id = %s ORDER BY 1", [run_id]
@@ -119,26 +119,26 @@ def test_a_run_that_could_not_reach_postgres_is_logged_later(
     assert all("POSTGRES_PORT" in error for *_, error in rows)
 
 
-def test_the_sensor_logs_broken_runs_once(
+def test_the_sensor_adds_the_rows_of_failed_runs_once(
     bare: PostgresResource,
     sync: Sync,
     target: Query,
     monkeypatch: pytest.MonkeyPatch,
     instance: dg.DagsterInstance,
 ) -> None:
-    def look(cursor: str | None) -> dg.SensorResult:
-        sensor = build_definitions(Settings.load()).resolve_sensor_def("qupersync_clear_away")
+    def evaluate(cursor: str | None) -> dg.SensorResult:
+        sensor = build_definitions(Settings.load()).resolve_sensor_def("qupersync_close_stale_rows")
         resources = {"postgres": bare}
         with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
             result = sensor(context)
         assert isinstance(result, dg.SensorResult)
         return result
 
-    first = look(None)  # before there is a schema
+    first = evaluate(None)  # without a schema
     with monkeypatch.context() as outage:
         outage.setenv("POSTGRES_PORT", "1")
         sync("node_details")
-    second = look(first.cursor)
+    second = evaluate(first.cursor)
     assert target("SELECT sync_job_id, status FROM quper.sync_logs") == [("node_details_sync", "failed")]
     assert second.cursor != first.cursor
-    assert look(second.cursor).cursor == second.cursor  # nothing new
+    assert evaluate(second.cursor).cursor == second.cursor

@@ -1,4 +1,4 @@
-"""Executors by configuration: what Dagster is told, what is refused, and steps that nobody waits for."""
+"""Executors by configuration: what Dagster gets, which values are refused, and steps of finished runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from dagster._core.test_utils import create_run_for_test
 from dagster._grpc.types import ExecuteStepArgs
 from dagster_shared.serdes import pack_value, serialize_value
 
+from qupersync_assets.celery_worker import build_app
 from qupersync_assets.core.redaction import redact
+from qupersync_assets.defs.names import ASSET_JOB
 from qupersync_assets.settings import SettingsError
 from qupersync_assets_tests.unit.conftest import Build, Load
 
@@ -48,7 +50,7 @@ def configuration(definitions: dg.Definitions) -> tuple[str, dict[str, Any]]:
         ({"SYNC_EXECUTOR": "k8s"}, "k8s", {"max_concurrent": 4}),
     ],
 )
-def test_the_executor_is_the_one_of_the_settings(
+def test_the_executor_is_that_of_the_settings(
     build: Build, variables: dict[str, str], name: str, expected: dict[str, Any]
 ) -> None:
     definitions = build(**variables)
@@ -58,17 +60,31 @@ def test_the_executor_is_the_one_of_the_settings(
     assert {key: config[key] for key in expected} == expected
 
 
-def test_pods_are_as_configured(build: Build) -> None:
+def test_pods_have_the_configuration_of_the_settings(build: Build) -> None:
     _, config = configuration(build(SYNC_EXECUTOR="k8s", KUBERNETES_STEP_CONFIG=PODS))
     assert config["step_k8s_config"]["container_config"] == {"resources": {"limits": {"cpu": "1"}}}
 
 
-def test_no_step_goes_to_a_second_worker_before_the_first_gives_it_up(build: Build) -> None:
+def test_celery_delivers_a_step_again_only_after_its_time_limit(build: Build) -> None:
     _, config = configuration(build(**CELERY))
     celery = config["config_source"]
     assert celery["task_time_limit"] == 600 < celery["broker_transport_options"]["visibility_timeout"]
-    # Which ends what waits for an answer that the broker has lost.
-    assert build(**CELERY).resolve_job_def("qupersync_main").tags["dagster/max_runtime"] == "1200"
+
+
+@pytest.mark.parametrize(
+    ("variables", "seconds"),
+    [
+        ({}, "3600"),
+        ({"SYNC_MAX_RUNTIME": "900"}, "900"),
+        # A run waits for the answer of a step that the broker has lost.
+        (CELERY | {"SYNC_MAX_RUNTIME": "900"}, "1200"),
+        (CELERY, "3600"),
+    ],
+)
+def test_all_runs_have_a_maximum_runtime(build: Build, variables: dict[str, str], seconds: str) -> None:
+    jobs = build(**variables).get_repository_def().get_all_jobs()
+    jobs = [job for job in jobs if job.name != ASSET_JOB]  # its runs have no tags of their own
+    assert len(jobs) == 10 and {job.tags["dagster/max_runtime"] for job in jobs} == {seconds}
 
 
 @pytest.mark.parametrize(
@@ -97,9 +113,7 @@ def test_no_step_goes_to_a_second_worker_before_the_first_gives_it_up(build: Bui
         ),
     ],
 )
-def test_what_is_not_allowed_is_named(
-    build: Build, variables: dict[str, str | None], words: list[str]
-) -> None:
+def test_a_wrong_value_is_named(build: Build, variables: dict[str, str | None], words: list[str]) -> None:
     with pytest.raises(SettingsError) as refusal:
         build(**variables)
     assert all(word in str(refusal.value) for word in words), str(refusal.value)
@@ -107,18 +121,16 @@ def test_what_is_not_allowed_is_named(
 
 
 @pytest.mark.parametrize("executor", ["celery", "k8s"])
-def test_an_extra_that_is_missing_is_named(
-    load: Load, monkeypatch: pytest.MonkeyPatch, executor: str
-) -> None:
+def test_a_missing_extra_is_named(load: Load, monkeypatch: pytest.MonkeyPatch, executor: str) -> None:
     monkeypatch.setitem(sys.modules, f"dagster_{executor}", None)
     with pytest.raises(SettingsError, match=rf"SYNC_EXECUTOR.*pip install 'qupersync\[{executor}\]'"):
         load(**CELERY | {"SYNC_EXECUTOR": executor})
 
 
-def test_the_password_of_the_broker_is_not_told(build: Build) -> None:
+def test_the_password_of_the_broker_is_not_shown(build: Build) -> None:
     definitions = build(**CELERY)
-    told = serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
-    assert "hunter2" not in told
+    shown = serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
+    assert "hunter2" not in shown
     error = f"Cannot connect to {BROKER} with {PASSWORD}"
     assert redact(error) == "Cannot connect to redis://:***@redis.example:6379/0 with ***"
 
@@ -134,15 +146,12 @@ def loading() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "does_it"), [(dg.DagsterRunStatus.STARTED, True), (dg.DagsterRunStatus.CANCELED, False)]
+    ("status", "starts"), [(dg.DagsterRunStatus.STARTED, True), (dg.DagsterRunStatus.CANCELED, False)]
 )
-def test_a_step_of_a_run_that_has_ended_is_not_begun(
-    load: Load, instance: dg.DagsterInstance, status: dg.DagsterRunStatus, does_it: bool
+def test_a_step_of_a_finished_run_is_not_started(
+    load: Load, instance: dg.DagsterInstance, status: dg.DagsterRunStatus, starts: bool
 ) -> None:
     settings = load(**CELERY)
-    # Only now: the module builds the application of the environment when it is imported.
-    from qupersync_assets.celery_worker import build_app
-
     task = build_app(settings).tasks["execute_plan"]
     job = reconstructable(loading)
     run = create_run_for_test(instance, job_name="loading", status=status)
@@ -154,5 +163,5 @@ def test_a_step_of_a_run_that_has_ended_is_not_begun(
         retry_mode=RetryMode.DISABLED,
     )
     events = task.apply([pack_value(step), job.to_dict()]).get()
-    assert any("STEP_SUCCESS" in event for event in events) == does_it
-    assert bool(events) == does_it
+    assert any("STEP_SUCCESS" in event for event in events) == starts
+    assert bool(events) == starts

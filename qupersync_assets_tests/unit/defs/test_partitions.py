@@ -55,7 +55,7 @@ def ticker(
 ) -> Ticker:
     """A ticker of two clusters that was due a second ago."""
     ticker = Ticker(build(**TWO_CLUSTERS, SYNC_INTERVAL=str(request.param)), instance)
-    clock.now = (clock.now // request.param + 1) * request.param + 1.0
+    clock.now = clock.now // request.param * request.param + 1.0  # before the events of new runs
     return ticker
 
 

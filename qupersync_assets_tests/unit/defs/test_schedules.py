@@ -1,4 +1,4 @@
-"""When syncs are due: every SYNC_INTERVAL seconds, by cron or by the sensor in its place."""
+"""Ticks every SYNC_INTERVAL seconds, by cron or by the interval sensor."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from qupersync_assets.defs.names import SCHEDULED_TAG
-from qupersync_assets.defs.schedules import cron_for
+from qupersync_assets.defs.schedules import cron_for, next_sync
 from qupersync_assets_tests.support.ticks import Clock, Ticker
-from qupersync_assets_tests.unit.conftest import Build
+from qupersync_assets_tests.unit.conftest import Build, Load
 
 BY_CRON = [60, 300, 3600, 86400]
 BY_SENSOR = [10, 45, 90, 420, 5400]
@@ -58,7 +58,20 @@ def test_a_daily_sync_is_at_midnight_of_the_time_zone() -> None:
     assert datetime.fromtimestamp(tick, UTC) == datetime(2026, 6, 1, 22, tzinfo=UTC)
 
 
-def test_cron_is_used_where_it_says_an_interval_exactly_and_nowhere_else() -> None:
+@pytest.mark.parametrize("interval", [60, 300, 1800, 3600, 6 * 3600, 86400])
+@pytest.mark.parametrize("zone", ["US/Pacific", "Asia/Kolkata", "Europe/Berlin"])
+@pytest.mark.parametrize(
+    "now", ["2026-06-01T07:13:20", "2026-03-08T09:59:59", "2026-11-01T08:30:00", "2026-10-25T00:00:00"]
+)
+def test_the_next_sync_is_the_next_tick_of_dagster(load: Load, interval: int, zone: str, now: str) -> None:
+    moment = datetime.fromisoformat(f"{now}Z")
+    settings = load(SYNC_INTERVAL=str(interval), SYNC_TIMEZONE=zone)
+    ticks = times(cron_for(interval), zone, moment.timestamp())
+    expected = next(tick for tick in ticks if tick > moment.timestamp())
+    assert next_sync(settings, moment).timestamp() == expected
+
+
+def test_cron_is_used_for_the_intervals_that_it_expresses_exactly() -> None:
     by_cron = {n: cron for n in range(10, 90_001) if (cron := cron_for(n)) is not None}
     whole_minutes = {n for n in range(60, 3600, 60) if 3600 % n == 0}
     assert by_cron.keys() == whole_minutes | {n for n in range(3600, 90_001, 3600) if 86400 % n == 0}
@@ -96,7 +109,7 @@ def test_the_sensor_fires_evenly(
     assert all(0 <= at - moment <= 2 for at, moment in list(zip(fired, due, strict=True))[1:])
 
 
-def test_a_sensor_that_was_away_goes_on_in_its_old_rhythm(
+def test_a_stopped_sensor_continues_with_the_same_ticks(
     build: Build, instance: dg.DagsterInstance, clock: Clock
 ) -> None:
     ticker = Ticker(build(SYNC_INTERVAL="90"), instance)
@@ -109,14 +122,16 @@ def test_a_sensor_that_was_away_goes_on_in_its_old_rhythm(
 
 
 @pytest.mark.parametrize("interval", ["300", "420"])
-def test_all_of_it_is_on_by_default(build: Build, instance: dg.DagsterInstance, interval: str) -> None:
+def test_schedules_and_sensors_run_by_default(
+    build: Build, instance: dg.DagsterInstance, interval: str
+) -> None:
     ticker = Ticker(build(SYNC_INTERVAL=interval), instance)
     definitions: list[Any] = [ticker.definition, *ticker.repository.sensor_defs]
     statuses = [d.default_status.value for d in definitions]
     assert set(statuses) == {"RUNNING"}
 
 
-def test_the_sensor_tells_the_next_sync_in_the_time_zone(
+def test_the_sensor_names_the_next_sync_in_the_time_zone(
     build: Build, instance: dg.DagsterInstance, clock: Clock
 ) -> None:
     ticker = Ticker(build(SYNC_INTERVAL="420", SYNC_TIMEZONE="Asia/Kolkata"), instance)

@@ -1,0 +1,103 @@
+"""All uses of Dagster's private interfaces, each without a public equivalent.
+
+unit/defs/test_dagster_internals.py fails when one of them moves or changes its signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster_shared.serdes import unpack_value
+
+from qupersync_assets.postgres.retention import BATCH_ROWS
+
+NO_COMPUTE_LOGS = {
+    "module": "dagster._core.storage.noop_compute_log_manager",
+    "class": "NoOpComputeLogManager",
+}
+
+
+class Step(Protocol):
+    """A step as a run sends it to a Celery worker."""
+
+    run_id: str
+    instance_ref: Any
+
+
+def unpack_step(packed: Any) -> Step:
+    """Return the step that a Celery message holds."""
+    return cast(Step, unpack_value(packed))
+
+
+def open_instance(home: Path, *, captures_output: bool) -> dg.DagsterInstance:
+    """Open the instance that home/dagster.yaml configures.
+
+    Args:
+        home: the folder of the instance.
+        captures_output: whether stdout and stderr of steps go where dagster.yaml says; if not, they stay
+            those of this process.
+    """
+    overrides = {} if captures_output else {"compute_logs": NO_COMPUTE_LOGS}
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=overrides))
+
+
+def latest_evaluations(
+    instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey], partition: str | None
+) -> dict[dg.AssetCheckKey, tuple[dg.AssetCheckEvaluation, datetime]]:
+    """Return the latest completed evaluation of each check and its time; checks without one are absent.
+
+    Only evaluations of `partition` count, if it is not None.
+    """
+    storage = instance.event_log_storage
+    only = PartitionKeyFilter(key=partition) if partition is not None else None
+    found = {}
+    for key, latest in storage.get_latest_asset_check_execution_by_key(keys, only).items():
+        records: Sequence[Any] = [latest]
+        if latest.evaluation is None:  # a run has planned this check, but not evaluated it
+            completed = {status for status in type(latest.status) if status.name != "PLANNED"}
+            records = storage.get_asset_check_execution_history(
+                key, 1, status=completed, partition_filter=only
+            )
+        for record in records:
+            found[key] = (record.evaluation, datetime.fromtimestamp(record.create_timestamp, UTC))
+    return found
+
+
+def purge_evaluations(
+    instance: dg.DagsterInstance, assets: Collection[dg.AssetKey], border: datetime, *, dry_run: bool
+) -> int:
+    """Delete, or count, evaluations of the checks of assets from before `border`; return the number.
+
+    Dagster deletes a run without the evaluations of its checks. The newest of each check and partition stays.
+    """
+    table = AssetCheckExecutionsTable
+    storage: Any = instance.event_log_storage
+    newest = sa.select(sa.func.max(table.c.id)).group_by(
+        table.c.asset_key, table.c.check_name, table.c.partition
+    )
+    old = (
+        (table.c.create_timestamp < border.replace(tzinfo=None))
+        & table.c.asset_key.in_([key.to_string() for key in assets])
+        & table.c.id.not_in(newest)
+    )
+    if dry_run:
+        with storage.index_connection() as connection:
+            count: int = connection.scalar(sa.select(sa.func.count()).select_from(table).where(old))
+            return count
+    batch = sa.select(table.c.id).where(old).limit(BATCH_ROWS).subquery()
+    statement = sa.delete(table).where(table.c.id.in_(sa.select(batch)))
+    deleted = 0
+    while True:
+        with storage.index_connection() as connection:
+            rows: int = connection.execute(statement).rowcount
+        deleted += rows
+        if rows < BATCH_ROWS:
+            return deleted

@@ -1,0 +1,72 @@
+"""The private interfaces of Dagster that the product uses: each is where it was, and takes what we pass."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+
+import qupersync_assets
+from qupersync_assets.defs import dagster_internals
+
+PACKAGE = Path(qupersync_assets.__file__).parent
+PRIVATE = re.compile(r"\b(dagster(?:\._[\w.]+|_shared[\w.]*))(?: import (\w+))?")
+USED = {
+    ("dagster._core.event_api", "PartitionKeyFilter"),
+    ("dagster._core.instance.ref", "InstanceRef"),
+    ("dagster._core.storage.event_log.schema", "AssetCheckExecutionsTable"),
+    ("dagster._core.storage.noop_compute_log_manager", ""),
+    ("dagster_shared.serdes", "unpack_value"),
+}
+
+
+def test_one_module_uses_five_private_interfaces() -> None:
+    found = {
+        path.relative_to(PACKAGE).as_posix(): set(PRIVATE.findall(path.read_text("utf-8")))
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert {name: uses for name, uses in found.items() if uses} == {"defs/dagster_internals.py": USED}
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (dagster_internals.unpack_value, ["val"]),
+        (dagster_internals.InstanceRef.from_dir, ["base_dir", "overrides"]),
+        (dg.DagsterInstance.from_ref, ["instance_ref"]),
+        (SqlEventLogStorage.index_connection, ["self"]),
+        (
+            SqlEventLogStorage.get_latest_asset_check_execution_by_key,
+            ["self", "check_keys", "partition_filter"],
+        ),
+        (
+            SqlEventLogStorage.get_asset_check_execution_history,
+            ["self", "check_key", "limit", "status", "partition_filter"],
+        ),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)
+def test_a_function_takes_the_arguments_that_are_passed(function: object, parameters: list[str]) -> None:
+    assert callable(function)
+    assert set(parameters) <= set(inspect.signature(function).parameters)
+
+
+def test_a_partition_filter_has_a_key() -> None:
+    assert dagster_internals.PartitionKeyFilter(key="north").key == "north"
+
+
+def test_the_table_of_check_evaluations_has_the_columns() -> None:
+    columns = {"id", "asset_key", "check_name", "partition", "create_timestamp"}
+    assert columns <= set(dagster_internals.AssetCheckExecutionsTable.c.keys())
+
+
+def test_output_is_not_captured_without_a_compute_log_manager(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").touch()
+    for captures_output in (True, False):
+        with dagster_internals.open_instance(tmp_path, captures_output=captures_output) as instance:
+            kind = type(instance.compute_log_manager).__name__
+            assert (kind == "NoOpComputeLogManager") != captures_output
