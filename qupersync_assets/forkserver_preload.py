@@ -15,10 +15,9 @@ from qupersync_assets.settings.alerts import check_alert_urls
 
 __all__ = ["dagster_postgres", "psycopg2", "qupersync_assets", "redshift_connector", "upath"]
 
-# Loading Apprise's plugins takes 0.2 s, as each step would when it checks ALERT_URLS.
-if urls := os.environ.get("ALERT_URLS"):
-    with contextlib.suppress(ValueError):
-        check_alert_urls(SecretStr(urls))
+# Load Apprise's plugins if there are alerts: each step checks ALERT_URLS, and they take 0.2 s to load.
+with contextlib.suppress(ValueError):
+    check_alert_urls(SecretStr(os.environ.get("ALERT_URLS", "")))
 
 # No step shall look through all of that for garbage, and so copy its memory:
 # https://docs.python.org/3/library/gc.html#gc.freeze
