@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 from pydantic import BaseModel
 
-from qupersync_assets.alerts.apprise_notifier import AppriseNotifier
+from qupersync_assets.alerts.apprise_notifier import send_alert
 from qupersync_assets.alerts.evaluator import AlertEvaluator
 from qupersync_assets.core.redaction import redact, redact_exceptions
 from qupersync_assets.defs.names import ASSET_JOB, asset_key
@@ -54,14 +54,14 @@ def _build_sensor(url: AlertUrl, specs: Sequence[SyncSpec], settings: Settings) 
         cursor = AlertCursor.model_validate_json(context.cursor) if context.cursor else AlertCursor()
         with redact_exceptions():
             evaluator = AlertEvaluator(context.instance, specs, settings)
-            return poll(context.instance, AppriseNotifier(url), cursor, evaluator, is_own)
+            return poll(context.instance, url, cursor, evaluator, is_own)
 
     return alerts
 
 
 def poll(
     instance: dg.DagsterInstance,
-    notifier: AppriseNotifier,
+    url: AlertUrl,
     cursor: AlertCursor,
     evaluator: AlertEvaluator,
     is_own: Callable[[dg.DagsterRun], bool],
@@ -83,7 +83,7 @@ def poll(
             alert, notified = evaluator.evaluate(run, set(cursor.notified))
             if alert is not None:
                 try:
-                    problem = notifier.send(alert)
+                    problem = send_alert(url, alert)
                 except Exception as error:
                     if not sent:
                         raise

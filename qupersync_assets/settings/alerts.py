@@ -18,8 +18,6 @@ from qupersync_assets.core.redaction import learn_secret, split_urls
 if TYPE_CHECKING:
     import apprise
 
-MIN_TOKEN_LENGTH = 4  # shorter ones are no tokens, and redacting them would blank out ordinary text
-
 
 @dataclass(frozen=True)
 class AlertUrl:
@@ -27,13 +25,17 @@ class AlertUrl:
 
     Attributes:
         number: its position, from 1.
-        schema: the word before ://, or "unknown".
         url: the URL, a secret.
     """
 
     number: int
-    schema: str
     url: str = field(repr=False)
+
+    @property
+    def schema(self) -> str:
+        """The word before ://, or "unknown"."""
+        found = re.match("([A-Za-z][A-Za-z0-9]{0,19})://", self.url)
+        return found[1].lower() if found else "unknown"
 
     def __str__(self) -> str:
         return f"entry {self.number} ({self.schema})"
@@ -50,19 +52,16 @@ class AlertUrl:
         if service is not None:
             for name, token in {**service.template_tokens, **service.template_args}.items():
                 value = getattr(service, token.get("map_to", name), None)
-                if token.get("private") and isinstance(value, str) and len(value) >= MIN_TOKEN_LENGTH:
+                # Shorter values are no tokens, and redacting them would blank out ordinary text.
+                if token.get("private") and isinstance(value, str) and len(value) > 3:
                     learn_secret(value)
         return service
 
 
 def parse_alert_urls(urls: SecretStr | None) -> list[AlertUrl]:
     """Return the entries of ALERT_URLS in their order."""
-    entries = split_urls(urls.get_secret_value()) if urls else []
-    schemas = [re.match(r"([A-Za-z][A-Za-z0-9]{0,19})://", url) for url in entries]
-    return [
-        AlertUrl(number, schema[1].lower() if schema else "unknown", url)
-        for number, (schema, url) in enumerate(zip(schemas, entries, strict=True), 1)
-    ]
+    texts = split_urls(urls.get_secret_value()) if urls else []
+    return [AlertUrl(number, url) for number, url in enumerate(texts, 1)]
 
 
 def check_alert_urls(urls: SecretStr) -> SecretStr:
@@ -75,10 +74,8 @@ def check_alert_urls(urls: SecretStr) -> SecretStr:
         raise ValueError("it needs the extra alerts: pip install 'qupersync[alerts]'")
     entries = parse_alert_urls(urls)
     problems = [f"{entry} {problem}" for entry in entries if (problem := _problem(entry))]
-    if not entries:
-        problems = ["it has no URL"]
-    if problems:
-        raise ValueError("; ".join(problems))
+    if problems or not entries:
+        raise ValueError("; ".join(problems) or "it has no URL")
     return urls
 
 
@@ -94,11 +91,11 @@ def _problem(entry: AlertUrl) -> str:
     return ""
 
 
-_captured: ContextVar[list[str] | None] = ContextVar("_captured", default=None)
-
-
 # urllib3 logs the paths of its requests at level DEBUG.
 _LOGGERS = ("apprise", "urllib3.connectionpool")
+# Apprise logs the cause of a problem at level DEBUG, as it does its requests.
+_CAUSE = re.compile(r"\S* ?Exception: |Response Details")
+_captured: ContextVar[list[str] | None] = ContextVar("_captured", default=None)
 
 
 def _capture(record: logging.LogRecord) -> bool:
@@ -107,10 +104,7 @@ def _capture(record: logging.LogRecord) -> bool:
     if captured is None:
         return record.levelno >= logging.WARNING or record.name != _LOGGERS[0]
     message = record.getMessage()
-    # Apprise logs the cause of a problem at level DEBUG, as it does messages with their URLs.
-    if record.levelno in (logging.WARNING, logging.ERROR) or re.match(
-        r"\S* ?Exception: |Response Details", message
-    ):
+    if record.levelno in (logging.WARNING, logging.ERROR) or _CAUSE.match(message):
         captured.append(" ".join(message.split()))
     return False
 

@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from qupersync_assets.alerts import apprise_notifier
-from qupersync_assets.alerts.apprise_notifier import MAX_CHARACTERS, Alert, AlertError, AppriseNotifier
+from qupersync_assets.alerts.apprise_notifier import MAX_CHARACTERS, Alert, AlertError, send_alert
 from qupersync_assets.definitions import build_code_location
 from qupersync_assets.sandbox.gateway.tls import Authority
 from qupersync_assets.settings import Settings
@@ -231,7 +231,7 @@ def test_an_alert_that_reached_one_of_two_recipients_is_not_repeated(
     assert mail.box.recipients == ["me@example.com"]
     mail.box.unknown.add("me@example.com")
     with pytest.raises(AlertError, match="550"):
-        AppriseNotifier(AlertUrl(1, "mailtos", mail_url(mail))).send(Alert("title", "body"))
+        send_alert(AlertUrl(1, mail_url(mail)), Alert("title", "body"))
 
 
 def test_no_secret_is_in_an_alert_an_error_or_a_log(
@@ -288,10 +288,10 @@ def test_a_mail_server_without_a_trusted_certificate_gets_no_password(
 
 
 def test_a_text_is_sent_as_it_is_and_cut(webhook: Webhook) -> None:
-    notifier = AppriseNotifier(AlertUrl(1, "json", webhook.url))
+    url = AlertUrl(1, webhook.url)
     text = "<b>&amp; *bold* _x_ `code` \\n :smile: http://example.com/?a=1&b=2"
-    notifier.send(Alert("title", text))
-    notifier.send(Alert("title", "x" * 10 * MAX_CHARACTERS))
+    send_alert(url, Alert("title", text))
+    send_alert(url, Alert("title", "x" * 10 * MAX_CHARACTERS))
     assert webhook.messages[0] == f"title\n{text}"
     assert len(webhook.messages[1]) == len("title\n") + MAX_CHARACTERS + len(" ...")
 
@@ -303,7 +303,7 @@ def test_a_service_that_does_not_respond_is_an_error_after_the_timeout(
     webhook.delay = 5
     started = time.monotonic()
     with pytest.raises(AlertError, match=r"entry 1 \(json\).*[Rr]ead timed out"):
-        AppriseNotifier(AlertUrl(1, "json", webhook.url)).send(Alert("title", "body"))
+        send_alert(AlertUrl(1, webhook.url), Alert("title", "body"))
     assert time.monotonic() - started < webhook.delay
     assert len(webhook.messages) == 1  # the server got the alert and was waited for
 
@@ -313,6 +313,6 @@ def test_a_mail_server_that_does_not_greet_is_an_error_after_the_timeout() -> No
         port = server.getsockname()[1]
         url = f"mailto://127.0.0.1:{port}?from=bot@example.com&to=me@example.com&cto=0.5"
         with pytest.raises(AlertError, match=r"entry 1 \(mailto\).*timed out"):
-            AppriseNotifier(AlertUrl(1, "mailto", url)).send(Alert("title", "body"))
+            send_alert(AlertUrl(1, url), Alert("title", "body"))
         server.settimeout(5)
         server.accept()[0].close()  # it had connected
