@@ -252,12 +252,12 @@ def test_purge_deletes_runs_of_the_instance(
             assert instance.get_runs_count() == (2 if flags == ["--dry-run"] else 1)
 
 
-@pytest.mark.parametrize("version", ["9999", "0001"])
+@pytest.mark.parametrize("version", ["9999", "0004"])
 def test_schema_of_another_version_is_an_error(
     qupersync: Command, postgres: PostgresResource, target: Query, version: str
 ) -> None:
     target("UPDATE quper.schema_version SET version_num = %s", [version])
-    remedy = "qupersync migrate" if version == "0001" else "upgrade QuperSync"
+    remedy = "qupersync migrate" if version == "0004" else "Upgrade QuperSync"
     for verb in ("status", "history"):
         done = qupersync(verb, "--json")
         assert done.code == 1 and remedy in done.json["error"]
