@@ -120,7 +120,7 @@ def ca() -> Path:
     return Path(redshift_connector.__file__).parent / "files" / "redshift-ca-bundle.crt"
 
 
-def test_a_ca_is_stored_with_its_absolute_path(load: Load, ca: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ca_file_becomes_an_absolute_path(load: Load, ca: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ca.parent)
     assert load(REDSHIFT_SSL_CA=ca.name).environment()["REDSHIFT_SSL_CA"] == str(ca)
     with pytest.raises(SettingsError, match="REDSHIFT_SSL_CA: allowed only with REDSHIFT_SSL=true"):
