@@ -1,1 +1,1 @@
-"""The benchmark: QuperSync beside other ways to keep the same rows fresh; see `__main__.py`."""
+"""The benchmark: QuperSync compared with other tools; see `__main__.py`."""

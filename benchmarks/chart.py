@@ -1,4 +1,4 @@
-"""A bar chart as SVG."""
+"""Draws a bar chart as SVG."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LEFT, _WIDTH, _RIGHT, _BAR, _GAP, _TOP = 290, 420, 80, 13, 12, 64
 
 
 def bars(caption: str, legend: Sequence[str], values: Mapping[str, Sequence[float | None]]) -> str:
-    """Horizontal bars, a group for each title, one colour for each entry of the legend; None is left out."""
+    """Draw horizontal bars: a group per title, a colour per entry of the legend, no bar for None."""
     most = max(value for group in values.values() for value in group if value is not None)
     width, y = _LEFT + _WIDTH + _RIGHT, _TOP
     parts = [_text(20, 26, caption, size=15, weight="bold")]

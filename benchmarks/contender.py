@@ -1,4 +1,4 @@
-"""What is measured: something that brings the source's rows to a table of its own."""
+"""A contender: a pipeline that loads the source's rows into a table."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Contender:
     """A pipeline with one setting.
 
     Attributes:
-        name: of the pipeline.
-        setting: what tells it from others of that name.
-        table: where its rows go; None if it writes none.
-        reset: makes the target as it is before a first load.
-        load: brings the source's rows to the table; told whether they are all there already.
-        repeats: whether a repeat is worth measuring.
-        share: the part of the source that it loads, for those that would take too long.
+        name: name of the pipeline.
+        setting: its setting, which distinguishes contenders of the same name.
+        table: the target table; None if it writes none.
+        reset: restores the target's state before a first load.
+        load: loads the rows; the flag is set if the target has them already.
+        repeats: whether a repeated load is measured.
+        share: the loaded part of the source, less than 1 for slow pipelines.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Contender:
 
     @property
     def title(self) -> str:
-        """Name and setting."""
+        """Name and setting, for the report."""
         return f"{self.name}, {self.setting}" if self.setting else self.name
 
 
 def python(world: World, module: str, *arguments: str, **variables: str) -> Measured:
-    """Run a module of this package with the product's environment."""
+    """Run a module of this package with QuperSync's environment."""
     return run(
         [sys.executable, "-m", f"benchmarks.{module}", *arguments], world.environment | variables, PROJECT
     )

@@ -1,4 +1,4 @@
-"""Who is measured, in the order of each round."""
+"""The measured pipelines, in the order of each round."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from benchmarks.peers import dlt, ingestr, sling
 from benchmarks.process import Measured
 from benchmarks.world import World
 
-OURS = "QuperSync"
+QUPERSYNC = "QuperSync"
 SEED = "the seed's steps"
-READING = "redshift_connector, reading only"
-COPYING = "COPY from table to table"
+READ = "redshift_connector, reading only"
+COPY = "COPY from table to table"
 SIZES = (1000, 5000)
 SEED_SHARE = 0.1
 
 
 def all_contenders() -> list[Contender]:
-    """Ours, the seed's steps, the peers with their default and their best setting, the floors."""
+    """Return QuperSync, the seed's steps, the other tools (default and best settings), the lower bounds."""
     return [
-        *(ours(size) for size in SIZES),
+        *(qupersync(size) for size in SIZES),
         seed(),
         dlt("default"),
         dlt("best", backend="connectorx", format="parquet", strategy="upsert"),
-        sling("default"),  # which is bulk; neither its batches nor a primary key made it faster
+        sling("default"),  # bulk mode; neither its batches nor a primary key is faster
         ingestr("default"),
         ingestr("best", "--page-size", "100000"),
-        *(source_expression(size) for size in SIZES),
-        copying(),
+        *(read_only(size) for size in SIZES),
+        copy(),
     ]
 
 
-def ours(size: int, **variables: str) -> Contender:
-    """The asset and its IO manager, with SYNC_BATCH_SIZE as given and perhaps more of the environment."""
+def qupersync(size: int, **variables: str) -> Contender:
+    """Build the asset with its IO manager, for a SYNC_BATCH_SIZE and additional environment variables."""
 
     def reset(world: World) -> None:
         with world.cursor("quper") as cursor:
@@ -40,13 +40,13 @@ def ours(size: int, **variables: str) -> Contender:
 
     def load(world: World, repeat: bool) -> Measured:
         arguments = ["--full-refresh"] if repeat else []
-        return python(world, "ours", *arguments, SYNC_BATCH_SIZE=str(size), **variables)
+        return python(world, "qupersync_load", *arguments, SYNC_BATCH_SIZE=str(size), **variables)
 
-    return Contender(OURS, f"pages of {size}", "quper.query_history", reset, load)
+    return Contender(QUPERSYNC, f"pages of {size}", "quper.query_history", reset, load)
 
 
 def seed() -> Contender:
-    """The steps of the service that QuperSync replaces."""
+    """Build the steps of the service that QuperSync replaces."""
 
     def load(world: World, repeat: bool) -> Measured:
         rows = str(int(world.rows * SEED_SHARE))
@@ -58,17 +58,17 @@ def seed() -> Contender:
     )
 
 
-def source_expression(size: int) -> Contender:
-    """The driver alone."""
+def read_only(size: int) -> Contender:
+    """Build the driver alone."""
 
     def load(world: World, repeat: bool) -> Measured:
         return python(world, "floors", "read", str(size), REDSHIFT_PORT=str(world.lenient))
 
-    return Contender(READING, f"pages of {size}", None, lambda world: None, load, repeats=False)
+    return Contender(READ, f"pages of {size}", None, lambda world: None, load, repeats=False)
 
 
-def copying() -> Contender:
-    """PostgreSQL alone."""
+def copy() -> Contender:
+    """Build PostgreSQL alone."""
 
     def reset(world: World) -> None:
         world.drop("floor")
@@ -78,4 +78,4 @@ def copying() -> Contender:
     def load(world: World, repeat: bool) -> Measured:
         return python(world, "floors", "copy", **world.dsns())
 
-    return Contender(COPYING, "with key", floors.TABLE, reset, load, repeats=False)
+    return Contender(COPY, "with key", floors.TABLE, reset, load, repeats=False)

@@ -1,6 +1,6 @@
-"""A code location to compare with: the same assets under Dagster's default executor, with eager imports.
+"""A code location for comparison: the same assets with Dagster's default executor and eager imports.
 
-Its steps are processes that are started anew, one for each CPU at a time, and each imports everything.
+Its steps are new processes, one per CPU at a time, and each imports all modules.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import redshift_connector  # noqa: F401
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.settings import Settings
 
-ours = build_definitions(Settings.load())
+built = build_definitions(Settings.load())
 
 defs = dg.Definitions(
-    assets=ours.assets, jobs=ours.jobs, resources=ours.resources, executor=dg.multiprocess_executor
+    assets=built.assets, jobs=built.jobs, resources=built.resources, executor=dg.multiprocess_executor
 )

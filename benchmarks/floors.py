@@ -1,7 +1,7 @@
-"""How fast it could be: `python -m benchmarks.floors read SIZE` or `copy`. Prints JSON with `seconds`.
+"""Measures lower bounds: `python -m benchmarks.floors read SIZE` or `copy`. Prints JSON with `seconds`.
 
-`read` fetches all pages with the driver and drops them; `copy` pipes COPY into COPY, past the gateway, into a
-table with a key.
+`read` fetches all pages with the driver and discards them; `copy` pipes COPY into COPY, without the gateway,
+into a table with a key.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TABLE = "floor.queries"
 
 
 def read(size: int) -> int:
-    """Read all in pages of that many rows; return the number of rows."""
+    """Read all rows in pages of `size`; return their number."""
     connection = connect_as_peer()
     cursor, rows = connection.cursor(), 0
     cursor.execute(f"DECLARE pages CURSOR FOR SELECT * FROM {SOURCE}")
@@ -32,7 +32,7 @@ def read(size: int) -> int:
 
 
 def copy() -> int:
-    """Pipe the source into the table; return the number of rows."""
+    """Copy the source into the table; return the number of rows."""
     import psycopg2
 
     reading, writing = os.pipe()
@@ -56,7 +56,7 @@ def copy() -> int:
 
 
 def main() -> None:
-    """Measure, without the imports."""
+    """Measure the duration without the imports."""
     import psycopg2  # noqa: F401
     import redshift_connector  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""What becomes of a load as the source grows, of the next one with little news, and over a slow network."""
+"""Measures loads of a growing source, of few new rows, and over a slow network."""
 
 from __future__ import annotations
 
@@ -6,64 +6,64 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from benchmarks.contender import Contender, python
-from benchmarks.contenders import SIZES, ours
-from benchmarks.loads import Mismatch, Rounds, Tell, once
+from benchmarks.contenders import SIZES, qupersync
+from benchmarks.loads import Log, Mismatch, Rounds, once
 from benchmarks.world import World
 
-NEWS = 500
+NEW_ROWS = 500
 
 
-def growth(world: World, sizes: Sequence[int], tell: Tell) -> dict[int, dict[str, float]]:
-    """The first load of each size, with the default pages."""
+def growth(world: World, sizes: Sequence[int], log: Log) -> dict[int, dict[str, float]]:
+    """Measure the first load of each size, with the default page size."""
     found = {}
-    contender = ours(SIZES[0])
+    contender = qupersync(SIZES[0])
     for rows in sizes:
         world.fill(rows)
         contender.reset(world)
         found[rows] = once(world, contender, repeat=False)
-        tell(f"{rows:,} rows: " + _figures(found[rows]))
+        log(f"{rows:,} rows: " + _figures(found[rows]))
     return found
 
 
 def idle_step(world: World) -> float:
-    """The peak in MB of a process that runs a step of Dagster which does nothing."""
-    return python(world, "ours", "--idle").peak_mb
+    """Return the peak memory in MB of a process that runs an empty Dagster step."""
+    return python(world, "qupersync_load", "--idle").peak_mb
 
 
-def steady(world: World, rounds: int, tell: Tell) -> Rounds:
-    """Loads with 500 new rows each, after a source that was loaded: seconds of the job's own work."""
+def steady(world: World, rounds: int, log: Log) -> Rounds:
+    """Measure loads of 500 new rows each, after a complete load: seconds of the job's own work."""
     found: Rounds = defaultdict(list)
-    world.settle("quper.query_history")  # as autovacuum would have done
+    world.settle("quper.query_history")  # as autovacuum does
     for number in range(1, rounds + 1):
-        world.add(NEWS)
-        took = python(world, "ours")
-        found["work"].append(took.told["work"])
+        world.add(NEW_ROWS)
+        took = python(world, "qupersync_load")
+        found["work"].append(took.output_json["work"])
         found["seconds"].append(took.seconds)
-        found["read"].append(took.told["rows_extracted"])
-        found["new"].append(took.told["rows_inserted"])
-        held, wanted = world.target("quper.query_history"), world.source(world.rows)
-        if held != wanted:
-            raise Mismatch(f"After {NEWS} new rows the target has {held}, the source {wanted}.")
-        tell(f"steady state {number}: " + _figures({name: values[-1] for name, values in found.items()}))
+        found["read"].append(took.output_json["rows_extracted"])
+        found["new"].append(took.output_json["rows_inserted"])
+        actual, expected = world.target("quper.query_history"), world.source(world.rows)
+        if actual != expected:
+            raise Mismatch(f"After {NEW_ROWS} new rows the target has {actual}, the source {expected}.")
+        log(f"steady state {number}: " + _figures({name: values[-1] for name, values in found.items()}))
     return found
 
 
-def latency(world: World, rows: int, rounds: int, tell: Tell) -> dict[int, Rounds]:
-    """Seconds of the first load through the gateway and through the slower one, for each page size."""
+def latency(world: World, rows: int, rounds: int, log: Log) -> dict[int, Rounds]:
+    """Measure the first load without and with latency, in seconds, for each page size."""
     world.fill(rows)
     found: dict[int, Rounds] = {}
     for size in SIZES:
         contenders: dict[str, Contender] = {
-            "without": ours(size),
-            "with": ours(size, REDSHIFT_PORT=str(world.slow)),
+            "without": qupersync(size),
+            "with": qupersync(size, REDSHIFT_PORT=str(world.slow)),
         }
         found[size] = {name: [] for name in contenders}
         for number in range(1, rounds + 1):
             for name, contender in contenders.items():
                 contender.reset(world)
                 found[size][name].append(once(world, contender, repeat=False)["load seconds"])
-            told = _figures({name: values[-1] for name, values in found[size].items()})
-            tell(f"latency {number}: pages of {size}: seconds {told}")
+            figures = _figures({name: values[-1] for name, values in found[size].items()})
+            log(f"latency {number}: pages of {size}: seconds {figures}")
     return found
 
 

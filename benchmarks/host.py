@@ -1,6 +1,6 @@
-"""The sandbox in a process of its own, so that no pipeline shares a CPU's Python lock with the gateway.
+"""Runs the sandbox as a separate process, so that no pipeline shares the interpreter lock with the gateway.
 
-`python -m benchmarks.host FOLDER` prints one line of JSON: how to connect. It ends with its standard input.
+`python -m benchmarks.host FOLDER` prints the connections as a line of JSON, and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sandbox.server.postgres_server import PostgresServer
 
-# One server plays both sides; it gets the memory that a server of its own would have.
+# One server contains both databases, with the memory of a dedicated server.
 SETTINGS = {
     "shared_buffers": "512MB",
     "work_mem": "64MB",
     "maintenance_work_mem": "256MB",
     "autovacuum": "off",
-    # Redshift materialises a cursor's whole result before the first fetch is answered:
+    # Redshift materialises a cursor's whole result before the first fetch returns:
     # https://docs.aws.amazon.com/redshift/latest/dg/declare.html
     "cursor_tuple_fraction": "1.0",
 }
@@ -29,24 +29,24 @@ LATENCY = 0.02  # seconds
 
 
 def main() -> None:
-    """Serve until nobody is at the other end."""
-    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to a whole terminal; the standard input tells
+    """Serve until the standard input is closed."""
+    for stop in (signal.SIGINT, signal.SIGTERM):  # the closed standard input ends the process
         signal.signal(stop, signal.SIG_IGN)
     folder = Path(sys.argv[1])
     sandbox = Sandbox(folder)
     sandbox.server = PostgresServer(folder, SETTINGS)
     with sandbox:
         upstream = sandbox.server.host, sandbox.server.port
-        # Other tools ask Redshift for what the strict gateway refuses, such as PostgreSQL's own catalog.
+        # The strict gateway refuses statements of other tools, such as queries over PostgreSQL's catalog.
         with Gateway(upstream, strict=False) as lenient, Gateway(upstream) as slow:
             slow.latency = LATENCY
-            told = {
+            connection = {
                 "environment": sandbox.environment(),
                 "lenient": lenient.port,
                 "slow": slow.port,
                 "dsn": {database: sandbox.server.dsn(database) for database in ("redshift", "quper")},
             }
-            print(json.dumps(told), flush=True)
+            print(json.dumps(connection), flush=True)
             sys.stdin.read()
 
 

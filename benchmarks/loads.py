@@ -1,4 +1,4 @@
-"""First load and unchanged repeat of all contenders, round by round."""
+"""Measures the first load and an unchanged repeat of all contenders, round by round."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from benchmarks.contender import Contender
 from benchmarks.process import Measured
 from benchmarks.world import World
 
-Tell = Callable[[str], None]
-# Of one contender: the values of each round by what they are, `load` and `repeat` in rows/s.
+Log = Callable[[str], None]
+# The values of one contender per round, by name; `load` and `repeat` in rows/s.
 Rounds = dict[str, list[float]]
 
 
 class Mismatch(Exception):
-    """A pipeline did not bring the source's rows to its target."""
+    """A target has other rows than the source."""
 
 
 def measure(
-    world: World, contenders: Sequence[Contender], rows: int, rounds: int, tell: Tell
+    world: World, contenders: Sequence[Contender], rows: int, rounds: int, log: Log
 ) -> dict[str, Rounds]:
-    """What each contender took, by its title.
+    """Return the measured values of each contender, by its title.
 
     Raises:
         Mismatch: a target has other rows than the source.
@@ -36,13 +36,13 @@ def measure(
                 found |= once(world, contender, repeat=True)
             for name, value in found.items():
                 results[contender.title][name].append(value)
-            told = ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
-            tell(f"round {number}: {contender.title}: {told}")
+            figures = ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
+            log(f"round {number}: {contender.title}: {figures}")
     return results
 
 
 def once(world: World, contender: Contender, repeat: bool) -> dict[str, float]:
-    """Load, or load again, and compare the target with the source."""
+    """Load or repeat the load, and compare the target with the source."""
     prefix = "repeat" if repeat else "load"
     since = world.settle(contender.table) if repeat and contender.table else 0
     busy = world.cpu_seconds()

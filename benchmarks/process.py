@@ -1,4 +1,4 @@
-"""Running a pipeline as a process of its own, and what it took."""
+"""Runs a pipeline as a process, and measures its time and memory."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ class Measured:
     """One run of a pipeline.
 
     Attributes:
-        seconds: the load's, as the pipeline itself measures it: without starting Python and importing.
-        process_seconds: the whole process's.
-        cpu_seconds: of the process and all its children that it has waited for.
-        peak_mb: the most resident memory of the process and its children.
-        told: what else the pipeline said, a JSON object on its last line.
+        seconds: duration of the load, measured by the pipeline: without starting Python and importing.
+        process_seconds: duration of the whole process.
+        cpu_seconds: CPU time of the process and of the children that it has waited for.
+        peak_mb: highest resident memory of the process and its children.
+        output_json: the JSON object on the last line of its output, empty if there is none.
     """
 
     seconds: float
     process_seconds: float
     cpu_seconds: float
     peak_mb: float
-    told: dict[str, Any] = field(default_factory=dict)
+    output_json: dict[str, Any] = field(default_factory=dict)
 
 
 def run(
     command: Sequence[str | Path], environment: Mapping[str, str], folder: Path | None = None
 ) -> Measured:
-    """Run a command to its end; one that prints JSON with `seconds` in its last line says itself what counts.
+    """Run a command to its end; `seconds` of its JSON output is its duration, if present.
 
     Raises:
-        RuntimeError: it failed; with the end of its output.
+        RuntimeError: the command failed; the text is the end of its output.
     """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         began = time.monotonic()
@@ -65,12 +65,14 @@ def run(
             raise RuntimeError(
                 f"{Path(command[0]).name} ended with {process.returncode}:\n" + "\n".join(ends)
             )
-    told = _json(lines[-1]) if lines else {}
-    return Measured(told.get("seconds", seconds), seconds, usage.ru_utime + usage.ru_stime, peak, told)
+    output_json = _json(lines[-1]) if lines else {}
+    return Measured(
+        output_json.get("seconds", seconds), seconds, usage.ru_utime + usage.ru_stime, peak, output_json
+    )
 
 
 def family_cpu_seconds(family: Sequence[psutil.Process]) -> float:
-    """What processes have used so far, and their children that have ended and were waited for."""
+    """Return the CPU time of processes, and of their children that have ended and were waited for."""
     total = 0.0
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -80,35 +82,35 @@ def family_cpu_seconds(family: Sequence[psutil.Process]) -> float:
 
 def _json(line: str) -> dict[str, Any]:
     with contextlib.suppress(ValueError):
-        told = json.loads(line)
-        if isinstance(told, dict):
-            return told
+        output_json = json.loads(line)
+        if isinstance(output_json, dict):
+            return output_json
     return {}
 
 
 class _Memory:
-    """The most memory that a process and its children hold, looked at ten times a second."""
+    """The highest memory of a process and its children, sampled ten times a second."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._peak = 0.0
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def stop(self) -> float:
-        """The peak in MB."""
-        self._over.set()
+        """Stop sampling; return the peak in MB."""
+        self._stopped.set()
         self._thread.join()
         return self._peak
 
     def _watch(self) -> None:
-        while not self._over.wait(_SAMPLE_SECONDS):
+        while not self._stopped.wait(_SAMPLE_SECONDS):
             with contextlib.suppress(psutil.Error, OSError):
                 root = psutil.Process(self._pid)
                 family = [root, *root.children(recursive=True)]
                 together = sum(member.memory_info().rss for member in family) / 2**20
-                # Between two looks the first of them may have had more.
+                # The process itself may have used more between two samples.
                 self._peak = max(self._peak, together, _highest(self._pid))
 
 

@@ -1,4 +1,4 @@
-"""From the raw numbers to what a person reads: `python -m benchmarks.report FOLDER` writes it once more."""
+"""Writes the report from the raw numbers; `python -m benchmarks.report FOLDER` writes it again."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import chart
-from benchmarks.contenders import OURS, SEED, SEED_SHARE, SIZES
-from benchmarks.growth import NEWS
+from benchmarks.contenders import QUPERSYNC, SEED, SEED_SHARE, SIZES
+from benchmarks.growth import NEW_ROWS
 from benchmarks.host import LATENCY
 from benchmarks.ticks import EAGER
 
@@ -26,7 +26,7 @@ Measured = dict[str, Any]
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
+    """Return the hardware, the versions and the load of the machine."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
@@ -46,7 +46,7 @@ def write(folder: Path) -> str:
             title: [_median(rounds["load"]), _median(rounds["repeat"]) if "repeat" in rounds else None]
             for title, rounds in measured["loads"].items()
         }
-        caption = f"{measured['rows']:,} queries: rows a second, median of {measured['rounds']}"
+        caption = f"{measured['rows']:,} queries: rows per second, median of {measured['rounds']}"
         svg = chart.bars(caption, ["first load", "unchanged repeat"], bars)
         (folder / "benchmark.svg").write_text(svg)
     return text
@@ -57,33 +57,33 @@ _INTRODUCTION = """\
 
 Written by `make bench`; the raw numbers are in [benchmark.json](benchmark.json).
 
-{begun}, {machine}, load average at the beginning {busy:.1f}; {versions}. Both databases, the gateway and
-whatever is measured share these CPUs. All is measured in one run, in turns. Each number is the median of
-{rounds} rounds, and a ratio that of the rounds' ratios: read the ratios.
+{begun}, {machine}, load average at the start {busy:.1f}; {versions}. Both databases, the gateway and the
+measured pipeline share these CPUs. All pipelines are measured in turn, in one run. Each number is the median
+of {rounds} rounds, and each ratio is the median of the rounds' ratios: compare the ratios.
 """
 
 _LOADS = """\
-- All read the same rows of 33 columns, about 440 bytes each, through the gateway, and write to the same
-  server, each to a table of its own, merged by the key. After each load and each repeat the target is
-  compared with the source, by a sum of hashes over all 33 columns; a difference ends the benchmark.
-- {ours} is the real asset with its IO manager, run by Dagster in a process of its own; its repeat reads
-  all, with `full_refresh: true`. Its seconds are those of Dagster's run in a process that has imported
-  everything, as that has from which steps are forked; dlt's those of its pipeline, after its imports; of
-  the programs in Go, which start at once, those of the process. The last column has all. Its table has
-  three indexes beside the key, two of them partial, and three columns of its own.
-- CPU seconds are those of the pipeline, both servers and the gateway together; they depend less on what
-  else the machine does.
-- The seed's steps load only the first {share:.0%} of the rows, which flatters them: OFFSET costs more
-  with every page.
-- Other tools, and what only reads, use a gateway that refuses nothing; ours judges each statement as
-  Redshift would. The copy goes past the gateway.
+- All pipelines read the same rows of 33 columns, about 440 bytes each, through the gateway, and merge them by
+  the key into separate tables of the same server. After each load and each repeat the target is compared with
+  the source, by a sum of hashes over all 33 columns; a difference ends the benchmark.
+- {qupersync} is the real asset with its IO manager, run by Dagster in a separate process; its repeat reads
+  all rows, with `full_refresh: true`. Its time is that of the Dagster run after all imports, as in a forked
+  step. The time of dlt is that of its pipeline after the imports. The time of the Go programs, which start
+  immediately, is that of the process. The last column includes the imports. The table of {qupersync} has
+  three indexes besides the key, two of them partial, and three additional columns.
+- CPU seconds include the pipeline, PostgreSQL and the gateway; they depend less on other processes of the
+  machine.
+- The seed's steps load only the first {share:.0%} of the rows. This favours them, because OFFSET costs more
+  with each page.
+- Other tools and the driver alone use a gateway that accepts all statements; {qupersync} uses one that checks
+  each statement as Redshift does. The copy does not use a gateway.
 - The settings are in [benchmarks/contenders.py](../benchmarks/contenders.py), the versions of the other
   tools in [benchmarks/peers](../benchmarks/peers).
 """
 
 _TICKS = """\
-A run that is launched as the daemon does it. CPU seconds are those of all processes of Dagster, the run
-and its steps, without the servers'; seconds are those from the launch to the end of the run.
+The runs are launched as by the daemon. CPU seconds include Dagster, the run and its steps, without PostgreSQL
+and the gateway; seconds are measured from the launch to the end of the run.
 """
 
 
@@ -97,9 +97,9 @@ def _lines(measured: Measured) -> Iterator[str]:
     )
     yield from (textwrap.fill(part, 116) + "\n" for part in introduction.split("\n\n"))
     if checks := list(_checks(measured)):
-        yield from ("## What is asked for", "", "| | wanted | measured | |", "|---|---|---|---|")
-        for what, wanted, told, good in checks:
-            yield f"| {what} | {wanted} | {told} | {'yes' if good else '**no**'} |"
+        yield from ("## Targets", "", "| | target | measured | |", "|---|---|---|---|")
+        for name, target, result, met in checks:
+            yield f"| {name} | {target} | {result} | {'yes' if met else '**no**'} |"
     for name, section in {
         "loads": _loads,
         "growth": _growth,
@@ -111,11 +111,11 @@ def _lines(measured: Measured) -> Iterator[str]:
 
 
 def _loads(measured: Measured) -> Iterator[str]:
-    yield f"## {measured['rows']:,} queries: first load, and again without a change"
+    yield f"## {measured['rows']:,} queries: first load and unchanged repeat"
     yield ""
-    yield "![rows a second](benchmark.svg)"
+    yield "![rows per second](benchmark.svg)"
     yield ""
-    names = ["pipeline", "first load, rows/s", "repeat, rows/s", "rows that it rewrites"]
+    names = ["pipeline", "first load, rows/s", "repeat, rows/s", "rewritten rows"]
     yield _row([*names, "CPU s, first load .. repeat", "peak MB", "process s, first load"])
     yield "|---|---|---|---|---|---|---|"
     for title, rounds in measured["loads"].items():
@@ -133,39 +133,39 @@ def _loads(measured: Measured) -> Iterator[str]:
             cells[3] += f" .. {middle['repeat CPU seconds']:.1f}"
         yield _row([title, *cells])
     yield ""
-    yield _LOADS.format(ours=OURS, share=SEED_SHARE).rstrip()
+    yield _LOADS.format(qupersync=QUPERSYNC, share=SEED_SHARE).rstrip()
 
 
 def _growth(measured: Measured) -> Iterator[str]:
     steady, idle = measured["steady"], measured["idle step MB"]
-    yield "## As the source grows"
+    yield "## Growing source"
     yield ""
-    yield f"First load, pages of {SIZES[0]}. A process that runs an idle step of Dagster has {idle:.0f} MB."
+    yield f"First load, pages of {SIZES[0]}. A process with an empty Dagster step uses {idle:.0f} MB."
     yield ""
-    yield _row(["rows", "rows/s", "seconds", "peak MB", "above an idle step"])
+    yield _row(["rows", "rows/s", "seconds", "peak MB", "above an empty step"])
     yield "|---|---|---|---|---|"
     for rows, took in measured["growth"].items():
         peak = took["load peak MB"]
         cells = [f"{took['load']:,.0f}", f"{took['load seconds']:.1f}", f"{peak:.0f}", f"{peak - idle:.0f}"]
         yield _row([f"{int(rows):,}", *cells])
     yield ""
-    yield f"Then, with {NEWS} new rows: {_median(steady['work']):.2f} s of the job's own work"
-    yield f"({_median(steady['seconds']):.2f} s with what Dagster does around it), for which"
-    yield f"{_median(steady['read']):,.0f} rows were read."
+    yield f"A further load of {NEW_ROWS} new rows takes {_median(steady['work']):.2f} s"
+    yield f"({_median(steady['seconds']):.2f} s with Dagster's own work) and reads"
+    yield f"{_median(steady['read']):,.0f} rows."
 
 
 def _latency(measured: Measured) -> Iterator[str]:
-    yield f"## {1000 * LATENCY:.0f} ms more for each answer of Redshift"
+    yield f"## {1000 * LATENCY:.0f} ms of latency for each response of Redshift"
     yield ""
-    yield _row(["rows a page", "first load, s", "with it, s", "more for each page, ms"])
+    yield _row(["rows per page", "first load, s", "with latency, s", "added per page, ms"])
     yield "|---|---|---|---|"
     for size, found in measured["latency"].items():
         seconds = [f"{_median(found[name]):.1f}" for name in ("without", "with")]
-        yield _row([size, *seconds, f"{_more(measured, size):.1f}"])
+        yield _row([size, *seconds, f"{_latency_per_page(measured, size):.1f}"])
 
 
 def _ticks(measured: Measured) -> Iterator[str]:
-    yield "## All eight jobs, without news"
+    yield "## All eight jobs without new rows"
     yield ""
     yield _TICKS
     names = ["seconds", "CPU seconds", "CPU seconds of the servers"]
@@ -183,47 +183,47 @@ def _row(cells: list[str]) -> str:
 
 
 def _checks(measured: Measured) -> Iterator[tuple[str, str, str, bool]]:
-    """What is asked for, what is wanted, what was measured, and whether that is enough."""
+    """Yield name, target, result, and whether the target is met."""
     loads = measured.get("loads", {})
     for size in SIZES:
-        if f"{OURS}, pages of {size}" in loads:
+        if f"{QUPERSYNC}, pages of {size}" in loads:
             yield from _load_checks(loads, size)
     if "growth" in measured:
         found = list(measured["growth"].values())
         share = _median(measured["steady"]["work"]) / found[-1]["load seconds"]
-        yield f"{NEWS} new rows: of the full load's time", "under 3 %", f"{share:.1%}", share < 0.03
+        yield f"{NEW_ROWS} new rows: share of the full load's time", "under 3 %", f"{share:.1%}", share < 0.03
         ratio = found[-1]["load peak MB"] / found[0]["load peak MB"]
         yield "peak memory: most to fewest rows", "at most 1.3", f"{ratio:.2f}", ratio <= 1.3
         above = max(took["load peak MB"] for took in found) - measured["idle step MB"]
-        yield "peak memory above an idle step", "under 200 MB", f"{above:.0f} MB", above < 200
+        yield "peak memory above an empty step", "under 200 MB", f"{above:.0f} MB", above < 200
     for size in measured.get("latency", {}):
-        more = _more(measured, size)
-        what = f"pages of {size}: {1000 * LATENCY:.0f} ms of latency add to a page"
-        yield what, "under 25 ms", f"{more:.1f} ms", more < 25
+        added = _latency_per_page(measured, size)
+        name = f"pages of {size}: {1000 * LATENCY:.0f} ms of latency add to a page"
+        yield name, "under 25 ms", f"{added:.1f} ms", added < 25
     if "ticks" in measured:
-        share = _ratio(measured["ticks"][OURS]["CPU seconds"], measured["ticks"][EAGER]["CPU seconds"])
+        share = _ratio(measured["ticks"][QUPERSYNC]["CPU seconds"], measured["ticks"][EAGER]["CPU seconds"])
         yield f"idle tick: CPU seconds, to {EAGER}", "at most 0.5", f"{share:.2f}", share <= 0.5
 
 
 def _load_checks(loads: Measured, size: int) -> Iterator[tuple[str, str, str, bool]]:
-    mine, what = loads[f"{OURS}, pages of {size}"], f"pages of {size}:"
+    own, prefix = loads[f"{QUPERSYNC}, pages of {size}"], f"pages of {size}:"
     if SEED in loads:
-        ratio = _ratio(mine["load"], loads[SEED]["load"])
-        yield f"{what} first load, to {SEED}", "at least 40", f"{ratio:.1f}", ratio >= 40
+        ratio = _ratio(own["load"], loads[SEED]["load"])
+        yield f"{prefix} first load, to {SEED}", "at least 40", f"{ratio:.1f}", ratio >= 40
     peers = [title for title in loads if title.startswith(PEERS)]
     for title in peers:
-        ratio = _ratio(mine["load"], loads[title]["load"])
-        wanted = 1.3 if size == SIZES[-1] and title == "ingestr, default" else 1
-        yield f"{what} first load, to {title}", f"more than {wanted}", f"{ratio:.2f}", ratio > wanted
+        ratio = _ratio(own["load"], loads[title]["load"])
+        target = 1.3 if size == SIZES[-1] and title == "ingestr, default" else 1
+        yield f"{prefix} first load, to {title}", f"more than {target}", f"{ratio:.2f}", ratio > target
         if title == "ingestr, default":
-            ratio = _ratio(mine["repeat"], loads[title]["repeat"])
-            yield f"{what} repeat, to {title}", "at least 1.5", f"{ratio:.2f}", ratio >= 1.5
-    rewritten = max(mine["rewritten"])
-    yield f"{what} rows rewritten by an unchanged repeat", "0", f"{rewritten:.0f}", rewritten == 0
+            ratio = _ratio(own["repeat"], loads[title]["repeat"])
+            yield f"{prefix} repeat, to {title}", "at least 1.5", f"{ratio:.2f}", ratio >= 1.5
+    rewritten = max(own["rewritten"])
+    yield f"{prefix} rows rewritten by an unchanged repeat", "0", f"{rewritten:.0f}", rewritten == 0
 
 
-def _more(measured: Measured, size: str) -> float:
-    """Milliseconds that the latency adds to each page."""
+def _latency_per_page(measured: Measured, size: str) -> float:
+    """Return the milliseconds that the latency adds per page."""
     found = measured["latency"][size]
     pages: int = -(-measured["rows"] // int(size))
     added = [slow - fast for slow, fast in zip(found["with"], found["without"], strict=True)]

@@ -1,8 +1,8 @@
-"""The steps of the service that QuperSync replaces, in short: `python -m benchmarks.seed ROWS`.
+"""The steps of the service that QuperSync replaces: `python -m benchmarks.seed ROWS`.
 
-Pages by LIMIT and OFFSET, each over a connection of its own; rows become dicts, dicts become entities, field
-by field; a page of entities is one INSERT ... VALUES ... ON CONFLICT DO UPDATE. Reads the first ROWS rows by
-their key, and prints JSON with `seconds`.
+It reads pages by LIMIT and OFFSET, each with a new connection, and converts rows to dicts and dicts to
+entities, field by field. A page of entities is one INSERT ... VALUES ... ON CONFLICT DO UPDATE. It reads the
+first ROWS rows by their key, and prints JSON with `seconds`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Entity = make_dataclass("Entity", [(name, Any) for name in _KINDS])
 
 
 def extract(offset: int, rows: int) -> list[dict[str, Any]]:
-    """One page, as dicts."""
+    """Read one page, as dicts."""
     connection = connect_as_peer()
     cursor = connection.cursor()
     cursor.execute(f"SELECT * FROM {SOURCE} ORDER BY query_id LIMIT {rows} OFFSET {offset}")
@@ -44,7 +44,7 @@ def extract(offset: int, rows: int) -> list[dict[str, Any]]:
 
 
 def transform(page: list[dict[str, Any]]) -> list[Any]:
-    """Dicts to entities of the right types."""
+    """Convert dicts to entities of the right types."""
     entities = []
     for row in page:
         values = {}
@@ -66,7 +66,7 @@ def load(engine: sa.Engine, entities: list[Any]) -> None:
 
 
 def main() -> None:
-    """Load once."""
+    """Load the rows once."""
     url = os.environ["TARGET_URL"].replace("postgresql:", "postgresql+psycopg2:")
     engine = sa.create_engine(url, connect_args={"options": "-c timezone=UTC"})
     TABLE.metadata.create_all(engine)

@@ -1,7 +1,7 @@
-"""What a run of all eight jobs costs when there is no news: ours, and `eager.py` beside it.
+"""Measures a run of all eight jobs without new rows, for QuperSync and for `eager.py`.
 
-The runs are launched through the API of a running webserver, by the launcher that the daemon uses too: each
-is a new process of the code server.
+The runs are launched through the API of a webserver, with the daemon's run launcher: each is a new process of
+the code server.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from typing import Any
 import psutil
 
 from benchmarks.contender import PROJECT
-from benchmarks.loads import Rounds, Tell
+from benchmarks.loads import Log, Rounds
 from benchmarks.process import family_cpu_seconds
 from benchmarks.world import World
 from qupersync_assets.defs.names import JOB_NAME
 
-OURS, EAGER = "QuperSync", "default executor, eager imports"
-MODULES = {OURS: "qupersync_assets.definitions", EAGER: "benchmarks.eager"}
+QUPERSYNC, EAGER = "QuperSync", "default executor, eager imports"
+MODULES = {QUPERSYNC: "qupersync_assets.definitions", EAGER: "benchmarks.eager"}
 _SUBREAPER = 36  # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
 _SECONDS = 300.0
 
-# Without the queue, which would want the daemon, whose own work is not that of a tick.
+# Without the queue, which needs the daemon: its own work is not part of a tick.
 _AT_ONCE = """
 run_coordinator: { module: dagster._core.run_coordinator, class: DefaultRunCoordinator }
 """
@@ -46,14 +46,14 @@ _STATUS = """query ($id: ID!) { runOrError(runId: $id) { ... on Run { status cre
 _STATEMENT = re.compile(r"^db=(\S*) app=(.*?) LOG:  (?:statement|execute [^:]*): ")
 
 
-def measure(world: World, folder: Path, rounds: int, tell: Tell) -> dict[str, Rounds]:
-    """Seconds, CPU seconds and statements of an idle tick, for both; `folder` is for Dagster's home."""
+def measure(world: World, folder: Path, rounds: int, log: Log) -> dict[str, Rounds]:
+    """Measure seconds, CPU seconds and statements of an idle tick, for both; `folder` is DAGSTER_HOME."""
     world.history(3000)
     with world.cursor("quper") as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
     results: dict[str, Rounds] = defaultdict(lambda: defaultdict(list))
     with _webserver(world, folder) as ask:
-        for name in MODULES:  # loads what there is
+        for name in MODULES:  # loads all existing rows
             _tick(ask, name, world)
         with _logging(world):
             for name in MODULES:
@@ -68,12 +68,12 @@ def measure(world: World, folder: Path, rounds: int, tell: Tell) -> dict[str, Ro
                 found["CPU seconds of the servers"] = world.cpu_seconds() - servers
                 for what, value in found.items():
                     results[name][what].append(value)
-                tell(f"tick {number}: {name}: " + ", ".join(f"{k} {v:.1f}" for k, v in found.items()))
+                log(f"tick {number}: {name}: " + ", ".join(f"{k} {v:.1f}" for k, v in found.items()))
     return results
 
 
 def _tick(ask: Callable[..., Any], name: str, world: World) -> dict[str, float]:
-    """One run; returns when all of its processes are gone."""
+    """Measure one run; returns when all of its processes have ended."""
     before = _family(world)
     busy = family_cpu_seconds(before)
     launched = ask(_LAUNCH, location=name, job=JOB_NAME)["launchRun"]
@@ -95,13 +95,13 @@ def _tick(ask: Callable[..., Any], name: str, world: World) -> dict[str, float]:
 
 
 def _family(world: World) -> list[psutil.Process]:
-    """All processes that were started from here, but for the servers."""
+    """Return all child processes without those of PostgreSQL and the gateways."""
     servers = set(world.processes())
     return [p for p in psutil.Process().children(recursive=True) if p not in servers]
 
 
 def _running(family: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that have not ended, without what a code server keeps from its first run on."""
+    """Return the running processes, without the resource tracker that a code server keeps."""
     running = []
     for process in family:
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -113,8 +113,8 @@ def _running(family: list[psutil.Process]) -> list[psutil.Process]:
 
 @contextmanager
 def _webserver(world: World, folder: Path) -> Iterator[Callable[..., Any]]:
-    """A webserver with both code locations; yields what sends it GraphQL and returns the answer's data."""
-    # Processes whose parent has ended become ours, so that their CPU seconds are still to be seen.
+    """Start a webserver with both code locations; yield a function that sends it GraphQL queries."""
+    # Adopt processes whose parent has ended, so that their CPU seconds are counted.
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     folder.mkdir(parents=True, exist_ok=True)
     instance = (PROJECT / "dagster.yaml").read_text() + _AT_ONCE
@@ -142,10 +142,10 @@ def _webserver(world: World, folder: Path) -> Iterator[Callable[..., Any]]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as answer:
-            told = json.load(answer)
-        if told.get("errors"):
-            raise RuntimeError(f"Dagster refuses a query: {told['errors']}")
-        return told["data"]
+            response = json.load(answer)
+        if response.get("errors"):
+            raise RuntimeError(f"Dagster refuses a query: {response['errors']}")
+        return response["data"]
 
     try:
         deadline = time.monotonic() + _SECONDS
@@ -162,7 +162,7 @@ def _webserver(world: World, folder: Path) -> Iterator[Callable[..., Any]]:
 
 @contextmanager
 def _logging(world: World) -> Iterator[None]:
-    """Have the servers log each statement of sessions that begin in here."""
+    """Let PostgreSQL log all statements of new sessions."""
     with world.cursor("quper") as cursor:
         cursor.execute("ALTER SYSTEM SET log_line_prefix = 'db=%d app=%a '")
         cursor.execute("SELECT pg_reload_conf()")
@@ -174,7 +174,7 @@ def _logging(world: World) -> Iterator[None]:
 
 
 def _statements(world: World) -> Counter[str]:
-    """How many statements each side has got so far, as its log tells."""
+    """Count the statements of each side in the log."""
     found: Counter[str] = Counter()
     with world.log.open(errors="replace") as log:
         for line in log:

@@ -1,4 +1,4 @@
-"""Both databases, what fills the source, and whether a target holds the same rows."""
+"""Both databases: fills the source, and compares a target with it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from qupersync_assets.spec import FULL_READ, select_statement
 from qupersync_assets.sync_jobs.query_history import SPEC
 
 SOURCE = "bench.queries"
-# Other tools' user of the source, to whom PostgreSQL's catalog is not one that plays Redshift's.
+# The user of other tools in the source: it sees PostgreSQL's catalog instead of Redshift's.
 PEER, PEER_PASSWORD = "bench_peer", "peer"
 
 
 def connect_as_peer() -> Any:
-    """A connection of the driver as the peers' user, to the source that the environment names."""
+    """Open a driver connection as the user of other tools, to the source of the environment."""
     import redshift_connector
 
     return redshift_connector.connect(
@@ -40,44 +40,44 @@ def connect_as_peer() -> Any:
     )
 
 
-# Redshift keeps texts without their padding and takes little time for RTRIM; PostgreSQL stores the padding
-# and counts its characters. The source would otherwise be slower than the pipelines that are to be measured.
+# Redshift stores texts without padding, so that RTRIM is cheap; PostgreSQL stores the padding and counts its
+# characters. Without this change the source would be slower than the measured pipelines.
 _UNPAD = """
 SELECT string_agg(format('ALTER COLUMN %I TYPE varchar(%s)', attname, greatest(atttypmod - 4, 20)), ', ')
 FROM pg_catalog.pg_attribute
 WHERE attrelid = 'redshift.sys_query_history'::regclass AND atttypid = 'bpchar'::regtype AND attnum > 0
 """
 
-# The oldest queries are of a time when they stay in view.
+# Moves the oldest queries, so that they do not expire during the benchmark.
 _LATER = """
 UPDATE redshift.sys_query_history
 SET start_time = start_time + interval '2 hours', end_time = end_time + interval '2 hours'
 WHERE start_time < redshift.getdate() - interval '7 days' + interval '2 hours'
 """
 
-# What Redshift gets from its zone maps: a few new rows are found without reading all.
+# Replace Redshift's zone maps: a few new rows are found without reading all rows.
 _INDEXES = """
 CREATE INDEX IF NOT EXISTS bench_start ON redshift.sys_query_history (start_time, query_id, elapsed_time);
 CREATE INDEX IF NOT EXISTS bench_query ON redshift.sys_query_history (query_id)
 """
 
 
-class Held(NamedTuple):
-    """What a relation holds: how many rows, and a sum of hashes over the columns that all have in common."""
+class Content(NamedTuple):
+    """The content of a relation: number of rows, and a sum of hashes over the common columns."""
 
     rows: int
     hashes: int
 
 
 class World:
-    """A running sandbox in `folder`, in a process of its own.
+    """A running sandbox in `folder`, as a separate process.
 
     Attributes:
-        environment: the product's variables; its gateway is strict.
-        lenient: port of a gateway that refuses nothing.
-        slow: port of a gateway through which each answer takes 20 ms longer.
-        log: the servers' log.
-        rows: how many the source has.
+        environment: QuperSync's variables, for the strict gateway.
+        lenient: port of a gateway that accepts all statements.
+        slow: port of a gateway with 20 ms latency.
+        log: the log of PostgreSQL.
+        rows: number of rows in the source.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,13 +88,13 @@ class World:
             text=True,
         )
         assert self._host.stdout
-        told = json.loads(self._host.stdout.readline())
-        self.environment: dict[str, str] = told["environment"]
-        self.lenient: int = told["lenient"]
-        self.slow: int = told["slow"]
+        connection = json.loads(self._host.stdout.readline())
+        self.environment: dict[str, str] = connection["environment"]
+        self.lenient: int = connection["lenient"]
+        self.slow: int = connection["slow"]
         self.log = folder / "postgres.log"
         self.rows = 0
-        self._dsn: dict[str, str] = told["dsn"]
+        self._dsn: dict[str, str] = connection["dsn"]
         self._prepare()
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class World:
 
     @contextmanager
     def cursor(self, database: str) -> Iterator[Any]:
-        """A superuser's cursor in `redshift` or `quper`, each statement its own transaction."""
+        """Open a cursor as superuser in `redshift` or `quper`, with autocommit."""
         with closing(psycopg2.connect(self._dsn[database])) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -111,7 +111,7 @@ class World:
                 yield cursor
 
     def urls(self) -> tuple[str, str]:
-        """Source, through the gateway that refuses nothing, and target, as other tools want to be told."""
+        """Return the URLs of source (lenient gateway) and target, for other tools."""
         own = self.environment
         reader = f"{PEER}:{PEER_PASSWORD}"
         writer = f"{own['POSTGRES_USER']}:{own['POSTGRES_PASSWORD']}"
@@ -121,11 +121,11 @@ class World:
         )
 
     def dsns(self) -> dict[str, str]:
-        """How a superuser connects to both databases, past the gateway."""
+        """Return the connection strings of a superuser for both databases, without the gateway."""
         return {"SOURCE_DSN": self._dsn["redshift"], "TARGET_DSN": self._dsn["quper"]}
 
     def columns(self) -> str:
-        """The source's columns as a definition of a table."""
+        """Return the source's columns as in CREATE TABLE."""
         with self.cursor("redshift") as cursor:
             cursor.execute(
                 "SELECT string_agg(format('%%I %%s', attname, format_type(atttypid, atttypmod)), ', '"
@@ -135,7 +135,7 @@ class World:
             return str(cursor.fetchone()[0])
 
     def drop(self, schema: str) -> None:
-        """Drop a tool's schema of the target, with the one for staging, and make it anew, empty."""
+        """Drop a tool's schemas of the target, and create its schema again, empty."""
         owner = self.environment["POSTGRES_USER"]
         with self.cursor("quper") as cursor:
             cursor.execute(
@@ -144,7 +144,7 @@ class World:
             )
 
     def fill(self, rows: int) -> None:
-        """Make the source hold that many queries; none leaves the seven days in the next two hours."""
+        """Fill the source with this number of queries; none expires within two hours."""
         with self.cursor("redshift") as cursor:
             cursor.execute("TRUNCATE redshift.sys_query_history")
             self._workload().bulk_queries(rows, datetime.now(UTC))
@@ -153,58 +153,58 @@ class World:
         self.rows = rows
 
     def history(self, queries: int) -> None:
-        """Give all views of the source what a week leaves in them, with that many queries."""
+        """Fill all views of the source with a week of activity with this number of queries."""
         with self.cursor("redshift") as cursor:
             cursor.execute("TRUNCATE redshift.sys_query_history")
         self._workload().backfill(datetime.now(UTC), queries=queries)
 
     def add(self, rows: int) -> None:
-        """Add queries of the last second, which are newer than all others."""
+        """Add queries of the last second, newer than all others."""
         with self.cursor("redshift") as cursor:
             cursor.execute(
                 """
-                CREATE TEMPORARY TABLE news AS
+                CREATE TEMPORARY TABLE added AS
                 SELECT * FROM redshift.sys_query_history ORDER BY query_id DESC LIMIT %s;
-                UPDATE news SET query_id = query_id + 10000000, end_time = redshift.getdate(),
+                UPDATE added SET query_id = query_id + 10000000, end_time = redshift.getdate(),
                     start_time = redshift.getdate() - query_id %% 1000 * interval '1 millisecond';
-                INSERT INTO redshift.sys_query_history SELECT * FROM news
+                INSERT INTO redshift.sys_query_history SELECT * FROM added
                 """,
                 [rows],
             )
         self.rows += rows
 
-    def source(self, rows: int) -> Held:
-        """What a pipeline is to bring to its target: all rows, or the first by their key."""
+    def source(self, rows: int) -> Content:
+        """Return the expected content of a target: all rows, or the first ones by their key."""
         with self.cursor("redshift") as cursor:
             cursor.execute("SET search_path = redshift, pg_catalog")
             if rows == self.rows:
-                return _held(cursor, SOURCE)
-            return _held(cursor, f"(SELECT * FROM {SOURCE} ORDER BY query_id LIMIT {rows}) AS first")
+                return _content(cursor, SOURCE)
+            return _content(cursor, f"(SELECT * FROM {SOURCE} ORDER BY query_id LIMIT {rows}) AS first")
 
-    def target(self, table: str) -> Held:
-        """What is in a table of the target database."""
+    def target(self, table: str) -> Content:
+        """Return the content of a target table."""
         with self.cursor("quper") as cursor:
-            return _held(cursor, table)
+            return _content(cursor, table)
 
     def settle(self, table: str) -> int:
-        """Let the target's server finish what a load has left to do; a number for `rewritten`."""
+        """Vacuum a target table and write a checkpoint; return the transaction id for `rewritten`."""
         self._settle("quper", table)
         with self.cursor("quper") as cursor:
             cursor.execute("SELECT pg_current_xact_id()::text::bigint")
             return int(cursor.fetchone()[0])
 
     def rewritten(self, table: str, since: int) -> int:
-        """How many rows of a table were written after `settle` gave that number."""
+        """Return the number of rows that were written after the transaction of `settle`."""
         with self.cursor("quper") as cursor:
             cursor.execute(f"SELECT count(*) FROM {table} WHERE xmin::text::bigint > %s", [since])
             return int(cursor.fetchone()[0])
 
     def cpu_seconds(self) -> float:
-        """What the servers and gateways have used so far."""
+        """Return the CPU time of PostgreSQL and the gateways."""
         return family_cpu_seconds(self.processes())
 
     def processes(self) -> list[psutil.Process]:
-        """Those of the servers and gateways."""
+        """Return the processes of PostgreSQL and the gateways."""
         host = psutil.Process(self._host.pid)
         return [host, *host.children(recursive=True)]
 
@@ -215,7 +215,7 @@ class World:
             if changes:
                 cursor.execute(f"ALTER TABLE redshift.sys_query_history {changes}")
             cursor.execute(_INDEXES)
-            # The rows that the product's own statement reads, under the names of its table.
+            # The rows of QuperSync's own statement, under the column names of its table.
             statement = select_statement(SPEC, SPEC.variants[0], set(), FULL_READ, False).split("ORDER BY")[0]
             cursor.execute("SET search_path = redshift_catalog, redshift, pg_catalog")
             cursor.execute(
@@ -235,16 +235,16 @@ class World:
             cursor.execute("CHECKPOINT")
 
 
-def _held(cursor: Any, relation: str) -> Held:
+def _content(cursor: Any, relation: str) -> Content:
     values = ", ".join(f"coalesce({_canonical(c)}, '~')" for c in SPEC.columns)
     cursor.execute(
         f"SELECT count(*), coalesce(sum(hashtextextended(concat_ws('|', {values}), 0)), 0) FROM {relation}"
     )
-    return Held(*map(int, cursor.fetchone()))
+    return Content(*map(int, cursor.fetchone()))
 
 
 def _canonical(column: sa.Column[Any]) -> str:
-    """A column as text, whatever type a tool has given it."""
+    """Return a column as text, independent of the type that a tool has chosen."""
     if isinstance(column.type, sa.DateTime):
         return f"(extract(epoch FROM {column.name}::timestamptz) * 1000000)::bigint::text"
     if isinstance(column.type, sa.Integer):

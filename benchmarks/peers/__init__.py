@@ -1,7 +1,7 @@
-"""Other tools, each in a virtual environment of its own under `.bench/`, with their telemetry off.
+"""Other tools, each in a virtual environment under `.bench/`, with telemetry disabled.
 
-They read the source through a gateway that refuses nothing, because they ask for more of PostgreSQL's catalog
-than Redshift has, and merge by the key `query_id` into a table that they create themselves.
+They read the source through the lenient gateway, because they query parts of PostgreSQL's catalog that
+Redshift lacks, and merge by the key `query_id` into a table that they create.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HOME = PROJECT / ".bench"
 
 
 def ingestr(setting: str, *options: str) -> Contender:
-    """ingestr, a Go program."""
+    """Build ingestr, a Go program."""
 
     def load(world: World, repeat: bool) -> Measured:
         source, target = world.urls()
@@ -38,7 +38,7 @@ def ingestr(setting: str, *options: str) -> Contender:
 
 
 def sling(setting: str, **options: Any) -> Contender:
-    """Sling, a Go program, without the Python that usually starts it; `options` are its target options."""
+    """Build Sling, a Go program, without its Python wrapper; `options` are its target options."""
 
     def load(world: World, repeat: bool) -> Measured:
         source, target = world.urls()
@@ -55,14 +55,14 @@ def sling(setting: str, **options: Any) -> Contender:
 
 
 def dlt(setting: str, **options: Any) -> Contender:
-    """dlt, a Python library; for `options` see dlt_load.py."""
+    """Build dlt, a Python library; for `options` see dlt_load.py."""
     folder = HOME / "dlt-pipelines"
 
     def load(world: World, repeat: bool) -> Measured:
         source, target = world.urls()
         if not repeat:
             shutil.rmtree(folder, ignore_errors=True)
-        asked = {
+        argument = {
             "source": source.replace("postgresql:", "postgresql+psycopg2:"),
             "target": target,
             "relation": SOURCE,
@@ -74,7 +74,7 @@ def dlt(setting: str, **options: Any) -> Contender:
         command: list[str | Path] = [
             environment_of("dlt") / "bin" / "python",
             HERE / "dlt_load.py",
-            json.dumps(asked),
+            json.dumps(argument),
         ]
         return run(command, {"RUNTIME__DLTHUB_TELEMETRY": "false"}, HOME)
 
@@ -87,7 +87,7 @@ def _contender(peer: str, setting: str, load: Any) -> Contender:
 
 
 def environment_of(peer: str) -> Path:
-    """The virtual environment of a peer, installed as PEER.txt says if it is not yet."""
+    """Return the virtual environment of a peer; install it from PEER.txt if needed."""
     folder, requirements = HOME / peer, HERE / f"{peer}.txt"
     installed = folder / "installed.txt"
     if not installed.exists() or installed.read_text() != requirements.read_text():

@@ -1,4 +1,4 @@
-"""`make demo`, and a browser on it whose pages may show no fault."""
+"""`make demo`, and a browser whose pages must not show errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def chrome() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def demo(chrome: Browser, new_project: Callable[[], Path]) -> Iterator[Demo]:
-    """Up, with a sync each minute; only with a browser, for nothing else looks at it."""
+    """A running demo with a sync every minute; started only if there is a browser."""
     running = Demo(new_project(), 60)
     try:
         until(lambda: "Dagster UI" in running.said() or running.process.poll() is not None, 240)
@@ -48,19 +48,19 @@ def _page(chrome: Browser, demo: Demo, device: dict[str, Any]) -> Iterator[Page]
 
 @pytest.fixture
 def page(chrome: Browser, demo: Demo) -> Iterator[Page]:
-    """A page of 1280 pixels; the test fails if anything goes wrong in it."""
+    """A page of 1280 pixels; the test fails if the page has an error."""
     yield from _page(chrome, demo, DESKTOP)
 
 
 @pytest.fixture(params=[DESKTOP, PHONE], ids=["1280", "390"])
 def any_page(chrome: Browser, demo: Demo, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page of a desktop, and one of a phone."""
+    """A page of a desktop and of a phone."""
     yield from _page(chrome, demo, request.param)
 
 
 @pytest.fixture(scope="session")
 def target(demo: Demo) -> Query:
-    """Runs SQL in the target database; returns the rows, column by name."""
+    """Return a function that runs SQL in the target database and returns rows as dicts."""
 
     def run(sql: str, *parameters: Any) -> list[dict[str, Any]]:
         with closing(demo.sandbox.connect_quper()) as connection, connection.cursor() as cursor:

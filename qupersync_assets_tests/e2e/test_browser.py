@@ -1,4 +1,4 @@
-"""What a user does in the browser: from lineage to a table, materialise it, look at its checks and the schedule."""
+"""Tests of the Dagster UI: lineage, materialisation, checks, runs and the schedule."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SUCCESSES = "SELECT * FROM quper.sync_logs WHERE sync_job_id = %s AND status = '
 
 
 def shown(page: Page, key: str) -> str:
-    """The value beside a key in a table of metadata."""
+    """Return the value of a key in a metadata table."""
     row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=key, exact=True))
     text: str = row.first.get_by_role("cell").nth(1).inner_text()
     return text.replace(",", "").strip()
 
 
 def toggle(page: Page, on: bool) -> None:
-    """Start or pause the schedule, as a user does."""
+    """Start or pause the schedule in the UI."""
     page.goto(SCHEDULE)
     switch = page.get_by_role("checkbox")
     switch.wait_for(state="attached")
@@ -41,7 +41,7 @@ def toggle(page: Page, on: bool) -> None:
 
 @pytest.fixture
 def paused(page: Page, demo: Demo, target: Query) -> Iterator[None]:
-    """No run but those that the test starts."""
+    """Pause the schedule, so that only the test starts runs."""
     toggle(page, on=False)
     running = "SELECT 1 FROM quper.sync_logs WHERE status = 'running'"
     query = (
@@ -52,7 +52,7 @@ def paused(page: Page, demo: Demo, target: Query) -> Iterator[None]:
     toggle(page, on=True)
 
 
-def test_what_goes_wrong_in_a_page_is_seen(chrome: Browser) -> None:
+def test_errors_of_a_page_are_collected(chrome: Browser) -> None:
     page = chrome.new_page()
     faults = watched(page, "127.0.0.1")
     page.goto(
@@ -63,7 +63,7 @@ def test_what_goes_wrong_in_a_page_is_seen(chrome: Browser) -> None:
         assert any(word in fault for fault in faults), faults
 
 
-def test_lineage_leads_from_a_table_to_its_view_and_back(page: Page) -> None:
+def test_lineage_links_table_and_view(page: Page) -> None:
     page.goto("/")
     page.get_by_role("link", name="Lineage").click()
     for group in ("redshift", "quper"):
@@ -86,7 +86,7 @@ def test_lineage_leads_from_a_table_to_its_view_and_back(page: Page) -> None:
     page.get_by_role("link", name="table_stats.py").wait_for()
 
 
-def test_a_materialisation_shows_what_the_books_say(page: Page, paused: None, target: Query) -> None:
+def test_materialisation_shows_counts_of_sync_logs(page: Page, paused: None, target: Query) -> None:
     before = target(SUCCESSES, "table_stats_sync")[0]["id"]
     page.goto("/assets/quper/table_stats")
     page.get_by_role("button", name="Materialize").first.click()
@@ -96,21 +96,23 @@ def test_a_materialisation_shows_what_the_books_say(page: Page, paused: None, ta
     page.goto("/assets/quper/table_stats?view=events")
     page.get_by_text("Materialized in run").wait_for()
     assert page.get_by_role("link", name=log["run_id"][:8], exact=True).count()
-    told = {name: log[name] for name in log if name.startswith("rows_")} | {"batches": log["batches"]}
-    assert told["rows_extracted"] > 20
-    assert {name: shown(page, name) for name in told} == {name: str(value) for name, value in told.items()}
+    counts = {name: log[name] for name in log if name.startswith("rows_")} | {"batches": log["batches"]}
+    assert counts["rows_extracted"] > 20
+    assert {name: shown(page, name) for name in counts} == {
+        name: str(value) for name, value in counts.items()
+    }
     assert shown(page, "dagster/row_count") == str(rows["count"])
     assert shown(page, "source") == log["source"] == "svv_table_info"
     assert abs(int(shown(page, "duration_ms")) - log["duration_ms"]) < 2000
     assert 0 <= int(shown(page, "lag_seconds")) < 120
     page.goto("/assets/quper/table_stats")
     page.get_by_role("button", name="Plots").click()
-    for name in ("lag_seconds", "duration_ms", "rows_per_second", *told):
+    for name in ("lag_seconds", "duration_ms", "rows_per_second", *counts):
         page.get_by_text(name, exact=True).first.wait_for()
-    assert page.locator("canvas").count() >= len(told) + 3
+    assert page.locator("canvas").count() >= len(counts) + 3
 
 
-def test_checks_have_passed_and_show_the_last_runs(page: Page, paused: None, target: Query) -> None:
+def test_checks_pass_and_show_last_runs(page: Page, paused: None, target: Query) -> None:
     page.goto("/assets/quper/query_history?view=checks")
     for name in ("no_gap", "no_skipped_rows", "sees_all_rows", "source_schema"):
         page.get_by_role("link", name=name).or_(page.get_by_text(name, exact=True)).first.click()
@@ -133,7 +135,7 @@ def test_checks_have_passed_and_show_the_last_runs(page: Page, paused: None, tar
     assert numbers == [cell for row in expected for cell in row]
 
 
-def test_a_run_says_what_started_it_and_how_it_ended(page: Page, target: Query) -> None:
+def test_run_shows_trigger_and_result(page: Page, target: Query) -> None:
     first = target("SELECT run_id FROM quper.sync_logs ORDER BY id LIMIT 1")[0]["run_id"]
     page.goto(f"/runs/{first}")
     for text in ("Success", "8 assets", "RUN_SUCCESS", "quper__table_stats"):
@@ -143,7 +145,7 @@ def test_a_run_says_what_started_it_and_how_it_ended(page: Page, target: Query) 
         page.get_by_text(tag).first.wait_for()
 
 
-def test_the_schedule_ticks_and_can_be_paused(page: Page, demo: Demo, target: Query) -> None:
+def test_schedule_ticks_and_can_be_paused(page: Page, demo: Demo, target: Query) -> None:
     page.goto(SCHEDULE)
     page.get_by_text("Syncs every 60 s").wait_for()
     page.get_by_text("1 run requested").first.wait_for(timeout=150_000)
@@ -181,7 +183,7 @@ PAGES: dict[str, Any] = {
 }
 
 
-def test_every_page_explains_itself_without_an_error(any_page: Page) -> None:
+def test_all_pages_load_without_errors(any_page: Page) -> None:
     for address, words in PAGES.items():
         any_page.goto(address)
         any_page.get_by_text(words).first.wait_for(state="attached")

@@ -1,4 +1,4 @@
-"""An AWS on this machine: what the logins ask of Redshift, Redshift Serverless and Secrets Manager."""
+"""A simulated AWS: the operations of Redshift, Redshift Serverless and Secrets Manager that logins use."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ REDSHIFT_XML = "<{0}Response xmlns='http://redshift.amazonaws.com/doc/2012-12-01
 
 
 class Aws(BaseHTTPRequestHandler):
-    """Answers what the logins ask, with a password that is good from then on; remembers what it was asked."""
+    """Responds to the operations, with passwords that are valid from then on; records all requests."""
 
     server: AwsServer
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         operation = self.headers.get("X-Amz-Target", "").rpartition(".")[2]
-        asked = json.loads(body) if operation else dict(parse_qsl(body, keep_blank_values=True))
-        operation = operation or asked["Action"]
-        self.server.calls.append((operation, asked, dict(self.headers)))
-        status, answer = self.server.answer(operation, asked)
+        arguments = json.loads(body) if operation else dict(parse_qsl(body, keep_blank_values=True))
+        operation = operation or arguments["Action"]
+        self.server.calls.append((operation, arguments, dict(self.headers)))
+        status, text = self.server.respond(operation, arguments)
         self.send_response(status)
-        self.send_header("Content-Length", str(len(answer.encode())))
+        self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
-        self.wfile.write(answer.encode())
+        self.wfile.write(text.encode())
 
     def log_message(self, *_: Any) -> None:
         pass
 
 
 class AwsServer(InBackground, ThreadingHTTPServer):
-    """Its logins are of ROLE, into `endpoint`; `source` gives ROLE each password that is handed out."""
+    """Issues logins of ROLE for `endpoint`; `source` sets each issued password."""
 
     def __init__(self, source: Query, endpoint: Gateway) -> None:
         super().__init__(("127.0.0.1", 0), Aws)
         source(f'DROP ROLE IF EXISTS "{ROLE}"; CREATE ROLE "{ROLE}" LOGIN IN ROLE qupersync_reader')
         self.calls: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.secret: dict[str, Any] | str = {}
-        self.failure: tuple[int, str] | None = None  # status and code of the next answers
-        self.message = "refused"  # what the failure says
-        self.good = True  # whether the passwords are
+        self.failure: tuple[int, str] | None = None  # status and code of the next responses
+        self.message = "refused"  # text of the failure
+        self.good = True  # whether issued passwords are valid
         self.passwords: list[str] = []
         self._source = source
         self._endpoint = endpoint
@@ -66,28 +66,28 @@ class AwsServer(InBackground, ThreadingHTTPServer):
         self._source(f"""ALTER ROLE "{ROLE}" PASSWORD '{self.passwords[-1]}'""")
         return self.passwords[-1] if self.good else "something else"
 
-    def answer(self, operation: str, asked: dict[str, str]) -> tuple[int, str]:
+    def respond(self, operation: str, arguments: dict[str, str]) -> tuple[int, str]:
         end = datetime.now(UTC) + timedelta(minutes=15)
         endpoint = self._endpoint
         if self.failure:
             return self._error(operation, *self.failure)
         if operation == "GetSecretValue":
             secret = self.secret if isinstance(self.secret, str) else json.dumps(self.secret)
-            return 200, json.dumps({"ARN": asked["SecretId"], "SecretString": secret})
+            return 200, json.dumps({"ARN": arguments["SecretId"], "SecretString": secret})
         if operation == "GetCredentials":
-            told = {"dbUser": ROLE, "dbPassword": self.password(), "expiration": end.timestamp()}
-            return 200, json.dumps(told)
+            login = {"dbUser": ROLE, "dbPassword": self.password(), "expiration": end.timestamp()}
+            return 200, json.dumps(login)
         if operation == "GetWorkgroup":
             return 200, json.dumps(
                 {"workgroup": {"endpoint": {"address": endpoint.host, "port": endpoint.port}}}
             )
-        if operation == "GetClusterCredentials" and "CustomDomainName" not in asked:
-            told = {
-                "DbUser": f"IAM:{asked['DbUser']}",
+        if operation == "GetClusterCredentials" and "CustomDomainName" not in arguments:
+            login = {
+                "DbUser": f"IAM:{arguments['DbUser']}",
                 "DbPassword": self.password(),
                 "Expiration": f"{end:%FT%TZ}",
             }
-            return self._result(operation, "".join(f"<{k}>{v}</{k}>" for k, v in told.items()))
+            return self._result(operation, "".join(f"<{k}>{v}</{k}>" for k, v in login.items()))
         if operation == "DescribeClusters":
             at = f"<Endpoint><Address>{endpoint.host}</Address><Port>{endpoint.port}</Port></Endpoint>"
             return self._result(operation, f"<Clusters><Cluster>{at}</Cluster></Clusters>")
@@ -106,7 +106,7 @@ class AwsServer(InBackground, ThreadingHTTPServer):
 
 
 def use(server: AwsServer, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Let boto3 ask the server, as MACHINE where nothing else is set, and know the profile quper."""
+    """Let boto3 use the server, with the default key MACHINE and a profile `quper`."""
     profiles = folder / "credentials"
     profiles.write_text("[quper]\naws_access_key_id = PROFILE\naws_secret_access_key = s\n")
     for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:

@@ -1,4 +1,4 @@
-"""Servers of the standard library that answer in a thread of their own, while they are entered."""
+"""Runs servers of the standard library in a thread, for the duration of a context."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class InBackground(socketserver.BaseServer):
-    """To be inherited from before the server itself."""
+    """Mixin for a server class; it must be the first base class."""
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, daemon=True).start()

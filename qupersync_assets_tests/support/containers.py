@@ -1,5 +1,7 @@
-"""The services of deploy/compose.yaml as processes: with the commands, the environment and the health checks
-that their containers would have, on ports of the loopback interface."""
+"""Runs the services of deploy/compose.yaml as processes on loopback ports.
+
+They have the commands, the environment and the health checks of their containers.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ BIN = sysconfig.get_path("scripts")
 
 
 def composed(variables: dict[str, str]) -> dict[str, Any]:
-    """The services of the file, its variables replaced by those of `deploy/.env`."""
+    """Return the services of the file, with the variables of `deploy/.env` substituted."""
 
     def replace(match: re.Match[str]) -> str:
         if match["name"] is None:
@@ -40,7 +42,7 @@ def composed(variables: dict[str, str]) -> dict[str, Any]:
 
 
 class Image:
-    """What the last stage of the Dockerfile puts into its folder, and its environment."""
+    """The files and the environment of the last stage of the Dockerfile."""
 
     def __init__(self, folder: Path) -> None:
         text = DOCKERFILE.read_text("utf-8").replace("\\\n", " ").split("\nFROM ")[-1]
@@ -57,14 +59,19 @@ class Image:
 
 
 class Service:
-    """A service of the compose file, as a process group that can be killed and started again."""
+    """A service of the compose file, as a process group that can be killed and restarted."""
 
     def __init__(
         self, name: str, spec: dict[str, Any], image: Image, env_file: Path, places: dict[str, str]
     ) -> None:
-        """
+        """Prepare a service.
+
         Args:
-            places: hosts and ports of containers, and what they are here.
+            name: its name in the compose file.
+            spec: its definition.
+            image: the image of its container.
+            env_file: the environment file of the deployment.
+            places: addresses of containers, and the loopback addresses that replace them.
         """
         given = dotenv_values(env_file) if "env_file" in spec else {}
         own = {n: places.get(v, v) for n, v in spec["environment"].items()}
@@ -87,21 +94,21 @@ class Service:
             )
 
     def kill(self) -> None:
-        """End it with all that it started, as its container's end would."""
+        """Kill all processes of the service, as a killed container does."""
         if self.process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(20)
 
     def healthy(self) -> bool:
-        """What its health check says; an AssertionError if it has ended."""
+        """Return the result of its health check; AssertionError if it has ended."""
         assert self.process is not None and self.process.poll() is None, self.said()
         kind, *arguments = self._check
         command = ["sh", "-c", *arguments] if kind == "CMD-SHELL" else arguments
-        done = subprocess.run(
+        result = subprocess.run(
             command, cwd=self._folder, env=self.environment, capture_output=True, timeout=60
         )
-        return done.returncode == 0
+        return result.returncode == 0
 
     def said(self) -> str:
         return self._log.read_text("utf-8")

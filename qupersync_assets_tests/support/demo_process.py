@@ -1,4 +1,4 @@
-"""What one sees of a running QuperSync: its log rows, Dagster's answers, and its processes."""
+"""Runs QuperSync as processes, and reads its log rows, Dagster's GraphQL API and its process list."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Any], seconds: float) -> Any:
-    """The condition's first true value, or a failure after so many seconds; while PostgreSQL is away it is not
-    true."""
+    """Return the first true value of a condition; fail after `seconds`.
+
+    The condition counts as false while PostgreSQL cannot be reached.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with suppress(psycopg2.OperationalError):
@@ -38,11 +40,11 @@ def until(condition: Callable[[], Any], seconds: float) -> Any:
             if value:
                 return value
         time.sleep(0.3)
-    raise AssertionError(f"not within {seconds} s: {condition}")
+    raise AssertionError(f"not true within {seconds} s: {condition}")
 
 
 class Watched:
-    """A QuperSync that works on a sandbox, with Dagster's UI on a port."""
+    """A running QuperSync with a sandbox, and Dagster's UI on a port."""
 
     def __init__(self, sandbox: Sandbox, port: int) -> None:
         self.sandbox = sandbox
@@ -57,15 +59,15 @@ class Watched:
             return [run_id for (run_id,) in cursor.fetchall()]
 
     def left_open(self, before: float) -> list[str]:
-        """The runs from before that time of which a row is still running."""
+        """Return the runs from before that time with a row that is still `running`."""
         return self._logs("WHERE status = 'running' AND started_at < to_timestamp(%s)", before)
 
     def runs(self, status: str, sync_job_id: str) -> list[str]:
-        """The runs in which the job has that status in quper.sync_logs."""
+        """Return the runs in which the job has that status in quper.sync_logs."""
         return self._logs("WHERE status = %s AND sync_job_id = %s", status, sync_job_id)
 
     def whole_run(self, after: float) -> str | None:
-        """A run that started all eight jobs after that time, and succeeded."""
+        """Return a run that started all eight jobs after that time and succeeded."""
         found = self._logs(
             "WHERE status = 'success' AND started_at > to_timestamp(%s) GROUP BY run_id HAVING count(*) = 8",
             after,
@@ -78,25 +80,25 @@ class Watched:
             json.dumps({"query": query}).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)["data"]
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return json.load(response)["data"]
 
     def answers(self) -> bool:
-        """Whether the webserver is up and has PostgreSQL."""
+        """Return whether the webserver responds and reaches PostgreSQL."""
         try:
             return bool(self.ask("{ runsOrError(limit: 1) { __typename } }"))
         except OSError:
             return False
 
     def status(self, run_id: str) -> str:
-        """What Dagster says of a run."""
-        answer = self.ask(f'{{ runOrError(runId: "{run_id}") {{ ... on Run {{ status }} }} }}')
-        status: str = answer["runOrError"]["status"]
+        """Return the Dagster status of a run."""
+        data = self.ask(f'{{ runOrError(runId: "{run_id}") {{ ... on Run {{ status }} }} }}')
+        status: str = data["runOrError"]["status"]
         return status
 
 
 class Served(Watched):
-    """`make up` on the sandbox, with a sync every ten seconds."""
+    """`make up` with the sandbox and a sync every ten seconds."""
 
     def __init__(self, sandbox: Sandbox, project: Path, **more: str) -> None:
         super().__init__(sandbox, free_port())
@@ -118,16 +120,18 @@ class Served(Watched):
 
 
 class Demo(Watched):
-    """`make demo` in a folder, with a sync every so many seconds."""
+    """`make demo` in a folder, with a sync every `interval` seconds."""
 
     def __init__(self, project: Path, interval: int, **more: str) -> None:
         super().__init__(Sandbox(project / ".qupersync" / "sandbox"), free_port())
         self._log = (project / "output").open("w+")
-        kept = {n: v for n, v in os.environ.items() if not re.match("SYNC_|REDSHIFT_|POSTGRES_|CLUSTER_", n)}
+        inherited = {
+            n: v for n, v in os.environ.items() if not re.match("SYNC_|REDSHIFT_|POSTGRES_|CLUSTER_", n)
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "qupersync_assets.sandbox.demo"],
             cwd=project,
-            env={**kept, "SYNC_INTERVAL": str(interval), "UI_PORT": str(self.port), **more},
+            env={**inherited, "SYNC_INTERVAL": str(interval), "UI_PORT": str(self.port), **more},
             stdout=self._log,
             stderr=self._log,
         )
@@ -138,7 +142,7 @@ class Demo(Watched):
 
 
 def left_over(project: Path) -> list[str]:
-    """Processes that work in the project's folder or have it in their environment or command."""
+    """Return processes with the project's folder as working directory, in their environment or command, and locks."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -151,7 +155,7 @@ def left_over(project: Path) -> list[str]:
 
 
 def waiting(connect: Callable[[], Any], condition: str) -> bool:
-    """Whether a session waits so; only then the run that one sees running is the one that waits."""
+    """Return whether a session waits with that condition on pg_stat_activity."""
     with closing(connect()) as connection, connection.cursor() as cursor:
         cursor.execute(f"SELECT 1 FROM pg_stat_activity WHERE {condition}")
         return cursor.fetchone() is not None
@@ -163,7 +167,7 @@ def execute(connect: Callable[[], Any], sql: str) -> None:
 
 
 def gone(process: psutil.Process) -> bool:
-    """Whether it has ended."""
+    """Return whether a process has ended."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -171,10 +175,10 @@ def gone(process: psutil.Process) -> bool:
 
 
 def run_processes(pid: int) -> list[psutil.Process]:
-    """The processes of runs and of their steps, below those of Dagster."""
+    """Return the processes of runs and steps below a process of Dagster."""
     found = []
     for child in psutil.Process(pid).children(recursive=True):
-        with suppress(psutil.Error):  # one that ends just now
+        with suppress(psutil.Error):  # a process that has just ended
             if "multiprocessing" in " ".join(child.cmdline()):
                 found.append(child)
     return found

@@ -1,4 +1,4 @@
-"""A server that repeats what it is told: it asks for the password in clear, and says it in its error message."""
+"""A database server that requests a cleartext password and repeats it in its error message."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class _Session(socketserver.StreamRequestHandler):
                 self.wfile.write(b"N")
             self.wfile.write(b"R" + struct.pack("!ii", 8, 3))  # AuthenticationCleartextPassword
             password = self._body(self.rfile.read(1)).rstrip(b"\0")
-            said = b"no login with the password '" + password + b"'"
-            fields = b"SFATAL\0C28000\0M" + said + b"\0\0"
+            message = b"no login with the password '" + password + b"'"
+            fields = b"SFATAL\0C28000\0M" + message + b"\0\0"
             self.wfile.write(b"E" + struct.pack("!i", len(fields) + 4) + fields)
 
     def _body(self, _kind: bytes) -> bytes:
@@ -28,7 +28,7 @@ class _Session(socketserver.StreamRequestHandler):
 
 
 class Parrot(InBackground, socketserver.ThreadingTCPServer):
-    """Speaks enough of the protocol of PostgreSQL and Redshift to be told a password, on `port`."""
+    """Implements the login of the PostgreSQL protocol, on `port`."""
 
     daemon_threads = True
 

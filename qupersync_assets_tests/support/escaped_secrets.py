@@ -1,4 +1,4 @@
-"""Secrets that are escaped wherever something is, and that are known again all the same."""
+"""Secrets with characters that many formats escape, and a search that finds them when escaped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from psycopg2 import sql
 
 from qupersync_assets.sandbox import Sandbox
 
-# What is escaped somewhere, between marks that no escaping changes and that are looked for.
+# Characters that some format escapes. They stand between marks that no format escapes, which are searched.
 TRICKY = "'\"%\\ @/:?&+=#{0}é漢"
 
 
 class Secrets:
-    """Makes secrets, and knows again every one that it made."""
+    """Creates secrets, and finds them in texts."""
 
     def __init__(self) -> None:
         self._marks: list[str] = []
@@ -26,13 +26,13 @@ class Secrets:
         return between.join(marks)
 
     def in_(self, text: str) -> list[str]:
-        """Where the text tells one."""
+        """Return the places of the text that contain a secret."""
         return [text[max(text.index(m) - 80, 0) : text.index(m) + 60] for m in self._marks if m in text]
 
 
 @contextmanager
 def tricky_passwords(sandbox: Sandbox, made: Secrets) -> Iterator[dict[str, str]]:
-    """Both databases have tricky passwords meanwhile; yields them by their variables."""
+    """Set tricky passwords in both databases for the context; yield them by variable."""
     users = {"REDSHIFT_PASSWORD": "qupersync_reader", "POSTGRES_PASSWORD": "qupersync"}
     before = sandbox.environment()
 

@@ -1,4 +1,4 @@
-"""What each table must hold, said independently of the product, and when rows happened."""
+"""The expected rows of each table, in SQL that is independent of the product; and the time columns of views."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qupersync_assets.spec import SyncSpec
 if TYPE_CHECKING:
     from qupersync_assets_tests.integration.conftest import Query
 
-# What each table must hold, said in plain SQL over the source, independently of the product's statements.
+# By table: the query over the source for the expected rows, and the query for the actual rows.
 ORACLES = {
     "table_stats": (
         'SELECT "database", "schema", table_id::bigint, "table", encoded, diststyle, sortkey1, max_varchar, '
@@ -90,7 +90,7 @@ ORACLES = {
 
 
 def plain(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Rows in one order and one form: times as UTC, numbers exact."""
+    """Return rows in a canonical order and form: times as UTC, numbers exact."""
 
     def value(v: Any) -> Any:
         if isinstance(v, datetime):
@@ -101,7 +101,7 @@ def plain(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def oracle(spec: SyncSpec, source: Query, target: Query) -> tuple[list[Any], list[Any]]:
-    """What the source says and what the target holds, comparable."""
+    """Return the expected and the actual rows of a table, comparable."""
     expected, actual = ORACLES[spec.table.name]
     if actual is None:
         names = ", ".join(f'"{c.name}"' for c in spec.columns)
@@ -109,7 +109,7 @@ def oracle(spec: SyncSpec, source: Query, target: Query) -> tuple[list[Any], lis
     return plain(source(expected, ())), plain(target(actual))
 
 
-# By their times these views are read, or lose what is older than seven days.
+# The time columns by which views are read, or by which their rows expire.
 TIMES = {
     "sys_query_history": "start_time",
     "stl_alert_event_log": "event_time",

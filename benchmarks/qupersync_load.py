@@ -1,7 +1,7 @@
-"""`python -m benchmarks.ours [--full-refresh]`: query_history_sync, through its asset and its IO manager.
+"""`python -m benchmarks.qupersync_load [--full-refresh]`: loads query_history with its asset and IO manager.
 
-Prints JSON: `seconds` of the run of Dagster's job, `work` seconds of the load itself, and the counts. With
-`--idle` it runs an asset that does nothing instead.
+Prints JSON: `seconds` of the Dagster run, `work` seconds of the load itself, and the counts. With `--idle` it
+runs an empty asset instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-import qupersync_assets.forkserver_preload  # noqa: F401 - as in the process that steps are forked from
+import qupersync_assets.forkserver_preload  # noqa: F401 - as in the process that forks the steps
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.settings import Settings
@@ -21,11 +21,11 @@ from qupersync_assets.settings import Settings
 
 @dg.asset
 def nothing() -> None:
-    """Does nothing."""
+    """An empty asset."""
 
 
 def main() -> None:
-    """Load, in this process."""
+    """Load in this process."""
     if "--idle" in sys.argv:
         assert dg.materialize([nothing]).success
         return
