@@ -94,7 +94,7 @@ PATTERNS = [(re.compile(_pattern(words)), instead) for words, instead in WORDS.i
 
 
 def files() -> Iterator[Path]:
-    """Yield the text files that Git tracks or would track; without Git, those of the folder."""
+    """Yield the files that Git tracks or would track; without Git, those of the folder."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     if listed.returncode == 0:
@@ -102,10 +102,13 @@ def files() -> Iterator[Path]:
     else:
         hidden = re.compile(r"/\.(?!ci/|env\.example|pre-commit)|/build/|\.egg-info")
         paths = [path for path in PROJECT.rglob("*") if not hidden.search(f"/{path.relative_to(PROJECT)}")]
-    for path in sorted(paths):
-        name = path.relative_to(PROJECT).as_posix()
-        if path.is_file() and path.suffix in SUFFIXES and name not in SKIPPED_FILES:
-            yield path
+    yield from sorted(paths)
+
+
+def is_checked(path: Path) -> bool:
+    """Return whether a file is text of the project."""
+    name = path.relative_to(PROJECT).as_posix()
+    return path.is_file() and path.suffix in SUFFIXES and name not in SKIPPED_FILES
 
 
 def findings(name: str, text: str) -> Iterator[str]:
@@ -127,7 +130,7 @@ def main() -> int:
     paths = [Path(name).resolve() for name in sys.argv[1:]] or list(files())
     found = [
         line
-        for path in paths
+        for path in filter(is_checked, paths)
         for line in findings(path.relative_to(PROJECT).as_posix(), path.read_text("utf-8"))
     ]
     print("\n".join(found) or "No unwanted words.")
