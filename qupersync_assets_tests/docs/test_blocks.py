@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg2
@@ -30,14 +32,14 @@ SERVING = {
 }
 # Commands that take minutes, with variables that let them do less. The tests and `make lint` run completely anyway.
 SHORTER = {
-    "make test": {"PYTEST_ADDOPTS": "-n0 qupersync_assets_tests/unit/cli/test_arguments.py"},
+    "make test": {"PYTEST_ADDOPTS": "qupersync_assets_tests/unit/cli/test_arguments.py"},
     "make lint": {"MAKEFLAGS": "--dry-run"},
 }
 # Commands of programs that a developer's machine may lack: only their syntax is checked.
 NOT_RUN = {"docker", "helm", "kubectl"}
 # Commands after which the user edits `.env`.
 EDITED = {"cp .env.example .env"}
-TAGS = {"sh", "python", "sql", "sql redshift", "env", "console", "mermaid"}
+TAGS = {"sh", "python", "diff", "sql", "sql redshift", "env", "console", "mermaid"}
 WITH_BLOCKS = [document for document in DOCUMENTS if blocks(document)]
 
 LOAD_SETTINGS = "from qupersync_assets.settings import Settings; Settings.load()"
@@ -62,6 +64,8 @@ def run(block: Block, reader: Reader) -> None:
             check(["bash", "-n", "-c", block.text], reader)
         case "python":
             run_python(block, reader)
+        case "diff":
+            apply_diff(block, reader)
         case "env":
             # The source is that of the block; the target that of the user.
             target = {name: value for name, value in reader.settings.items() if name.startswith("POSTGRES_")}
@@ -73,19 +77,28 @@ def run(block: Block, reader: Reader) -> None:
                 target.cursor().execute(block.text)
         case "sql redshift":
             with closing(redshift_connector.connect(**login(reader, "REDSHIFT"), ssl=False)) as source:
-                for statement in " ".join(strip_comments(block.text)).split(";"):
-                    if statement.strip():
-                        source.cursor().execute(statement)
+                code = " ".join(line.partition("--")[0] for line in block.text.splitlines())
+                for statement in filter(str.strip, code.split(";")):
+                    source.cursor().execute(statement)
 
 
-def login(reader: Reader, side: str) -> dict[str, str | int]:
+def login(reader: Reader, side: str) -> dict[str, Any]:
     names = ("host", "port", "database", "user", "password")
     values = {name: reader.settings[f"{side}_{name.upper()}"] for name in names}
     return {**values, "port": int(values["port"])}
 
 
-def strip_comments(sql: str) -> list[str]:
-    return [line.partition("--")[0] for line in sql.splitlines()]
+def apply_diff(block: Block, reader: Reader) -> None:
+    """Change the file that the document names; the lines that a hunk replaces occur once."""
+    assert block.file, "the sentence before a diff names the file"
+    file = reader.folder / block.file
+    text = file.read_text("utf-8")
+    for hunk in re.split(r"^@@.*\n", block.text, flags=re.MULTILINE):
+        lines = hunk.splitlines(keepends=True)
+        old = "".join(line[1:] for line in lines if line[0] in " -")
+        assert text.count(old) == 1, f"{block.file} does not contain once:\n{old}"
+        text = text.replace(old, "".join(line[1:] for line in lines if line[0] in " +"))
+    file.write_text(text, "utf-8")
 
 
 def run_python(block: Block, reader: Reader) -> None:

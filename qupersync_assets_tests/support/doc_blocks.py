@@ -22,7 +22,7 @@ class Block:
         tag: what follows the opening fence.
         text: the lines between the fences.
         line: number of its first line in the document.
-        file: the Python file that it is written to, which the sentence before it names at its end.
+        file: the Python file that it is written to, or changes; the sentence before the block ends with its name.
     """
 
     tag: str
