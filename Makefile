@@ -1,4 +1,4 @@
-# `make demo` and `make test` need nothing but make and Python 3.11 or later.
+# `make demo` and `make test` need only make and Python 3.11 or later.
 PYTHON ?= python3
 BIN := .venv/bin
 ONCE ?=
@@ -13,15 +13,15 @@ export UI_PORT := $(or $(PORT),$(UI_PORT))
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo            run all syncs on an embedded sandbox, then serve the Dagster UI (PORT=3000)"
-	@echo "make demo ONCE=1     run all syncs once and exit"
-	@echo "make demo MODE=kind  play another Redshift: provisioned, single-node, serverless or multi-az"
-	@echo "make up              serve the Redshift and PostgreSQL of .env"
-	@echo "make test            run the tests;  make lint  ruff, mypy and Dagster's own validation"
-	@echo "make test-long       kill what a demo, a deployment and Celery consist of, and sync 500 times"
-	@echo "make e2e             run the tests in a browser; they need Chromium"
-	@echo "make docs            write what the documentation has from the code;  make screenshots  its pictures"
-	@echo "make bench           compare with other tools, half an hour; less with ROWS=20000 ROUNDS=1 PARTS=loads"
+	@echo "make demo            sync an embedded sandbox, then serve the Dagster UI (PORT=3000)"
+	@echo "make demo ONCE=1     sync once and exit"
+	@echo "make demo MODE=kind  kind of Redshift: provisioned, single-node, serverless or multi-az"
+	@echo "make up              webserver, daemon and schedule for the databases of .env"
+	@echo "make test            run the tests;  make lint  run the linters"
+	@echo "make test-long       tests that kill processes and sync 500 times"
+	@echo "make e2e             tests in a browser; they need Chromium"
+	@echo "make docs            generate parts of the documents;  make screenshots  their pictures"
+	@echo "make bench           compare with other tools in half an hour; short: ROWS=20000 ROUNDS=1 PARTS=loads"
 
 install: .venv/installed
 
@@ -69,9 +69,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/check_words.py
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
-	@# With an instance of its own: that of dagster.yaml would want its PostgreSQL.
+	@# With a temporary instance: that of dagster.yaml needs its PostgreSQL.
 	@set -a; . ./.env.example; set +a; export DAGSTER_HOME=$$(mktemp -d); \
 		$(BIN)/dagster definitions validate -w workspace.yaml; status=$$?; rm -rf $$DAGSTER_HOME; exit $$status
 

@@ -1,6 +1,7 @@
 """Writes the generated documentation: .env.example, the settings, the tables, and parts of other pages.
 
-Run by `make docs`; a test compares what is there with what it would write."""
+Run by `make docs`; a test compares the files with the generated text.
+"""
 
 from __future__ import annotations
 
@@ -42,18 +43,19 @@ NOTE = "<!-- Written by `make docs`; changes belong in {}. -->"
 
 
 def pages() -> dict[Path, str]:
-    """Return the content of each file that is generated or has a generated part."""
+    """Return the text of each file that is generated or has a generated part."""
+    redshift = "docs/reference/redshift.md"
     return {
         PROJECT / ".env.example": "\n".join(_env_example()) + "\n",
         PROJECT / "docs/reference/settings.md": "\n".join(_settings()) + "\n",
-        PROJECT / "docs/tables.md": "\n".join(_tables()) + "\n",
+        PROJECT / "docs/reference/tables.md": "\n".join(_tables()) + "\n",
         PROJECT / "README.md": _with_part("README.md", "sync jobs", _jobs()),
-        PROJECT / "docs/redshift.md": _with_part("docs/redshift.md", "variants", _variants()),
+        PROJECT / redshift: _with_part(redshift, "variants", _variants()),
     }
 
 
 def _with_part(name: str, part: str, text: str) -> str:
-    """Return the text of a file with the given text between the two comments that name the part."""
+    """Return the text of a file with one generated part replaced; two comments mark the part."""
     pattern = rf"(<!-- {part}: written by `make docs` -->\n).*?(<!-- end of {part} -->)"
     whole, count = re.subn(
         pattern,
@@ -114,7 +116,7 @@ def _settings() -> Iterator[str]:
         "file `.env` of their folder, for which [.env.example](../../.env.example) is the template. An empty "
         "variable counts as not set. All invalid settings are reported together, each with its variable, "
         "allowed values and purpose. Secrets are never shown. The required variables of Redshift depend on "
-        "the login: [operations.md](../operations.md#logging-in-to-redshift)."
+        "the login: [installation.md](../installation.md#log-in-to-redshift)."
     )
     for title, fields in _sections().items():
         yield f"\n## {title}\n"
@@ -152,31 +154,31 @@ def _jobs() -> str:
     for spec in all_specs():
         sources = ", else ".join(variant.name for variant in spec.variants)
         key = ", ".join(c.name for c in spec.key if c.name != "cluster")
-        anchor = f"docs/tables.md#quper{spec.table.name}"
+        anchor = f"docs/reference/tables.md#quper{spec.table.name}"
         rows.append([spec.sync_job_id, f"[{spec.table.fullname}]({anchor})", spec.kind, sources, key])
-    headings = ["sync_job_id", "table", "kept as", "source in Redshift, the first that can be read"]
+    headings = ["sync_job_id", "table", "kept as", "source in Redshift (the first that can be read)"]
     return _table([*headings, "key, after `cluster`"], rows)
 
 
 def _variants() -> str:
-    """What each job reads on which clusters, and what it cannot know then."""
+    """Return the variants of each job, and the columns that are NULL if it is read."""
     rows = []
     for spec in all_specs():
         for number, variant in enumerate(spec.variants):
             unknown = ", ".join(c.name for c in spec.columns if c.name not in variant.expressions)
             rows.append(["" if number else spec.sync_job_id, variant.name, unknown])
-    return _table(["job", "reads, the first that it can", "NULL then"], rows)
+    return _table(["job", "reads (the first that can be read)", "columns that are NULL"], rows)
 
 
 def _tables() -> Iterator[str]:
-    """The tables of the schema quper, one section each."""
+    """Yield one section for each table of the schema quper."""
     yield "# Tables\n"
-    yield NOTE.format("qupersync_assets/sync_jobs/ and the two tables' own modules") + "\n"
+    yield NOTE.format("qupersync_assets/sync_jobs/ and the modules of the two bookkeeping tables") + "\n"
     yield (
-        "All of them are in the schema `quper`, and PostgreSQL's comments on them say the same. Times are"
-        " UTC. The key is in **bold**. A column is read from those of Redshift's views that stand beside "
-        "it, of the first view that a cluster has and lets us read; [redshift.md](redshift.md) says what "
-        "the others cannot tell. The Dagster UI has the same, with links, in the columns of each asset."
+        "All tables are in the schema `quper`; PostgreSQL's comments on them have the same texts. Times are "
+        "UTC. Key columns are in **bold**. A column is read from the first of its views that the cluster has "
+        "and that the user may read; [redshift.md](redshift.md) lists the columns that the other views lack. "
+        "The Dagster UI shows the same, with links, in the columns of each asset."
     )
     for spec in all_specs():
         yield from _target(spec)
@@ -194,9 +196,9 @@ def _target(spec: SyncSpec) -> Iterator[str]:
         for variant in spec.variants
     )
     kept = (
-        "a history"
+        "history table"
         if spec.kind == "history"
-        else f"a snapshot; `{spec.table.fullname}_current` has what is there"
+        else f"snapshot table; `{spec.table.fullname}_current` shows the rows without `removed_at`"
     )
     yield f"Job `{spec.sync_job_id}`, from {views}; {kept}.\n"
     reads: dict[str, list[str]] = defaultdict(list)
@@ -213,12 +215,12 @@ def _columns(table: sa.Table, reads: Mapping[str, list[str]]) -> str:
         type_ = column.type.compile(dialect).lower().replace("timestamp with time zone", "timestamptz")
         row = [name, type_ if column.nullable else f"{type_} not null", column.comment or ""]
         rows.append([*row, ", ".join(reads[column.name])] if reads else row)
-    headings = ["column", "type", "what it is"]
+    headings = ["column", "type", "description"]
     return _table([*headings, "read from"] if reads else headings, rows)
 
 
 def main() -> None:
-    """Write them all."""
+    """Write all generated files."""
     for path, text in pages().items():
         path.write_text(text, "utf-8")
 

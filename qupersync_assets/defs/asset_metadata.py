@@ -1,4 +1,4 @@
-"""What the Dagster UI tells of the assets: descriptions, columns and where they come from, and links."""
+"""Descriptions, columns, lineage and links of the assets, for the Dagster UI."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 def build_sources(specs: Sequence[SyncSpec], settings: Settings) -> list[dg.AssetSpec]:
-    """One external asset for each Redshift view that the jobs read."""
+    """Return one external asset for each Redshift view that a job reads."""
     readers: dict[str, list[SyncSpec]] = defaultdict(list)
     for spec in specs:
         for view in spec.all_sources:
@@ -50,36 +50,35 @@ def build_sources(specs: Sequence[SyncSpec], settings: Settings) -> list[dg.Asse
 
 
 def description(spec: SyncSpec, settings: Settings) -> str:
-    """What a target table is, how it is kept, and where to look further; in Markdown."""
+    """Return the description of a target table's asset, in Markdown."""
     sources = ", else ".join(
         " with ".join(_link(source_key(view), view) for view in variant.sources) for variant in spec.variants
     )
     if spec.kind == "history":
-        keeps = (
-            "as a history: a sync reads what is new. Its rows stay, while Redshift forgets them after about "
+        loading = (
+            "incrementally, as a history table. Its rows stay; Redshift deletes them after about "
             f"{RETENTION.days} days."
         )
     else:
-        keeps = (
-            "as a snapshot: a sync reads all rows. One that is gone from the source gets its `removed_at`; "
-            f"the view `{spec.table.fullname}_current` has those that are there."
+        loading = (
+            "completely at each sync, as a snapshot table. Rows that disappeared from the source get a "
+            f"`removed_at` timestamp; the view `{spec.table.fullname}_current` shows the others."
         )
     lines = [
         f"{spec.description}\n",
         f"{spec.table.comment}\n",
         f"- **Source**: {sources}.",
         f"- **Key**: {', '.join(f'`{c.name}`' for c in spec.key)}.",
-        f"- **Kept**: {keeps}",
-        f"- **Runs**: `{spec.sync_job_id}` in `quper.sync_logs`; rows that could not be loaded are in "
-        "`quper.skipped_rows`.",
+        f"- **Loaded**: {loading}",
+        f"- **Runs**: `{spec.sync_job_id}` in `quper.sync_logs`. Skipped rows are in `quper.skipped_rows`.",
     ]
     if len(settings.by_cluster()) > 1:
-        lines.append("- **Clusters**: each is a partition; the freshness is that of the one synced last.")
+        lines.append("- **Clusters**: one partition each; the freshness is that of the last synced cluster.")
     return "\n".join(lines)
 
 
 def definition_metadata(spec: SyncSpec, settings: Settings) -> dict[str, Any]:
-    """The metadata of a target table's asset."""
+    """Return the metadata of a target table's asset."""
     return {
         "dagster/table_name": spec.table.fullname,
         "dagster/column_schema": _target_columns(spec),
@@ -95,7 +94,7 @@ def definition_metadata(spec: SyncSpec, settings: Settings) -> dict[str, Any]:
 
 
 def _reads(spec: SyncSpec) -> dict[str, list[tuple[str, str]]]:
-    """(view, column) of the sources of each target column."""
+    """Return the (view, column) pairs that each target column is read from."""
     reads: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for target, view, column in spec.lineage():
         reads[target].append((view, column))
@@ -103,7 +102,10 @@ def _reads(spec: SyncSpec) -> dict[str, list[tuple[str, str]]]:
 
 
 def _target_columns(spec: SyncSpec) -> dg.TableSchema:
-    """The columns of a table, with links to what each is read from, which only Dagster+ draws."""
+    """Return the columns of a table, each with links to its source columns.
+
+    Only Dagster+ draws the column lineage of the metadata.
+    """
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     reads = _reads(spec)
     key = {c.name for c in spec.key}
@@ -131,7 +133,7 @@ def _constraints(column: sa.Column[Any], key: set[str]) -> dg.TableColumnConstra
 
 
 def _source_columns(view: str, specs: Sequence[SyncSpec]) -> dg.TableSchema:
-    """The columns of a view, with links to what each is read for."""
+    """Return the columns of a view, each with links to the target columns that are read from it."""
     targets: dict[str, list[tuple[dg.AssetKey, str]]] = defaultdict(list)
     for spec in specs:
         for target, read, column in spec.lineage():
@@ -146,8 +148,8 @@ def _source_columns(view: str, specs: Sequence[SyncSpec]) -> dg.TableSchema:
 
 
 def _arrow(text: str, arrow: str, ends: Iterable[tuple[dg.AssetKey, str]]) -> str:
-    """A text, and an arrow to or from columns of assets."""
-    # A column of a table is narrow on screen: names may break after _ and . there.
+    """Return a text with an arrow to or from columns of assets."""
+    # The column of the UI is narrow: a zero-width space allows a line break after _ and .
     links = ", ".join(_link(key, re.sub("([_.])", r"\1&#8203;", name)) for key, name in ends)
     return f"{text}  \n{arrow} {links}".strip() if links else text
 
@@ -157,30 +159,30 @@ def _link(key: dg.AssetKey, text: str) -> str:
 
 
 def _source_lines(view: str, readers: Sequence[SyncSpec]) -> Iterator[str]:
-    """What is known of a view, and who reads it when; in Markdown."""
-    yield f"System view {view} of the Redshift cluster. Read, never written.\n"
+    """Yield the description of a view and its readers, in Markdown."""
+    yield f"The system view `{view}` of the Redshift cluster.\n"
     facts = documented_views().get(view)
     if facts is None:
         yield (
-            f"- AWS does not document it. Clusters that have it show connections in it, with columns of "
-            f"{UNDOCUMENTED.get(view, 'another view')}."
+            "- AWS does not document it. It is read if a cluster has it, with the columns of "
+            f"`{UNDOCUMENTED.get(view, 'another view')}`."
         )
     else:
         where = {
-            (True, True): "on provisioned clusters and on Serverless",
-            (True, False): "on provisioned clusters only",
-            (False, True): "on Serverless only",
+            (True, True): "provisioned clusters and Serverless",
+            (True, False): "provisioned clusters only",
+            (False, True): "Serverless only",
         }
-        yield f"- There {where[facts['provisioned'], facts['serverless']]}."
+        yield f"- **Available on**: {where[facts['provisioned'], facts['serverless']]}."
         yield {
-            "all": "- Everybody may read it, with all of its rows.",
-            "superuser": "- Only superusers may read it, and who was granted it.",
-            "own": "- Everybody may read it, but an ordinary user sees the rows of its own work alone.",
+            "all": "- **Visibility**: all users see all rows.",
+            "superuser": "- **Visibility**: superusers, and users with a grant on this view.",
+            "own": "- **Visibility**: ordinary users see only the rows of their own work.",
         }[facts["visibility"]]
     for spec in readers:
         table = _link(asset_key(spec), spec.table.fullname)
         before = [v.name for v in spec.variants[: _first_variant(spec, view)]]
-        yield f"- Read for {table}" + (f", if {' and '.join(before)} cannot be read." if before else ".")
+        yield f"- **Read for** {table}" + (f", if {' and '.join(before)} cannot be read." if before else ".")
 
 
 def _first_variant(spec: SyncSpec, view: str) -> int:
@@ -188,7 +190,7 @@ def _first_variant(spec: SyncSpec, view: str) -> int:
 
 
 def _code(spec: SyncSpec, settings: Settings) -> dg.CodeReferencesMetadataValue:
-    """Where a job is written down: in the repository that CODE_URL names, else on this machine."""
+    """Return the link to a job's file: in the repository of CODE_URL, else on this machine."""
     file = file_of(spec)
     path = file.relative_to(PROJECT).as_posix()
     with warnings.catch_warnings():

@@ -1,6 +1,6 @@
 """What is documented about Redshift's system views: columns, where they exist, who may see what of them.
 
-https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_system-tables.html and docs/redshift.md.
+https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_system-tables.html and docs/reference/redshift.md.
 """
 
 from __future__ import annotations
