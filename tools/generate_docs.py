@@ -128,7 +128,8 @@ def _setting(variable: str, field: FieldInfo) -> list[str]:
     default = f"`{_default(field)}`" if _default(field) else ""
     if field.is_required():
         default = "by login" if variable.startswith("REDSHIFT_") else "**required**"
-    schema = TypeAdapter(Annotated[field.annotation, "", *field.metadata]).json_schema()
+    annotated: Any = Annotated[field.annotation, "", *field.metadata]
+    schema = TypeAdapter(annotated).json_schema()
     return [f"`{variable}`", default, _allowed(schema), str(field.description)]
 
 

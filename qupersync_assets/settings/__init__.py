@@ -158,7 +158,7 @@ class Settings(BaseSettings, ExecutorSettings):
         lines: list[str] = []
         given = {name.lower(): value for name, value in os.environ.items() if value}
         try:
-            settings = cls()  # type: ignore[call-arg]  # fields come from the environment
+            settings = cls()
         except ValidationError as error:
             lines += [_line(str(problem["loc"][0]), **problem) for problem in error.errors()]
         if {"clusters", "cluster_name"} <= given.keys():

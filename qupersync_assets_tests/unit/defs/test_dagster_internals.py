@@ -8,7 +8,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster_shared.serdes import unpack_value
 
 import qupersync_assets
 from qupersync_assets.defs import dagster_internals
@@ -35,8 +39,8 @@ def test_one_module_uses_five_private_interfaces() -> None:
 @pytest.mark.parametrize(
     ("function", "parameters"),
     [
-        (dagster_internals.unpack_value, ["val"]),
-        (dagster_internals.InstanceRef.from_dir, ["base_dir", "overrides"]),
+        (unpack_value, ["val"]),
+        (InstanceRef.from_dir, ["base_dir", "overrides"]),
         (dg.DagsterInstance.from_ref, ["instance_ref"]),
         (SqlEventLogStorage.index_connection, ["self"]),
         (
@@ -56,12 +60,12 @@ def test_a_function_takes_the_arguments_that_are_passed(function: object, parame
 
 
 def test_a_partition_filter_has_a_key() -> None:
-    assert dagster_internals.PartitionKeyFilter(key="north").key == "north"
+    assert PartitionKeyFilter(key="north").key == "north"
 
 
 def test_the_table_of_check_evaluations_has_the_columns() -> None:
     columns = {"id", "asset_key", "check_name", "partition", "create_timestamp"}
-    assert columns <= set(dagster_internals.AssetCheckExecutionsTable.c.keys())
+    assert columns <= set(AssetCheckExecutionsTable.c.keys())
 
 
 def test_output_is_not_captured_without_a_compute_log_manager(tmp_path: Path) -> None:

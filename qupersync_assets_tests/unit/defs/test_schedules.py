@@ -66,7 +66,9 @@ def test_a_daily_sync_is_at_midnight_of_the_time_zone() -> None:
 def test_the_next_sync_is_the_next_tick_of_dagster(load: Load, interval: int, zone: str, now: str) -> None:
     moment = datetime.fromisoformat(f"{now}Z")
     settings = load(SYNC_INTERVAL=str(interval), SYNC_TIMEZONE=zone)
-    ticks = times(cron_for(interval), zone, moment.timestamp())
+    cron = cron_for(interval)
+    assert cron is not None
+    ticks = times(cron, zone, moment.timestamp())
     expected = next(tick for tick in ticks if tick > moment.timestamp())
     assert next_sync(settings, moment).timestamp() == expected
 
