@@ -61,7 +61,7 @@ def latest_evaluations(
     found = {}
     for key, latest in storage.get_latest_asset_check_execution_by_key(keys, only).items():
         records: Sequence[Any] = [latest]
-        if latest.evaluation is None:  # a run has planned this check, but not evaluated it
+        if not isinstance(latest.evaluation, dg.AssetCheckEvaluation):  # planned, but not evaluated
             completed = {status for status in type(latest.status) if status.name != "PLANNED"}
             records = storage.get_asset_check_execution_history(
                 key, 1, status=completed, partition_filter=only
