@@ -18,7 +18,7 @@ from qupersync_assets.settings import Settings, SettingsError
 __all__ = ["dagster_postgres", "psycopg2", "redshift_connector", "upath"]
 
 with suppress(SettingsError):
-    build_code_location(Settings.load()).get_repository_def()
+    build_code_location(Settings.load()).get_repository_def().get_all_jobs()
 
 # The garbage collector of a step shall not visit, and so copy, the inherited memory:
 # https://docs.python.org/3/library/gc.html#gc.freeze

@@ -61,7 +61,7 @@ def latest_evaluations(
     found = {}
     for key, latest in storage.get_latest_asset_check_execution_by_key(keys, only).items():
         records: Sequence[Any] = [latest]
-        if not isinstance(latest.evaluation, dg.AssetCheckEvaluation):  # planned, but not evaluated
+        if latest.status.name == "PLANNED":  # by a run that has not evaluated the check
             completed = {status for status in type(latest.status) if status.name != "PLANNED"}
             records = storage.get_asset_check_execution_history(
                 key, 1, status=completed, partition_filter=only
@@ -80,6 +80,8 @@ def purge_evaluations(
     """
     table = AssetCheckExecutionsTable
     storage: Any = instance.event_log_storage
+    if not hasattr(storage, "index_connection"):
+        return 0  # the storage is no SQL database
     newest = sa.select(sa.func.max(table.c.id)).group_by(
         table.c.asset_key, table.c.check_name, table.c.partition
     )

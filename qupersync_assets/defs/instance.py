@@ -1,5 +1,4 @@
-"""The Dagster instance that a command of ours uses beside Dagster's own processes, and its daemon's
-heartbeat."""
+"""The Dagster instance that commands share with Dagster's processes, and the heartbeat of its daemon."""
 
 from __future__ import annotations
 
@@ -16,20 +15,18 @@ from qupersync_assets.core.redaction import redact, redacted
 from qupersync_assets.defs.dagster_internals import open_instance
 from qupersync_assets.settings import Settings
 
-# Where `make up` and `make demo` keep it, unless DAGSTER_HOME names another folder.
+# The folder of `make up` and `make demo`, unless DAGSTER_HOME names another one.
 HOME = Path(".qupersync/dagster")
-# A daemon writes one every 30 seconds, but not while it evaluates a sensor; Dagster itself waits half an
-# hour.
+# A daemon writes a heartbeat every 30 seconds, but not while it evaluates a sensor.
 FRESH_SECONDS = 120.0
 
 
 class InstanceError(RuntimeError):
-    """The Dagster instance cannot be used; the text says why."""
+    """The Dagster instance cannot be used; the message says why."""
 
 
 def find_home() -> Path | None:
-    """The folder of the instance: DAGSTER_HOME, else the one of `make up` in this folder; None if there is
-    none.
+    """Return the folder of the instance: DAGSTER_HOME, else that of `make up` in this folder, else None.
 
     Raises:
         InstanceError: DAGSTER_HOME is not the absolute path of a folder.
@@ -48,19 +45,21 @@ def find_home() -> Path | None:
 def configured_instance(
     settings: Settings, *, captures_output: bool = True
 ) -> Iterator[dg.DagsterInstance | None]:
-    """The instance of `find_home`, None if there is none.
+    """Open the instance of `find_home`; None without one.
 
-    Args: captures_output: whether what steps write to stdout and stderr goes to Dagster's files, as
-        dagster.yaml says; otherwise it stays where this process writes.
+    Args:
+        settings: values for the variables that dagster.yaml reads.
+        captures_output: whether stdout and stderr of steps go to Dagster's files, as dagster.yaml says;
+            otherwise they stay those of this process.
 
     Raises:
-        InstanceError: there is one, but its configuration is wrong or its storage cannot be reached.
+        InstanceError: its configuration is wrong, or its storage cannot be reached.
     """
     home = find_home()
     if home is None:
         yield None
         return
-    # Its dagster.yaml reads some of them: defaults have to be there too.
+    # dagster.yaml reads some variables, and knows no defaults.
     for name, value in {"POSTGRES_PASSWORD": "", **settings.environment()}.items():
         os.environ.setdefault(name, value)
     try:
@@ -74,11 +73,12 @@ def configured_instance(
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """What the daemon of an instance has last told of itself.
+    """The last heartbeats of the daemon's threads.
 
-    Attributes: age: seconds since the last heartbeat of that of its threads which has been silent longest;
-        None if one of them never had any. silent: the threads that have been silent for more than
-        FRESH_SECONDS. threads: how many the instance needs.
+    Attributes:
+        age: seconds since the oldest of the last heartbeats; None if a thread never had one.
+        silent: the threads without a heartbeat in the last FRESH_SECONDS.
+        threads: number of threads that the instance needs.
     """
 
     age: float | None
@@ -87,19 +87,19 @@ class Heartbeat:
 
     @property
     def fresh(self) -> bool:
-        """Whether the daemon lives, as far as one can tell."""
+        """Whether all threads have a recent heartbeat."""
         return not self.silent
 
     def __str__(self) -> str:
         if self.fresh:
             return f"the daemon's last heartbeat was {self.age or 0:.0f} s ago"
-        who = "" if len(self.silent) == self.threads else f" of its {', '.join(self.silent)}"
+        of = "" if len(self.silent) == self.threads else f" of its {', '.join(self.silent)}"
         when = "there never was a heartbeat" if self.age is None else "the last heartbeat"
-        return f"no daemon is running: {when}{who}" + (f" was {self.age:.0f} s ago" if self.age else "")
+        return f"no daemon is running: {when}{of}" + (f" was {self.age:.0f} s ago" if self.age else "")
 
 
 def heartbeat(instance: dg.DagsterInstance) -> Heartbeat:
-    """The daemon's heartbeat; the instance is not an ephemeral one."""
+    """Return the heartbeat of the daemon of an instance that is not ephemeral."""
     now = time.time()
     ages = {
         kind: now - status.last_heartbeat.timestamp if status.last_heartbeat else None

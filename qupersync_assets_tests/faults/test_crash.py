@@ -46,20 +46,20 @@ def held(target: Query) -> Callable[[], int]:
 
 
 @pytest.fixture
-def gone(target: Query) -> Callable[[int], Any]:
-    """Waits until that server process has noticed that nobody is there any more."""
+def session_ended(target: Query) -> Callable[[int], Any]:
+    """Waits until that server process has noticed the end of its client, and ended."""
     sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
     return lambda pid: until(lambda: target(sql, [pid]) == [(0,)])
 
 
-def test_killed_within_a_batch(
+def test_a_load_killed_within_a_batch_is_completed_by_the_next(
     sandbox: Sandbox,
     tables: None,
     source: Query,
     target: Query,
     logged: Logged,
     held: Callable[[], int],
-    gone: Callable[[int], Any],
+    session_ended: Callable[[int], Any],
     converges: Check,
 ) -> None:
     source(NODES, [1, 3500])
@@ -69,7 +69,7 @@ def test_killed_within_a_batch(
         kill(process)
         assert logged("node_details_sync") == (2000, 2000, 0, 0, 0, 0, 2, "running")
         blocker.rollback()
-        gone(session)
+        session_ended(session)
     assert target("SELECT count(*), max(node) FROM quper.node_details") == [(2000, 2000)]
     converges("node_details")
     assert target(
@@ -80,14 +80,14 @@ def test_killed_within_a_batch(
     ]
 
 
-def test_killed_between_the_last_batch_and_the_end(
+def test_a_load_killed_after_its_last_batch_is_completed_by_the_next(
     sandbox: Sandbox,
     sync: Sync,
     source: Query,
     target: Query,
     logged: Logged,
     held: Callable[[], int],
-    gone: Callable[[int], Any],
+    session_ended: Callable[[int], Any],
     converges: Check,
 ) -> None:
     source(
@@ -105,7 +105,7 @@ def test_killed_between_the_last_batch_and_the_end(
         session = held()
         kill(process)
         blocker.rollback()
-        gone(session)
+        session_ended(session)
     assert target("SELECT last_vacuum_date FROM quper.table_stats") == [(None,)]
     assert logged("vacuum_history_sync") == (1500, 1500, 0, 0, 0, 0, 2, "running")
     converges("vacuum_history")

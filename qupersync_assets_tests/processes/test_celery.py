@@ -1,4 +1,4 @@
-"""SYNC_EXECUTOR=celery: two workers and a real broker, and what becomes of the steps of a killed worker."""
+"""SYNC_EXECUTOR=celery: two workers and a real broker, and the steps of a killed worker."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Process:
         return self._log.read_text("utf-8")
 
     def kill(self) -> None:
-        """End it at once, with all that it started, as the end of its container or machine would."""
+        """Kill it with all its children, as the end of its container or machine would."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(20)
@@ -150,15 +150,15 @@ def holder(target: Query, resource: PostgresResource) -> psutil.Process:
 
 
 @pytest.mark.parametrize("victim", ["process", pytest.param("worker", marks=pytest.mark.long)])
-def test_what_a_killed_worker_had_begun_is_done_by_another(
+def test_another_worker_does_the_step_of_a_killed_one(
     cluster: Cluster, sandbox: Sandbox, bare: PostgresResource, source: Query, target: Query, victim: str
 ) -> None:
-    """At once if the worker's process has died, and after CELERY_STEP_TIMEOUT if all of the worker has."""
+    """At once if the worker's process has died, after CELERY_STEP_TIMEOUT if the whole worker has."""
     half_way = sandbox.gateway.fault = Fault("stall", "(?s)DECLARE.*sys_query_history", after=100_000)
     with killed_at_the_end(cluster.start_run()) as run:
         until(lambda: half_way.fired, 90)
-        begun = "SELECT batches FROM quper.sync_logs WHERE sync_job_id = %s AND status = 'running'"
-        ((batches,),) = until(lambda: target(begun, [JOB]), 20)
+        running = "SELECT batches FROM quper.sync_logs WHERE sync_job_id = %s AND status = 'running'"
+        ((batches,),) = until(lambda: target(running, [JOB]), 20)
         assert 0 < batches < 15
         process = holder(target, bare)
         (worker,) = [w for w in cluster.workers if w.process.pid == process.ppid()]
@@ -169,12 +169,12 @@ def test_what_a_killed_worker_had_begun_is_done_by_another(
         assert run.process.wait(150) == 0, run.said()
     said = "".join(w.said() for w in cluster.workers)
     assert ("signal 9 (SIGKILL)" in said) == (victim == "process")
-    stored = "".join(
+    events = "".join(
         str(row) for row in target("SELECT event FROM event_logs UNION SELECT run_body FROM runs")
     )
     with Redis(port=cluster.port, password=cluster.password, decode_responses=True) as broker:
         answers = "".join(str(broker.get(key)) for key in broker.scan_iter("celery-task-meta-*"))
-    for text in (said, run.said(), stored, answers):
+    for text in (said, run.said(), events, answers):
         assert text and not [name for name, secret in cluster.secrets.items() if secret in text]
     rows = target("SELECT sync_job_id, status, attempts > 1 FROM quper.sync_logs")
     assert len(rows) == 8 and (JOB, "success", True) in rows

@@ -145,20 +145,22 @@ def deployment(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> It
             service.kill()
 
 
-def test_they_are_well_and_do_what_the_webserver_is_asked(deployment: Deployment) -> None:
+def test_the_services_are_healthy_and_run_what_the_webserver_launches(deployment: Deployment) -> None:
     deployment.succeeds()
     until(deployment.health, 60)  # the daemon's first heartbeat
     # All else is read-only in the containers. Telemetry, which is off, would have liked the last two.
     written = {path.name for path in deployment.home.iterdir()}
     assert written <= {"dagster.yaml", "storage", "logs", ".logs_queue"}
     secret = deployment.sandbox.environment()["REDSHIFT_PASSWORD"]
-    told = {name for name, service in deployment.services.items() if secret in service.environment.values()}
-    assert told == {"code", "metrics"}
+    informed = {
+        name for name, service in deployment.services.items() if secret in service.environment.values()
+    }
+    assert informed == {"code", "metrics"}
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["webserver", "daemon", "code", "metrics"])
-def test_each_may_be_restarted_alone(deployment: Deployment, name: str) -> None:
+def test_each_service_can_be_restarted_alone(deployment: Deployment, name: str) -> None:
     service = deployment.services[name]
     service.kill()
     with pytest.raises(AssertionError):
@@ -169,7 +171,7 @@ def test_each_may_be_restarted_alone(deployment: Deployment, name: str) -> None:
 
 
 @pytest.mark.long
-def test_a_run_that_went_with_its_code_server_holds_nothing_up(deployment: Deployment) -> None:
+def test_a_run_killed_with_its_code_server_blocks_nothing(deployment: Deployment) -> None:
     with closing(deployment.sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE quper.vacuum_history")
         run_id = deployment.launch()
@@ -184,7 +186,7 @@ def test_a_run_that_went_with_its_code_server_holds_nothing_up(deployment: Deplo
 
 
 @pytest.mark.long
-def test_a_run_that_died_while_postgresql_was_away_holds_nothing_up(deployment: Deployment) -> None:
+def test_a_run_killed_during_an_outage_of_postgresql_blocks_nothing(deployment: Deployment) -> None:
     server = deployment.sandbox.server
     with closing(deployment.sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE quper.vacuum_history")

@@ -1,4 +1,4 @@
-"""`make demo`, left alone: whatever is killed, soon all goes on, and source and target are equal again."""
+"""`make demo`: after any process is killed, syncs continue, and source and target are equal again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOON = 2 * INTERVAL + 70
 
 
 class PausedDemo(Demo):
-    """`make demo` with a sync every ten seconds, whose workload stands still except for `news()`."""
+    """`make demo` with a sync every ten seconds, whose workload is paused except for `advance()`."""
 
     def __init__(self, project: Path) -> None:
         super().__init__(project, INTERVAL, SYNC_RETRY_DELAY="1")
@@ -46,7 +46,7 @@ class PausedDemo(Demo):
     def end_pause(self) -> None:
         self._pause.close()
 
-    def news(self) -> None:
+    def advance(self) -> None:
         """Let the workload, which waits for its lock, go on once."""
         until(lambda: waiting(self.sandbox.connect_redshift, "wait_event = 'advisory'"), SOON)
         self._in_pause("SELECT pg_advisory_unlock(%s)")
@@ -70,7 +70,7 @@ class PausedDemo(Demo):
             assert len(actual) > 1 and actual == expected, spec.sync_job_id
 
     def recovers(self, since: float) -> None:
-        """A whole run follows soon; nothing from before is left open, and source and target are equal."""
+        """A whole run follows soon; no older row is still running, and source and target are equal."""
         until(lambda: self.whole_run(after=since), SOON)
         assert not self.left_open(before=since)
         self.compare()
@@ -101,7 +101,7 @@ def demo(new_project: Any) -> Iterator[PausedDemo]:
                 f"DELETE FROM redshift.{view} WHERE {column} "
                 "BETWEEN '2010-01-01' AND redshift.getdate() - interval '6 days 23 hours'",
             )
-        running.news()  # it drops what depended on those rows
+        running.advance()  # it drops what depended on those rows
         for spec in all_specs():
             execute(running.sandbox.connect_quper, f"TRUNCATE {spec.table.fullname}")
         yield running
@@ -123,7 +123,7 @@ class Held:
     """A run whose step of JOB waits for a lock of its table: its processes, from the step up to the daemon."""
 
     def __init__(self, demo: PausedDemo, blocker: Any) -> None:
-        demo.news()
+        demo.advance()
         self.blocker = blocker
         self._demo = demo
         self._lock()
@@ -166,14 +166,14 @@ def held(demo: PausedDemo) -> Iterator[Held]:
 
 
 def kill(*processes: psutil.Process) -> float:
-    """Kill them, see them gone, and return when that was."""
+    """Kill the processes, wait for their end, and return its time."""
     for process in processes:
         process.kill()
     until(lambda: all(gone(process) for process in processes), 20)
     return time.time()
 
 
-def test_a_step_which_its_run_repeats_and_the_run(demo: PausedDemo, held: Held) -> None:
+def test_killing_a_step_and_then_its_run(demo: PausedDemo, held: Held) -> None:
     first = held.step
     kill(first)
     # PostgreSQL would notice when it has something to say to the step, which is after the wait.
@@ -185,7 +185,7 @@ def test_a_step_which_its_run_repeats_and_the_run(demo: PausedDemo, held: Held) 
     assert demo.status(held.run_id) == "FAILURE"
 
 
-def test_the_daemon_whose_run_comes_to_its_end(demo: PausedDemo, held: Held) -> None:
+def test_killing_the_daemon_lets_its_run_finish(demo: PausedDemo, held: Held) -> None:
     since = kill(held.daemon)
     until(lambda: demo.child("dagster-daemon"), SOON)
     assert not gone(held.worker)
@@ -196,8 +196,8 @@ def test_the_daemon_whose_run_comes_to_its_end(demo: PausedDemo, held: Held) -> 
     assert "dagster-daemon was killed by SIGKILL" in demo.said()
 
 
-def test_the_webserver(demo: PausedDemo) -> None:
-    demo.news()
+def test_killing_the_webserver(demo: PausedDemo) -> None:
+    demo.advance()
     webserver = demo.child("dagster-webserver")
     since = kill(webserver)
     demo.recovers(since)
@@ -206,8 +206,8 @@ def test_the_webserver(demo: PausedDemo) -> None:
     assert "dagster-webserver was killed by SIGKILL" in demo.said()
 
 
-def test_postgresql(demo: PausedDemo, held: Held) -> None:
-    # One of its children: all sessions are ended, and PostgreSQL itself starts the others anew.
+def test_killing_postgresql(demo: PausedDemo, held: Held) -> None:
+    # When a backend is killed, PostgreSQL ends all sessions and restarts its processes.
     kill(psutil.Process(held.backend))
     with pytest.raises(psycopg2.OperationalError):
         held.blocker.cursor().execute("SELECT 1")

@@ -1,4 +1,4 @@
-"""`make up`: the real webserver and daemon on PostgreSQL storage, their schedule, and what killing leaves."""
+"""`make up`: the real webserver and daemon on PostgreSQL storage, with killed runs and an outage."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def webhook() -> Iterator[Webhook]:
 
 @pytest.fixture(scope="module")
 def served(sandbox: Sandbox, new_project: Callable[[], Path], webhook: Webhook) -> Iterator[Served]:
-    """Up and syncing; at the end Ctrl-C, which has to leave nothing behind."""
+    """A running server that syncs; at the end Ctrl-C stops all its processes."""
     execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
-    server = Served(sandbox, new_project(), ALERT_URLS=webhook.url)
+    # Short delays before retries: a run that is silent for longer than them is dead.
+    server = Served(sandbox, new_project(), SYNC_RETRY_DELAY="1", ALERT_URLS=webhook.url)
     try:
         until(lambda: "QuperSync is up" in server.said() or server.process.poll() is not None, 120)
         assert server.process.poll() is None, server.said()
@@ -61,12 +62,12 @@ def test_a_terminated_run_is_logged_as_canceled(served: Served) -> None:
         (run_id,) = served.runs("running", "node_details_sync")
         answer = served.ask(f'mutation {{ terminateRun(runId: "{run_id}") {{ __typename }} }}')
         assert answer["terminateRun"]["__typename"] == "TerminateRunSuccess"
-        # At once as a rule; if the signal gets lost in the run's process, when run monitoring gives it up.
+        # Usually at once; if the run's process misses the signal, when run monitoring ends the run.
         until(lambda: run_id in served.runs("canceled", "node_details_sync"), 150)
     finally:
         execute(
             served.sandbox.connect_redshift,
-            # The server still works on what nobody waits for any more, and holds the view.
+            # The server still executes the statement of the canceled step, and locks the view.
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'qupersync_reader'; "
             "DROP VIEW stv_node_storage_capacity; ALTER TABLE capacity RENAME TO stv_node_storage_capacity",
         )
@@ -77,7 +78,7 @@ def test_a_killed_run_is_closed_reported_and_followed_by_the_next(served: Served
     with closing(served.sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE quper.vacuum_history")
         until(lambda: waiting(served.sandbox.connect_quper, "wait_event_type = 'Lock'"), 120)
-        # It may be another job that waits, which looks into this table.
+        # Another job, which reads this table, may be the one that waits.
         (run_id,) = until(lambda: served.runs("running", "vacuum_history_sync"), 60)
         for process in run_processes(served.process.pid):
             process.kill()
@@ -92,13 +93,13 @@ def test_a_killed_run_is_closed_reported_and_followed_by_the_next(served: Served
 
 
 @pytest.mark.long
-def test_an_outage_of_postgresql_needs_no_hand(served: Served) -> None:
+def test_syncs_continue_after_an_outage_of_postgresql(served: Served) -> None:
     (daemon,) = (
         child
         for child in psutil.Process(served.process.pid).children()
         if "dagster-daemon" in " ".join(child.cmdline())
     )
-    # With a run under way, whose end nobody can note.
+    # With a run in progress, whose end cannot be stored.
     (run_id,) = until(lambda: served.runs("running", "query_history_sync"), 60)
     worker, *_ = (p for p in run_processes(served.process.pid) if "spawn_main" in " ".join(p.cmdline()))
     served.sandbox.server.stop()
@@ -107,7 +108,7 @@ def test_an_outage_of_postgresql_needs_no_hand(served: Served) -> None:
         until(lambda: gone(worker), 20)
         daemon.kill()
         until(lambda: "dagster-daemon was killed by SIGKILL" in served.said(), 20)
-        # Its next life, without PostgreSQL, is short.
+        # The restarted daemon ends soon, because PostgreSQL is down.
         until(
             lambda: "dagster-daemon ended with exit code 1; it is started again in 2 s" in served.said(), 90
         )
@@ -116,7 +117,7 @@ def test_an_outage_of_postgresql_needs_no_hand(served: Served) -> None:
     back = time.time()
     until(lambda: served.whole_run(after=back), 120)
     assert not served.left_open(before=back)
-    until(served.answers, 60)  # the webserver first has to find out that its old connections are gone
+    until(served.answers, 60)  # the webserver first has to notice that its old connections are closed
     assert served.status(run_id) == "FAILURE"
 
 

@@ -1,4 +1,4 @@
-"""Trouble with one job is told clearly, without secrets, and leaves the other jobs alone."""
+"""A failing job has a clear error without secrets, and does not affect the other jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def statuses(target: Query) -> dict[str, tuple[str, str | None]]:
 
 
 def story(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance) -> str:
-    """All that the run has written for people to read."""
+    """All log entries of the run."""
     return "\n".join(str(entry) for entry in instance.all_logs(result.run_id))
 
 
@@ -37,7 +37,7 @@ def secrets(environment: dict[str, str]) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("breaking", "mending", "words"),
+    ("breaking", "fixing", "words"),
     [
         (
             "REVOKE SELECT ON stl_vacuum, sys_vacuum_history FROM qupersync_reader",
@@ -51,21 +51,21 @@ def secrets(environment: dict[str, str]) -> Iterator[list[str]]:
         ),
     ],
 )
-def test_one_source_is_amiss(
+def test_one_source_is_broken(
     filled: None,
     sync: Sync,
     source: Query,
     target: Query,
     instance: dg.DagsterInstance,
     breaking: str,
-    mending: str,
+    fixing: str,
     words: list[str],
 ) -> None:
     source(breaking)
     try:
         result = sync()
     finally:
-        source(mending)
+        source(fixing)
     assert not result.success
     found = statuses(target)
     assert {job for job, (status, _) in found.items() if status == "success"} == {*JOBS} - {
@@ -74,7 +74,7 @@ def test_one_source_is_amiss(
     status, error = found["vacuum_history_sync"]
     assert status == "failed"
     assert error is not None and all(word in error for word in words), error
-    # A fault that somebody has to mend is not tried again.
+    # A permanent error is not retried.
     assert target("SELECT attempts FROM quper.sync_logs WHERE status = 'failed'") == [(1,)]
     (failure,) = [e for e in result.all_events if e.is_step_failure]
     assert all(word in str(failure.step_failure_data.error) for word in words)
@@ -107,7 +107,7 @@ def test_redshift_cannot_be_reached(
         assert status == "failed"
         assert error is not None and all(word in error for word in words), error
     attempts = target("SELECT DISTINCT attempts FROM quper.sync_logs")
-    assert attempts == [(2 if variable == "REDSHIFT_PORT" else 1,)]  # only an outage may pass
+    assert attempts == [(2 if variable == "REDSHIFT_PORT" else 1,)]  # only an outage is transient
     assert not any(secret in story(result, instance) for secret in [*secrets, "wrong-s3cret"])
 
 
@@ -157,7 +157,7 @@ def test_a_slow_statement_is_stopped(
     assert error is not None and "57014" in error and "REDSHIFT_STATEMENT_TIMEOUT" in error
 
 
-def test_a_resource_does_not_tell_its_password(
+def test_a_resource_does_not_show_its_password(
     postgres: PostgresResource, environment: dict[str, str]
 ) -> None:
     assert environment["POSTGRES_PASSWORD"] not in f"{postgres!r} {postgres.engine()!r} {postgres}"

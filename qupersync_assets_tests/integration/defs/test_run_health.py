@@ -1,4 +1,4 @@
-"""Runs without a sign of life: dead ones block no tick and are reported, loading ones are left alone."""
+"""Runs without a sign of life: dead runs block no tick and are reported, loading runs are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Dagster is told: every asset with its sources, check, lineage, retries and freshness, and no secret."""
+"""The definitions: each asset with its sources, checks, lineage, retries and freshness, and no secret."""
 
 from __future__ import annotations
 
@@ -153,11 +153,11 @@ def test_each_asset_has_a_job_of_its_own(definitions: dg.Definitions, spec: Sync
     assert job.tags["qupersync/cluster"] == "default" and job.tags["qupersync/trigger"] == "manual"
 
 
-def test_no_password_is_told(definitions: dg.Definitions) -> None:
-    told = serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
-    told += repr(definitions.resources) + repr(definitions)
+def test_no_password_is_shown(definitions: dg.Definitions) -> None:
+    shown = serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
+    shown += repr(definitions.resources) + repr(definitions)
     for password in PASSWORDS.values():
-        assert password not in told
+        assert password not in shown
 
 
 def test_loading_imports_no_slow_library() -> None:

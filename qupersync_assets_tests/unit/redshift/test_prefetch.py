@@ -1,4 +1,4 @@
-"""Reading ahead: order, how far, and that each side stops the other."""
+"""Prefetching: the order of pages, their number, and that each side stops the other."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Source:
 def test_pages_come_in_order_from_a_thread_that_ends() -> None:
     source = Source(50)
     assert list(prefetch(source.pages(), source.interrupted.set)) == list(range(50))
-    assert source.closed_by == "read-ahead"
+    assert source.closed_by == "prefetch"
     assert not source.interrupted.is_set()
 
 
-def test_at_most_two_pages_are_ahead() -> None:
+def test_at_most_two_pages_are_prefetched() -> None:
     source = Source(50)
     pages = prefetch(source.pages(), source.interrupted.set)
     for n in range(3):
@@ -57,7 +57,7 @@ def test_at_most_two_pages_are_ahead() -> None:
         time.sleep(0.05)
         assert source.read == n + 3
     pages.close()
-    assert source.closed_by == "read-ahead"
+    assert source.closed_by == "prefetch"
 
 
 def test_an_error_comes_after_the_pages_before_it() -> None:
@@ -77,7 +77,7 @@ def test_a_reader_that_waits_is_interrupted() -> None:
     until(lambda: source.read == 2)
     began = time.monotonic()
     pages.close()
-    assert source.interrupted.is_set() and source.closed_by == "read-ahead"
+    assert source.interrupted.is_set() and source.closed_by == "prefetch"
     assert time.monotonic() - began < 1
 
 
