@@ -60,7 +60,7 @@ def dead_runs(
     Args:
         instance: stores the runs.
         postgres: stores the locks and quper.sync_logs.
-        clusters: the clusters of this code location; runs of others are not judged.
+        clusters: the clusters of this code location; runs of others are not checked.
         specs: the sync jobs.
         records: the runs to check.
         max_silence: seconds without an event, or the end of a load, after which a run that loads no job is

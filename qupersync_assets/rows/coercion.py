@@ -35,13 +35,13 @@ def transform(spec: SyncSpec, page: Page) -> tuple[list[Row], list[SkippedRow]]:
     """
     if not page.rows:
         return [], []
-    by_name = dict(zip(page.columns, zip(*page.rows, strict=True), strict=True))
+    values = dict(zip(page.columns, zip(*page.rows, strict=True), strict=True))
     invalid: dict[int, tuple[str, str]] = {}
     columns = []
     for column in spec.columns:
-        if column.name not in by_name:
+        if column.name not in values:
             raise MissingColumn(f"the source of {spec.table.fullname} has no column {column.name}")
-        columns.append(_coerce_column(column, by_name[column.name], invalid))
+        columns.append(_coerce_column(column, values[column.name], invalid))
     rows = list(zip(*columns, strict=True))
     if not invalid:
         return rows, []

@@ -156,7 +156,7 @@ class IamClusterLogin(IamLogin):
     """Temporary credentials of IAM for a user of a provisioned cluster."""
 
     method = "REDSHIFT_IAM=true and REDSHIFT_CLUSTER_IDENTIFIER"
-    checks = "REDSHIFT_CLUSTER_IDENTIFIER, REDSHIFT_USER, REDSHIFT_REGION and the AWS identity's rights"
+    checks = "REDSHIFT_CLUSTER_IDENTIFIER, REDSHIFT_USER, REDSHIFT_REGION and the AWS identity's privileges"
     user: Annotated[str, _USER]
     cluster_identifier: str = Field(
         description="IAM: identifier of a provisioned cluster; for Serverless set REDSHIFT_WORKGROUP instead."
@@ -167,7 +167,7 @@ class IamServerlessLogin(IamLogin):
     """Temporary credentials of IAM for a workgroup of Serverless, where the AWS identity is the user."""
 
     method = "REDSHIFT_IAM=true and REDSHIFT_WORKGROUP"
-    checks = "REDSHIFT_WORKGROUP, REDSHIFT_REGION and the AWS identity's rights"
+    checks = "REDSHIFT_WORKGROUP, REDSHIFT_REGION and the AWS identity's privileges"
     workgroup: str = Field(description="IAM: name of the workgroup, for Serverless.")
     account_id: str | None = Field(
         None, pattern=r"^[0-9]{12}$", description="IAM: AWS account of the workgroup, 12 digits; optional."
@@ -178,7 +178,7 @@ class SecretLogin(AwsLogin):
     """User and password from AWS Secrets Manager, and the host and the database if they are not set."""
 
     method = "REDSHIFT_SECRET_ARN"
-    checks = "REDSHIFT_SECRET_ARN, the content of that secret, and the AWS identity's rights"
+    checks = "REDSHIFT_SECRET_ARN, the content of that secret, and the AWS identity's privileges"
     # https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_iam-permissions.html
     secret_arn: str = Field(
         pattern=r"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:\S+$",

@@ -21,7 +21,7 @@ class ViewFacts(TypedDict):
         columns: [name, type] of each column, in the view's order.
         provisioned, serverless: where it exists.
         node: what it runs on: leader, compute or both.
-        visibility: `all` is for everybody, `superuser` needs a grant, `own` shows an ordinary user only the
+        visibility: `all` is for all users, `superuser` needs a grant, `own` shows an ordinary user only the
             rows of its own work.
     """
 
@@ -40,7 +40,7 @@ def documented_views() -> dict[str, ViewFacts]:
     )
 
 
-# On a provisioned cluster everybody may read it; Serverless and Multi-AZ refuse it to everybody.
+# On a provisioned cluster all users may read it; Serverless and Multi-AZ refuse it to all users.
 READABLE_IF_PROVISIONED = "stl_scan"
 
 
