@@ -26,15 +26,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS, help=f"rows of the source (default {ROWS})")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"number of rounds (default {ROUNDS})")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument(
-        "--only", nargs="+", metavar="WORD", help="measure only loads with this word in their title"
-    )
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="measure only loads with this word in their title")
     parser.add_argument("--output", type=Path, help="folder for benchmark.md, .svg and .json")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all processes are stopped
-    chosen = [
-        c for c in all_contenders() if not options.only or any(word in c.title for word in options.only)
-    ]
+    chosen = [c for c in all_contenders() if not options.only or any(word in c.title for word in options.only)]
     measured = _measure(options.rows, options.rounds, options.parts, chosen)
     complete = options.rows == ROWS and options.parts == PARTS and not options.only
     folder = options.output or PROJECT / ("docs" if complete else ".bench")

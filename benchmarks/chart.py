@@ -38,9 +38,7 @@ def _bar(x: float, y: float, width: float, height: float, index: int) -> str:
     return f'<rect x="{x}" y="{y}" width="{width:.1f}" height="{height}" fill="{_COLORS[index]}"/>'
 
 
-def _text(
-    x: float, y: float, text: str, size: int = 12, weight: str = "normal", anchor: str = "start"
-) -> str:
+def _text(x: float, y: float, text: str, size: int = 12, weight: str = "normal", anchor: str = "start") -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}">'
         f"{escape(text)}</text>"

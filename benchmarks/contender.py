@@ -43,6 +43,4 @@ class Contender:
 
 def python(world: World, module: str, *arguments: str, **variables: str) -> Measured:
     """Run a module of this package with QuperSync's environment."""
-    return run(
-        [sys.executable, "-m", f"benchmarks.{module}", *arguments], world.environment | variables, PROJECT
-    )
+    return run([sys.executable, "-m", f"benchmarks.{module}", *arguments], world.environment | variables, PROJECT)

@@ -53,9 +53,7 @@ def seed() -> Contender:
         lenient = {"REDSHIFT_PORT": str(world.lenient), "TARGET_URL": world.urls()[1]}
         return python(world, "seed", rows, **lenient)
 
-    return Contender(
-        SEED, "", "bench_seed.queries", lambda world: world.drop("bench_seed"), load, share=SEED_SHARE
-    )
+    return Contender(SEED, "", "bench_seed.queries", lambda world: world.drop("bench_seed"), load, share=SEED_SHARE)
 
 
 def read_only(size: int) -> Contender:

@@ -41,9 +41,7 @@ def copy() -> int:
 
     def send() -> None:
         with os.fdopen(writing, "wb") as pipe:
-            source.cursor().copy_expert(
-                f"COPY (SELECT * FROM {SOURCE}) TO STDOUT (FORMAT binary)", pipe, 1 << 20
-            )
+            source.cursor().copy_expert(f"COPY (SELECT * FROM {SOURCE}) TO STDOUT (FORMAT binary)", pipe, 1 << 20)
 
     sender = threading.Thread(target=send)
     sender.start()

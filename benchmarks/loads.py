@@ -18,9 +18,7 @@ class Mismatch(Exception):
     """A target has other rows than the source."""
 
 
-def measure(
-    world: World, contenders: Sequence[Contender], rows: int, rounds: int, log: Log
-) -> dict[str, Rounds]:
+def measure(world: World, contenders: Sequence[Contender], rows: int, rounds: int, log: Log) -> dict[str, Rounds]:
     """Return the measured values of each contender, by its title.
 
     Raises:

@@ -39,9 +39,7 @@ class Measured:
     output_json: dict[str, Any] = field(default_factory=dict)
 
 
-def run(
-    command: Sequence[str | Path], environment: Mapping[str, str], folder: Path | None = None
-) -> Measured:
+def run(command: Sequence[str | Path], environment: Mapping[str, str], folder: Path | None = None) -> Measured:
     """Run a command to its end; `seconds` of its JSON output is its duration, if present.
 
     Raises:
@@ -49,9 +47,7 @@ def run(
     """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         began = time.monotonic()
-        process = subprocess.Popen(
-            command, env={**os.environ, **environment}, cwd=folder, stdout=output, stderr=errors
-        )
+        process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=folder, stdout=output, stderr=errors)
         memory = _Memory(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began
@@ -62,13 +58,9 @@ def run(
         if process.returncode != 0:
             errors.seek(0)
             ends = [*lines[-20:], *errors.read().splitlines()[-60:]]
-            raise RuntimeError(
-                f"{Path(command[0]).name} ended with {process.returncode}:\n" + "\n".join(ends)
-            )
+            raise RuntimeError(f"{Path(command[0]).name} ended with {process.returncode}:\n" + "\n".join(ends))
     output_json = _json(lines[-1]) if lines else {}
-    return Measured(
-        output_json.get("seconds", seconds), seconds, usage.ru_utime + usage.ru_stime, peak, output_json
-    )
+    return Measured(output_json.get("seconds", seconds), seconds, usage.ru_utime + usage.ru_stime, peak, output_json)
 
 
 def family_cpu_seconds(family: Sequence[psutil.Process]) -> float:

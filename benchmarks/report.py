@@ -100,12 +100,7 @@ def _lines(measured: Measured) -> Iterator[str]:
         yield from ("## Targets", "", "| | target | measured | |", "|---|---|---|---|")
         for name, target, result, met in checks:
             yield f"| {name} | {target} | {result} | {'yes' if met else '**no**'} |"
-    for name, section in {
-        "loads": _loads,
-        "growth": _growth,
-        "latency": _latency,
-        "ticks": _ticks,
-    }.items():
+    for name, section in {"loads": _loads, "growth": _growth, "latency": _latency, "ticks": _ticks}.items():
         if name in measured:
             yield from ("", *section(measured))
 

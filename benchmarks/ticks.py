@@ -88,10 +88,7 @@ def _tick(ask: Callable[..., Any], name: str, world: World) -> dict[str, float]:
         raise RuntimeError(f"The run of {name} is {run['status']}.")
     while time.monotonic() < deadline and len(_running(_family(world))) > len(_running(before)):
         time.sleep(0.1)
-    return {
-        "seconds": run["endTime"] - run["creationTime"],
-        "CPU seconds": family_cpu_seconds(_family(world)) - busy,
-    }
+    return {"seconds": run["endTime"] - run["creationTime"], "CPU seconds": family_cpu_seconds(_family(world)) - busy}
 
 
 def _family(world: World) -> list[psutil.Process]:

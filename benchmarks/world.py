@@ -139,8 +139,7 @@ class World:
         owner = self.environment["POSTGRES_USER"]
         with self.cursor("quper") as cursor:
             cursor.execute(
-                f"DROP SCHEMA IF EXISTS {schema}, {schema}_staging CASCADE;"
-                f"CREATE SCHEMA {schema} AUTHORIZATION {owner}"
+                f"DROP SCHEMA IF EXISTS {schema}, {schema}_staging CASCADE;CREATE SCHEMA {schema} AUTHORIZATION {owner}"
             )
 
     def fill(self, rows: int) -> None:
@@ -237,9 +236,7 @@ class World:
 
 def _content(cursor: Any, relation: str) -> Content:
     values = ", ".join(f"coalesce({_canonical(c)}, '~')" for c in SPEC.columns)
-    cursor.execute(
-        f"SELECT count(*), coalesce(sum(hashtextextended(concat_ws('|', {values}), 0)), 0) FROM {relation}"
-    )
+    cursor.execute(f"SELECT count(*), coalesce(sum(hashtextextended(concat_ws('|', {values}), 0)), 0) FROM {relation}")
     return Content(*map(int, cursor.fetchone()))
 
 

@@ -49,9 +49,7 @@ def build_app(settings: Settings) -> Celery:
         SettingsError: the settings name another executor, whose runs send no tasks.
     """
     if settings.sync_executor != "celery":
-        raise SettingsError(
-            [f"  SYNC_EXECUTOR={settings.sync_executor}: a Celery worker needs SYNC_EXECUTOR=celery."]
-        )
+        raise SettingsError([f"  SYNC_EXECUTOR={settings.sync_executor}: a Celery worker needs SYNC_EXECUTOR=celery."])
     executor = CeleryExecutor.for_cli(**celery_config(settings, _plain_url))  # type: ignore[no-untyped-call]
     app = make_app(executor.app_args())  # type: ignore[no-untyped-call]
     create_task(app, base=StepTask, shared=False)  # type: ignore[no-untyped-call]

@@ -58,10 +58,7 @@ def _with_part(name: str, part: str, text: str) -> str:
     """Return the text of a file with one generated part replaced; two comments mark the part."""
     pattern = rf"(<!-- {part}: written by `make docs` -->\n).*?(<!-- end of {part} -->)"
     whole, count = re.subn(
-        pattern,
-        lambda found: f"{found[1]}{text}\n{found[2]}",
-        (PROJECT / name).read_text("utf-8"),
-        flags=re.DOTALL,
+        pattern, lambda found: f"{found[1]}{text}\n{found[2]}", (PROJECT / name).read_text("utf-8"), flags=re.DOTALL
     )
     if count != 1:
         raise ValueError(f"{name} has {count} places for the {part}")
@@ -193,8 +190,7 @@ def _target(spec: SyncSpec) -> Iterator[str]:
     yield f"\n## {spec.table.fullname}\n"
     yield f"{spec.description} {spec.table.comment}\n"
     views = ", else ".join(
-        " with ".join(f"[{view}]({documentation_url(view)})" for view in variant.sources)
-        for variant in spec.variants
+        " with ".join(f"[{view}]({documentation_url(view)})" for view in variant.sources) for variant in spec.variants
     )
     kept = (
         "history table"

@@ -61,10 +61,7 @@ def main() -> None:
             started = time.time()
             run_id = until(lambda: demo.whole_run(after=started), 180)
             address = f"http://127.0.0.1:{demo.port}"
-            for take, width, height in (
-                (lineage, 760, 1240),
-                (lambda page: run(page, run_id), 1280, 640),
-            ):
+            for take, width, height in ((lineage, 760, 1240), (lambda page: run(page, run_id), 1280, 640)):
                 page = chrome.new_page(base_url=address, viewport={"width": width, "height": height})
                 page.set_default_timeout(PATIENCE_MS)
                 take(page)

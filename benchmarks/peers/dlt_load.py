@@ -23,9 +23,7 @@ def main() -> None:
     setting = {name: options[name] for name in ("backend", "chunk") if options[name]}
     setting = {"chunk_size" if name == "chunk" else name: value for name, value in setting.items()}
     schema, table = options["relation"].split(".")
-    resource = sql_table(
-        credentials=options["source"], schema=schema, table=table, reflection_level="full", **setting
-    )
+    resource = sql_table(credentials=options["source"], schema=schema, table=table, reflection_level="full", **setting)
     strategy = options["strategy"]
     resource.apply_hints(
         primary_key="query_id",

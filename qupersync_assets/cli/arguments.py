@@ -65,14 +65,10 @@ def select_jobs(names: Sequence[str] | None) -> list[SyncSpec]:
     from qupersync_assets.sync_jobs import all_specs
 
     specs = all_specs()
-    named = {
-        name: spec for spec in specs for name in (spec.sync_job_id, spec.table.name, spec.table.fullname)
-    }
+    named = {name: spec for spec in specs for name in (spec.sync_job_id, spec.table.name, spec.table.fullname)}
     if unknown := [name for name in names or () if name not in named]:
         known = "\n".join(f"  {spec.sync_job_id:22}{spec.table.fullname}" for spec in specs)
-        raise CommandError(
-            f"There is no job {', '.join(unknown)}. Jobs and their tables:\n{known}", exit_code=2
-        )
+        raise CommandError(f"There is no job {', '.join(unknown)}. Jobs and their tables:\n{known}", exit_code=2)
     selected = {named[name].sync_job_id: named[name] for name in names or ()}
     return list(selected.values()) or list(specs)
 

@@ -40,8 +40,7 @@ def progress_view(jobs: Sequence[str]) -> Iterator[Update]:
     )
     with Progress(*columns, console=console) as progress:
         tasks = {
-            job: progress.add_task(job, total=1, rows="", took="", status="[dim]waiting[/]")
-            for job in sorted(jobs)
+            job: progress.add_task(job, total=1, rows="", took="", status="[dim]waiting[/]") for job in sorted(jobs)
         }
 
         def update_bars(rows: Sequence[Row]) -> None:

@@ -88,11 +88,7 @@ def run_sync(
 
 
 def _close_rows(
-    instance: dg.DagsterInstance,
-    postgres: PostgresResource,
-    cluster: str,
-    specs: Sequence[SyncSpec],
-    run_id: str,
+    instance: dg.DagsterInstance, postgres: PostgresResource, cluster: str, specs: Sequence[SyncSpec], run_id: str
 ) -> None:
     """Close, or add, the rows of jobs of a failed run that did not close theirs."""
     record = instance.get_run_record_by_id(run_id)
@@ -100,9 +96,7 @@ def _close_rows(
         close_logs(instance, postgres, cluster, specs, record)
 
 
-def _execute(
-    execute: Callable[[], object], jobs: Sequence[str], read_rows: Callable[[], Sequence[Log]]
-) -> None:
+def _execute(execute: Callable[[], object], jobs: Sequence[str], read_rows: Callable[[], Sequence[Log]]) -> None:
     """Execute in a separate thread and show the progress.
 
     In the main thread Dagster would treat Ctrl-C as an error of the step and retry it, and a driver that

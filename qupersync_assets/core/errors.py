@@ -42,11 +42,7 @@ class SyncError(Exception):
     """
 
     def __init__(
-        self,
-        message: str,
-        error_class: ErrorClass,
-        sqlstate: str | None = None,
-        server_message: str = "",
+        self, message: str, error_class: ErrorClass, sqlstate: str | None = None, server_message: str = ""
     ) -> None:
         super().__init__(message)
         self.error_class = error_class
@@ -56,7 +52,6 @@ class SyncError(Exception):
 
 # 54000: an index entry is too large, because of one row.
 _ROW = ("22", "23", "54000")
-
 _TRANSIENT = ("DNS", "PORT", "AWS-BUSY", "08", "40", "53", "55", "57", "58")
 
 # Remedies by SQLSTATE. Errors without one have names: HOST does not resolve, DNS does not answer, PORT is

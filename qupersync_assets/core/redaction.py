@@ -12,14 +12,7 @@ from itertools import groupby
 from urllib.parse import unquote, urlsplit
 
 # Suffixes of the environment variables that hold secrets: of the settings, boto3 and libpq.
-SECRET_SUFFIXES = (
-    "_PASSWORD",
-    "_ACCESS_KEY_ID",
-    "_SECRET_ACCESS_KEY",
-    "_SESSION_TOKEN",
-    "PGPASSWORD",
-    "ALERT_URLS",
-)
+SECRET_SUFFIXES = ("_PASSWORD", "_ACCESS_KEY_ID", "_SECRET_ACCESS_KEY", "_SESSION_TOKEN", "PGPASSWORD", "ALERT_URLS")
 
 # Suffixes of the environment variables that hold URLs with a password.
 URL_SUFFIXES = ("_BROKER_URL", "_BACKEND_URL")
@@ -78,7 +71,6 @@ def _secret_parts(urls: str) -> frozenset[str]:
 
 
 _PERCENT = "%{1,4}(?:25)*"  # URLs escape it again, formats double it
-
 _LETTERS = {"\n": "n", "\t": "t", "\r": "r", "\b": "b", "\f": "f"}
 
 

@@ -8,13 +8,10 @@ from typing import TypeVar
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 T = TypeVar("T")
-
 ATTEMPTS = 5
 
 
-def call_with_retries(
-    function: Callable[[], T], is_transient: Callable[[BaseException], bool], first_wait: float
-) -> T:
+def call_with_retries(function: Callable[[], T], is_transient: Callable[[BaseException], bool], first_wait: float) -> T:
     """Return the result of the first call that succeeds.
 
     Args:

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 HIDDEN = "?"
-
 _TAG = r"(?:[^\W\d]\w*+)?\$"  # of a dollar quote, without its first $
 _BACKSLASHES = r"'(?:[^'\\]++|''|\\.?)*'?"
 _NO_BACKSLASHES = r"'(?:[^']++|'')*'?"

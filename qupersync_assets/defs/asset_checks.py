@@ -35,9 +35,7 @@ def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg
     if shows_own_rows(spec.all_sources):
         described[ALL_ROWS] = "Redshift shows the rows of all users, not only those of the login user."
     if spec.kind == "history":
-        described[GAP] = (
-            f"No data was missed: the last successful sync was less than {RETENTION.days} days ago."
-        )
+        described[GAP] = f"No data was missed: the last successful sync was less than {RETENTION.days} days ago."
     with warnings.catch_warnings():
         # A preview feature of Dagster; without it the result of one cluster replaces that of another.
         warnings.simplefilter("ignore", dg.PreviewWarning)
@@ -129,11 +127,7 @@ def _source_schema(result: LoadResult) -> dg.AssetCheckResult:
         passed=result.status is not SyncStatus.UNAVAILABLE and not missing and not new,
         severity=dg.AssetCheckSeverity.WARN,
         description=text,
-        metadata={
-            "source": result.source_name,
-            "columns_missing": len(missing),
-            "columns_ignored": len(new),
-        },
+        metadata={"source": result.source_name, "columns_missing": len(missing), "columns_ignored": len(new)},
     )
 
 

@@ -16,12 +16,7 @@ from sqlalchemy.dialects import postgresql
 from qupersync_assets.defs.names import asset_key, source_key
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import RETENTION, SyncSpec
-from qupersync_assets.spec.redshift_views import (
-    UNDOCUMENTED,
-    column_types,
-    documentation_url,
-    documented_views,
-)
+from qupersync_assets.spec.redshift_views import UNDOCUMENTED, column_types, documentation_url, documented_views
 from qupersync_assets.sync_jobs import file_of
 
 PROJECT = Path(__file__).parents[2]
@@ -115,9 +110,7 @@ def _target_columns(spec: SyncSpec) -> dg.TableSchema:
                 c.name,
                 type=c.type.compile(dialect).lower(),
                 description=_arrow(
-                    c.comment or "",
-                    "←",
-                    ((source_key(view), f"{view}.{name}") for view, name in reads[c.name]),
+                    c.comment or "", "←", ((source_key(view), f"{view}.{name}") for view, name in reads[c.name])
                 ),
                 constraints=_constraints(c, key),
             )

@@ -21,9 +21,7 @@ from qupersync_assets.spec import SyncSpec
 class SyncConfig(dg.Config):
     """Run configuration of a sync job, for the launchpad."""
 
-    full_refresh: bool = Field(
-        default=False, description="Read everything that Redshift holds, not only new rows."
-    )
+    full_refresh: bool = Field(default=False, description="Read everything that Redshift holds, not only new rows.")
 
 
 def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:

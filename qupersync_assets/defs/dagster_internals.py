@@ -19,10 +19,7 @@ from dagster_shared.serdes import unpack_value
 
 from qupersync_assets.postgres.retention import BATCH_ROWS
 
-NO_COMPUTE_LOGS = {
-    "module": "dagster._core.storage.noop_compute_log_manager",
-    "class": "NoOpComputeLogManager",
-}
+NO_COMPUTE_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 
 
 class Step(Protocol):
@@ -63,9 +60,7 @@ def latest_evaluations(
         records: Sequence[Any] = [latest]
         if latest.status.name == "PLANNED":  # by a run that has not evaluated the check
             completed = {status for status in type(latest.status) if status.name != "PLANNED"}
-            records = storage.get_asset_check_execution_history(
-                key, 1, status=completed, partition_filter=only
-            )
+            records = storage.get_asset_check_execution_history(key, 1, status=completed, partition_filter=only)
         for record in records:
             found[key] = (record.evaluation, datetime.fromtimestamp(record.create_timestamp, UTC))
     return found
@@ -82,9 +77,7 @@ def purge_evaluations(
     storage: Any = instance.event_log_storage
     if not hasattr(storage, "index_connection"):
         return 0  # the storage is no SQL database
-    newest = sa.select(sa.func.max(table.c.id)).group_by(
-        table.c.asset_key, table.c.check_name, table.c.partition
-    )
+    newest = sa.select(sa.func.max(table.c.id)).group_by(table.c.asset_key, table.c.check_name, table.c.partition)
     old = (
         (table.c.create_timestamp < border.replace(tzinfo=None))
         & table.c.asset_key.in_([key.to_string() for key in assets])

@@ -27,9 +27,7 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
         return dg.in_process_executor
     # A fork of a process that has imported everything starts in a fraction of the time of a new process.
     forked = {"forkserver": {"preload_modules": ["qupersync_assets.forkserver_preload"]}}
-    return dg.multiprocess_executor.configured(
-        {"max_concurrent": settings.sync_max_concurrent, "start_method": forked}
-    )
+    return dg.multiprocess_executor.configured({"max_concurrent": settings.sync_max_concurrent, "start_method": forked})
 
 
 def run_tags(settings: Settings) -> dict[str, str]:
@@ -88,9 +86,7 @@ def _k8s_executor(settings: Settings) -> dg.ExecutorDefinition:
     from dagster_k8s.job import UserDefinedDagsterK8sConfig
 
     pods = json.loads(settings.kubernetes_step_config or "{}")
-    executor = k8s_job_executor.configured(
-        {"max_concurrent": settings.sync_max_concurrent, "step_k8s_config": pods}
-    )
+    executor = k8s_job_executor.configured({"max_concurrent": settings.sync_max_concurrent, "step_k8s_config": pods})
     faults = [error.message for error in executor.apply_config_mapping({"config": {}}).errors or []]
     if not faults:
         try:

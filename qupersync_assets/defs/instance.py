@@ -35,16 +35,12 @@ def find_home() -> Path | None:
     if not named:
         return HOME.resolve() if (HOME / "dagster.yaml").exists() else None
     if not Path(named).is_absolute() or not Path(named).is_dir():
-        raise InstanceError(
-            f"DAGSTER_HOME={named!r}: allowed is the absolute path of a folder that is there."
-        )
+        raise InstanceError(f"DAGSTER_HOME={named!r}: allowed is the absolute path of a folder that is there.")
     return Path(named)
 
 
 @contextmanager
-def configured_instance(
-    settings: Settings, *, captures_output: bool = True
-) -> Iterator[dg.DagsterInstance | None]:
+def configured_instance(settings: Settings, *, captures_output: bool = True) -> Iterator[dg.DagsterInstance | None]:
     """Open the instance of `find_home`; None without one.
 
     Args:

@@ -58,9 +58,7 @@ class PostgresUpsertIOManager(dg.IOManager):
         """
         options = LoadOptions(self._lookback, obj.full_refresh)
         try:
-            result = load(
-                self._postgres, obj.spec, obj.cluster, context.run_id, obj.source, options, context.log
-            )
+            result = load(self._postgres, obj.spec, obj.cluster, context.run_id, obj.source, options, context.log)
             state = table_state(self._postgres, obj.spec, obj.cluster)
         except SyncError as error:
             raise dg.Failure(
@@ -112,8 +110,4 @@ def _metadata(spec: SyncSpec, result: LoadResult, state: TableState) -> dict[str
 
 
 def _timestamp(value: datetime | None) -> dg.MetadataValue[Any]:
-    return (
-        dg.MetadataValue.timestamp(value)
-        if value
-        else dg.MetadataValue.text("everything that Redshift holds")
-    )
+    return dg.MetadataValue.timestamp(value) if value else dg.MetadataValue.text("everything that Redshift holds")

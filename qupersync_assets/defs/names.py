@@ -8,7 +8,6 @@ from qupersync_assets.spec import SyncSpec
 
 IO_MANAGER_KEY = "postgres_io_manager"
 POSTGRES_KEY = "postgres"
-
 JOB_NAME = "qupersync_main"
 
 # Dagster's job for assets that are selected in the UI, of any code location.
@@ -24,7 +23,6 @@ def asset_key(spec: SyncSpec) -> dg.AssetKey:
 
 
 CLUSTER_TAG = "qupersync/cluster"
-
 SCHEDULED_TAG = "qupersync/scheduled_at"
 
 

@@ -57,9 +57,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ResourceDefinition | dg.
     return resources
 
 
-def _definition(
-    make: Callable[[], RedshiftResource | PostgresResource], description: str
-) -> dg.ResourceDefinition:
+def _definition(make: Callable[[], RedshiftResource | PostgresResource], description: str) -> dg.ResourceDefinition:
     """Define a resource that each process of a run builds, and disposes of at its end."""
 
     @dg.resource(config_schema={}, description=description)

@@ -17,7 +17,6 @@ from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
 MAINTENANCE_NAME = "qupersync_maintenance"
-
 BATCH_RUNS = 50
 
 # The newest runs of each job stay, so that the UI always shows the last state of each asset.
@@ -67,9 +66,7 @@ def purge_runs(
     return {"runs": deleted, "check evaluations": evaluations}
 
 
-def build_maintenance(
-    specs: Sequence[SyncSpec], settings: Settings
-) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
+def build_maintenance(specs: Sequence[SyncSpec], settings: Settings) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
     """Build the job that deletes old data, and its schedule."""
 
     @dg.op(

@@ -98,9 +98,7 @@ def _is_silent(instance: dg.DagsterInstance, record: dg.RunRecord, max_silence: 
     return time.time() - last_event > max_silence
 
 
-def failed_jobs(
-    instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequence[SyncSpec]
-) -> dict[str, str]:
+def failed_jobs(instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequence[SyncSpec]) -> dict[str, str]:
     """Return the planned jobs of a finished run that did not succeed, each with the reason."""
     jobs = {asset_key(spec): spec.sync_job_id for spec in specs}
     steps = {"__".join(key.path): job for key, job in jobs.items()}
@@ -157,9 +155,7 @@ def close_logs(
     ended = record.end_time or record.update_timestamp.timestamp()
     with postgres.transaction() as connection:
         closed = sync_logs.close_run(connection, cluster, run.run_id, errors, status, started, ended)
-        sync_logs.mark_stale(
-            connection, cluster, run.run_id, status, "the run ended without closing this row"
-        )
+        sync_logs.mark_stale(connection, cluster, run.run_id, status, "the run ended without closing this row")
     return closed
 
 

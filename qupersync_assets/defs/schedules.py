@@ -21,7 +21,6 @@ from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
 SCHEDULE_NAME = f"{JOB_NAME}_schedule"
-
 INTERVAL_NAME = f"{JOB_NAME}_interval"
 
 

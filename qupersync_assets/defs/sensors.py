@@ -19,9 +19,7 @@ from qupersync_assets.spec import SyncSpec
 
 # The daemon evaluates sensors about every five seconds.
 POLL_SECONDS = 5
-
 STALE_ROWS_NAME = "qupersync_close_stale_rows"
-
 STALE_ROWS_SECONDS = 30
 
 
@@ -85,10 +83,7 @@ def _stale_rows_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.Sens
 
 
 def _close_rows(
-    context: dg.SensorEvaluationContext,
-    postgres: PostgresResource,
-    specs: Sequence[SyncSpec],
-    settings: Settings,
+    context: dg.SensorEvaluationContext, postgres: PostgresResource, specs: Sequence[SyncSpec], settings: Settings
 ) -> dg.SensorResult:
     """Close running rows of dead and finished runs, and add the rows that failed runs have not written."""
     instance, clusters = context.instance, list(settings.by_cluster())

@@ -30,7 +30,6 @@ SERVERLESS_VIEW = "sys_serverless_usage"
 # One row per node, on provisioned clusters.
 NODES_VIEW = "stv_node_storage_capacity"
 _UPDATE = "Install the next patch of the cluster (see its maintenance track and window)"
-
 _finding = partial(Finding, "redshift")
 
 

@@ -37,10 +37,7 @@ _VALUES: dict[str, tuple[str, Callable[[JobState], float | None]]] = {
         "End of the last success; 0 if there is none.",
         lambda state: state.last_success_at.timestamp() if state.last_success_at else 0.0,
     ),
-    "failed_runs_since_success": (
-        "Failed runs since the last success.",
-        lambda state: float(state.failures),
-    ),
+    "failed_runs_since_success": ("Failed runs since the last success.", lambda state: float(state.failures)),
     "lag_seconds": (
         "Age of the newest row of a history table; time since the last read of a snapshot table.",
         lambda state: state.lag,
@@ -75,9 +72,7 @@ _LABELED_VALUES: dict[str, tuple[str, str, Callable[[JobState], dict[str, float]
 class SyncCollector(Collector):
     """The metrics of all jobs of all clusters; only qupersync_up while PostgreSQL does not answer."""
 
-    def __init__(
-        self, postgres: PostgresResource, clusters: Sequence[str], specs: Sequence[SyncSpec]
-    ) -> None:
+    def __init__(self, postgres: PostgresResource, clusters: Sequence[str], specs: Sequence[SyncSpec]) -> None:
         self._postgres = postgres
         self._clusters = clusters
         self._specs = specs

@@ -20,7 +20,6 @@ from qupersync_assets.settings import Settings
 
 # An answer of Redshift is cached: Serverless bills each second in which a query runs.
 REDSHIFT_SECONDS = 60.0
-
 Finding = dict[str, Any]
 
 
@@ -28,10 +27,7 @@ class Health:
     """Checks on request, one request at a time."""
 
     def __init__(
-        self,
-        settings: Settings,
-        postgres: PostgresResource,
-        redshifts: Mapping[str, RedshiftResource],
+        self, settings: Settings, postgres: PostgresResource, redshifts: Mapping[str, RedshiftResource]
     ) -> None:
         self._redshifts = redshifts
         self._settings = settings
@@ -46,9 +42,7 @@ class Health:
         with self._lock:
             postgres = _connect(self._postgres.transaction)
             redshift = {name: self._redshift(name) for name in self._redshifts}
-            daemon = (
-                self._daemon() if postgres["ok"] else _finding(False, "unknown: PostgreSQL does not answer")
-            )
+            daemon = self._daemon() if postgres["ok"] else _finding(False, "unknown: PostgreSQL does not answer")
         ok = all(finding["ok"] for finding in (postgres, daemon, *redshift.values()))
         return ok, {"ok": ok, "postgres": postgres, "redshift": redshift, "daemon": daemon}
 

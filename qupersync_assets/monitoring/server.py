@@ -23,7 +23,6 @@ from qupersync_assets.sync_jobs import all_specs
 
 # The default timeout of a scrape is 10 seconds.
 STATEMENT_SECONDS = 8
-
 S = TypeVar("S", bound=BaseModel)
 
 

@@ -72,9 +72,7 @@ class BatchWriter:
         self._finish = finish
         self._typed = typed_staging(spec)
         self._merges: dict[str, sa.TextClause] = {}
-        self._raw: dict[
-            tuple[tuple[str, ...], tuple[str, ...]], tuple[Staging, DirectCopy | None] | None
-        ] = {}
+        self._raw: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[Staging, DirectCopy | None] | None] = {}
 
     def write(self, page: AnyPage) -> tuple[SkippedRow, ...]:
         """Write one batch; a row with invalid data is skipped alone.
@@ -179,9 +177,7 @@ class BatchWriter:
         merge = self._merges.get(staging.name)
         if merge is None:
             merge = self._merges[staging.name] = sa.text(merge_statement(self._spec, staging))
-        keys, inserted, updated, needs_coercion = connection.execute(
-            merge, {"cluster": self._target.cluster}
-        ).one()
+        keys, inserted, updated, needs_coercion = connection.execute(merge, {"cluster": self._target.cluster}).one()
         if needs_coercion:
             raise NeedsCoercion
         if self._spec.kind == "snapshot":
@@ -189,9 +185,7 @@ class BatchWriter:
                 connection.execute(sa.text(statement))
         keys = size if keys is None else keys
         unchanged = keys - inserted - updated
-        return Batch(
-            RowCounts(inserted=inserted, updated=updated, unchanged=unchanged, duplicates=size - keys)
-        )
+        return Batch(RowCounts(inserted=inserted, updated=updated, unchanged=unchanged, duplicates=size - keys))
 
     def _refused(self, row: Row, error: Exception) -> SkippedRow:
         diagnosis = getattr(getattr(error, "orig", None) or error, "diag", None)

@@ -29,9 +29,7 @@ def read_table(
 
     unknown = sorted(set(names or ()) - set(table.c.keys()))
     if unknown:
-        raise ValueError(
-            f"{table.fullname} has no column {', '.join(unknown)}; it has {', '.join(table.c.keys())}"
-        )
+        raise ValueError(f"{table.fullname} has no column {', '.join(unknown)}; it has {', '.join(table.c.keys())}")
     columns = [table.c[n] for n in names] if names is not None else list(table.c)
     wanted = sa.true() if clusters is None else table.c.cluster.in_(clusters)
     with engine.connect() as connection:

@@ -47,8 +47,7 @@ class DirectCopy:
             f"AND {quote(self._time)} BETWEEN %s AND %s LIMIT %s) TO STDOUT (FORMAT binary)"
         )
         self._insert = (
-            f"COPY {table} (cluster, {names}) FROM STDIN (FORMAT binary) "
-            f"WHERE ({staging.needs_coercion}) IS NOT TRUE"
+            f"COPY {table} (cluster, {names}) FROM STDIN (FORMAT binary) WHERE ({staging.needs_coercion}) IS NOT TRUE"
         )
 
     def load(self, connection: sa.Connection, page: RawPage) -> int:

@@ -73,9 +73,7 @@ def is_usable(postgres: PostgresResource) -> bool:
     return found.state is VersionState.CURRENT
 
 
-def job_states(
-    postgres: PostgresResource, clusters: Sequence[str], specs: Sequence[SyncSpec]
-) -> list[JobState]:
+def job_states(postgres: PostgresResource, clusters: Sequence[str], specs: Sequence[SyncSpec]) -> list[JobState]:
     """Return the state of each job of each cluster, in the order of the arguments.
 
     Raises:

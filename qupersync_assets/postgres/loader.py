@@ -25,7 +25,6 @@ from qupersync_assets.spec import RETENTION, SyncSpec
 
 MAX_SAMPLES = 5
 MAX_LAST_RUNS = 10
-
 Gap = tuple[datetime, datetime]
 
 

@@ -24,9 +24,7 @@ def merge_statement(spec: SyncSpec, staging: Staging) -> str:
     updated; whether the batch needs coercion, in which case nothing is written.
     """
     # The staging table lacks generated key columns, but has the columns of their expressions.
-    keys = ", ".join(
-        quote(c.name) if c.computed is None else str(c.computed.sqltext) for c in spec.source_key
-    )
+    keys = ", ".join(quote(c.name) if c.computed is None else str(c.computed.sqltext) for c in spec.source_key)
     if staging.is_numbered:
         needs_coercion, distinct = "false", "(SELECT count(*) FROM picked)"
         picked = f"SELECT DISTINCT ON ({keys}) {_names(spec)} FROM {staging.name} ORDER BY {keys}, _row DESC"

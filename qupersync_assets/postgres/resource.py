@@ -41,14 +41,7 @@ class PostgresResource(BaseModel):
         """The engine, with a small pool that replaces dead connections; it does not connect yet."""
         if self._engine is None:
             self._engine = sa.create_engine(
-                sa.URL.create(
-                    "postgresql+psycopg2",
-                    self.user,
-                    self.password,
-                    self.host,
-                    self.port,
-                    self.database,
-                ),
+                sa.URL.create("postgresql+psycopg2", self.user, self.password, self.host, self.port, self.database),
                 pool_size=2,
                 pool_pre_ping=True,
                 hide_parameters=True,  # parameters are customers' data

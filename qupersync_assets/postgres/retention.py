@@ -16,12 +16,7 @@ BATCH_ROWS = 5000
 
 
 def purge_history(
-    postgres: PostgresResource,
-    cluster: str,
-    specs: Sequence[SyncSpec],
-    days: float | None,
-    *,
-    dry_run: bool = False,
+    postgres: PostgresResource, cluster: str, specs: Sequence[SyncSpec], days: float | None, *, dry_run: bool = False
 ) -> dict[str, int]:
     """Delete rows of history tables that are older than `days` (None: delete nothing), or only count them.
 
@@ -39,9 +34,7 @@ def purge_history(
     return deleted
 
 
-def purge_logs(
-    postgres: PostgresResource, cluster: str, days: float, *, dry_run: bool = False
-) -> dict[str, int]:
+def purge_logs(postgres: PostgresResource, cluster: str, days: float, *, dry_run: bool = False) -> dict[str, int]:
     """Delete rows of quper.sync_logs and quper.skipped_rows that are older than `days`, or only count them.
 
     The last success of each job stays, because gaps are measured from it.
@@ -64,9 +57,7 @@ def purge_logs(
     }
 
 
-def _delete(
-    postgres: PostgresResource, table: sa.Table, condition: sa.ColumnElement[bool], dry_run: bool
-) -> int:
+def _delete(postgres: PostgresResource, table: sa.Table, condition: sa.ColumnElement[bool], dry_run: bool) -> int:
     """Delete rows in transactions of BATCH_ROWS rows, which hold locks briefly; return their number."""
     if dry_run:
         with postgres.transaction() as connection:

@@ -18,13 +18,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy.schema import CreateSchema, SetColumnComment, SetTableComment
 
-from qupersync_assets.core.errors import (
-    DEADLOCK_DETECTED,
-    LOCK_NOT_AVAILABLE,
-    UNDEFINED_TABLE,
-    ErrorClass,
-    SyncError,
-)
+from qupersync_assets.core.errors import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, UNDEFINED_TABLE, ErrorClass, SyncError
 from qupersync_assets.core.retries import call_with_retries
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
@@ -43,7 +37,6 @@ RETRY_SECONDS = 1.0
 
 # The key of the advisory lock that a process holds while it migrates; an arbitrary number.
 _LOCK = 0x7175706572
-
 _PRESENT = f"ARRAY(SELECT tablename::text FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}')"
 _TABLES = sa.text(f"SELECT {_PRESENT}")
 _VERSION_AND_TABLES = sa.text(f"SELECT (SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}), {_PRESENT}")

@@ -34,9 +34,7 @@ SKIPPED_ROWS = sa.Table(
 )
 
 
-def record(
-    connection: sa.Connection, spec: SyncSpec, cluster: str, run_id: str, rows: Iterable[SkippedRow]
-) -> None:
+def record(connection: sa.Connection, spec: SyncSpec, cluster: str, run_id: str, rows: Iterable[SkippedRow]) -> None:
     """Write skipped rows in the transaction of the caller; for a known row only its counter increases."""
     records: dict[str, dict[str, Any]] = {}
     for skipped in rows:

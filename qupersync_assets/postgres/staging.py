@@ -53,9 +53,7 @@ class Staging:
         columns = [f"{quote(name)} {type_}" for name, type_ in self.types.items()]
         if self.is_numbered:
             columns.append("_row bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000)")
-        return (
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.name} ({', '.join(columns)}) ON COMMIT DELETE ROWS"
-        )
+        return f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.name} ({', '.join(columns)}) ON COMMIT DELETE ROWS"
 
     def copy(self, form: str) -> str:
         """Return the statement that fills the table from rows in the COPY format `form`."""

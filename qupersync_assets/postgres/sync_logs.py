@@ -33,12 +33,7 @@ SYNC_LOGS = sa.Table(
     sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster"),
     sa.Column("sync_job_id", sa.Text, nullable=False, comment="the job"),
     sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run"),
-    sa.Column(
-        "status",
-        sa.Text,
-        nullable=False,
-        comment=f"{', '.join(SyncStatus)[: -len(', skipped')]} or skipped",
-    ),
+    sa.Column("status", sa.Text, nullable=False, comment=f"{', '.join(SyncStatus)[: -len(', skipped')]} or skipped"),
     sa.Column("started_at", _UTC, nullable=False, comment="start of the first attempt (UTC)"),
     sa.Column("completed_at", _UTC, comment="end (UTC); NULL while running"),
     sa.Column(
@@ -69,11 +64,7 @@ SYNC_LOGS = sa.Table(
         comment="source columns that the cluster lacks, as view.column; they are read as NULL",
     ),
     _count("rows_removed", "rows of the target that a complete read did not find; they got a removed_at"),
-    sa.Column(
-        "read_from",
-        _UTC,
-        comment="start of the rows that were read (UTC); NULL: everything that Redshift held",
-    ),
+    sa.Column("read_from", _UTC, comment="start of the rows that were read (UTC); NULL: everything that Redshift held"),
     sa.Column("read_to", _UTC, comment="end of the rows that were read, by the clock of Redshift (UTC)"),
     sa.Column("read_reason", sa.Text, comment="why this mode was chosen"),
     sa.Column(
@@ -109,12 +100,7 @@ def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str
     cleared = {c.name: None for c in SYNC_LOGS.c if c.nullable and c.computed is None}
     again = new.on_conflict_do_update(
         index_elements=["cluster", "sync_job_id", "run_id"],
-        set_={
-            **cleared,
-            **RowCounts().columns(),
-            "status": SyncStatus.RUNNING,
-            "attempts": SYNC_LOGS.c.attempts + 1,
-        },
+        set_={**cleared, **RowCounts().columns(), "status": SyncStatus.RUNNING, "attempts": SYNC_LOGS.c.attempts + 1},
     )
     log_id: int = connection.execute(again.returning(SYNC_LOGS.c.id)).scalar_one()
     return log_id
@@ -170,11 +156,7 @@ def finish(
 
 
 def finish_success(
-    connection: sa.Connection,
-    log_id: int,
-    read: SourceRead,
-    counts: RowCounts,
-    gap: tuple[datetime, datetime] | None,
+    connection: sa.Connection, log_id: int, read: SourceRead, counts: RowCounts, gap: tuple[datetime, datetime] | None
 ) -> None:
     """Close the row of a load that succeeded."""
     gap_from, gap_to = gap or (None, None)

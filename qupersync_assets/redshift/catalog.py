@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from qupersync_assets.core.errors import UNDEFINED_COLUMN, ErrorClass, SyncError
 from qupersync_assets.redshift.session import Session
 from qupersync_assets.spec import SyncSpec, Variant
-from qupersync_assets.spec.redshift_views import (
-    column_types,
-)
+from qupersync_assets.spec.redshift_views import column_types
 
 # By view and column: whether it is an integer of fewer than 64 bits. The catalog may list no columns.
 Catalog = Mapping[str, Mapping[str, bool]]
@@ -69,9 +67,4 @@ def new_columns(variant: Variant, present: Catalog) -> list[str]:
 
 def narrow_columns(variant: Variant, present: Catalog) -> set[tuple[str, str]]:
     """Return (view, column) of integers of fewer than 64 bits."""
-    return {
-        (view, name)
-        for view in variant.sources
-        for name, is_narrow in present.get(view, {}).items()
-        if is_narrow
-    }
+    return {(view, name) for view in variant.sources for name, is_narrow in present.get(view, {}).items() if is_narrow}

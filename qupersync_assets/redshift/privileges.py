@@ -61,9 +61,7 @@ def find_privileges(session: Session) -> Privileges:
     roles = []
     if not superuser and syslog != "UNRESTRICTED":
         roles = _rows(session, "SELECT role_name FROM svv_user_grants WHERE user_name = current_user")
-    return Privileges(
-        user, bool(superuser), syslog == "UNRESTRICTED", tuple(sorted(name for (name,) in roles))
-    )
+    return Privileges(user, bool(superuser), syslog == "UNRESTRICTED", tuple(sorted(name for (name,) in roles)))
 
 
 def _rows(session: Session, statement: str) -> list[tuple[Any, ...]]:

@@ -17,7 +17,6 @@ from qupersync_assets.rows.page import AnyPage, Pages, concat_pages
 
 # A single-node cluster refuses larger fetches: https://docs.aws.amazon.com/redshift/latest/dg/fetch.html
 SINGLE_NODE_FETCH = 1000
-
 _cursor_numbers = itertools.count(1)
 
 
@@ -108,11 +107,7 @@ def as_driver_error(error: Exception) -> Exception:
 
 def _is_too_large(error: Exception) -> bool:
     """Return whether a single-node cluster refused the size of a fetch."""
-    return (
-        is_refusal(error)
-        and sqlstate(error) == FEATURE_NOT_SUPPORTED
-        and "fetch size" in message(error).lower()
-    )
+    return is_refusal(error) and sqlstate(error) == FEATURE_NOT_SUPPORTED and "fetch size" in message(error).lower()
 
 
 def _pages(connection: Any, sql: str, size: int, fetch: int) -> Pages:

@@ -12,13 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from qupersync_assets.core.errors import INSUFFICIENT_PRIVILEGE, REFUSED, ErrorClass, SyncError
-from qupersync_assets.redshift.catalog import (
-    Catalog,
-    missing_columns,
-    narrow_columns,
-    new_columns,
-    read_catalog,
-)
+from qupersync_assets.redshift.catalog import Catalog, missing_columns, narrow_columns, new_columns, read_catalog
 from qupersync_assets.redshift.prefetch import prefetch
 from qupersync_assets.redshift.privileges import Privileges, find_privileges, grant_all_rows, grant_select
 from qupersync_assets.redshift.query_text import QueryText, protect
@@ -102,12 +96,7 @@ class _VariantChoice:
         if window.mode is ReadMode.INCREMENTAL and window.known_from != (variant.name, names):
             window = Window(ReadMode.FULL, "the source is not that of the last sync")
         statement = select_statement(
-            self._spec,
-            variant,
-            missing,
-            window,
-            self._source.include_own_queries,
-            narrow_columns(variant, catalog),
+            self._spec, variant, missing, window, self._source.include_own_queries, narrow_columns(variant, catalog)
         )
         visibility = self._visibility(variant)
         pages = self._session.pages(statement, self._source.page_size)

@@ -18,14 +18,11 @@ from qupersync_assets.rows.page import Page, Pages, RawPage, WireType
 
 # https://www.postgresql.org/docs/current/protocol-message-formats.html
 _DATA_ROW, _READY = b"D", b"Z"
-
 _DATA_ROW_CODE = _DATA_ROW[0]
 
 # Bytes per read from the socket.
 _CHUNK = 1 << 17
-
 _TEXT, _BINARY = 0, 1
-
 _LENGTH = struct.Struct("!i")
 
 
@@ -158,8 +155,7 @@ def _request(cursor: Any) -> bytes:
     bind = cursor.ps["bind_1"] + cursor.ps["bind_2"]
     execute = b"\0" + bytes(4)
     return b"".join(
-        code + _LENGTH.pack(len(body) + 4) + body
-        for code, body in ((b"B", bind), (b"E", execute), (b"S", b""))
+        code + _LENGTH.pack(len(body) + 4) + body for code, body in ((b"B", bind), (b"E", execute), (b"S", b""))
     )
 
 

@@ -52,9 +52,7 @@ def transform(spec: SyncSpec, page: Page) -> tuple[list[Row], list[SkippedRow]]:
     return [row for i, row in enumerate(rows) if i not in invalid], skipped
 
 
-def _coerce_column(
-    column: sa.Column[Any], values: Sequence[Any], invalid: dict[int, tuple[str, str]]
-) -> Sequence[Any]:
+def _coerce_column(column: sa.Column[Any], values: Sequence[Any], invalid: dict[int, tuple[str, str]]) -> Sequence[Any]:
     """Return the coerced values; an invalid value becomes None and gets an entry in `invalid`."""
     coerce = _coercion(column)
     try:

@@ -120,5 +120,4 @@ def copy_binary(bodies: Sequence[bytes]) -> bytes:
 
 
 AnyPage: TypeAlias = Page | RawPage
-
 Pages: TypeAlias = Generator[AnyPage, None, None]

@@ -76,16 +76,11 @@ class Sandbox:
             self.server.start()
             self._passwords = self._load_passwords()
             create_warehouse(
-                self.server,
-                self._passwords["reader"],
-                self._passwords["owner"],
-                user_activity=self._user_activity,
+                self.server, self._passwords["reader"], self._passwords["owner"], user_activity=self._user_activity
             )
             upstream = (self.server.host, self.server.port)
             if self._gateway is None or self._gateway.upstream != upstream:
-                self._gateway = Gateway(
-                    upstream, mode=self._mode, lists_absent=self._lists_absent, tls=self._tls
-                )
+                self._gateway = Gateway(upstream, mode=self._mode, lists_absent=self._lists_absent, tls=self._tls)
             self._gateway.start()
         except (OSError, psycopg2.Error) as error:
             self.stop()

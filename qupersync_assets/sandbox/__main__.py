@@ -24,9 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--every", type=float, default=5, metavar="SECONDS", help="interval of new activity (default 5)"
     )
-    parser.add_argument(
-        "--queries", type=int, default=3000, help="queries in the initial history (default 3000)"
-    )
+    parser.add_argument("--queries", type=int, default=3000, help="queries in the initial history (default 3000)")
     parser.add_argument("--mode", choices=MODES, default="provisioned", help="kind of Redshift to simulate")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

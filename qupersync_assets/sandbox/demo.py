@@ -82,9 +82,7 @@ def _check_folder() -> None:
     """Raise SandboxError if the working directory lacks the files that Dagster's processes read."""
     missing = [name for name in ("workspace.yaml", "dagster.yaml") if not Path(name).is_file()]
     if missing:
-        raise SandboxError(
-            f"{Path.cwd()} has no {' and no '.join(missing)}: change to QuperSync's folder first."
-        )
+        raise SandboxError(f"{Path.cwd()} has no {' and no '.join(missing)}: change to QuperSync's folder first.")
 
 
 @contextlib.contextmanager
@@ -106,9 +104,7 @@ def _state_folder(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise SandboxError(
-                f"A demo is already running in {Path.cwd()}; stop it with Ctrl-C first."
-            ) from error
+            raise SandboxError(f"A demo is already running in {Path.cwd()}; stop it with Ctrl-C first.") from error
         try:
             yield
         finally:
@@ -135,10 +131,7 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
         os.environ.update(settings.environment())
         os.environ.pop("DAGSTER_HOME", None)  # the demo has its own Dagster instance
         prepare_home(HOME, Path())
-        variables = {
-            **sandbox.environment(),
-            **{name: os.environ[name] for name in ("SYNC_INTERVAL", "DAGSTER_HOME")},
-        }
+        variables = {**sandbox.environment(), **{name: os.environ[name] for name in ("SYNC_INTERVAL", "DAGSTER_HOME")}}
         write_private(ENV_FILE, "".join(f"{name}={value}\n" for name, value in variables.items()))
         succeeded = _first_run(as_json)
         if once:

@@ -17,9 +17,7 @@ from typing import NoReturn, Protocol
 from qupersync_assets.core.signals import uninterrupted
 
 STOP_SECONDS = 15
-
 POLL_SECONDS = 0.5
-
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 # After so long without an end, the next pause is the first one again.

@@ -20,7 +20,6 @@ from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_clust
 from qupersync_assets.settings.redshift_login import Port, RedshiftSettings, Seconds
 
 __all__ = ["Settings", "SettingsError", "variables"]
-
 Filled = Annotated[str, Field(min_length=1)]
 
 
@@ -44,32 +43,22 @@ def _url(url: str) -> str:
 class Settings(BaseSettings, ExecutorSettings):
     """The settings of QuperSync by the names of their variables in lower case, and those of its clusters."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     sync_interval: int = Field(300, ge=10, le=31 * 86400, description="Seconds between two syncs.")
     sync_batch_size: int = Field(
-        1000,
-        ge=1,
-        le=100_000,
-        description="Rows read from Redshift at a time, and written in one transaction.",
+        1000, ge=1, le=100_000, description="Rows read from Redshift at a time, and written in one transaction."
     )
     sync_lookback: int = Field(
         3600, ge=0, le=7 * 86400, description="Seconds before the newest loaded row that are read again."
     )
-    sync_include_self: bool = Field(
-        False, description="Whether query_history includes QuperSync's own queries."
-    )
+    sync_include_self: bool = Field(False, description="Whether query_history includes QuperSync's own queries.")
     sync_timezone: Annotated[str, AfterValidator(_time_zone)] = Field(
         "US/Pacific", description="Time zone of the schedule; data are always in UTC."
     )
     sync_misfire_grace: int = Field(60, ge=1, description="Seconds after which a late tick is skipped.")
     sync_max_skipped_ratio: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="Share of skipped rows above which the check no_skipped_rows is an error.",
+        0.05, ge=0, le=1, description="Share of skipped rows above which the check no_skipped_rows is an error."
     )
     sync_max_retries: int = Field(
         3, ge=0, le=20, description="Number of retries of a sync job after a transient failure."
@@ -89,9 +78,7 @@ class Settings(BaseSettings, ExecutorSettings):
         90, ge=1, description="Days to keep rows of quper.sync_logs and quper.skipped_rows."
     )
     dagster_run_retention_days: int = Field(
-        14,
-        ge=1,
-        description="Days to keep Dagster's runs and their events; the last 100 runs are always kept.",
+        14, ge=1, description="Days to keep Dagster's runs and their events; the last 100 runs are always kept."
     )
     sync_auto_migrate: bool = Field(
         True, description="Whether a sync migrates the schema quper; if not, run `qupersync migrate`."
@@ -102,14 +89,10 @@ class Settings(BaseSettings, ExecutorSettings):
     clusters: Annotated[str, AfterValidator(_names)] | None = Field(
         None, description="Names of several clusters, as a,b; each has variables REDSHIFT_<NAME>_*."
     )
-    cluster_name: Filled = Field(
-        "default", description="Name of the Redshift cluster; the first column of every key."
-    )
+    cluster_name: Filled = Field("default", description="Name of the Redshift cluster; the first column of every key.")
 
     postgres_host: Filled = Field(description="Host of the target PostgreSQL.", examples=["localhost"])
-    postgres_port: Port = Field(
-        5432, description="Port of that host, also in dagster.yaml.", examples=["5432"]
-    )
+    postgres_port: Port = Field(5432, description="Port of that host, also in dagster.yaml.", examples=["5432"])
     postgres_database: Filled = Field(description="Database with the schema quper.", examples=["quper"])
     postgres_user: Filled = Field(description="User to connect as.", examples=["qupersync"])
     postgres_password: SecretStr | None = Field(

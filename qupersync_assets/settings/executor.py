@@ -49,18 +49,14 @@ def _needed_by_celery(url: SecretStr | None, info: ValidationInfo) -> SecretStr 
 class ExecutorSettings(BaseModel):
     """The configuration of the executors and of the Celery workers."""
 
-    sync_executor: Annotated[
-        Literal["in_process", "multiprocess", "celery", "k8s"], AfterValidator(_installed)
-    ] = Field("multiprocess", description="Where sync jobs run: in_process, multiprocess, celery or k8s.")
+    sync_executor: Annotated[Literal["in_process", "multiprocess", "celery", "k8s"], AfterValidator(_installed)] = (
+        Field("multiprocess", description="Where sync jobs run: in_process, multiprocess, celery or k8s.")
+    )
     sync_max_concurrent: int = Field(
-        4,
-        ge=1,
-        le=100,
-        description="Number of sync jobs of a run that run at once; with celery, on each worker.",
+        4, ge=1, le=100, description="Number of sync jobs of a run that run at once; with celery, on each worker."
     )
     celery_broker_url: Annotated[
-        Annotated[SecretStr, _url("redis", "rediss", "amqp", "amqps")] | None,
-        AfterValidator(_needed_by_celery),
+        Annotated[SecretStr, _url("redis", "rediss", "amqp", "amqps")] | None, AfterValidator(_needed_by_celery)
     ] = Field(
         None,
         validate_default=True,

@@ -41,9 +41,7 @@ _HOST = Field(
     examples=["my-cluster.abc123.us-west-2.redshift.amazonaws.com"],
 )
 _DATABASE = Field(description="Database to connect to; a secret may contain it.", examples=["dev"])
-_USER = Field(
-    description="User to connect as; not with IAM for Serverless or a secret.", examples=["qupersync_reader"]
-)
+_USER = Field(description="User to connect as; not with IAM for Serverless or a secret.", examples=["qupersync_reader"])
 
 
 def _ca_file(path: Path, info: ValidationInfo) -> Path:
@@ -52,9 +50,7 @@ def _ca_file(path: Path, info: ValidationInfo) -> Path:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except OSError as error:
-        raise ValueError(
-            f"allowed is a file of PEM certificates; this is not one: {error.strerror}"
-        ) from None
+        raise ValueError(f"allowed is a file of PEM certificates; this is not one: {error.strerror}") from None
     return path.resolve()  # the processes that connect may work in another folder
 
 
@@ -103,9 +99,7 @@ class PasswordLogin(RedshiftSettings):
     host: Annotated[str, _HOST]
     database: Annotated[str, _DATABASE]
     user: Annotated[str, _USER]
-    password: SecretStr | None = Field(
-        None, description="Password of that user. A secret.", examples=["change-me"]
-    )
+    password: SecretStr | None = Field(None, description="Password of that user. A secret.", examples=["change-me"])
 
 
 class AwsLogin(RedshiftSettings):
@@ -146,9 +140,7 @@ class IamLogin(AwsLogin):
     @classmethod
     def _check_region(cls, value: str | None, info: ValidationInfo) -> str | None:
         if not value and not _HOST_WITH_REGION.fullmatch(str(info.data.get("host"))):
-            raise combination_error(
-                "REDSHIFT_IAM=true needs it, as REDSHIFT_HOST does not contain the region"
-            )
+            raise combination_error("REDSHIFT_IAM=true needs it, as REDSHIFT_HOST does not contain the region")
         return value
 
 

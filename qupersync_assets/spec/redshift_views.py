@@ -35,9 +35,7 @@ class ViewFacts(TypedDict):
 @cache
 def documented_views() -> dict[str, ViewFacts]:
     """Every documented view that QuperSync knows, by name."""
-    return cast(
-        dict[str, ViewFacts], json.loads(Path(__file__).with_name("redshift_views.json").read_text("utf-8"))
-    )
+    return cast(dict[str, ViewFacts], json.loads(Path(__file__).with_name("redshift_views.json").read_text("utf-8")))
 
 
 # On a provisioned cluster all users may read it; Serverless and Multi-AZ refuse it to all users.

@@ -54,9 +54,7 @@ def _with_missing_columns(statement: str, variant: Variant, missing: Collection[
         # The lookbehind leaves the text literal 'view' as it is.
         statement = re.sub(rf"(?<!')\b{view}\b", f"qupersync_{view}", statement)
         columns = ", ".join(
-            f'NULL::{column_types(view).get(name, "varchar")} AS "{name}"'
-            if (view, name) in missing
-            else f'"{name}"'
+            f'NULL::{column_types(view).get(name, "varchar")} AS "{name}"' if (view, name) in missing else f'"{name}"'
             for name in sorted(variant.used_columns()[view])
         )
         completed.append(f"qupersync_{view} AS (SELECT {columns} FROM {view})")

@@ -19,9 +19,7 @@ class SourceExpression(NamedTuple):
     sql: str
 
 
-def source_expression(
-    reads: str | Sequence[str], sql: str | None = None, *, padded: bool = False
-) -> SourceExpression:
+def source_expression(reads: str | Sequence[str], sql: str | None = None, *, padded: bool = False) -> SourceExpression:
     """Make a SourceExpression.
 
     Args:

@@ -10,11 +10,8 @@ import sqlalchemy as sa
 from qupersync_assets.spec.source_variant import source_expression
 
 SCHEMA = "quper"
-
 METADATA = sa.MetaData(schema=SCHEMA)
-
 Merge = Literal["replace", "least", "greatest"]
-
 Sensitive = Literal["sql", "message"]
 
 
@@ -82,11 +79,7 @@ def filled_after_load(
 
 
 def quper_table(
-    name: str,
-    *columns: sa.Column[Any],
-    key: Sequence[str],
-    comment: str,
-    indexes: Sequence[Sequence[str]] = (),
+    name: str, *columns: sa.Column[Any], key: Sequence[str], comment: str, indexes: Sequence[Sequence[str]] = ()
 ) -> sa.Table:
     """Define a target table in schema quper; `cluster` comes first in its key, `synced_at` last.
 
@@ -114,16 +107,12 @@ def quper_table(
     )
     for key_column in key:
         table.c[key_column].nullable = False
-    table.append_constraint(
-        sa.PrimaryKeyConstraint("cluster", *(table.c[k] for k in key), name=f"{name}_pkey")
-    )
+    table.append_constraint(sa.PrimaryKeyConstraint("cluster", *(table.c[k] for k in key), name=f"{name}_pkey"))
     for terms in indexes:
         where = next((sa.text(t.removeprefix("WHERE ")) for t in terms if t.startswith("WHERE ")), None)
         names = [t for t in terms if not t.startswith("WHERE ")]
         bare = [n.removesuffix(" DESC") for n in names]
         # PostgreSQL scans it backwards: a new row costs less at the end of an index than at its start.
-        keys = [
-            table.c[b].asc().nulls_first() if n != b else table.c[b] for n, b in zip(names, bare, strict=True)
-        ]
+        keys = [table.c[b].asc().nulls_first() if n != b else table.c[b] for n, b in zip(names, bare, strict=True)]
         sa.Index("_".join([name, *bare, "idx"]), table.c.cluster, *keys, postgresql_where=where)
     return table

@@ -37,12 +37,7 @@ SPEC = SyncSpec(
         ),
         column("xid", BigInteger(), "transaction; NULL from sys_query_detail", sql="MIN(xid)"),
         column("event", Text(), "text of the alert", padded=True),
-        column(
-            "solution",
-            Text(),
-            "what Redshift recommends; NULL from sys_query_detail",
-            sql="MAX(RTRIM(solution))",
-        ),
+        column("solution", Text(), "what Redshift recommends; NULL from sys_query_detail", sql="MAX(RTRIM(solution))"),
         column("event_time", UTC_TIME, "start of the query (UTC)", sql="MIN(event_time)", merge="least"),
         column(
             "slices",

@@ -8,9 +8,7 @@ from sqlalchemy.types import TypeEngine
 from qupersync_assets.spec import Sensitive, SyncSpec, column, quper_table
 
 
-def _from_svv(
-    name: str, type_: TypeEngine[Any], comment: str, sensitive: Sensitive | None = None
-) -> Column[Any]:
+def _from_svv(name: str, type_: TypeEngine[Any], comment: str, sensitive: Sensitive | None = None) -> Column[Any]:
     return column(name, type_, comment, sql=f'c."{name}"', sensitive=sensitive)
 
 
@@ -47,25 +45,13 @@ SPEC = SyncSpec(
         _from_svv("domain_name", Text(), "domain"),
         _from_svv("remarks", Text(), "comment on the column"),
         _from_attribute(
-            "table_id",
-            BigInteger(),
-            "table OID; NULL for a late-binding view",
-            "attrelid",
-            "a.attrelid::bigint",
+            "table_id", BigInteger(), "table OID; NULL for a late-binding view", "attrelid", "a.attrelid::bigint"
         ),
         _from_attribute(
-            "encoding",
-            Text(),
-            "compression encoding",
-            "attencodingtype",
-            "format_encoding(a.attencodingtype::integer)",
+            "encoding", Text(), "compression encoding", "attencodingtype", "format_encoding(a.attencodingtype::integer)"
         ),
         _from_attribute(
-            "distkey",
-            Boolean(),
-            "whether the column is the distribution key",
-            "attisdistkey",
-            "a.attisdistkey",
+            "distkey", Boolean(), "whether the column is the distribution key", "attisdistkey", "a.attisdistkey"
         ),
         _from_attribute(
             "sortkey",
@@ -74,9 +60,7 @@ SPEC = SyncSpec(
             "attsortkeyord",
             "a.attsortkeyord",
         ),
-        _from_attribute(
-            "not_null", Boolean(), "whether the column is NOT NULL", "attnotnull", "a.attnotnull"
-        ),
+        _from_attribute("not_null", Boolean(), "whether the column is NOT NULL", "attnotnull", "a.attnotnull"),
         key=("table_catalog", "table_schema", "table_name", "column_name"),
         comment="Columns as svv_columns shows them, with compression and keys of pg_attribute.",
         indexes=[("table_id",)],

@@ -17,15 +17,8 @@ SPEC = SyncSpec(
         column("transaction_id", BigInteger(), "transaction"),
         column("session_id", Integer(), "process id of the session"),
         column("database_name", Text(), "database that the query ran in", padded=True),
-        column(
-            "query_type", Text(), "SELECT, INSERT, COPY, UNLOAD, DDL, UTILITY ... (an open set)", padded=True
-        ),
-        column(
-            "status",
-            Text(),
-            "planning, queued, running, returning; then failed, canceled or success",
-            padded=True,
-        ),
+        column("query_type", Text(), "SELECT, INSERT, COPY, UNLOAD, DDL, UTILITY ... (an open set)", padded=True),
+        column("status", Text(), "planning, queued, running, returning; then failed, canceled or success", padded=True),
         column("result_cache_hit", Boolean(), "whether the result was read from the result cache"),
         column("start_time", UTC_TIME, "start (UTC)"),
         column("end_time", UTC_TIME, "end (UTC); may be set while the query still runs, see status"),
@@ -48,10 +41,7 @@ SPEC = SyncSpec(
         column("compile_time_us", BigInteger(), "time compiling, in microseconds", reads="compile_time"),
         column("planning_time_us", BigInteger(), "time planning, in microseconds", reads="planning_time"),
         column(
-            "lock_wait_time_us",
-            BigInteger(),
-            "time waiting for table locks, in microseconds",
-            reads="lock_wait_time",
+            "lock_wait_time_us", BigInteger(), "time waiting for table locks, in microseconds", reads="lock_wait_time"
         ),
         column("service_class_id", Integer(), "WLM service class; -1 on Serverless"),
         column("service_class_name", Text(), "name of the WLM service class", padded=True),
@@ -61,16 +51,8 @@ SPEC = SyncSpec(
         column("generic_query_hash", Text(), "hash of the query without its literals", padded=True),
         column("query_hash_version", Integer(), "version of the hashes"),
         column("result_cache_query_id", BigInteger(), "query whose cached result was used; 0 if none"),
-        column(
-            "user_name",
-            Text(),
-            "name of the user; NULL on older Redshift versions",
-            reads="username",
-            padded=True,
-        ),
-        generated_column(
-            "query_hash", Text(), "same as user_query_hash", "user_query_hash", of="user_query_hash"
-        ),
+        column("user_name", Text(), "name of the user; NULL on older Redshift versions", reads="username", padded=True),
+        generated_column("query_hash", Text(), "same as user_query_hash", "user_query_hash", of="user_query_hash"),
         key=("query_id",),
         comment="Queries of all users except Redshift itself, from sys_query_history; rows are kept.",
         # An index on all execution times would take a quarter of the time of a first load.

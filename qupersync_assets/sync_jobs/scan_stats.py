@@ -13,9 +13,7 @@ SPEC = SyncSpec(
     table=quper_table(
         "table_scan_stats",
         column("table_id", BigInteger(), "table OID", reads="tbl", sql="tbl"),
-        column(
-            "scan_hour", UTC_TIME, "hour in which the scans started (UTC)", reads="starttime", sql="scan_hour"
-        ),
+        column("scan_hour", UTC_TIME, "hour in which the scans started (UTC)", reads="starttime", sql="scan_hour"),
         column("table_name", Text(), "name of the table", reads="perm_table_name", sql="MAX(table_name)"),
         column(
             "scans",

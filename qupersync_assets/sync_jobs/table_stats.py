@@ -9,10 +9,7 @@ TABLE = quper_table(
     column("database", Text(), "database of the table (the connected one)"),
     column("schema", Text(), "schema of the table"),
     column(
-        "table_id",
-        BigInteger(),
-        "table OID; a table that is created again gets a new one",
-        sql='"table_id"::bigint',
+        "table_id", BigInteger(), "table OID; a table that is created again gets a new one", sql='"table_id"::bigint'
     ),
     column("table_name", Text(), "name of the table", reads="table"),
     column("encoded", Text(), "whether columns are compressed (Y, N or an AUTO form)"),
@@ -24,10 +21,7 @@ TABLE = quper_table(
     column("size_mb", BigInteger(), "size in MB (blocks of 1 MB)", reads="size"),
     column("pct_used", Numeric(10, 4), "percent of the available space that the table uses"),
     column(
-        "unsorted_pct",
-        Numeric(5, 2),
-        "percent of rows out of sort order; NULL without a sort key",
-        reads="unsorted",
+        "unsorted_pct", Numeric(5, 2), "percent of rows out of sort order; NULL without a sort key", reads="unsorted"
     ),
     column("stats_off_pct", Numeric(5, 2), "age of the statistics: 0 current, 100 stale", reads="stats_off"),
     column("tbl_rows", Numeric(38, 0), "rows, including those marked for deletion and not yet vacuumed"),

@@ -59,9 +59,7 @@ SYS_VACUUM_HISTORY = Variant(
         ),
         "eventtime": source_expression(("start_time", "end_time"), _before_after("start_time", "end_time")),
         "reclaimable_rows": source_expression("reclaimable_rows"),
-        "is_recluster": source_expression(
-            "vacuum_type", "CASE WHEN vacuum_type ILIKE 'recluster%' THEN 1 ELSE 0 END"
-        ),
+        "is_recluster": source_expression("vacuum_type", "CASE WHEN vacuum_type ILIKE 'recluster%' THEN 1 ELSE 0 END"),
     },
     from_clause=f"""
 FROM sys_vacuum_history
@@ -79,14 +77,9 @@ SPEC = SyncSpec(
         column("xid", BigInteger(), "transaction of the vacuum"),
         column("table_id", BigInteger(), "table OID"),
         column(
-            "status",
-            Text(),
-            "Started..., Finished, Failed or Skipped...; [VacuumBG] marks automatic ones",
-            padded=True,
+            "status", Text(), "Started..., Finished, Failed or Skipped...; [VacuumBG] marks automatic ones", padded=True
         ),
-        column(
-            "rows", BigInteger(), "rows on disk, including deleted ones, before (Started) or after (Finished)"
-        ),
+        column("rows", BigInteger(), "rows on disk, including deleted ones, before (Started) or after (Finished)"),
         column("sortedrows", BigInteger(), "sorted rows, before or after"),
         column("blocks", BigInteger(), "blocks of 1 MB, before or after"),
         column("max_merge_partitions", Integer(), "maximum number of partitions per merge pass"),
@@ -96,9 +89,7 @@ SPEC = SyncSpec(
         column("cutoff_xid", BigInteger(), "last transaction whose deleted rows may be removed"),
         column("is_recluster", Integer(), "1 if the vacuum is a recluster"),
         generated_column("outcome", Text(), "started, finished, failed or skipped", OUTCOME, of="status"),
-        generated_column(
-            "vacuum_type", Text(), "kind of vacuum; NULL on Finished rows", VACUUM_TYPE, of="status"
-        ),
+        generated_column("vacuum_type", Text(), "kind of vacuum; NULL on Finished rows", VACUUM_TYPE, of="status"),
         # A vacuum has several rows, with values before and after it; status and time distinguish them.
         key=("xid", "table_id", "status", "eventtime"),
         comment="Steps of vacuums: one row at the start, one at the end; kept longer than in Redshift.",

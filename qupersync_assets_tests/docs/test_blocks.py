@@ -25,11 +25,7 @@ from qupersync_assets_tests.support.doc_blocks import DOCUMENTS, Block, blocks, 
 
 TIMEOUT = 120
 # Commands that run until Ctrl-C, and the words that show that they are up.
-SERVING = {
-    "make demo": "Dagster UI:",
-    "make up": "QuperSync is up",
-    ".venv/bin/qupersync metrics": "Metrics: http",
-}
+SERVING = {"make demo": "Dagster UI:", "make up": "QuperSync is up", ".venv/bin/qupersync metrics": "Metrics: http"}
 # Commands that take minutes, with variables that let them do less. The tests and `make lint` run completely anyway.
 SHORTER = {
     "make test": {"PYTEST_ADDOPTS": "qupersync_assets_tests/unit/cli/test_arguments.py"},

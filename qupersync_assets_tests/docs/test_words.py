@@ -25,17 +25,7 @@ def test_an_unwanted_word_is_reported_with_its_line(line: str, word: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "line",
-    [
-        "newsletter",
-        "the largest",
-        "recommend",
-        "health",
-        "copyrights",
-        "feed(data)",
-        "specs_by_name",
-        "untold",
-    ],
+    "line", ["newsletter", "the largest", "recommend", "health", "copyrights", "feed(data)", "specs_by_name", "untold"]
 )
 def test_a_word_within_another_is_not_reported(line: str) -> None:
     assert not list(findings("a.py", line))

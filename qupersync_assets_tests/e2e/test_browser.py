@@ -44,9 +44,7 @@ def paused(page: Page, demo: Demo, target: Query) -> Iterator[None]:
     """Pause the schedule, so that only the test starts runs."""
     toggle(page, on=False)
     running = "SELECT 1 FROM quper.sync_logs WHERE status = 'running'"
-    query = (
-        "{ runsOrError(filter: {statuses: [QUEUED, STARTING, STARTED]}) { ... on Runs { results { id } } } }"
-    )
+    query = "{ runsOrError(filter: {statuses: [QUEUED, STARTING, STARTED]}) { ... on Runs { results { id } } } }"
     until(lambda: not demo.ask(query)["runsOrError"]["results"] and not target(running), 120)
     yield
     toggle(page, on=True)
@@ -55,9 +53,7 @@ def paused(page: Page, demo: Demo, target: Query) -> Iterator[None]:
 def test_errors_of_a_page_are_collected(chrome: Browser) -> None:
     page = chrome.new_page()
     faults = watched(page, "127.0.0.1")
-    page.goto(
-        "data:text/html,<script>console.error('ouch'); fetch('http://elsewhere.invalid/'); nonsense()</script>"
-    )
+    page.goto("data:text/html,<script>console.error('ouch'); fetch('http://elsewhere.invalid/'); nonsense()</script>")
     until(lambda: len(faults) >= 3, 10)
     for word in ("console: ouch", "request to http://elsewhere.invalid/", "nonsense is not defined"):
         assert any(word in fault for fault in faults), faults
@@ -98,9 +94,7 @@ def test_materialisation_shows_counts_of_sync_logs(page: Page, paused: None, tar
     assert page.get_by_role("link", name=log["run_id"][:8], exact=True).count()
     counts = {name: log[name] for name in log if name.startswith("rows_")} | {"batches": log["batches"]}
     assert counts["rows_extracted"] > 20
-    assert {name: shown(page, name) for name in counts} == {
-        name: str(value) for name, value in counts.items()
-    }
+    assert {name: shown(page, name) for name in counts} == {name: str(value) for name, value in counts.items()}
     assert shown(page, "dagster/row_count") == str(rows["count"])
     assert shown(page, "source") == log["source"] == "svv_table_info"
     assert abs(int(shown(page, "duration_ms")) - log["duration_ms"]) < 2000
@@ -124,13 +118,10 @@ def test_checks_pass_and_show_last_runs(page: Page, paused: None, target: Query)
     cells = [cell for line in lines for cell in line if cell]
     heading, numbers = cells[:8], cells[8:]
     assert heading == ["start (UTC)", "status", "ms", "read", "new", "changed", "skipped", "run"]
-    logs = target(
-        "SELECT * FROM quper.sync_logs WHERE sync_job_id = 'query_history_sync' ORDER BY id DESC LIMIT 10"
-    )
+    logs = target("SELECT * FROM quper.sync_logs WHERE sync_job_id = 'query_history_sync' ORDER BY id DESC LIMIT 10")
     names = ("status", "duration_ms", "rows_extracted", "rows_inserted", "rows_updated", "rows_skipped")
     expected = [
-        [f"{log['started_at']:%m-%d %H:%M:%S}", *(str(log[name]) for name in names), log["run_id"][:8]]
-        for log in logs
+        [f"{log['started_at']:%m-%d %H:%M:%S}", *(str(log[name]) for name in names), log["run_id"][:8]] for log in logs
     ]
     assert numbers == [cell for row in expected for cell in row]
 
@@ -153,10 +144,7 @@ def test_schedule_ticks_and_can_be_paused(page: Page, demo: Demo, target: Query)
     run_id = until(lambda: demo.ask(query)["runsOrError"]["results"], 60)[0]["runId"]
     page.get_by_role("link", name=run_id[:8]).first.wait_for()
     until(
-        lambda: (
-            len(target("SELECT 1 FROM quper.sync_logs WHERE run_id = %s AND status = 'success'", run_id)) == 8
-        ),
-        120,
+        lambda: len(target("SELECT 1 FROM quper.sync_logs WHERE run_id = %s AND status = 'success'", run_id)) == 8, 120
     )
     toggle(page, on=False)
     page.get_by_role("row", name="Next tick").wait_for(state="detached")
@@ -188,7 +176,4 @@ def test_all_pages_load_without_errors(any_page: Page) -> None:
         any_page.goto(address)
         any_page.get_by_text(words).first.wait_for(state="attached")
         text = any_page.locator("body").inner_text()
-        assert not re.search(r"undefined|\bNaN\b|\[object|Something went wrong|Not found", text), (
-            address,
-            text,
-        )
+        assert not re.search(r"undefined|\bNaN\b|\[object|Something went wrong|Not found", text), (address, text)

@@ -87,9 +87,7 @@ def in_kolkata(source: Query) -> Iterator[None]:
     zones = {"qupersync_reader": "Asia/Kolkata", "qupersync": "America/New_York"}
     for role, zone in zones.items():
         source(f"ALTER ROLE {role} SET timezone = '{zone}'")
-    assert source(
-        "SELECT count(*) FROM pg_catalog.pg_db_role_setting WHERE setconfig::text ~* 'timezone=A'"
-    ) == [(2,)]
+    assert source("SELECT count(*) FROM pg_catalog.pg_db_role_setting WHERE setconfig::text ~* 'timezone=A'") == [(2,)]
     yield
     for role in zones:
         source(f"ALTER ROLE {role} RESET timezone")
@@ -109,8 +107,7 @@ def test_times_are_utc_whatever_the_time_zone_of_the_users(
     ]
     for number, time in enumerate(times):
         source(
-            "INSERT INTO stl_vacuum (xid, table_id, status, eventtime) VALUES (%s, 1, 'Started', %s)",
-            [number, time],
+            "INSERT INTO stl_vacuum (xid, table_id, status, eventtime) VALUES (%s, 1, 'Started', %s)", [number, time]
         )
     source("INSERT INTO sys_query_history (user_id, query_id, start_time) VALUES (100, 1, getdate())")
     assert sync("vacuum_history", "query_history").success
@@ -140,19 +137,12 @@ def test_bad_rows_wherever_they_are(
         assert logged("node_details_sync") == (2000, inserted, 0, unchanged, 0, count, 2, "success")
         good = source("SELECT node, used FROM stv_node_storage_capacity WHERE node IS NOT NULL ORDER BY 1")
         assert target("SELECT node, used_mb FROM quper.node_details ORDER BY 1") == good
-    assert target("SELECT count(*), min(times_seen), max(times_seen) FROM quper.skipped_rows") == [
-        (count, 2, 2)
-    ]
+    assert target("SELECT count(*), min(times_seen), max(times_seen) FROM quper.skipped_rows") == [(count, 2, 2)]
     sound()
 
 
 def test_a_batch_of_which_postgres_refuses_every_row(
-    sync: Sync,
-    source: Query,
-    target: Query,
-    logged: Logged,
-    monkeypatch: pytest.MonkeyPatch,
-    sound: Check,
+    sync: Sync, source: Query, target: Query, logged: Logged, monkeypatch: pytest.MonkeyPatch, sound: Check
 ) -> None:
     monkeypatch.setenv("SYNC_BATCH_SIZE", "200")
     assert sync("node_details").success
@@ -161,7 +151,5 @@ def test_a_batch_of_which_postgres_refuses_every_row(
     assert sync("node_details").success
     assert logged("node_details_sync") == (300, 100, 0, 0, 0, 200, 2, "success")
     assert target("SELECT min(node), count(*) FROM quper.node_details") == [(201, 100)]
-    assert target("SELECT count(*), bool_and(reason LIKE %s) FROM quper.skipped_rows", ["%late%"]) == [
-        (200, True)
-    ]
+    assert target("SELECT count(*), bool_and(reason LIKE %s) FROM quper.skipped_rows", ["%late%"]) == [(200, True)]
     sound()

@@ -47,25 +47,13 @@ def environment(
     environment: dict[str, str], server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, str]]:
     server.start()  # if a test has failed while it was down
-    variables = {
-        "POSTGRES_HOST": server.host,
-        "POSTGRES_PORT": str(server.port),
-        "POSTGRES_PASSWORD": PASSWORD,
-    }
+    variables = {"POSTGRES_HOST": server.host, "POSTGRES_PORT": str(server.port), "POSTGRES_PASSWORD": PASSWORD}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with (
-        closing(psycopg2.connect(server.dsn("quper"))) as connection,
-        connection,
-        connection.cursor() as cursor,
-    ):
+    with closing(psycopg2.connect(server.dsn("quper"))) as connection, connection, connection.cursor() as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
     yield {**environment, **variables}
-    with (
-        closing(psycopg2.connect(server.dsn("quper"))) as connection,
-        connection,
-        connection.cursor() as cursor,
-    ):
+    with closing(psycopg2.connect(server.dsn("quper"))) as connection, connection, connection.cursor() as cursor:
         cursor.execute("ALTER ROLE qupersync RESET ALL")
 
 
@@ -126,9 +114,7 @@ FULL_READ = (2500, 2500, 0, 0, 0, 0, 3, "success")
 Logged = Callable[[str], tuple[Any, ...]]
 
 
-@pytest.mark.parametrize(
-    ("setting", "sqlstate"), [("lock_timeout = 300", "55P03"), ("statement_timeout", "57014")]
-)
+@pytest.mark.parametrize(("setting", "sqlstate"), [("lock_timeout = 300", "55P03"), ("statement_timeout", "57014")])
 def test_a_batch_that_waits_too_long_is_tried_again(
     blocker: Any,
     errors: Callable[[str], int],
@@ -217,17 +203,11 @@ def test_a_copy_that_is_canceled_is_tried_again(
     # to roll back, so it takes one that the connection survives.
     def cancel() -> None:
         waiting()
-        staging = target(
-            "SELECT oid::regclass::text FROM pg_class WHERE relpersistence = 't' AND relname ~ '^staging'"
-        )
+        staging = target("SELECT oid::regclass::text FROM pg_class WHERE relpersistence = 't' AND relname ~ '^staging'")
         with closing(psycopg2.connect(server.dsn("quper"))) as second, second.cursor() as cursor:
             # It stands in line behind the second batch, and before the third.
             with meanwhile(lambda: cursor.execute(f"LOCK TABLE {staging[0][0]}")):
-                until(
-                    lambda: target(
-                        "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"
-                    )
-                )
+                until(lambda: target("SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"))
                 blocker.rollback()
             copying = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ '^COPY'"
             until(lambda: target(f"SELECT pg_cancel_backend(pid) {copying}"))
@@ -296,9 +276,7 @@ def test_the_server_stops_at_once(
         assert result.success
     assert server.pid not in pids
     converges("node_details")
-    ((status, error),) = target(
-        "SELECT status, error FROM quper.sync_logs WHERE run_id = %s", [result.run_id]
-    )
+    ((status, error),) = target("SELECT status, error FROM quper.sync_logs WHERE run_id = %s", [result.run_id])
     assert (status, error is None) == (("success", True) if comes_back else ("failed", False))
     sound()
 
@@ -348,9 +326,7 @@ def test_temporary_files_may_not_grow(
     assert not result.success
     assert errors("53400") > 2  # tries of the batch, in two of the step
     assert target("SELECT count(*) FROM quper.node_details") == [(0,)]
-    ((error, attempts),) = target(
-        "SELECT error, attempts FROM quper.sync_logs WHERE run_id = %s", [result.run_id]
-    )
+    ((error, attempts),) = target("SELECT error, attempts FROM quper.sync_logs WHERE run_id = %s", [result.run_id])
     assert "53400" in error and attempts == 2
     sound()
     target("ALTER ROLE qupersync RESET ALL")

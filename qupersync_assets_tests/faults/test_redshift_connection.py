@@ -79,9 +79,9 @@ def test_a_connection_that_always_breaks_is_told(
     assert hurt.fired == 2
     # Whole pages only: neither the half page nor the end is taken for anything.
     assert logged("node_details_sync") == (1000, 0, 0, 1000, 0, 0, 1, "failed")
-    assert target(
-        "SELECT count(*), max(node), min(used_mb / node), max(used_mb / node) FROM quper.node_details"
-    ) == [(1000, 1000, 7, 7)]
+    assert target("SELECT count(*), max(node), min(used_mb / node), max(used_mb / node) FROM quper.node_details") == [
+        (1000, 1000, 7, 7)
+    ]
     ((error, attempts),) = target("SELECT error, attempts FROM quper.sync_logs")
     assert "Reading from Redshift failed" in error and attempts == 2
     sound()
@@ -110,12 +110,7 @@ def test_a_login_that_breaks_off_is_tried_again(
 
 
 def test_a_refused_connection_is_tried_again(
-    sandbox: Sandbox,
-    tables: None,
-    sync: Sync,
-    target: Query,
-    monkeypatch: pytest.MonkeyPatch,
-    converges: Check,
+    sandbox: Sandbox, tables: None, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch, converges: Check
 ) -> None:
     monkeypatch.setenv("SYNC_RETRY_DELAY", "1")
     sandbox.gateway.stop()

@@ -39,8 +39,7 @@ def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[d
         monkeypatch.setenv(name, value)
     with closing(sandbox.connect_redshift()) as connection, connection, connection.cursor() as cursor:
         cursor.execute(
-            "SELECT relname FROM pg_catalog.pg_class "
-            "WHERE relnamespace = 'redshift'::regnamespace AND relkind = 'r'"
+            "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = 'redshift'::regnamespace AND relkind = 'r'"
         )
         tables = ", ".join(f"redshift.{name}" for (name,) in cursor.fetchall())
         cursor.execute(f"TRUNCATE {tables}")
@@ -78,9 +77,7 @@ def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> Sand
     for _ in range(4):
         workload.advance(datetime.now(UTC))
     for view, time in TIMES.items():
-        source(
-            f"DELETE FROM {view} WHERE {time} BETWEEN '2010-01-01' AND getdate() - interval '6 days 23 hours'"
-        )
+        source(f"DELETE FROM {view} WHERE {time} BETWEEN '2010-01-01' AND getdate() - interval '6 days 23 hours'")
     return sandbox
 
 
@@ -101,9 +98,7 @@ def sync(environment: dict[str, str], instance: dg.DagsterInstance) -> Sync:
     def run(*tables: str) -> dg.ExecuteInProcessResult:
         job = build_definitions(Settings.load()).resolve_job_def(JOB_NAME)
         return job.execute_in_process(
-            instance=instance,
-            raise_on_error=False,
-            asset_selection=[dg.AssetKey(["quper", t]) for t in tables] or None,
+            instance=instance, raise_on_error=False, asset_selection=[dg.AssetKey(["quper", t]) for t in tables] or None
         )
 
     return run
@@ -122,7 +117,9 @@ def pages_of(redshift: RedshiftResource, sql: str, size: int) -> Iterator[Page]:
             yield page.decoded()
 
 
-LOG_COLUMNS = "rows_extracted, rows_inserted, rows_updated, rows_unchanged, rows_duplicate, rows_skipped, batches, status"
+LOG_COLUMNS = (
+    "rows_extracted, rows_inserted, rows_updated, rows_unchanged, rows_duplicate, rows_skipped, batches, status"
+)
 
 
 @pytest.fixture
@@ -131,8 +128,7 @@ def logged(target: Query) -> Callable[[str], tuple[Any, ...]]:
 
     def read(sync_job_id: str) -> tuple[Any, ...]:
         return target(
-            f"SELECT {LOG_COLUMNS} FROM quper.sync_logs WHERE sync_job_id = %s ORDER BY id DESC LIMIT 1",
-            [sync_job_id],
+            f"SELECT {LOG_COLUMNS} FROM quper.sync_logs WHERE sync_job_id = %s ORDER BY id DESC LIMIT 1", [sync_job_id]
         )[0]
 
     return read
@@ -201,9 +197,7 @@ def qupersync(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def dagster_home(
-    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Path]:
+def dagster_home(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A DAGSTER_HOME with the project's dagster.yaml, whose storage is in the sandbox; wiped afterwards."""
     home = tmp_path / "home"
     home.mkdir()

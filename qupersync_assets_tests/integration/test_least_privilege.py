@@ -78,9 +78,7 @@ class Deployment:
         login = {"user": user, "password": PASSWORD} if user != server.user else {"user": user}
         if user == server.user:
             login["password"] = server.password
-        with closing(
-            psycopg2.connect(host=server.host, port=server.port, dbname=database, **login)
-        ) as connection:
+        with closing(psycopg2.connect(host=server.host, port=server.port, dbname=database, **login)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(statement)
@@ -190,9 +188,7 @@ def test_the_writer_can_do_what_is_needed_and_nothing_else(
         assert result.success
         assert all(check.passed for check in result.get_asset_check_evaluations())
     logs = "SELECT sync_job_id, status FROM quper.sync_logs ORDER BY id"
-    assert sorted(deployment.run(WRITER, logs)) == sorted(
-        2 * [(spec.sync_job_id, "success") for spec in all_specs()]
-    )
+    assert sorted(deployment.run(WRITER, logs)) == sorted(2 * [(spec.sync_job_id, "success") for spec in all_specs()])
     maintenance = build_definitions(Settings.load()).resolve_job_def(MAINTENANCE_NAME)
     assert maintenance.execute_in_process(instance=instance).success
     instance.delete_run(result.run_id)
@@ -231,10 +227,7 @@ def test_what_the_doctor_says_gives_the_rights(
 
 
 def test_a_user_that_owns_the_database_does_as_well(
-    deployment: Deployment,
-    sync: Sync,
-    doctor: Callable[[], dict[str, str]],
-    monkeypatch: pytest.MonkeyPatch,
+    deployment: Deployment, sync: Sync, doctor: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployment.run(deployment.sandbox.server.user, "DROP SCHEMA quper CASCADE")
     monkeypatch.setenv("POSTGRES_USER", ADMIN)
@@ -295,9 +288,7 @@ def administer(
     source("DROP TABLE IF EXISTS public.customers")
 
 
-MONITOR = re.sub(
-    r"^ALTER USER (.*)\n--(?=GRANT ROLE)", "", all_of_redshift_sql(), count=1, flags=re.MULTILINE
-)
+MONITOR = re.sub(r"^ALTER USER (.*)\n--(?=GRANT ROLE)", "", all_of_redshift_sql(), count=1, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("text", [all_of_redshift_sql(), MONITOR], ids=["syslog access", "sys:monitor"])
@@ -353,9 +344,7 @@ def test_on_the_other_kinds_the_file_is_enough_as_it_stands(
     monkeypatch: pytest.MonkeyPatch,
     mode: Any,
 ) -> None:
-    administer(
-        REDSHIFT_SQL.replace("--GRANT SELECT ON svl_user_activity", "GRANT SELECT ON svl_user_activity")
-    )
+    administer(REDSHIFT_SQL.replace("--GRANT SELECT ON svl_user_activity", "GRANT SELECT ON svl_user_activity"))
     with Gateway((sandbox.server.host, sandbox.server.port), mode=mode) as gateway:
         monkeypatch.setenv("REDSHIFT_PORT", str(gateway.port))
         assert doctor() == {}

@@ -39,11 +39,7 @@ class Process:
         self._log = log
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [str(c) for c in command],
-                env=environment,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
+                [str(c) for c in command], env=environment, stdout=output, stderr=output, start_new_session=True
             )
 
     def said(self) -> str:
@@ -72,27 +68,12 @@ class Cluster:
         return Process(self._folder / name, self.environment, *command)
 
     def start_worker(self, name: str) -> Process:
-        arguments = [
-            "-A",
-            "qupersync_assets.celery_worker",
-            "worker",
-            "-n",
-            f"{name}@%h",
-            "--loglevel",
-            "INFO",
-        ]
+        arguments = ["-A", "qupersync_assets.celery_worker", "worker", "-n", f"{name}@%h", "--loglevel", "INFO"]
         return self.start(name, BIN / "celery", *arguments)
 
     def start_run(self) -> Process:
         return self.start(
-            "run",
-            BIN / "dagster",
-            "job",
-            "execute",
-            "-m",
-            "qupersync_assets.definitions",
-            "-j",
-            "qupersync_main",
+            "run", BIN / "dagster", "job", "execute", "-m", "qupersync_assets.definitions", "-j", "qupersync_main"
         )
 
 
@@ -119,9 +100,7 @@ def cluster(filled: Sandbox, environment: dict[str, str], project: Path) -> Iter
     }
     cluster = Cluster(project, variables)
     with ExitStack() as stack:
-        settings = (
-            f"port {cluster.port}\nbind 127.0.0.1\nrequirepass {cluster.password}\nsave ''\ndir {project}\n"
-        )
+        settings = f"port {cluster.port}\nbind 127.0.0.1\nrequirepass {cluster.password}\nsave ''\ndir {project}\n"
         (project / "redis.conf").write_text(settings)
         stack.enter_context(killed_at_the_end(cluster.start("redis", server, project / "redis.conf")))
         for name in ("one", "two"):
@@ -136,16 +115,11 @@ JOB = "query_history_sync"
 
 def holder(target: Query, resource: PostgresResource) -> psutil.Process:
     """The process that loads JOB."""
-    with (
-        closing(JobConnection(resource.engine(), "sandbox", JOB)) as another,
-        pytest.raises(JobLocked) as busy,
-    ):
+    with closing(JobConnection(resource.engine(), "sandbox", JOB)) as another, pytest.raises(JobLocked) as busy:
         another.begin().__enter__()
     (backend,) = re.findall(r"PostgreSQL process (\d+)", str(busy.value))
     ((port,),) = target("SELECT client_port FROM pg_stat_activity WHERE pid = %s", [backend])
-    (pid,) = [
-        end.pid for end in psutil.net_connections("tcp") if end.laddr.port == port and end.pid and end.raddr
-    ]
+    (pid,) = [end.pid for end in psutil.net_connections("tcp") if end.laddr.port == port and end.pid and end.raddr]
     return psutil.Process(pid)
 
 
@@ -169,9 +143,7 @@ def test_another_worker_does_the_step_of_a_killed_one(
         assert run.process.wait(150) == 0, run.said()
     said = "".join(w.said() for w in cluster.workers)
     assert ("signal 9 (SIGKILL)" in said) == (victim == "process")
-    events = "".join(
-        str(row) for row in target("SELECT event FROM event_logs UNION SELECT run_body FROM runs")
-    )
+    events = "".join(str(row) for row in target("SELECT event FROM event_logs UNION SELECT run_body FROM runs"))
     with Redis(port=cluster.port, password=cluster.password, decode_responses=True) as broker:
         answers = "".join(str(broker.get(key)) for key in broker.scan_iter("celery-task-meta-*"))
     for text in (said, run.said(), events, answers):

@@ -40,9 +40,7 @@ def test_terminal_of_eighty_columns_shows_bars(sandbox: Sandbox, tmp_path: Path)
     if pid == 0:
         os.chdir(tmp_path)
         os.execve(
-            sys.executable,
-            [*COMMAND, "sync", "node_details", "applications"],
-            {**variables(sandbox), "TERM": "xterm"},
+            sys.executable, [*COMMAND, "sync", "node_details", "applications"], {**variables(sandbox), "TERM": "xterm"}
         )
     written = b""
     while True:

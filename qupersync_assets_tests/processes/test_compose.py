@@ -16,15 +16,7 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import migrate
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets_tests.support.containers import PROJECT, Image, Service, composed
-from qupersync_assets_tests.support.demo_process import (
-    Watched,
-    execute,
-    free_port,
-    gone,
-    run_processes,
-    until,
-    waiting,
-)
+from qupersync_assets_tests.support.demo_process import Watched, execute, free_port, gone, run_processes, until, waiting
 
 LAUNCH = """mutation { launchRun(executionParams: {runConfigData: {}, selector: {repositoryLocationName: "qupersync",
   repositoryName: "__repository__", jobName: "qupersync_main"}})
@@ -41,9 +33,7 @@ class Deployment(Watched):
         super().__init__(sandbox, free_port())
         variables = sandbox.environment()
         env_file = folder / ".env"
-        redshift = [
-            f"{name}={value}" for name, value in variables.items() if not name.startswith("POSTGRES_")
-        ]
+        redshift = [f"{name}={value}" for name, value in variables.items() if not name.startswith("POSTGRES_")]
         env_file.write_text(
             "\n".join([(PROJECT / ".env.example").read_text("utf-8"), *redshift, "SYNC_INTERVAL=86400"])
         )
@@ -82,10 +72,7 @@ class Deployment(Watched):
     def health(self) -> bool:
         """Whether the metrics service finds all well."""
         port = self.services["metrics"].environment["METRICS_PORT"]
-        with (
-            suppress(OSError),
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as found,
-        ):
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as found:
             return bool(json.load(found)["ok"])
         return False
 
@@ -152,9 +139,7 @@ def test_the_services_are_healthy_and_run_what_the_webserver_launches(deployment
     written = {path.name for path in deployment.home.iterdir()}
     assert written <= {"dagster.yaml", "storage", "logs", ".logs_queue"}
     secret = deployment.sandbox.environment()["REDSHIFT_PASSWORD"]
-    informed = {
-        name for name, service in deployment.services.items() if secret in service.environment.values()
-    }
+    informed = {name for name, service in deployment.services.items() if secret in service.environment.values()}
     assert informed == {"code", "metrics"}
 
 

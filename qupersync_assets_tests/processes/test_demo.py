@@ -16,9 +16,7 @@ from qupersync_assets_tests.support.demo_process import left_over
 
 def demo(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not re.match("SYNC_|REDSHIFT_|POSTGRES_|CLUSTER_", name)
+        name: value for name, value in os.environ.items() if not re.match("SYNC_|REDSHIFT_|POSTGRES_|CLUSTER_", name)
     }
     return subprocess.run(
         [sys.executable, "-m", "qupersync_assets.sandbox.demo", *arguments],

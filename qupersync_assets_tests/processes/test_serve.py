@@ -109,9 +109,7 @@ def test_syncs_continue_after_an_outage_of_postgresql(served: Served) -> None:
         daemon.kill()
         until(lambda: "dagster-daemon was killed by SIGKILL" in served.said(), 20)
         # The restarted daemon ends soon, because PostgreSQL is down.
-        until(
-            lambda: "dagster-daemon ended with exit code 1; it is started again in 2 s" in served.said(), 90
-        )
+        until(lambda: "dagster-daemon ended with exit code 1; it is started again in 2 s" in served.said(), 90)
     finally:
         served.sandbox.server.start()
     back = time.time()
@@ -123,10 +121,7 @@ def test_syncs_continue_after_an_outage_of_postgresql(served: Served) -> None:
 
 @pytest.mark.parametrize(
     ("variables", "words"),
-    [
-        ({"SYNC_INTERVAL": "abc"}, ["SYNC_INTERVAL", "abc"]),
-        ({"POSTGRES_HOST": ""}, ["POSTGRES_HOST", "not set"]),
-    ],
+    [({"SYNC_INTERVAL": "abc"}, ["SYNC_INTERVAL", "abc"]), ({"POSTGRES_HOST": ""}, ["POSTGRES_HOST", "not set"])],
 )
 def test_bad_settings_are_one_clear_message(
     sandbox: Sandbox, project: Path, variables: dict[str, str], words: list[str]

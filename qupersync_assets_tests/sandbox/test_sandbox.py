@@ -39,17 +39,11 @@ def test_reader_reads_all_views_and_writes_none(sandbox: Sandbox) -> None:
             if not facts["provisioned"]:
                 continue
             columns = [name for name, _ in facts["columns"]]
-            cursor.execute(
-                "SELECT {} FROM {}".format(", ".join(f'"{name.lower()}"' for name in columns), view)
-            )
+            cursor.execute("SELECT {} FROM {}".format(", ".join(f'"{name.lower()}"' for name in columns), view))
             assert [column[0] for column in cursor.description] == [name.lower() for name in columns]
         for catalog in ("svl_user_activity", "pg_class", "pg_namespace"):
             cursor.execute(f"SELECT * FROM {catalog}")
-        for statement in (
-            "DELETE FROM stl_scan",
-            "CREATE TABLE mine (a int)",
-            "CREATE TEMP TABLE mine (a int)",
-        ):
+        for statement in ("DELETE FROM stl_scan", "CREATE TABLE mine (a int)", "CREATE TEMP TABLE mine (a int)"):
             with pytest.raises(redshift_connector.ProgrammingError) as raised:
                 cursor.execute(statement)
             assert raised.value.args[0]["C"] == "42501"
@@ -104,9 +98,7 @@ def test_command_runs_until_sigterm(tmp_path: Path) -> None:
             environment = {name: value for name, _, value in lines}
             with closing(_target(environment)) as connection:
                 assert connection.info.dbname == "quper"
-            (server,) = [
-                child for child in psutil.Process(process.pid).children() if "postgres" in child.name()
-            ]
+            (server,) = [child for child in psutil.Process(process.pid).children() if "postgres" in child.name()]
             with pytest.raises(SandboxError, match="in use"):
                 Sandbox(tmp_path / "box").start()
             process.send_signal(signal.SIGTERM)

@@ -95,9 +95,7 @@ class MailServer:
         self.box = _Box()
         self.port = free_port()
 
-        def authenticate(
-            _server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any
-        ) -> AuthResult:
+        def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
             known = LoginPassword(user.encode(), password.encode())
             return AuthResult(success=data == known, handled=False)
 

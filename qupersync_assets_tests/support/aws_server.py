@@ -78,9 +78,7 @@ class AwsServer(InBackground, ThreadingHTTPServer):
             login = {"dbUser": ROLE, "dbPassword": self.password(), "expiration": end.timestamp()}
             return 200, json.dumps(login)
         if operation == "GetWorkgroup":
-            return 200, json.dumps(
-                {"workgroup": {"endpoint": {"address": endpoint.host, "port": endpoint.port}}}
-            )
+            return 200, json.dumps({"workgroup": {"endpoint": {"address": endpoint.host, "port": endpoint.port}}})
         if operation == "GetClusterCredentials" and "CustomDomainName" not in arguments:
             login = {
                 "DbUser": f"IAM:{arguments['DbUser']}",

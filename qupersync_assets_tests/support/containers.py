@@ -35,9 +35,7 @@ def composed(variables: dict[str, str]) -> dict[str, Any]:
         return value or match["other"]
 
     pattern = r"\$(?:\$|\{(?P<name>\w+):(?P<kind>[-?])(?P<other>[^}]*)\})"
-    services: dict[str, Any] = yaml.safe_load(re.sub(pattern, replace, COMPOSE.read_text("utf-8")))[
-        "services"
-    ]
+    services: dict[str, Any] = yaml.safe_load(re.sub(pattern, replace, COMPOSE.read_text("utf-8")))["services"]
     return services
 
 
@@ -61,9 +59,7 @@ class Image:
 class Service:
     """A service of the compose file, as a process group that can be killed and restarted."""
 
-    def __init__(
-        self, name: str, spec: dict[str, Any], image: Image, env_file: Path, places: dict[str, str]
-    ) -> None:
+    def __init__(self, name: str, spec: dict[str, Any], image: Image, env_file: Path, places: dict[str, str]) -> None:
         """Prepare a service.
 
         Args:
@@ -105,9 +101,7 @@ class Service:
         assert self.process is not None and self.process.poll() is None, self.said()
         kind, *arguments = self._check
         command = ["sh", "-c", *arguments] if kind == "CMD-SHELL" else arguments
-        result = subprocess.run(
-            command, cwd=self._folder, env=self.environment, capture_output=True, timeout=60
-        )
+        result = subprocess.run(command, cwd=self._folder, env=self.environment, capture_output=True, timeout=60)
         return result.returncode == 0
 
     def said(self) -> str:

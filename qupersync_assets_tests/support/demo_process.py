@@ -69,8 +69,7 @@ class Watched:
     def whole_run(self, after: float) -> str | None:
         """Return a run that started all eight jobs after that time and succeeded."""
         found = self._logs(
-            "WHERE status = 'success' AND started_at > to_timestamp(%s) GROUP BY run_id HAVING count(*) = 8",
-            after,
+            "WHERE status = 'success' AND started_at > to_timestamp(%s) GROUP BY run_id HAVING count(*) = 8", after
         )
         return found[0] if found else None
 
@@ -125,9 +124,7 @@ class Demo(Watched):
     def __init__(self, project: Path, interval: int, **more: str) -> None:
         super().__init__(Sandbox(project / ".qupersync" / "sandbox"), free_port())
         self._log = (project / "output").open("w+")
-        inherited = {
-            n: v for n, v in os.environ.items() if not re.match("SYNC_|REDSHIFT_|POSTGRES_|CLUSTER_", n)
-        }
+        inherited = {n: v for n, v in os.environ.items() if not re.match("SYNC_|REDSHIFT_|POSTGRES_|CLUSTER_", n)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "qupersync_assets.sandbox.demo"],
             cwd=project,

@@ -40,9 +40,7 @@ def tricky_passwords(sandbox: Sandbox, made: Secrets) -> Iterator[dict[str, str]
         with closing(sandbox.connect_quper()) as connection, connection, connection.cursor() as cursor:
             for name, user in users.items():
                 cursor.execute(
-                    sql.SQL("ALTER ROLE {} PASSWORD {}").format(
-                        sql.Identifier(user), sql.Literal(passwords[name])
-                    )
+                    sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(user), sql.Literal(passwords[name]))
                 )
 
     passwords = {name: made.make() for name in users}

@@ -83,8 +83,7 @@ ORACLES = {
         "SELECT rtrim(application_name), rtrim(user_name), rtrim(database_name), min(record_time), "
         "max(record_time), count(DISTINCT session_id) FROM svl_user_activity WHERE rtrim(application_name) <> '' "
         "GROUP BY 1, 2, 3",
-        "SELECT application_name, user_name, database_name, first_seen, last_seen, sessions "
-        "FROM quper.applications",
+        "SELECT application_name, user_name, database_name, first_seen, last_seen, sessions FROM quper.applications",
     ),
 }
 

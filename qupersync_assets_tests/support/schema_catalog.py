@@ -51,9 +51,7 @@ VALUES: dict[str, Callable[[int], object]] = {
 
 def catalog(target: Query) -> dict[tuple[str, str], str]:
     """Return the definitions of all objects of the schema except the version table, by kind and name."""
-    return {
-        (kind, name): definition for kind, name, definition in target(CATALOG) if "schema_version" not in name
-    }
+    return {(kind, name): definition for kind, name, definition in target(CATALOG) if "schema_version" not in name}
 
 
 def catalog_of_models(bare: PostgresResource, target: Query) -> dict[tuple[str, str], str]:

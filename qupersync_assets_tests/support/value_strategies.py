@@ -25,14 +25,7 @@ _TIMES: list[tuple[Any, datetime]] = [
 ]
 _TEXTS = [
     *("", " ", "plain", "trailing  ", "\ttab", "two\nlines\r\n", "back\\slash \\N", "'quote\"", "NULL"),
-    *(
-        "🦆 four bytes",
-        "שלום rtl \u202e",
-        "e\u0301 decomposed",
-        "\ufeffbom",
-        "\x01\x7f\x85\u2028",
-        "x" * 70_000,
-    ),
+    *("🦆 four bytes", "שלום rtl \u202e", "e\u0301 decomposed", "\ufeffbom", "\x01\x7f\x85\u2028", "x" * 70_000),
 ]
 
 
@@ -86,13 +79,7 @@ def bad_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, str]]:
         case sa.Numeric():
             precision, scale = _digits(type_)
             power = Decimal(f"1E+{precision - scale}")
-            return [
-                *no_number,
-                (power, "range"),
-                (-power, "range"),
-                (str(power), "range"),
-                (1e300, "range"),
-            ]
+            return [*no_number, (power, "range"), (-power, "range"), (str(power), "range"), (1e300, "range")]
         case sa.Boolean():
             return [("maybe", "boolean"), ("", "boolean"), (2, "boolean")]
         case sa.DateTime():

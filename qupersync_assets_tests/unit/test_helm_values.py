@@ -29,9 +29,7 @@ def test_kubernetes_knows_all_that_goes_into_pods() -> None:
         probes = {n: pod[n] for n in ("livenessProbe", "readinessProbe") if n in pod}
         k8s_snake_case_dict(k8s.V1Container, {"name": "container", **container, **probes})
     runs = VALUES["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
-    UserDefinedDagsterK8sConfig(
-        container_config=runs["containerConfig"], job_spec_config=runs["jobSpecConfig"]
-    )
+    UserDefinedDagsterK8sConfig(container_config=runs["containerConfig"], job_spec_config=runs["jobSpecConfig"])
 
 
 def test_settings_are_ours_and_secrets_come_by_name() -> None:

@@ -19,9 +19,7 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="Exit after the first run and its summary.")] = False,
     mode: Annotated[
         str | None,
-        typer.Option(
-            help="Kind of Redshift to emulate: provisioned (default), single-node, serverless, multi-az."
-        ),
+        typer.Option(help="Kind of Redshift to emulate: provisioned (default), single-node, serverless, multi-az."),
     ] = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port of the Dagster UI, instead of UI_PORT.")
@@ -37,8 +35,7 @@ def demo(
     with exit_on_errors(as_json):
         if missing := [name for name in _SANDBOX_MODULES if find_spec(name) is None]:
             raise CommandError(
-                f"The sandbox is not installed, {', '.join(missing)} is missing: "
-                "pip install 'qupersync[sandbox]'"
+                f"The sandbox is not installed, {', '.join(missing)} is missing: pip install 'qupersync[sandbox]'"
             )
         flags = {"--once": once, "--json": as_json, f"--mode={mode}": mode is not None}
         if port is not None:

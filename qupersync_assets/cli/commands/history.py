@@ -23,16 +23,12 @@ from qupersync_assets.postgres.sync_status import SyncStatus
 
 
 def history(
-    job: Annotated[
-        list[str] | None, typer.Option(help="Only this job (sync_job_id or table); repeatable.")
-    ] = None,
+    job: Annotated[list[str] | None, typer.Option(help="Only this job (sync_job_id or table); repeatable.")] = None,
     status: Annotated[list[SyncStatus] | None, typer.Option(help="Only this status; repeatable.")] = None,
     since: Annotated[
         datetime | None,
         typer.Option(
-            parser=parse_time,
-            metavar="TIME|DURATION",
-            help="Only runs started since then: 2026-11-24T12:00Z, 2h, 7d.",
+            parser=parse_time, metavar="TIME|DURATION", help="Only runs started since then: 2026-11-24T12:00Z, 2h, 7d."
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows.")] = 20,

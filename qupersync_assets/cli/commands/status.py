@@ -85,11 +85,7 @@ def _checks(
     from qupersync_assets.defs.dagster_internals import latest_evaluations
     from qupersync_assets.defs.names import asset_key
 
-    jobs = {
-        check.key: spec.sync_job_id
-        for spec in specs
-        for check in check_specs(asset_key(spec), spec, settings)
-    }
+    jobs = {check.key: spec.sync_job_id for spec in specs for check in check_specs(asset_key(spec), spec, settings)}
     found: Checks = {}
     for cluster in clusters:
         partition = cluster if len(settings.by_cluster()) > 1 else None

@@ -13,13 +13,11 @@ from qupersync_assets.postgres.sync_status import ACCEPTED
 
 def sync(
     jobs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="JOB", help="sync_job_id or table; default: all jobs."),
+        list[str] | None, typer.Argument(metavar="JOB", help="sync_job_id or table; default: all jobs.")
     ] = None,
     cluster: Cluster = None,
     full_refresh: Annotated[
-        bool,
-        typer.Option("--full-refresh", help="Read everything that Redshift holds, not only new rows."),
+        bool, typer.Option("--full-refresh", help="Read everything that Redshift holds, not only new rows.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Write Dagster's log to stderr.")] = False,
     as_json: Json = False,
@@ -46,12 +44,8 @@ def sync(
             pass  # PostgreSQL answers
         with configured_instance(settings, captures_output=False) as instance:
             if instance is None:
-                note(
-                    "DAGSTER_HOME is not set: the run is recorded in quper.sync_logs, not in the Dagster UI."
-                )
-            rows = run_sync(
-                settings, postgres, instance, clusters, specs, full_refresh=full_refresh, verbose=verbose
-            )
+                note("DAGSTER_HOME is not set: the run is recorded in quper.sync_logs, not in the Dagster UI.")
+            rows = run_sync(settings, postgres, instance, clusters, specs, full_refresh=full_refresh, verbose=verbose)
         ok = all(row["status"] in ACCEPTED for row in rows)
         if as_json:
             print_json({"ok": ok, "in_dagster": instance is not None, "jobs": rows})

@@ -85,9 +85,7 @@ class Session:
         refused = self._refusal(statement, _READY)
         if refused is None:
             return _message(b"P", name + b"\0" + _encode(rewritten(statement)) + b"\0" + types)
-        return _message(
-            b"P", name + b"\0" + _error_statement(refused) + b"\0" + _with_types(types, statement)
-        )
+        return _message(b"P", name + b"\0" + _error_statement(refused) + b"\0" + _with_types(types, statement))
 
     def _bind(self, body: bytes) -> bytes:
         portal, name, values = body.split(b"\0", 2)

@@ -37,9 +37,7 @@ def without_redshift_parameters(packet: bytes) -> bytes:
     """Return the start-up packet without the parameters that only Redshift knows."""
     parts = packet[8:].split(b"\0")
     pairs = zip(parts[::2], parts[1::2], strict=False)
-    body = b"".join(
-        name + b"\0" + value + b"\0" for name, value in pairs if name and name not in _REDSHIFT_PARAMETERS
-    )
+    body = b"".join(name + b"\0" + value + b"\0" for name, value in pairs if name and name not in _REDSHIFT_PARAMETERS)
     return struct.pack("!i", len(body) + 9) + packet[4:8] + body + b"\0"
 
 

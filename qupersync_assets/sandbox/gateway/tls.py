@@ -57,9 +57,7 @@ class Authority:
         self.ca = folder / "ca.pem"
         _write(self.ca, certificate.public_bytes(Encoding.PEM))
 
-    def server(
-        self, names: Sequence[str], file_name: str = "server", valid_for: timedelta = 30 * _DAY
-    ) -> TlsFiles:
+    def server(self, names: Sequence[str], file_name: str = "server", valid_for: timedelta = 30 * _DAY) -> TlsFiles:
         """Create a server certificate and its key.
 
         Args:
@@ -74,9 +72,7 @@ class Authority:
             self._builder(subject, key.public_key(), min(end, datetime.now(UTC)) - _DAY, end)
             .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         files = TlsFiles(self.ca, self._folder / f"{file_name}.pem", self._folder / f"{file_name}.key")

@@ -169,10 +169,7 @@ def _check_statement(statement: str, mode: Mode, lists_absent: bool) -> Refusal 
         (
             *(_check_node(node, is_query) for node in parsed.walk()),
             *(_check_relation(*names, mode, lists_absent) for names in relations),
-            *(
-                Refusal("42883", f"function {name}() does not exist")
-                for name in sorted(called - dialect.FUNCTIONS)
-            ),
+            *(Refusal("42883", f"function {name}() does not exist") for name in sorted(called - dialect.FUNCTIONS)),
             _check_privilege_arguments(tokens(statement)),
             _check_nodes([name for _, name in relations], called),
         )

@@ -94,9 +94,7 @@ class PostgresServer:
 
     def dsn(self, database: str) -> str:
         """Return the libpq connection string of the superuser for a database."""
-        return (
-            f"host={self.host} port={self.port} user={self.user} password={self.password} dbname={database}"
-        )
+        return f"host={self.host} port={self.port} user={self.user} password={self.password} dbname={database}"
 
     def start(self) -> None:
         """Start the server, and create its data folder if needed; returns when it accepts connections."""
@@ -179,12 +177,7 @@ class PostgresServer:
         password_file = self.folder / "password"
         write_private(password_file, secrets.token_hex(16) + "\n")
         options = f"--auth=scram-sha-256 --username={self.user} --encoding=UTF8 --locale=C --no-sync".split()
-        command = [
-            *_command("initdb", owner),
-            *options,
-            f"--pwfile={password_file}",
-            f"--pgdata={incomplete}",
-        ]
+        command = [*_command("initdb", owner), *options, f"--pwfile={password_file}", f"--pgdata={incomplete}"]
         result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/")
         if result.returncode != 0:
             raise SandboxError(f"initdb failed in {self.folder}: {_last_lines(result.stderr)}")
@@ -258,9 +251,7 @@ def _command(program: str, owner: tuple[int, int] | None) -> list[str]:
         return [path]
     setpriv = shutil.which("setpriv")
     if setpriv is None:
-        raise SandboxError(
-            "As root the sandbox needs `setpriv` (util-linux) to run PostgreSQL as another user."
-        )
+        raise SandboxError("As root the sandbox needs `setpriv` (util-linux) to run PostgreSQL as another user.")
     # The capability lets the server use folders of root; the secure bit keeps it for access(2) checks.
     return [
         setpriv,

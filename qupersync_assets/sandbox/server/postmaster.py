@@ -46,9 +46,7 @@ def status(data: Path) -> tuple[int | None, str]:
         lines = (data / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
         return None, ""
-    return (int(lines[0]) if lines and lines[0].isdigit() else None), (
-        lines[7].strip() if len(lines) > 7 else ""
-    )
+    return (int(lines[0]) if lines and lines[0].isdigit() else None), (lines[7].strip() if len(lines) > 7 else "")
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -13,18 +13,10 @@ ORDINARY = "qupersync_ordinary"
 SCHEMA = "redshift"
 # First in the search path of all users. Its views read the tables that the workload writes.
 CATALOG = "redshift_catalog"
-
 USER_IDS = {READER: 108, ORDINARY: 109}
 # The PostgreSQL role that may read all views; Redshift superusers are its members.
 _SUPERUSERS = "qupersync_superusers"
-_PUBLIC_RELATIONS = (
-    "pg_class",
-    "pg_namespace",
-    "pg_attribute",
-    "pg_user",
-    "svv_user_info",
-    "svv_user_grants",
-)
+_PUBLIC_RELATIONS = ("pg_class", "pg_namespace", "pg_attribute", "pg_user", "svv_user_info", "svv_user_grants")
 
 
 class Access(TypedDict, total=False):

@@ -12,7 +12,6 @@ from qupersync_assets.sandbox.warehouse.rows import Row
 FIRST_TABLE_ID = 108_400
 NODES = 2
 NODE_CAPACITY = 32_000_000  # MB; on RA3 every node shows the quota of the cluster
-
 _NAMESPACES = {"pg_catalog": 11, "information_schema": 12_100}
 
 # name: data type, compression (an argument of format_encoding)
@@ -161,9 +160,7 @@ def table_info(rng: random.Random, table: Table, database: str, now: datetime) -
         "skew_sortkey1": round(rng.uniform(1, 9), 2) if sorted_by else None,
         "skew_rows": None if "ALL" in table.diststyle else round(rng.uniform(1, 4), 2),
         "estimated_visible_rows": visible,
-        "risk_event": f"1|{rng.randint(10**6, 10**7)}|{now:%Y-%m-%d %H:%M:%S}"
-        if rng.random() < 0.1
-        else None,
+        "risk_event": f"1|{rng.randint(10**6, 10**7)}|{now:%Y-%m-%d %H:%M:%S}" if rng.random() < 0.1 else None,
         "vacuum_sort_benefit": round(rng.uniform(0, 30), 2) if sorted_by else None,
         "create_time": now - timedelta(days=rng.randint(1, 900), seconds=rng.randint(0, 86_400)),
     }
@@ -182,12 +179,7 @@ def catalog_rows(database: str) -> dict[str, list[Row]]:
     classes, attributes, columns = [], [], []
     for table in [system, *tables]:
         classes.append(
-            {
-                "oid": table.table_id,
-                "relname": table.name,
-                "relnamespace": namespaces[table.schema],
-                "relkind": "r",
-            }
+            {"oid": table.table_id, "relname": table.name, "relnamespace": namespaces[table.schema], "relkind": "r"}
         )
         attributes.append(_attribute(table, "xmin", -3, "integer", 0))
         dropped = 2 if table.name.startswith("order") else 0

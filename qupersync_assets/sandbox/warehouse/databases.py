@@ -74,9 +74,7 @@ def create_warehouse(
             _create_database(cursor, target, OWNER)
             # Unqualified names such as pg_class refer to the tables that simulate Redshift's catalog.
             cursor.execute(
-                sql.SQL("ALTER DATABASE {} SET search_path = redshift, pg_catalog").format(
-                    sql.Identifier(database)
-                )
+                sql.SQL("ALTER DATABASE {} SET search_path = redshift, pg_catalog").format(sql.Identifier(database))
             )
     with (
         contextlib.closing(psycopg2.connect(server.dsn(database))) as connection,
@@ -98,17 +96,13 @@ def create_user(connection: Any, name: str, password: str) -> None:
 def _create_role(cursor: Any, name: str, password: str) -> None:
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name])
     verb = sql.SQL("ALTER" if cursor.fetchone() else "CREATE")
-    cursor.execute(
-        sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(name), sql.Literal(password))
-    )
+    cursor.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(name), sql.Literal(password)))
 
 
 def _create_database(cursor: Any, name: str, owner: str) -> None:
     cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
     if not cursor.fetchone():
-        cursor.execute(
-            sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner))
-        )
+        cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner)))
     for statement in (
         "ALTER DATABASE {database} SET timezone = 'UTC'",
         "REVOKE ALL ON DATABASE {database} FROM PUBLIC",

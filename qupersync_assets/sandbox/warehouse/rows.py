@@ -9,7 +9,6 @@ from typing import Any
 from psycopg2 import sql
 
 Row = dict[str, Any]
-
 _FIRST_IDS = {"query_id": 1_200_000, "xid": 9_300_000, "query": 410_000, "session": 1_073_742_000}
 
 
@@ -35,10 +34,7 @@ def fetch_dicts(cursor: Any) -> list[Row]:
     """Return the rows of the last statement as dicts, without the padding of character(n)."""
     names = [column.name for column in cursor.description]
     return [
-        {
-            name: value.rstrip() if isinstance(value, str) else value
-            for name, value in zip(names, values, strict=True)
-        }
+        {name: value.rstrip() if isinstance(value, str) else value for name, value in zip(names, values, strict=True)}
         for values in cursor.fetchall()
     ]
 

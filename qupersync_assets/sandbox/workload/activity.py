@@ -50,9 +50,7 @@ class Activity:
         self._rows: dict[str, list[Row]] = defaultdict(list)
         cursor.execute("SELECT current_database()")
         self._database: str = cursor.fetchone()[0]
-        cursor.execute(
-            'SELECT table_id, "schema", "table", tbl_rows::bigint FROM redshift.svv_table_info ORDER BY 1'
-        )
+        cursor.execute('SELECT table_id, "schema", "table", tbl_rows::bigint FROM redshift.svv_table_info ORDER BY 1')
         self._tables = [LiveTable(*values) for values in cursor.fetchall()]
         self._ids = last_ids(cursor)
         self._sessions: list[tuple[traffic.Client, int]] = []
@@ -103,11 +101,7 @@ class Activity:
             if session != previous or rng.random() < 0.7:  # else in the same transaction
                 ids["xid"] += rng.randint(1, 3)
             previous = session
-            statement |= {
-                "query_id": ids["query_id"],
-                "transaction_id": ids["xid"],
-                "session_id": session,
-            }
+            statement |= {"query_id": ids["query_id"], "transaction_id": ids["xid"], "session_id": session}
             end = start + timedelta(seconds=min(rng.lognormvariate(-1, 2.5), 3000))
             if end > self._now or (start > self._now - timedelta(seconds=20) and rng.random() < 0.4):
                 traffic.update_running(rng, statement, self._now)
@@ -120,10 +114,7 @@ class Activity:
         client = rng.choice(traffic.CLIENTS)
         self._ids["session"] += rng.randint(1, 9)
         self._sessions.append((client, self._ids["session"]))
-        events = [
-            (client, self._ids["session"], "authenticated"),
-            (client, self._ids["session"], "initiating session"),
-        ]
+        events = [(client, self._ids["session"], "authenticated"), (client, self._ids["session"], "initiating session")]
         if rng.random() < 0.1:
             renamed = replace(client, application=f"{client.application} (batch)".strip())
             events.append((renamed, self._ids["session"], "set application_name"))
@@ -169,8 +160,7 @@ class Activity:
             finished, changes = vacuums.finish(started, self._now)
             self._rows["stl_vacuum"].append(finished)
             assignments = sql.SQL(", ").join(
-                sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
-                for name, value in changes.items()
+                sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in changes.items()
             )
             statement = sql.SQL("UPDATE redshift.sys_vacuum_history SET {} WHERE transaction_id = %s")
             self._cursor.execute(statement.format(assignments), [started["xid"]])
@@ -196,9 +186,7 @@ class Activity:
         changed = rng.choice([table for table in catalog.sample_tables() if table.schema == "staging"])
         filled = any(table.table_id == changed.table_id for table in self._tables)
         if filled and rng.random() < 0.1:  # svv_table_info does not show empty tables
-            self._cursor.execute(
-                "DELETE FROM redshift.svv_table_info WHERE table_id = %s", [changed.table_id]
-            )
+            self._cursor.execute("DELETE FROM redshift.svv_table_info WHERE table_id = %s", [changed.table_id])
         elif not filled and self._tables and rng.random() < 0.5:
             self._rows["svv_table_info"].append(catalog.table_info(rng, changed, self._database, self._now))
         reports = [table for table in self._tables if table.schema == "reporting"]

@@ -32,9 +32,7 @@ _ALERTS = [
 ]
 
 
-def step_rows(
-    rng: random.Random, statement: Row, query: int, tables: list[LiveTable]
-) -> dict[str, list[Row]]:
+def step_rows(rng: random.Random, statement: Row, query: int, tables: list[LiveTable]) -> dict[str, list[Row]]:
     """Build the rows of a finished statement, by view.
 
     Args:
@@ -120,9 +118,7 @@ def _scan(statement: Row, query: int, number: int, segment: int, start: datetime
     }
 
 
-def _alerts(
-    rng: random.Random, statement: Row, query: int, segment: int, event: str, solution: str
-) -> list[Row]:
+def _alerts(rng: random.Random, statement: Row, query: int, segment: int, event: str, solution: str) -> list[Row]:
     """Build the rows of one alert: one per slice, for some slices two, with different processes."""
     return [
         {
@@ -191,6 +187,4 @@ def _level(statement: Row, segment: int, start: datetime, end: datetime, level: 
 
 def _within(rng: random.Random, statement: Row) -> tuple[datetime, datetime]:
     whole = statement["end_time"] - statement["start_time"]
-    return statement["start_time"] + whole * rng.uniform(0, 0.4), statement["end_time"] - whole * rng.uniform(
-        0, 0.4
-    )
+    return statement["start_time"] + whole * rng.uniform(0, 0.4), statement["end_time"] - whole * rng.uniform(0, 0.4)

@@ -39,10 +39,7 @@ _IN_LIST = ", ".join(str(number * 37) for number in range(1200))  # longer than 
 
 # query_type, template; {a} and {b} are tables; {n}, {word} and {day} are literals
 _STATEMENTS = [
-    (
-        "SELECT",
-        "SELECT status, count(*)\nFROM {a}\nWHERE created_at >= '{day}' AND country = '{word}'\nGROUP BY 1",
-    ),
+    ("SELECT", "SELECT status, count(*)\nFROM {a}\nWHERE created_at >= '{day}' AND country = '{word}'\nGROUP BY 1"),
     ("SELECT", "SELECT a.id, b.amount FROM {a} a JOIN {b} b ON a.id = b.id WHERE b.customer_id = {n}"),
     ("SELECT", "select sum(amount) as \"Umsatz €\" from {a} where note like '%{word}%' -- čtvrtletí, 四半期"),
     ("SELECT", "/* {word} */ SELECT TOP 500 * FROM {a} ORDER BY day DESC"),
@@ -67,9 +64,7 @@ _ERRORS = [
 ]
 
 
-def new_query(
-    rng: random.Random, client: Client, database: str, tables: list[LiveTable], start: datetime
-) -> Row:
+def new_query(rng: random.Random, client: Client, database: str, tables: list[LiveTable], start: datetime) -> Row:
     """Build a row of sys_query_history for a statement that starts now and uses two of `tables`.
 
     The caller sets query_id, transaction_id and session_id.
@@ -150,17 +145,13 @@ def finish(rng: random.Random, row: Row, end: datetime) -> None:
         row["returned_bytes"] = row["returned_rows"] * rng.randint(20, 900)
 
 
-def connection_row(
-    rng: random.Random, client: Client, session: int, database: str, event: str, at: datetime
-) -> Row:
+def connection_row(rng: random.Random, client: Client, session: int, database: str, event: str, at: datetime) -> Row:
     """Build a row of sys_connection_log."""
     named = event in ("initiating session", "set application_name", "disconnecting session")
     return {
         "event": event,
         "record_time": at,
-        "remote_host": "[local]"
-        if client.user_id == 1
-        else f"::ffff:10.0.{client.user_id % 7}.{session % 250}",
+        "remote_host": "[local]" if client.user_id == 1 else f"::ffff:10.0.{client.user_id % 7}.{session % 250}",
         "remote_port": str(30_000 + session % 30_000),
         "session_id": session,
         "database_name": database,

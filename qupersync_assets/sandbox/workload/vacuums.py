@@ -16,13 +16,7 @@ _STARTED = [
     "Started Sort Only",
     "Started Ranged Partition",
 ]
-_SKIPPED = [
-    "Skipped",
-    "Skipped (delete only)",
-    "Skipped (sort only)",
-    "Skipped(sorted>=95%)",
-    "Skipped (0 rows)",
-]
+_SKIPPED = ["Skipped", "Skipped (delete only)", "Skipped (sort only)", "Skipped(sorted>=95%)", "Skipped (0 rows)"]
 _BACKGROUND = "[VacuumBG] "
 _STATUS_LENGTH = 30
 _MAX_INTEGER = 2**31 - 1  # some columns are documented as integer: 35 minutes, or 2 billion rows

@@ -16,7 +16,6 @@ from qupersync_assets.sandbox.workload.activity import Activity
 from qupersync_assets.sandbox.workload.traffic import CLIENTS
 
 RETENTION = timedelta(days=7)
-
 LOCK = 7_265_001  # advisory lock: one workload writes at a time, so that ids are unique
 
 # Conditions on rows that are older than the retention of their view.
@@ -96,9 +95,7 @@ class Workload:
             Activity(cursor, rng, now).advance()
             for view, condition in _EXPIRED.items():
                 statement = sql.SQL("DELETE FROM redshift.{} WHERE {}")
-                cursor.execute(
-                    statement.format(sql.Identifier(view), sql.SQL(condition)), {"limit": now - RETENTION}
-                )
+                cursor.execute(statement.format(sql.Identifier(view), sql.SQL(condition)), {"limit": now - RETENTION})
 
     def bulk_queries(self, count: int, now: datetime) -> None:
         """Add `count` finished queries to sys_query_history, evenly over the seven days before `now`."""

@@ -38,9 +38,7 @@ def mail_url(server: MailServer, password: str = MAIL_PASSWORD) -> str:
 
 
 @pytest.fixture
-def mail(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], tmp_path: Path
-) -> Iterator[MailServer]:
+def mail(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], tmp_path: Path) -> Iterator[MailServer]:
     """E-mail is the only entry of ALERT_URLS."""
     authority = Authority(tmp_path / "tls")
     with MailServer(authority.server(["127.0.0.1"]), "bot", MAIL_PASSWORD) as server:
@@ -67,15 +65,9 @@ class Watcher:
     def poll(self) -> str:
         definitions = build_code_location(Settings.load())
         names = [sensor.name for sensor in definitions.get_repository_def().sensor_defs]
-        (name,) = (
-            name
-            for name in names
-            if name.startswith("qupersync_alerts_") and name.endswith(f"_{self._schema}")
-        )
+        (name,) = (name for name in names if name.startswith("qupersync_alerts_") and name.endswith(f"_{self._schema}"))
         sensor = definitions.resolve_sensor_def(name)
-        with dg.build_sensor_context(
-            instance=self._instance, cursor=self.cursor, definitions=definitions
-        ) as context:
+        with dg.build_sensor_context(instance=self._instance, cursor=self.cursor, definitions=definitions) as context:
             data = sensor.evaluate_tick(context)
         self.cursor = data.cursor
         return data.skip_message or ""
@@ -114,9 +106,7 @@ def test_a_failed_run_is_reported_once_until_it_recovers(
         watcher.poll()
         (text,) = webhook.messages
         assert "cluster sandbox: 2 jobs failed" in text and f"https://dagster.example/runs/{run_id}" in text
-        assert (
-            "application_sync: " in text and "node_details_sync: " in text and "Check REDSHIFT_HOST" in text
-        )
+        assert "application_sync: " in text and "node_details_sync: " in text and "Check REDSHIFT_HOST" in text
         watcher.poll()
         sync("applications")
         watcher.poll()
@@ -182,11 +172,7 @@ def test_a_job_of_another_project_is_not_reported(webhook: Webhook, instance: dg
 
 
 def test_an_alert_that_was_not_sent_is_sent_later_and_only_once(
-    webhook: Webhook,
-    sync: Sync,
-    instance: dg.DagsterInstance,
-    bad_row: None,
-    monkeypatch: pytest.MonkeyPatch,
+    webhook: Webhook, sync: Sync, instance: dg.DagsterInstance, bad_row: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher(instance, "json")
     assert sync("node_details").success
@@ -202,12 +188,7 @@ def test_an_alert_that_was_not_sent_is_sent_later_and_only_once(
 
 
 def test_urls_do_not_wait_for_each_other(
-    both: None,
-    webhook: Webhook,
-    mail: MailServer,
-    sync: Sync,
-    instance: dg.DagsterInstance,
-    bad_row: None,
+    both: None, webhook: Webhook, mail: MailServer, sync: Sync, instance: dg.DagsterInstance, bad_row: None
 ) -> None:
     watchers = [Watcher(instance, schema) for schema in ("json", "mailtos")]
     assert sync("node_details").success

@@ -56,9 +56,7 @@ def test_status_before_the_first_run(qupersync: Command) -> None:
     assert table.count("never") == len(JOBS)
 
 
-def test_status_of_last_run_lag_and_success(
-    qupersync: Command, log: Callable[..., None], target: Query
-) -> None:
+def test_status_of_last_run_lag_and_success(qupersync: Command, log: Callable[..., None], target: Query) -> None:
     log("query_history_sync", "success", 5, rows_extracted=1234)
     log("query_history_sync", "failed", 2)
     log("query_history_sync", "failed", 1)
@@ -96,11 +94,7 @@ def test_status_shows_when_the_next_run_is_due(
 
 
 def test_status_of_checks_schedule_and_daemon(
-    qupersync: Command,
-    dagster_home: Path,
-    source: Query,
-    postgres: PostgresResource,
-    monkeypatch: pytest.MonkeyPatch,
+    qupersync: Command, dagster_home: Path, source: Query, postgres: PostgresResource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source("INSERT INTO stv_node_storage_capacity VALUES (NULL, 1, 2)")
     assert qupersync("sync", "node_details").code == 0
@@ -160,10 +154,7 @@ def test_history_is_filtered(qupersync: Command, log: Callable[..., None]) -> No
     failed = ("node_details_sync", "failed")
     assert found() == [nodes, tables, failed]
     assert found("--job", "node_details") == [nodes, failed]
-    assert found("--job", "quper.table_stats", "--job", "node_details_sync", "--limit", "2") == [
-        nodes,
-        tables,
-    ]
+    assert found("--job", "quper.table_stats", "--job", "node_details_sync", "--limit", "2") == [nodes, tables]
     assert found("--status", "failed") == [failed]
     assert found("--since", "2h") == [nodes]
     assert found("--since", "1d12h", "--status", "failed") == [failed]
@@ -214,9 +205,7 @@ def test_purge_counts_asks_and_deletes(
         )
 
     def remaining() -> list[tuple[int]]:
-        return target(
-            "SELECT count(*) FROM quper.sync_logs UNION ALL SELECT count(*) FROM quper.query_history"
-        )
+        return target("SELECT count(*) FROM quper.sync_logs UNION ALL SELECT count(*) FROM quper.query_history")
 
     counted = qupersync("purge", "--dry-run", "--json")
     assert counted.code == 0 and not counted.json["deleted"]
@@ -229,9 +218,7 @@ def test_purge_counts_asks_and_deletes(
     agreed = qupersync("purge", "--older-than", "30d", answer="y\n")
     assert agreed.code == 0 and remaining() == [(1,), (2,)]
     done = qupersync("purge", "--older-than", "30d", "--with-history", "--yes", "--json")
-    assert (
-        done.code == 0 and {old["what"]: old["rows"] for old in done.json["old"]}["quper.query_history"] == 1
-    )
+    assert done.code == 0 and {old["what"]: old["rows"] for old in done.json["old"]}["quper.query_history"] == 1
     assert remaining() == [(1,), (1,)]
 
 
@@ -243,9 +230,7 @@ def test_purge_deletes_runs_of_the_instance(
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
         storage = instance.run_storage
         with storage.connect() as connection:  # type: ignore[attr-defined]
-            connection.exec_driver_sql(
-                "UPDATE runs SET create_timestamp = create_timestamp - interval '20 days'"
-            )
+            connection.exec_driver_sql("UPDATE runs SET create_timestamp = create_timestamp - interval '20 days'")
         for flags, rows in ((["--dry-run"], 1), (["--yes"], 1)):
             old = {o["what"]: o["rows"] for o in qupersync("purge", "--json", *flags).json["old"]}
             assert old["runs"] == rows

@@ -65,10 +65,7 @@ def test_unreachable_source_fails_every_job(qupersync: Command, monkeypatch: pyt
     monkeypatch.setenv("REDSHIFT_PORT", "1")
     done = qupersync("sync", "node_details", "applications")
     assert done.code == 1
-    assert (
-        "quper.sync_logs: 2 failed" in done.out
-        and done.out.count("Check REDSHIFT_HOST and REDSHIFT_PORT") == 2
-    )
+    assert "quper.sync_logs: 2 failed" in done.out and done.out.count("Check REDSHIFT_HOST and REDSHIFT_PORT") == 2
 
 
 def test_unavailable_job_is_not_a_failure(
@@ -132,11 +129,7 @@ VERBS = [["sync"], ["status"], ["purge", "--dry-run"], ["history"]]
     ids=str,
 )
 def test_wrong_settings_and_logins_are_errors(
-    qupersync: Command,
-    monkeypatch: pytest.MonkeyPatch,
-    verb: list[str],
-    variables: dict[str, str],
-    words: str,
+    qupersync: Command, monkeypatch: pytest.MonkeyPatch, verb: list[str], variables: dict[str, str], words: str
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -179,11 +179,7 @@ def test_iam(
 ) -> None:
     authority = Authority(tmp_path / "ca")
     upstream = (sandbox.server.host, sandbox.server.port)
-    keys = {
-        "ACCESS_KEY_ID": made.make("AKIA"),
-        "SECRET_ACCESS_KEY": made.make(),
-        "SESSION_TOKEN": made.make(between),
-    }
+    keys = {"ACCESS_KEY_ID": made.make("AKIA"), "SECRET_ACCESS_KEY": made.make(), "SESSION_TOKEN": made.make(between)}
     variables = {
         **{"SSL": "true", "SSL_CA": str(authority.ca), "REGION": "eu-west-1", "IAM": "true"},
         **{"CLUSTER_IDENTIFIER": "quper", **keys},
@@ -244,9 +240,7 @@ def test_faults_of_the_source_and_bad_rows(passwords: None, told: Told, made: Se
     assert not made.in_(text)
 
 
-def test_settings(
-    environment: dict[str, str], made: Secrets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_settings(environment: dict[str, str], made: Secrets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name in (
         "REDSHIFT_PASSWORD",
@@ -266,11 +260,7 @@ def test_settings(
 
 
 def test_a_downstream_asset_that_cannot_read(
-    passwords: None,
-    made: Secrets,
-    parrot: Parrot,
-    monkeypatch: pytest.MonkeyPatch,
-    instance: dg.DagsterInstance,
+    passwords: None, made: Secrets, parrot: Parrot, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     monkeypatch.setenv("POSTGRES_PORT", str(parrot.port))
     definitions = build_definitions(Settings.load())

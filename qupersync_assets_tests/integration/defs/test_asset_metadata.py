@@ -45,9 +45,7 @@ def test_the_lag_is_that_of_the_newest_row(sync: Sync, source: Query, target: Qu
         assert timedelta(minutes=90) <= timedelta(seconds=result["lag_seconds"]) < timedelta(minutes=92)  # type: ignore[arg-type]
 
 
-def test_the_lag_of_a_snapshot_grows_while_it_cannot_be_read(
-    sync: Sync, source: Query, target: Query
-) -> None:
+def test_the_lag_of_a_snapshot_grows_while_it_cannot_be_read(sync: Sync, source: Query, target: Query) -> None:
     sync("node_details")
     target("UPDATE quper.sync_logs SET read_to = read_to - interval '1 hour'")
     source("ALTER TABLE stv_node_storage_capacity RENAME TO gone")

@@ -68,9 +68,7 @@ def test_one_source_is_broken(
         source(fixing)
     assert not result.success
     found = statuses(target)
-    assert {job for job, (status, _) in found.items() if status == "success"} == {*JOBS} - {
-        "vacuum_history_sync"
-    }
+    assert {job for job, (status, _) in found.items() if status == "success"} == {*JOBS} - {"vacuum_history_sync"}
     status, error = found["vacuum_history_sync"]
     assert status == "failed"
     assert error is not None and all(word in error for word in words), error
@@ -136,9 +134,7 @@ def test_postgres_cannot_be_reached(
     assert not any(secret in story(result, instance) for secret in [*secrets, "wrong-s3cret"])
 
 
-def test_a_slow_statement_is_stopped(
-    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_statement_is_stopped(sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDSHIFT_STATEMENT_TIMEOUT", "1")
     monkeypatch.setenv("SYNC_MAX_RETRIES", "0")
     source(
@@ -149,15 +145,11 @@ def test_a_slow_statement_is_stopped(
     try:
         assert not sync("node_details").success
     finally:
-        source(
-            "DROP VIEW stv_node_storage_capacity; ALTER TABLE capacity RENAME TO stv_node_storage_capacity"
-        )
+        source("DROP VIEW stv_node_storage_capacity; ALTER TABLE capacity RENAME TO stv_node_storage_capacity")
     ((status, error),) = statuses(target).values()
     assert status == "failed"
     assert error is not None and "57014" in error and "REDSHIFT_STATEMENT_TIMEOUT" in error
 
 
-def test_a_resource_does_not_show_its_password(
-    postgres: PostgresResource, environment: dict[str, str]
-) -> None:
+def test_a_resource_does_not_show_its_password(postgres: PostgresResource, environment: dict[str, str]) -> None:
     assert environment["POSTGRES_PASSWORD"] not in f"{postgres!r} {postgres.engine()!r} {postgres}"

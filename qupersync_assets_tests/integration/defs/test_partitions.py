@@ -110,13 +110,8 @@ def test_equal_keys_stay_apart(filled: None, run: Run, target: Query) -> None:
         assert checks(result, "no_skipped_rows")["query_history"].partition == cluster
     assert target(
         "SELECT cluster, node, capacity_mb FROM quper.node_details WHERE removed_at IS NULL ORDER BY 1, 2"
-    ) == [
-        *(("far-south", node, 200) for node in (0, 1)),
-        *(("north", node, 100) for node in (0, 1)),
-    ]
-    assert target(
-        "SELECT cluster, query_id, user_name FROM quper.query_history WHERE query_id < 9 ORDER BY 1, 2"
-    ) == [
+    ) == [*(("far-south", node, 200) for node in (0, 1)), *(("north", node, 100) for node in (0, 1))]
+    assert target("SELECT cluster, query_id, user_name FROM quper.query_history WHERE query_id < 9 ORDER BY 1, 2") == [
         *(("far-south", query, "south") for query in (1, 2)),
         *(("north", query, "redshift") for query in (1, 2, 3)),
     ]
@@ -148,9 +143,9 @@ def test_one_that_is_down_leaves_the_other_alone(
     resources = {"postgres": (definitions.resources or {})["postgres"]}
     with dg.build_sensor_context(instance, cursor="1", resources=resources) as context:
         definitions.resolve_sensor_def("qupersync_close_stale_rows")(context)
-    assert target(
-        "SELECT DISTINCT cluster, status, run_id FROM quper.sync_logs WHERE status <> 'success'"
-    ) == [("far-south", "failed", down.run_id)]
+    assert target("SELECT DISTINCT cluster, status, run_id FROM quper.sync_logs WHERE status <> 'success'") == [
+        ("far-south", "failed", down.run_id)
+    ]
 
 
 def test_an_error_names_the_variables_of_its_cluster_and_no_secret(
@@ -173,9 +168,7 @@ def test_a_run_without_a_cluster_says_what_to_choose(run: Run) -> None:
 
 def test_the_doctor_looks_at_each(south: Gateway) -> None:
     def report() -> list[dict[str, Any]]:
-        findings: list[dict[str, Any]] = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)[
-            "findings"
-        ]
+        findings: list[dict[str, Any]] = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)["findings"]
         return findings
 
     assert {finding["cluster"] for finding in report() if finding["ok"]} == {"north", "far-south", None}

@@ -27,9 +27,7 @@ def run_maintenance(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
 def test_history_is_not_deleted_by_default(
     postgres: PostgresResource, target: Query, instance: dg.DagsterInstance
 ) -> None:
-    target(
-        "INSERT INTO quper.query_history (cluster, query_id, start_time) VALUES ('sandbox', 1, '2001-01-01')"
-    )
+    target("INSERT INTO quper.query_history (cluster, query_id, start_time) VALUES ('sandbox', 1, '2001-01-01')")
     assert run_maintenance(instance).success
     assert target("SELECT count(*) FROM quper.query_history") == [(1,)]
 
@@ -57,12 +55,8 @@ def test_old_history_is_deleted(
                 "LATERAL generate_series(1 + 100 * d, 20 + 100 * d) n",
                 [ages],
             )
-    target(
-        "INSERT INTO quper.query_history (cluster, query_id, start_time) VALUES ('other', 1, '2001-01-01')"
-    )
-    target(
-        "INSERT INTO quper.query_history (cluster, query_id, synced_at) VALUES ('sandbox', 1, '2001-01-01')"
-    )
+    target("INSERT INTO quper.query_history (cluster, query_id, start_time) VALUES ('other', 1, '2001-01-01')")
+    target("INSERT INTO quper.query_history (cluster, query_id, synced_at) VALUES ('sandbox', 1, '2001-01-01')")
     target("INSERT INTO quper.query_history (cluster, query_id) VALUES ('sandbox', 2)")
     assert run_maintenance(instance).success
     for spec in all_specs():
@@ -119,9 +113,7 @@ def test_old_runs_are_deleted_with_their_events_and_evaluations(
         pass
 
     runs = [
-        job.execute_in_process(
-            instance=postgres_instance, asset_selection=[dg.AssetKey(["quper", "node_details"])]
-        )
+        job.execute_in_process(instance=postgres_instance, asset_selection=[dg.AssetKey(["quper", "node_details"])])
         for _ in range(6)
     ]
     other = foreign.execute_in_process(instance=postgres_instance)
@@ -138,10 +130,7 @@ def test_old_runs_are_deleted_with_their_events_and_evaluations(
         (files / run.run_id / "compute_logs").mkdir(parents=True, exist_ok=True)
     counted = purge_runs(postgres_instance, specs, 14)
     assert counted["runs"] == 4
-    assert {run.run_id for run in runs if (files / run.run_id).exists()} == {
-        runs[4].run_id,
-        runs[5].run_id,
-    }
+    assert {run.run_id for run in runs if (files / run.run_id).exists()} == {runs[4].run_id, runs[5].run_id}
     remaining = {record.dagster_run.run_id for record in postgres_instance.get_run_records()}
     assert remaining == {runs[4].run_id, runs[5].run_id, other.run_id}
     assert target("SELECT count(*) FROM event_logs WHERE run_id = ANY(%s)", [old[:4]]) == [(0,)]

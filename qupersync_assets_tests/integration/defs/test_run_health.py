@@ -117,9 +117,7 @@ def test_the_end_of_a_load_is_a_sign_of_life(
     assert len(tick(definitions, instance).run_requests) == 1
 
 
-def test_a_run_of_a_foreign_cluster_is_not_judged(
-    definitions: dg.Definitions, instance: dg.DagsterInstance
-) -> None:
+def test_a_run_of_a_foreign_cluster_is_not_judged(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
     run_id = create_run(instance, Status.STARTED, **{"qupersync/cluster": "other"})
     evaluate_sensor(definitions, instance)
     assert status_of(instance, run_id) == Status.STARTED

@@ -158,16 +158,13 @@ def test_user_that_sees_only_its_own_rows_is_a_problem(doctor: Doctor, sandbox: 
     assert doctor()["ok"]
 
 
-TAKE_OVER = (
-    "ALTER DATABASE quper OWNER TO CURRENT_USER; GRANT CONNECT, TEMPORARY ON DATABASE quper TO qupersync; "
-)
+TAKE_OVER = "ALTER DATABASE quper OWNER TO CURRENT_USER; GRANT CONNECT, TEMPORARY ON DATABASE quper TO qupersync; "
 TARGETS = [
     (TAKE_OVER + "DROP SCHEMA quper CASCADE", "schema quper"),
     (TAKE_OVER + "REVOKE TEMPORARY ON DATABASE quper FROM qupersync, PUBLIC", "temporary tables"),
     ("ALTER SCHEMA quper OWNER TO CURRENT_USER", "schema quper"),
     (
-        "ALTER TABLE quper.node_details OWNER TO CURRENT_USER; "
-        "GRANT SELECT, INSERT ON quper.node_details TO qupersync",
+        "ALTER TABLE quper.node_details OWNER TO CURRENT_USER; GRANT SELECT, INSERT ON quper.node_details TO qupersync",
         "table node_details",
     ),
 ]
@@ -194,10 +191,7 @@ def test_schema_version_is_checked_and_migrated(
     assert sync("node_details").success
     target("UPDATE quper.schema_version SET version_num = '9999'")
     remedies = problems(doctor())
-    assert (
-        list(remedies) == ["postgres schema version"]
-        and "Upgrade QuperSync" in remedies["postgres schema version"]
-    )
+    assert list(remedies) == ["postgres schema version"] and "Upgrade QuperSync" in remedies["postgres schema version"]
     target("UPDATE quper.schema_version SET version_num = '0003'")
     assert "DROP SCHEMA quper" in problems(doctor())["postgres schema version"]
     target("UPDATE quper.schema_version SET version_num = '0004'")

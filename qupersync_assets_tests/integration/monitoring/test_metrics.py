@@ -102,13 +102,9 @@ def test_metrics_equal_the_log(base: str, sync: Sync, source: Query, target: Que
         for kind, *rows in zip(KINDS, *(row[: len(KINDS)] for row in last), strict=True) if last else ():
             assert [of(found, "last_run_rows", job, kind=kind)] == rows
         assert of(found, "last_run_duration_seconds", job) == (float(last[0][-2]) if last else None)
-        assert of(found, "last_run_timestamp_seconds", job) == pytest.approx(
-            float(last[0][-1]) if last else 0
-        )
+        assert of(found, "last_run_timestamp_seconds", job) == pytest.approx(float(last[0][-1]) if last else 0)
         for status in ("success", "failed", "canceled", "unavailable", "skipped"):
-            assert of(found, "last_run_status", job, status=status) == float(
-                bool(last) and last[0][-3] == status
-            )
+            assert of(found, "last_run_status", job, status=status) == float(bool(last) and last[0][-3] == status)
             (runs,) = target(f"SELECT count(*) {today} AND status = '{status}'")[0]
             assert of(found, "runs_today", job, status=status) == runs
         for kind, column in KINDS.items():
@@ -126,9 +122,7 @@ def test_metrics_equal_the_log(base: str, sync: Sync, source: Query, target: Que
     assert of(found, "lag_seconds", "table_stats_sync") is None
 
 
-def test_outage_of_postgresql_is_reported_and_survived(
-    base: str, sandbox: Any, postgres: PostgresResource
-) -> None:
+def test_outage_of_postgresql_is_reported_and_survived(base: str, sandbox: Any, postgres: PostgresResource) -> None:
     assert samples(base)["qupersync_up", frozenset()] == 1
     port = sandbox.server.port
     sandbox.server.stop()
@@ -151,18 +145,14 @@ def test_metrics_before_the_first_run_have_every_job(base: str) -> None:
 
 
 def test_health_of_databases_and_daemon(
-    environment: dict[str, str],
-    dagster_home: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str], dagster_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "REDSHIFT_SECONDS", 0.0)
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance, serving() as base:
 
         def beat(age: float) -> tuple[int, Any]:
             for kind in instance.get_required_daemon_types():
-                instance.add_daemon_heartbeat(
-                    DaemonHeartbeat(datetime.now(UTC).timestamp() - age, kind, "id", [])
-                )
+                instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp() - age, kind, "id", []))
             code, text = get(f"{base}/health")
             assert not any(environment[f"{side}_PASSWORD"] in text for side in ("REDSHIFT", "POSTGRES"))
             return code, json.loads(text)

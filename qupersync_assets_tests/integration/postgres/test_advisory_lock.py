@@ -14,9 +14,7 @@ ROWS = "INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_se
 LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
 
 
-def test_a_job_that_is_being_loaded_is_skipped(
-    engine: sa.Engine, sync: Sync, source: Query, target: Query
-) -> None:
+def test_a_job_that_is_being_loaded_is_skipped(engine: sa.Engine, sync: Sync, source: Query, target: Query) -> None:
     source(ROWS)
     with closing(JobConnection(engine, "sandbox", "node_details_sync")) as other:
         with other.begin() as connection:
@@ -47,10 +45,7 @@ def test_the_run_that_holds_a_job_is_named(engine: sa.Engine, target: Query) -> 
         "INSERT INTO quper.sync_logs (cluster, sync_job_id, run_id, status, started_at) "
         "VALUES ('c', 'j', 'run-1', 'running', now())"
     )
-    with (
-        closing(JobConnection(engine, "c", "j")) as first,
-        closing(JobConnection(engine, "c", "j")) as second,
-    ):
+    with closing(JobConnection(engine, "c", "j")) as first, closing(JobConnection(engine, "c", "j")) as second:
         with first.begin():
             pass
         with pytest.raises(JobLocked, match="run-1"), second.begin():
@@ -69,10 +64,7 @@ def test_the_run_that_holds_a_job_is_named(engine: sa.Engine, target: Query) -> 
 
 
 def test_a_holder_that_dies_frees_its_job(engine: sa.Engine, target: Query) -> None:
-    with (
-        closing(JobConnection(engine, "c", "j")) as first,
-        closing(JobConnection(engine, "c", "j")) as second,
-    ):
+    with closing(JobConnection(engine, "c", "j")) as first, closing(JobConnection(engine, "c", "j")) as second:
         with first.begin() as connection:
             pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
         assert target("SELECT pg_terminate_backend(%s, 5000)", [pid]) == [(True,)]

@@ -63,16 +63,14 @@ def test_new_and_changed_rows_among_known_rows(
     assert sync("node_details").success
     source("DELETE FROM stv_node_storage_capacity WHERE node = 38")
     assert sync("node_details").success  # it gets a removed_at
-    versions = target(
-        "SELECT node, xmin::text, xmax::text FROM quper.node_details WHERE node < 30 ORDER BY 1"
-    )
+    versions = target("SELECT node, xmin::text, xmax::text FROM quper.node_details WHERE node < 30 ORDER BY 1")
     source("INSERT INTO stv_node_storage_capacity VALUES (38, 38, 5000), (99, 99, 5000)")
     source("UPDATE stv_node_storage_capacity SET used = 777 WHERE node IN (15, 39)")
     assert sync("node_details").success
     assert logged("node_details_sync") == (41, 1, 3, 37, 0, 0, 5, "success")
-    assert target(
-        "SELECT node, used_mb FROM quper.node_details WHERE node IN (15, 38, 39, 99) ORDER BY 1"
-    ) == [*((15, 777), (38, 38), (39, 777), (99, 99))]
+    assert target("SELECT node, used_mb FROM quper.node_details WHERE node IN (15, 38, 39, 99) ORDER BY 1") == [
+        *((15, 777), (38, 38), (39, 777), (99, 99))
+    ]
     assert target("SELECT count(*) FROM quper.node_details WHERE removed_at IS NOT NULL") == [(0,)]
     # Known rows of batches after the first are not locked.
     now = target("SELECT node, xmin::text, xmax::text FROM quper.node_details WHERE node < 30 ORDER BY 1")
@@ -181,17 +179,12 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
         max_size=30,
     )
 )
-def test_the_counts_of_any_page_add_up_and_the_target_equals_it(
-    engine: sa.Engine, rows: list[tuple[Any, ...]]
-) -> None:
+def test_the_counts_of_any_page_add_up_and_the_target_equals_it(engine: sa.Engine, rows: list[tuple[Any, ...]]) -> None:
     spec = next(s for s in all_specs() if s.table.name == "query_history")
     names = [c.name for c in spec.columns]
     page = Page(
         tuple(names),
-        [
-            [{"query_id": k, "query_text": t, "returned_rows": n}.get(name) for name in names]
-            for k, t, n in rows
-        ],
+        [[{"query_id": k, "query_text": t, "returned_rows": n}.get(name) for name in names] for k, t, n in rows],
     )
     with engine.begin() as connection:
         connection.execute(sa.text("TRUNCATE quper.query_history"))
@@ -201,14 +194,10 @@ def test_the_counts_of_any_page_add_up_and_the_target_equals_it(
     counts = writer.counts
     assert counts.extracted == len(rows) == counts.upserted + counts.duplicates + counts.skipped
     fits = {
-        k: (t and t.replace("\0", ""), n)
-        for k, t, n in rows
-        if k is not None and (n is None or -(2**63) <= n < 2**63)
+        k: (t and t.replace("\0", ""), n) for k, t, n in rows if k is not None and (n is None or -(2**63) <= n < 2**63)
     }
     with engine.connect() as connection:
-        loaded = connection.execute(
-            sa.text("SELECT query_id, query_text, returned_rows FROM quper.query_history")
-        )
+        loaded = connection.execute(sa.text("SELECT query_id, query_text, returned_rows FROM quper.query_history"))
         assert {k: (t, n) for k, t, n in loaded} == fits
     before = counts.upserted
     writer.write(Page(page.columns, transform(spec, page)[0]))

@@ -71,9 +71,7 @@ def test_pages_of_new_rows_and_of_known_rows_are_not_merged(
     versions = target("SELECT query_id, xmin::text, xmax::text, ctid FROM quper.query_history ORDER BY 1")
     assert sync("query_history").success
     assert (counts(target), merged) == ((40, 0, 0, 40, 0, 0), [])
-    assert versions == target(
-        "SELECT query_id, xmin::text, xmax::text, ctid FROM quper.query_history ORDER BY 1"
-    )
+    assert versions == target("SELECT query_id, xmin::text, xmax::text, ctid FROM quper.query_history ORDER BY 1")
     source("UPDATE sys_query_history SET status = 'failed' WHERE query_id = 15")
     queries("generate_series(41, 60)")
     assert sync("query_history").success
@@ -104,9 +102,9 @@ def test_a_known_key_at_another_time_is_merged(
     source("UPDATE sys_query_history SET start_time = start_time + interval '30 minutes' WHERE query_id > 10")
     assert sync("query_history").success
     assert (counts(target), len(merged)) == ((20, 0, 10, 10, 0, 0), 1)
-    assert target(
-        "SELECT count(*), max(start_time) - min(start_time) > '30 minutes' FROM quper.query_history"
-    ) == [(20, True)]
+    assert target("SELECT count(*), max(start_time) - min(start_time) > '30 minutes' FROM quper.query_history") == [
+        (20, True)
+    ]
 
 
 def test_further_rows_of_the_target_do_not_matter(

@@ -112,18 +112,14 @@ def test_the_baseline_equals_the_schemas_that_it_adopts(bare: PostgresResource, 
     baseline = catalog(target)
     target("DROP SCHEMA quper CASCADE")
     create_adopted(bare)
-    target(
-        "DROP VIEW " + ", ".join(f"quper.{s.table.name}_current" for s in all_specs() if s.kind == "snapshot")
-    )
+    target("DROP VIEW " + ", ".join(f"quper.{s.table.name}_current" for s in all_specs() if s.kind == "snapshot"))
     target("COMMENT ON TABLE quper.node_details IS NULL")
     for c in METADATA.tables["quper.node_details"].c:
         target(f"COMMENT ON COLUMN quper.node_details.{c.name} IS NULL")
     assert catalog(target) == baseline
 
 
-def test_version_0005_fills_read_mode_and_splits_missing_columns(
-    bare: PostgresResource, target: Query
-) -> None:
+def test_version_0005_fills_read_mode_and_splits_missing_columns(bare: PostgresResource, target: Query) -> None:
     create_adopted(bare)
     target(
         "INSERT INTO quper.sync_logs (cluster, sync_job_id, run_id, status, started_at, read_why, columns_missing) "
@@ -158,9 +154,7 @@ def test_every_version_follows_the_one_before() -> None:
         ("9999", [], VersionState.NEWER, "Upgrade QuperSync."),
     ],
 )
-def test_the_state_of_a_version(
-    version: str | None, tables: list[str], state: VersionState, remedy: str
-) -> None:
+def test_the_state_of_a_version(version: str | None, tables: list[str], state: VersionState, remedy: str) -> None:
     found = check_version(version, tables)
     assert found.state is state
     assert remedy in found.remedy and bool(remedy) == bool(found.remedy)
@@ -173,9 +167,7 @@ def test_a_current_schema_costs_one_statement(postgres: PostgresResource) -> Non
     assert len(sent) == 1 and sent[0].startswith("SELECT")
 
 
-def test_migrate_returns_the_version_before_and_after(
-    bare: PostgresResource, add_version: AddVersion
-) -> None:
+def test_migrate_returns_the_version_before_and_after(bare: PostgresResource, add_version: AddVersion) -> None:
     first = versions()[-1]
     assert migrate(bare) == (None, first)
     assert migrate(bare) == (first, first)
@@ -206,9 +198,7 @@ def test_a_table_without_a_migration_is_created(
     assert len(sent) == 1
 
 
-def test_an_existing_schema_needs_no_create_privilege_on_the_database(
-    bare: PostgresResource, target: Query
-) -> None:
+def test_an_existing_schema_needs_no_create_privilege_on_the_database(bare: PostgresResource, target: Query) -> None:
     target("CREATE SCHEMA quper AUTHORIZATION qupersync; REVOKE CREATE ON DATABASE quper FROM qupersync")
     try:
         assert migrate(bare) == (None, versions()[-1])
@@ -221,10 +211,7 @@ def test_an_existing_schema_needs_no_create_privilege_on_the_database(
     ("version", "message"),
     [
         ("9999", rf"9999 of {versions()[-1]} and lacks node_details\. Upgrade QuperSync\.$"),
-        (
-            "0003",
-            r"0003 of .* upgrade it to 0004 with an earlier QuperSync; or, .* DROP SCHEMA quper CASCADE",
-        ),
+        ("0003", r"0003 of .* upgrade it to 0004 with an earlier QuperSync; or, .* DROP SCHEMA quper CASCADE"),
         (None, r"none of .* upgrade it to 0004 with an earlier QuperSync; or, .* DROP SCHEMA quper CASCADE"),
     ],
 )
@@ -265,9 +252,7 @@ def test_a_sync_does_not_migrate_without_auto_migrate(
         migrate(bare)
         words = [f"version {last} of {last}", "lacks node_details,"]
     if state == "older":
-        words = [
-            f"version {last} of {add_version('ALTER TABLE quper.node_details ADD COLUMN extra integer')}"
-        ]
+        words = [f"version {last} of {add_version('ALTER TABLE quper.node_details ADD COLUMN extra integer')}"]
     elif state == "incomplete":
         target("DROP TABLE quper.node_details CASCADE")
     monkeypatch.setenv("SYNC_AUTO_MIGRATE", "false")
@@ -280,9 +265,7 @@ def test_a_sync_does_not_migrate_without_auto_migrate(
     assert sync("node_details").success
 
 
-def test_a_failed_migration_changes_nothing(
-    postgres: PostgresResource, target: Query, add_version: AddVersion
-) -> None:
+def test_a_failed_migration_changes_nothing(postgres: PostgresResource, target: Query, add_version: AddVersion) -> None:
     before, first = catalog(target), recorded(target)
     add_version("ALTER TABLE quper.node_details ADD COLUMN extra integer")
     add_version("CREATE TABLE quper.more (n integer)", "SELECT 1 / 0")
@@ -305,9 +288,7 @@ print(migrate(PostgresResource(
 
 
 @pytest.mark.parametrize("start", ["empty", "adopted"])
-def test_one_of_several_processes_migrates(
-    bare: PostgresResource, target: Query, sandbox: Sandbox, start: str
-) -> None:
+def test_one_of_several_processes_migrates(bare: PostgresResource, target: Query, sandbox: Sandbox, start: str) -> None:
     if start == "adopted":
         create_adopted(bare)
     # Longer than a migration waits for a table: a process waits for another one without a limit.
@@ -319,9 +300,7 @@ def test_one_of_several_processes_migrates(
         # All processes wait here.
         cursor.execute("SELECT pg_advisory_lock(%s)", [schema._LOCK])
         processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", MIGRATE], env=os.environ, stdout=subprocess.PIPE, text=True
-            )
+            subprocess.Popen([sys.executable, "-c", MIGRATE], env=os.environ, stdout=subprocess.PIPE, text=True)
             for _ in range(3)
         ]
         try:
@@ -350,9 +329,7 @@ class TestLockedTable:
 
     @pytest.fixture
     def reader(self, postgres: PostgresResource, sandbox: Sandbox, add_version: AddVersion) -> Iterator[Any]:
-        add_version(
-            "CREATE TABLE quper.more (n integer)", "ALTER TABLE quper.node_details ADD COLUMN extra integer"
-        )
+        add_version("CREATE TABLE quper.more (n integer)", "ALTER TABLE quper.node_details ADD COLUMN extra integer")
         with closing(sandbox.connect_quper()) as connection:
             connection.cursor().execute("SELECT FROM quper.node_details")
             yield connection
@@ -370,9 +347,7 @@ class TestLockedTable:
                     deadline = time.monotonic() + 60
                     while not migration.done() and time.monotonic() < deadline:
                         started = time.monotonic()
-                        cursor.execute(
-                            "SET statement_timeout = '20s'; SELECT count(*) FROM quper.node_details"
-                        )
+                        cursor.execute("SET statement_timeout = '20s'; SELECT count(*) FROM quper.node_details")
                         longest = max(longest, time.monotonic() - started)
             finally:
                 reader.rollback()
@@ -386,9 +361,7 @@ class TestLockedTable:
         ensure_schema(postgres)
         assert recorded(target) == [(versions()[-1],)]
 
-    def test_a_blocked_migration_is_tried_again(
-        self, postgres: PostgresResource, target: Query, reader: Any
-    ) -> None:
+    def test_a_blocked_migration_is_tried_again(self, postgres: PostgresResource, target: Query, reader: Any) -> None:
         tries = 0
 
         def end_transaction(_connection: object, _cursor: object, statement: str, *_more: object) -> None:

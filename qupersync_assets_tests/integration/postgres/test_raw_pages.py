@@ -29,14 +29,7 @@ ALL_TYPES = (
 )
 NAMES = ("boolean", "smallint", "integer", "bigint", "oid", "numeric", "text", "timestamp", "timestamptz")
 BITS = {"smallint": 16, "integer": 32, "bigint": 64}
-FORMATS = {
-    "smallint": "!h",
-    "integer": "!i",
-    "bigint": "!q",
-    "timestamp": "!q",
-    "timestamptz": "!q",
-    "oid": "!I",
-}
+FORMATS = {"smallint": "!h", "integer": "!i", "bigint": "!q", "timestamp": "!q", "timestamptz": "!q", "oid": "!I"}
 
 
 @pytest.fixture
@@ -119,9 +112,7 @@ def pages(draw: st.DrawFn) -> tuple[SyncSpec, list[str], list[bytes]]:
     spec = draw(st.sampled_from(all_specs()))
     # Rows of the target's types need no staging table.
     has_target_types = draw(st.booleans())
-    types = [
-        target_type(c) if has_target_types else draw(st.sampled_from(possible_types(c))) for c in spec.columns
-    ]
+    types = [target_type(c) if has_target_types else draw(st.sampled_from(possible_types(c))) for c in spec.columns]
     # All other columns have one valid value, so that not every row is invalid.
     varied = draw(st.sets(st.integers(0, len(types) - 1), max_size=3))
     varied |= {i for i, c in enumerate(spec.columns) if c in set(spec.key)}
@@ -218,10 +209,7 @@ def another_handler(*_: Any) -> None:
     ],
 )
 def test_an_unknown_driver_decodes_the_rows(
-    redshift: RedshiftResource,
-    monkeypatch: pytest.MonkeyPatch,
-    attribute: str,
-    replacement: Callable[..., Any] | None,
+    redshift: RedshiftResource, monkeypatch: pytest.MonkeyPatch, attribute: str, replacement: Callable[..., Any] | None
 ) -> None:
     with redshift.session():
         pass  # the pooled connection keeps its handlers
@@ -229,10 +217,7 @@ def test_an_unknown_driver_decodes_the_rows(
         monkeypatch.delattr(attribute)
     else:
         monkeypatch.setattr(attribute, replacement)
-    with (
-        redshift.session() as session,
-        pytest.warns(UserWarning, match="redshift_connector has unknown internals"),
-    ):
+    with redshift.session() as session, pytest.warns(UserWarning, match="redshift_connector has unknown internals"):
         (page,) = session.pages("SELECT 1::bigint AS n, 'x'::varchar(9) AS t", 10)
     assert isinstance(page, Page)
     assert [list(row) for row in page.rows] == [[1, "x"]]
@@ -276,6 +261,4 @@ def test_a_raw_page_is_decoded_as_by_the_driver(redshift: RedshiftResource) -> N
         (row,) = session.rows(ALL_TYPES)
     assert isinstance(raw, RawPage)
     assert raw.decoded().rows[0][:7] == row[:7]
-    assert [list(p.rows[0]) for p in pages_of(redshift, "SELECT NULL::bigint, ''::varchar(1)", 5)] == [
-        [None, ""]
-    ]
+    assert [list(p.rows[0]) for p in pages_of(redshift, "SELECT NULL::bigint, ''::varchar(1)", 5)] == [[None, ""]]

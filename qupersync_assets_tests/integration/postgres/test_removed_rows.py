@@ -85,9 +85,7 @@ def test_an_emptied_table_is_not_marked(sync: Sync, source: Query, target: Query
         "SELECT n, 'c', 1, false FROM generate_series(1, 3) n"
     )
     assert sync("table_stats", "column_stats").success
-    source(
-        "DELETE FROM svv_table_info WHERE table_id > 1; DELETE FROM svv_columns WHERE table_name = 'dropped'"
-    )
+    source("DELETE FROM svv_table_info WHERE table_id > 1; DELETE FROM svv_columns WHERE table_name = 'dropped'")
     assert sync("column_stats").success
     assert sync("table_stats").success
     assert target("SELECT table_name, removed_at IS NULL FROM quper.table_stats ORDER BY table_id") == [

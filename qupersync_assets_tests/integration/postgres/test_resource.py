@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
-PARAMS = yaml.safe_load((Path(__file__).parents[3] / "dagster.yaml").read_text())["storage"]["postgres"][
-    "postgres_db"
-]["params"]
+PARAMS = yaml.safe_load((Path(__file__).parents[3] / "dagster.yaml").read_text())["storage"]["postgres"]["postgres_db"][
+    "params"
+]
 OPTIONS = {
     "keepalives_idle": "TCP_KEEPIDLE",
     "keepalives_interval": "TCP_KEEPINTVL",
@@ -26,10 +26,7 @@ def test_a_server_that_vanishes_is_noticed(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         handle = os.dup(connection.connection.dbapi_connection.fileno())
     with socket.socket(fileno=handle) as end:
-        set_ = {
-            name: end.getsockopt(socket.IPPROTO_TCP, getattr(socket, option))
-            for name, option in OPTIONS.items()
-        }
+        set_ = {name: end.getsockopt(socket.IPPROTO_TCP, getattr(socket, option)) for name, option in OPTIONS.items()}
     assert set_["keepalives_idle"] + set_["keepalives_interval"] * set_["keepalives_count"] <= 120
     assert 0 < set_["tcp_user_timeout"] <= 120_000
     assert {name: PARAMS[name] for name in OPTIONS} == set_  # Dagster's own connections too

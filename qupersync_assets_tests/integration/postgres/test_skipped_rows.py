@@ -22,9 +22,7 @@ def good(query_id: int) -> str:
     return f"(100, {query_id}::bigint, 'success', getdate(), getdate(), 'select 1')"
 
 
-def test_only_invalid_rows_are_skipped(
-    sync: Sync, source: Query, target: Query, logged: Callable[..., Any]
-) -> None:
+def test_only_invalid_rows_are_skipped(sync: Sync, source: Query, target: Query, logged: Callable[..., Any]) -> None:
     add_queries(
         source,
         *(good(i) for i in range(1, 8)),
@@ -93,9 +91,7 @@ def test_the_severity_of_the_check_depends_on_the_share(
         assert "NULL in a key column" in str(check.metadata["samples"].value)
 
 
-def test_a_source_column_with_another_type_is_coerced_row_by_row(
-    sync: Sync, source: Query, target: Query
-) -> None:
+def test_a_source_column_with_another_type_is_coerced_row_by_row(sync: Sync, source: Query, target: Query) -> None:
     source("ALTER TABLE stv_node_storage_capacity ALTER used TYPE text")
     try:
         source(

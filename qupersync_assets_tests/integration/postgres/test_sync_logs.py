@@ -90,20 +90,13 @@ def test_a_row_of_an_unknown_run_is_closed_after_its_load(
         close_stale_rows(instance, postgres, ["sandbox"], all_specs(), max_silence=600)
         assert target(status) == [("running",)]
     until(
-        lambda: (
-            close_stale_rows(instance, postgres, ["sandbox"], all_specs(), 600)
-            or target(status) == [("failed",)]
-        ),
+        lambda: close_stale_rows(instance, postgres, ["sandbox"], all_specs(), 600) or target(status) == [("failed",)],
         20,
     )
 
 
 def test_a_run_that_could_not_reach_postgresql_is_logged_later(
-    postgres: PostgresResource,
-    sync: Sync,
-    target: Query,
-    instance: dg.DagsterInstance,
-    monkeypatch: pytest.MonkeyPatch,
+    postgres: PostgresResource, sync: Sync, target: Query, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTGRES_PORT", "1")
     run_id = sync("node_details", "applications").run_id
@@ -112,19 +105,13 @@ def test_a_run_that_could_not_reach_postgresql_is_logged_later(
     assert record is not None
     for expected in (2, 0):  # the second call has nothing to close
         assert close_logs(instance, postgres, "sandbox", all_specs(), record) == expected
-    rows = target(
-        "SELECT sync_job_id, status, error FROM quper.sync_logs WHERE run_id = %s ORDER BY 1", [run_id]
-    )
+    rows = target("SELECT sync_job_id, status, error FROM quper.sync_logs WHERE run_id = %s ORDER BY 1", [run_id])
     assert [row[:2] for row in rows] == [("application_sync", "failed"), ("node_details_sync", "failed")]
     assert all("POSTGRES_PORT" in error for *_, error in rows)
 
 
 def test_the_sensor_adds_the_rows_of_failed_runs_once(
-    bare: PostgresResource,
-    sync: Sync,
-    target: Query,
-    monkeypatch: pytest.MonkeyPatch,
-    instance: dg.DagsterInstance,
+    bare: PostgresResource, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     def evaluate(cursor: str | None) -> dg.SensorResult:
         sensor = build_definitions(Settings.load()).resolve_sensor_def("qupersync_close_stale_rows")

@@ -116,9 +116,7 @@ def test_a_read_that_broke_off_is_made_up_for(
     assert target("SELECT count(*) FROM quper.query_history") == [(100,)]
 
 
-def test_what_is_logged_when_a_long_query_ends_is_not_missed(
-    sync: Sync, source: Query, target: Query
-) -> None:
+def test_what_is_logged_when_a_long_query_ends_is_not_missed(sync: Sync, source: Query, target: Query) -> None:
     alert = (
         "INSERT INTO stl_alert_event_log (userid, query, slice, segment, step, event, event_time) "
         "VALUES (100, %s, 0, 0, 0, 'slow', getdate() - %s::interval)"
@@ -147,9 +145,7 @@ def test_incremental_reads_give_the_same_rows_as_full_reads(
         assert sync().success
     incremental = "SELECT count(*), sum(rows_extracted) FROM quper.sync_logs WHERE read_mode = 'incremental'"
     ((runs, extracted),) = target(incremental)
-    whole = target(
-        "SELECT sum(rows_extracted) FROM quper.sync_logs WHERE read_reason = 'the target table is empty'"
-    )
+    whole = target("SELECT sum(rows_extracted) FROM quper.sync_logs WHERE read_reason = 'the target table is empty'")
     assert runs == 12 and extracted < whole[0][0] / 2
     for table in ("query_history", "alert_events", "table_scan_stats", "vacuum_history"):
         expected, actual = ORACLES[table]
@@ -171,9 +167,7 @@ def test_scans_on_both_sides_of_an_hour_are_counted_once(sync: Sync, source: Que
     assert target(counts) == [(1, 10), (1, 5)]
     source(scan, [3, 0, "59 minutes"])
     assert sync("table_scan_stats").success
-    assert target("SELECT DISTINCT read_mode FROM quper.sync_logs WHERE read_from IS NOT NULL") == [
-        ("incremental",)
-    ]
+    assert target("SELECT DISTINCT read_mode FROM quper.sync_logs WHERE read_from IS NOT NULL") == [("incremental",)]
     assert target(counts) == [(1, 10), (2, 10)]
 
 

@@ -59,9 +59,7 @@ def gateway(serve: Serve, authority: Authority) -> Gateway:
 
 
 @pytest.fixture
-def aws(
-    gateway: Gateway, source: Query, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[AwsServer]:
+def aws(gateway: Gateway, source: Query, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[AwsServer]:
     """A server that boto3 uses as AWS."""
     with AwsServer(source, gateway) as server:
         use(server, monkeypatch, tmp_path)
@@ -76,12 +74,7 @@ def connect(gateway: Gateway, authority: Authority) -> Connect:
     """Build a resource for the gateway, with TLS and the given login; its fields override the usual ones."""
 
     def make(login: type[RedshiftSettings], **fields: Any) -> RedshiftResource:
-        usual = {
-            "host": gateway.host,
-            "port": gateway.port,
-            "database": "redshift",
-            "ssl_ca": authority.ca,
-        }
+        usual = {"host": gateway.host, "port": gateway.port, "database": "redshift", "ssl_ca": authority.ca}
         return RedshiftResource(login(**{**usual, **LOGIN_FIELDS[login], **fields}))
 
     return make
@@ -136,28 +129,19 @@ def test_credentials_of_a_cluster_are_for_the_user(aws: AwsServer, connect: Conn
     user(connect(IamClusterLogin))
     operation, asked, _ = aws.calls[-1]
     assert operation == "GetClusterCredentials"
-    assert (asked["ClusterIdentifier"], asked["DbUser"], asked["DbName"]) == (
-        "quper",
-        "qupersync_reader",
-        "redshift",
-    )
+    assert (asked["ClusterIdentifier"], asked["DbUser"], asked["DbName"]) == ("quper", "qupersync_reader", "redshift")
     assert asked["AutoCreate"] == "false"
 
 
 def test_credentials_of_serverless_are_for_the_workgroup(aws: AwsServer, connect: Connect) -> None:
     user(connect(IamServerlessLogin, account_id="123456789012"))
-    assert [call[:2] for call in aws.calls] == [
-        ("GetCredentials", {"dbName": "redshift", "workgroupName": "quper-wg"})
-    ]
+    assert [call[:2] for call in aws.calls] == [("GetCredentials", {"dbName": "redshift", "workgroupName": "quper-wg"})]
 
 
 @pytest.mark.parametrize(
-    ("login", "asked"),
-    [(IamClusterLogin, "DescribeClusters"), (IamServerlessLogin, "GetWorkgroup")],
+    ("login", "asked"), [(IamClusterLogin, "DescribeClusters"), (IamServerlessLogin, "GetWorkgroup")]
 )
-def test_the_driver_finds_the_host(
-    aws: AwsServer, connect: Connect, login: type[RedshiftSettings], asked: str
-) -> None:
+def test_the_driver_finds_the_host(aws: AwsServer, connect: Connect, login: type[RedshiftSettings], asked: str) -> None:
     assert user(connect(login, host=None, port=5439)) == ROLE
     assert aws.operations()[-1] == asked
 
@@ -208,9 +192,7 @@ def test_refusal_by_aws_names_the_variable(
     assert code in str(error) and "REDSHIFT_SECRET_ARN" in str(error)
 
 
-def test_unreachable_aws_is_reported(
-    aws: AwsServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreachable_aws_is_reported(aws: AwsServer, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     error = refusal(connect(IamClusterLogin, profile="unknown"))
     assert error.error_class is ErrorClass.FATAL and "unknown" in str(error)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
@@ -289,9 +271,7 @@ def test_another_name_is_allowed_with_verify_ca(
     assert user(connect(PasswordLogin, sslmode="verify-ca", **fields)) == "qupersync_reader"
 
 
-def test_an_unknown_ca_and_a_server_without_tls_are_refused(
-    connect: Connect, serve: Serve, tmp_path: Path
-) -> None:
+def test_an_unknown_ca_and_a_server_without_tls_are_refused(connect: Connect, serve: Serve, tmp_path: Path) -> None:
     error = str(refusal(connect(PasswordLogin, ssl_ca=Authority(tmp_path).ca)))
     assert "REDSHIFT_SSL_CA" in error
     plain = serve(None)

@@ -42,9 +42,7 @@ def statements(sync: Sync, source: Query, target: Query) -> None:
     add_query(source, f"CALL check('{UNQUOTED}')", f"No customer {UNQUOTED}", query_id=4)
     rejected = f"INSERT INTO a2 VALUES ('{REJECTED}')", f'value too long: "{REJECTED}"'
     add_query(source, *rejected, query_id=5, end_time="infinity")
-    add_query(
-        source, f"DELETE FROM a3 WHERE b = '{REFUSED}'", f"'{REFUSED}' is wrong", query_id=6, user_id=500
-    )
+    add_query(source, f"DELETE FROM a3 WHERE b = '{REFUSED}'", f"'{REFUSED}' is wrong", query_id=6, user_id=500)
     source(
         "INSERT INTO svv_columns (table_catalog, table_schema, table_name, column_name, column_default) "
         "VALUES ('dev', 's', 't', 'c', %s)",
@@ -105,14 +103,10 @@ def test_no_literal_gets_anywhere(
     (rows,) = target("SELECT count(*), count(query_text), count(error_message) FROM quper.query_history")
     (skipped,) = target("SELECT count(*), count(row ->> 'query_text') FROM quper.skipped_rows")
     assert (rows, skipped) == (((4, 0, 0), (3, 0)) if query_text == "none" else ((4, 4, 2), (3, 3)))
-    assert target("SELECT DISTINCT user_query_hash, query_hash FROM quper.query_history") == [
-        ("hash 1", "hash 1")
-    ]
+    assert target("SELECT DISTINCT user_query_hash, query_hash FROM quper.query_history") == [("hash 1", "hash 1")]
 
 
-def test_redacted_keeps_the_rest(
-    statements: None, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_redacted_keeps_the_rest(statements: None, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNC_QUERY_TEXT", "redacted")
     assert sync("query_history", "column_stats").success
     assert target("SELECT query_text, error_message FROM quper.query_history ORDER BY query_id") == [

@@ -73,12 +73,8 @@ def test_values_are_exact(redshift: RedshiftResource) -> None:
     ]
 
 
-def test_pages_are_read_as_they_are_asked_for(
-    redshift: RedshiftResource, source: Query, lenient: None
-) -> None:
-    source(
-        "DROP SEQUENCE IF EXISTS reads; CREATE SEQUENCE reads; GRANT USAGE ON SEQUENCE reads TO qupersync_reader"
-    )
+def test_pages_are_read_as_they_are_asked_for(redshift: RedshiftResource, source: Query, lenient: None) -> None:
+    source("DROP SEQUENCE IF EXISTS reads; CREATE SEQUENCE reads; GRANT USAGE ON SEQUENCE reads TO qupersync_reader")
     pages = pages_of(redshift, "SELECT nextval('reads') FROM generate_series(1, 100000)", 100)
     assert len(list(islice(pages, 3))) == 3
     pages.close()  # type: ignore[attr-defined]
@@ -124,8 +120,7 @@ def test_an_error_leaves_a_usable_pool(redshift: RedshiftResource) -> None:
 def test_sessions_are_known_by_name_and_in_utc(redshift: RedshiftResource, lenient: None) -> None:
     (page,) = pages_of(
         redshift,
-        "SELECT application_name, current_setting('TimeZone') FROM pg_stat_activity "
-        "WHERE pid = pg_backend_pid()",
+        "SELECT application_name, current_setting('TimeZone') FROM pg_stat_activity WHERE pid = pg_backend_pid()",
         1,
     )
     assert list(page.rows[0]) == ["qupersync", "UTC"]

@@ -17,9 +17,7 @@ from qupersync_assets_tests.integration.conftest import Query, Sync, checks
 from qupersync_assets_tests.support.expected_rows import ORACLES, plain
 
 DETAIL = "FROM sys_query_detail WHERE user_id <> 1"
-STARTED = (
-    "CASE rtrim(vacuum_type) WHEN 'Delete' THEN ' Delete Only' WHEN 'Sort' THEN ' Sort Only' ELSE '' END"
-)
+STARTED = "CASE rtrim(vacuum_type) WHEN 'Delete' THEN ' Delete Only' WHEN 'Sort' THEN ' Sort Only' ELSE '' END"
 # What a table must hold when it is filled from these views, said in plain SQL over them.
 FROM_SYS = {
     "sys_vacuum_history": (
@@ -83,16 +81,12 @@ def same(names: str, source: Query, target: Query) -> bool:
 
 def logs(target: Query, run_id: str) -> dict[str, tuple[Any, ...]]:
     """(status, source, error) by table."""
-    rows = target(
-        "SELECT sync_job_id, status, source, error FROM quper.sync_logs WHERE run_id = %s", [run_id]
-    )
+    rows = target("SELECT sync_job_id, status, source, error FROM quper.sync_logs WHERE run_id = %s", [run_id])
     tables = {spec.sync_job_id: spec.table.name for spec in all_specs()}
     return {tables[job]: tuple(told) for job, *told in rows}
 
 
-@pytest.mark.parametrize(
-    ("mode", "listed"), [("serverless", False), ("serverless", True), ("multi-az", True)]
-)
+@pytest.mark.parametrize(("mode", "listed"), [("serverless", False), ("serverless", True), ("multi-az", True)])
 def test_sys_views_stand_in_where_there_are_no_stl_views(
     filled: None,
     sandbox: Sandbox,
@@ -104,9 +98,7 @@ def test_sys_views_stand_in_where_there_are_no_stl_views(
     listed: bool,
 ) -> None:
     without_activity = changed(
-        source,
-        "ALTER VIEW svl_user_activity RENAME TO gone",
-        "ALTER VIEW gone RENAME TO svl_user_activity",
+        source, "ALTER VIEW svl_user_activity RENAME TO gone", "ALTER VIEW gone RENAME TO svl_user_activity"
     )
     upstream = (sandbox.server.host, sandbox.server.port)
     with Gateway(upstream, mode=mode, lists_absent=listed) as gateway, without_activity:
@@ -160,15 +152,10 @@ def test_vacuums_are_the_same_from_both_views(filled: None, sync: Sync, source: 
         assert word in str(check.description)
 
 
-def test_applications_come_from_any_connection_log(
-    filled: None, sync: Sync, source: Query, target: Query
-) -> None:
+def test_applications_come_from_any_connection_log(filled: None, sync: Sync, source: Query, target: Query) -> None:
     hidden = [
         ("ALTER VIEW svl_user_activity RENAME TO gone", "ALTER VIEW gone RENAME TO svl_user_activity"),
-        (
-            "ALTER TABLE sys_connection_log RENAME TO gone_too",
-            "ALTER TABLE gone_too RENAME TO sys_connection_log",
-        ),
+        ("ALTER TABLE sys_connection_log RENAME TO gone_too", "ALTER TABLE gone_too RENAME TO sys_connection_log"),
     ]
     source(
         "INSERT INTO stl_connection_log (event, recordtime, pid, dbname, username, application_name) "
@@ -203,9 +190,7 @@ def test_an_administrators_view_is_found_in_the_search_path(
     assert logs(target, result.run_id)["applications"] == ("success", "svl_user_activity", None)
 
 
-def test_a_column_that_a_patch_level_lacks_is_null(
-    filled: None, sync: Sync, source: Query, target: Query
-) -> None:
+def test_a_column_that_a_patch_level_lacks_is_null(filled: None, sync: Sync, source: Query, target: Query) -> None:
     lacking = {
         "sys_query_history": ["username", "query_priority", "returned_rows", "result_cache_hit"],
         "stl_scan": ["rows_pre_filter", "is_rrscan"],
@@ -287,9 +272,7 @@ def test_what_an_ordinary_user_does_not_see_is_said(
     assert 'ALTER USER "qupersync_ordinary" SYSLOG ACCESS UNRESTRICTED' in str(check.description)
 
 
-def test_a_grant_that_is_missing_is_told_as_a_statement(
-    filled: None, sync: Sync, source: Query, target: Query
-) -> None:
+def test_a_grant_that_is_missing_is_told_as_a_statement(filled: None, sync: Sync, source: Query, target: Query) -> None:
     revoke = "REVOKE SELECT ON stv_node_storage_capacity FROM qupersync_reader"
     with changed(source, revoke, "GRANT SELECT ON stv_node_storage_capacity TO qupersync_reader"):
         result = sync("node_details")

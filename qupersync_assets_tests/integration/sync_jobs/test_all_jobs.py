@@ -69,7 +69,5 @@ def test_vacuums_complete_table_stats_whichever_comes_last(
         assert sync(last).success
         rows = target("SELECT last_vacuum_date, vacuum_type FROM quper.table_stats")
         assert any(date is not None and kind is not None for date, kind in rows)
-        expected, actual = oracle(
-            next(s for s in all_specs() if s.table.name == "table_stats"), source, target
-        )
+        expected, actual = oracle(next(s for s in all_specs() if s.table.name == "table_stats"), source, target)
         assert actual == expected

@@ -90,8 +90,5 @@ def test_every_source(sync: Sync, source: Query, target: Query, monkeypatch: pyt
     assert source("SELECT current_user") and sync().success  # once more, and nothing was dropped
     evaluations = result.get_asset_check_evaluations()
     checks = {c.asset_key.path[-1]: c for c in evaluations if c.check_name == "no_skipped_rows"}
-    assert [name for name, check in sorted(checks.items()) if check.passed] == [
-        "node_details",
-        "query_history",
-    ]
+    assert [name for name, check in sorted(checks.items()) if check.passed] == ["node_details", "query_history"]
     assert checks["table_stats"].severity == dg.AssetCheckSeverity.ERROR

@@ -36,8 +36,7 @@ def _gateway(sandbox: Sandbox, tls: TlsFiles | None) -> Gateway:
 
 
 @pytest.mark.parametrize(
-    ("host", "sslmode"),
-    [("127.0.0.1", "verify-full"), ("localhost", "verify-full"), ("127.0.0.1", "verify-ca")],
+    ("host", "sslmode"), [("127.0.0.1", "verify-full"), ("localhost", "verify-full"), ("127.0.0.1", "verify-ca")]
 )
 def test_verified_server_is_accepted(
     sandbox: Sandbox, connect: Connect, authority: Authority, host: str, sslmode: str
@@ -65,11 +64,7 @@ def _unknown_authority(authority: Authority) -> TlsFiles:
 
 @pytest.mark.parametrize(
     ("certificate", "reason"),
-    [
-        (_expired, "expired"),
-        (_wrong_name, "mismatch"),
-        (_unknown_authority, "unable to get local issuer|self-signed"),
-    ],
+    [(_expired, "expired"), (_wrong_name, "mismatch"), (_unknown_authority, "unable to get local issuer|self-signed")],
 )
 def test_unverified_server_is_refused(
     sandbox: Sandbox, connect: Connect, authority: Authority, certificate: Any, reason: str
@@ -140,9 +135,7 @@ def test_startup_packet_may_follow_handshake_directly(sandbox: Sandbox, authorit
 def test_large_response_passes_through_tls(sandbox: Sandbox, authority: Authority) -> None:
     with _gateway(sandbox, authority.server(["localhost"])) as gateway:
         gateway.strict = False
-        dsn = (
-            f"{sandbox.server.dsn('redshift')} host=localhost sslmode=verify-full sslrootcert={authority.ca}"
-        )
+        dsn = f"{sandbox.server.dsn('redshift')} host=localhost sslmode=verify-full sslrootcert={authority.ca}"
         connection = psycopg2.connect(dsn, port=gateway.port)
         with connection.cursor() as cursor:
             cursor.execute("SELECT repeat('x', 10000000)")

@@ -35,10 +35,7 @@ def test_catalog_and_queries_agree_on_views(connect: Connect, mode: Mode, lists_
             assert rows(connection, f"SELECT count(*) >= 0 FROM {view}") == [[True]]
         else:
             message = f'relation "{view}" does not exist'
-            expected = {
-                "absent": ("42P01", message),
-                "denied": ("42501", f"permission denied for relation {view}"),
-            }
+            expected = {"absent": ("42P01", message), "denied": ("42501", f"permission denied for relation {view}")}
             assert refused(connection, f"SELECT 1 FROM {view}") == expected[state]
     columns = rows(
         connection,
@@ -127,9 +124,7 @@ def test_bound_parameters_are_allowed_in_queries_only(connect: Connect) -> None:
         cursor.execute("SELECT count(*) FROM stl_scan WHERE tbl = %s AND type > %s", (1, 10**6))
         assert cursor.fetchone() == [0]
         with pytest.raises(Exception, match="does not take bound parameters"):
-            cursor.execute(
-                "DECLARE a CURSOR FOR SELECT 1 FROM stl_scan WHERE tbl = %s AND type < %s", (None, "1")
-            )
+            cursor.execute("DECLARE a CURSOR FOR SELECT 1 FROM stl_scan WHERE tbl = %s AND type < %s", (None, "1"))
 
 
 def test_single_node_limits_fetch_size(connect: Connect) -> None:
@@ -171,10 +166,7 @@ def test_statement_checks_are_fast(connect: Connect) -> None:
     connection.autocommit = False
     start = time.perf_counter()
     for number in range(200):
-        rows(
-            connection,
-            f"DECLARE c{number} CURSOR FOR SELECT query_id FROM sys_query_history WHERE user_id > 1",
-        )
+        rows(connection, f"DECLARE c{number} CURSOR FOR SELECT query_id FROM sys_query_history WHERE user_id > 1")
         rows(connection, f"FETCH FORWARD 10 FROM c{number}")
         rows(connection, f"CLOSE c{number}")
     assert time.perf_counter() - start < 5

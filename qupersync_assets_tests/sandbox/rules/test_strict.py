@@ -120,9 +120,7 @@ def test_views_inside_ctes_are_checked(statement: str, serverless: str, provisio
 def test_fetch_limit_depends_on_mode() -> None:
     found = refusal("FETCH FORWARD 5000 FROM a", "single-node", OPEN)
     assert found is not None
-    assert found.message.startswith(
-        "Fetch size 5000 exceeds the limit of 1000 for a single node configuration."
-    )
+    assert found.message.startswith("Fetch size 5000 exceeds the limit of 1000 for a single node configuration.")
     assert refusal("FETCH ALL FROM a", "single-node", OPEN)
     for statement in ("FETCH FORWARD 5000 FROM a", "FETCH ALL FROM a"):
         assert refusal(statement, "provisioned", OPEN) is None

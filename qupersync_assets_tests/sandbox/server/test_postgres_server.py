@@ -25,11 +25,7 @@ def server(tmp_path: Path) -> Iterator[PostgresServer]:
 
 
 def _query(server: PostgresServer, statement: str) -> list[tuple[object, ...]]:
-    with (
-        closing(psycopg2.connect(server.dsn("postgres"))) as connection,
-        connection,
-        connection.cursor() as cursor,
-    ):
+    with closing(psycopg2.connect(server.dsn("postgres"))) as connection, connection, connection.cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchall() if cursor.description else []
 
@@ -70,9 +66,7 @@ def test_stop_ends_all_processes(server: PostgresServer) -> None:
 
 def test_server_listens_on_loopback_and_requires_password(server: PostgresServer) -> None:
     listening = {
-        (c.laddr.ip, c.laddr.port)
-        for c in psutil.Process(server.pid).net_connections()
-        if c.status == "LISTEN"
+        (c.laddr.ip, c.laddr.port) for c in psutil.Process(server.pid).net_connections() if c.status == "LISTEN"
     }
     assert listening == {("127.0.0.1", server.port)}
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
@@ -102,10 +96,7 @@ def test_restart_requires_same_port(server: PostgresServer) -> None:
     while server.poll() is None:
         os.sched_yield()
     assert server.poll() == -signal.SIGKILL
-    with (
-        socket.create_server(("127.0.0.1", port)),
-        pytest.raises(SandboxError, match="could not create listen socket"),
-    ):
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(SandboxError, match="could not create listen socket"):
         server.restart()
     server.restart()
     assert _query(server, "SELECT 1") == [(1,)]
@@ -119,9 +110,7 @@ def test_start_stops_orphan_of_killed_parent(tmp_path: Path) -> None:
         "server = PostgresServer(pathlib.Path(sys.argv[1])); server.start()\n"
         "print(server.pid, flush=True); time.sleep(60)"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, folder], stdout=subprocess.PIPE, text=True
-    ) as parent:
+    with subprocess.Popen([sys.executable, "-c", script, folder], stdout=subprocess.PIPE, text=True) as parent:
         orphan = int(parent.stdout.readline())
         with pytest.raises(SandboxError, match="in use by another process"):
             PostgresServer(folder).start()
@@ -164,9 +153,7 @@ def test_errors_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="cannot be used: Not a directory"):
         PostgresServer(tmp_path / "file" / "server").start()
     refused = PostgresServer(tmp_path / "server", {"shared_buffers": "many"})
-    with pytest.raises(
-        SandboxError, match=r'did not start in .*invalid value for parameter "shared_buffers"'
-    ):
+    with pytest.raises(SandboxError, match=r'did not start in .*invalid value for parameter "shared_buffers"'):
         refused.start()
     assert refused.pid is None
     with PostgresServer(tmp_path / "server") as server:

@@ -66,9 +66,7 @@ def denied(connection: redshift_connector.Connection) -> set[str]:
     return found
 
 
-FOR_SUPERUSERS = {
-    view for view, f in documented_views().items() if f["visibility"] == "superuser" and f["provisioned"]
-}
+FOR_SUPERUSERS = {view for view, f in documented_views().items() if f["visibility"] == "superuser" and f["provisioned"]}
 OWN_ROWS = [1 for _ in INSERTED]
 ALL_ROWS = [values.count("(") for _, _, values in INSERTED]
 
@@ -110,9 +108,7 @@ def test_reader_needs_sys_monitor_for_all_rows(sandbox: Sandbox, connect: Connec
 def test_access_is_evaluated_once_per_query(connect: Connect, user: str) -> None:
     plan = [line for (line,) in rows(connect(user=user), "EXPLAIN SELECT userid FROM stl_scan")]
     (condition,) = [line for line in plan if "userid" in line]
-    assert re.search(
-        r"Filter: \(\(InitPlan 1\)\.\w+ OR \(btrim\(.*userid.*\) = \(InitPlan 2\)\.\w+\)\)$", condition
-    )
+    assert re.search(r"Filter: \(\(InitPlan 1\)\.\w+ OR \(btrim\(.*userid.*\) = \(InitPlan 2\)\.\w+\)\)$", condition)
 
 
 MY_FACTS = "SELECT superuser, syslog_access FROM svv_user_info WHERE user_name = current_user"
@@ -130,18 +126,12 @@ def test_user_queries_own_privileges(
     assert privileges(ordinary) == [[[False, "RESTRICTED"]], [], [[False]]]
     sandbox.set_access(ORDINARY, syslog="UNRESTRICTED", roles=["analysts", "sys:monitor"])
     facts, roles, is_monitor = privileges(ordinary)
-    assert (facts, sorted(roles), is_monitor) == (
-        [[False, "UNRESTRICTED"]],
-        [["analysts"], ["sys:monitor"]],
-        [[True]],
-    )
+    assert (facts, sorted(roles), is_monitor) == ([[False, "UNRESTRICTED"]], [["analysts"], ["sys:monitor"]], [[True]])
     sandbox.set_access(ORDINARY, superuser=True, roles=[])
     assert privileges(ordinary) == [[[True, "UNRESTRICTED"]], [], [[False]]]
 
 
-def test_only_superuser_queries_privileges_of_others(
-    sandbox: Sandbox, ordinary: redshift_connector.Connection
-) -> None:
+def test_only_superuser_queries_privileges_of_others(sandbox: Sandbox, ordinary: redshift_connector.Connection) -> None:
     others = (
         "SELECT user_name FROM svv_user_info WHERE user_name <> current_user",
         "SELECT user_name, role_name FROM svv_user_grants",

@@ -66,9 +66,7 @@ def test_backfill_fills_once_and_consistently(sandbox: Sandbox, query: Query) ->
     sandbox.workload().backfill(NOW)
     assert _contents(query) == before
     assert len(before["sys_query_history"]) == 3000
-    assert query(
-        "SELECT count(*) FROM sys_query_history WHERE start_time < %s", [NAIVE - timedelta(days=7)]
-    ) == [(0,)]
+    assert query("SELECT count(*) FROM sys_query_history WHERE start_time < %s", [NAIVE - timedelta(days=7)]) == [(0,)]
     for orphans in (
         "SELECT 1 FROM svv_table_info t LEFT JOIN pg_class c ON c.oid = t.table_id WHERE c.relname IS DISTINCT FROM t.table",
         "SELECT 1 FROM pg_attribute a LEFT JOIN pg_class c ON c.oid = a.attrelid WHERE c.oid IS NULL",
@@ -78,9 +76,9 @@ def test_backfill_fills_once_and_consistently(sandbox: Sandbox, query: Query) ->
         "SELECT 1 FROM svv_table_info WHERE tbl_rows < estimated_visible_rows OR (sortkey1 IS NULL) <> (unsorted IS NULL)",
     ):
         assert query(orphans) == []
-    assert query(
-        "SELECT count(*) > 0 FROM sys_query_history WHERE query_text LIKE E'%\\n%' AND user_id = 1"
-    ) == [(True,)]
+    assert query("SELECT count(*) > 0 FROM sys_query_history WHERE query_text LIKE E'%\\n%' AND user_id = 1") == [
+        (True,)
+    ]
     assert query("SELECT max(length(query_text)) FROM sys_query_history") == [(4000,)]
 
 
@@ -88,9 +86,7 @@ def test_advance_finishes_running_statements(sandbox: Sandbox, query: Query) -> 
     workload = sandbox.workload()
     workload.backfill(NOW, queries=100)
     now = NOW
-    while not (
-        running := {row[0] for row in query(f"SELECT query_id FROM sys_query_history WHERE {RUNNING}")}
-    ):
+    while not (running := {row[0] for row in query(f"SELECT query_id FROM sys_query_history WHERE {RUNNING}")}):
         now += timedelta(seconds=5)
         workload.advance(now)
     workload.advance(now + timedelta(minutes=20))
@@ -111,18 +107,14 @@ def test_vacuums_start_finish_and_are_skipped(sandbox: Sandbox, query: Query) ->
         workload.advance(NOW + timedelta(minutes=step))
     words = {
         row[0]
-        for row in query(
-            "SELECT DISTINCT substring(status from 'Started|Finished|Skipped|VacuumBG') FROM stl_vacuum"
-        )
+        for row in query("SELECT DISTINCT substring(status from 'Started|Finished|Skipped|VacuumBG') FROM stl_vacuum")
     }
     assert words == {"Started", "Finished", "Skipped", "VacuumBG"}
     assert query(
         "SELECT count(*) > 0 FROM stl_vacuum WHERE status LIKE '%%Finished%%' AND eventtime > %s", [before]
     ) == [(True,)]
     assert (
-        query(
-            "SELECT 1 FROM sys_vacuum_history WHERE (status = 'Complete') AND (end_time IS NULL OR duration < 0)"
-        )
+        query("SELECT 1 FROM sys_vacuum_history WHERE (status = 'Complete') AND (end_time IS NULL OR duration < 0)")
         == []
     )
 
@@ -141,9 +133,7 @@ def test_new_workload_continues_ids(sandbox: Sandbox, query: Query) -> None:
         sandbox.workload(seed=99).advance(NOW + timedelta(minutes=minute))
     for view, column in numbers.items():
         assert query(f"SELECT max({column}) > %s FROM {view}", [last[view]]) == [(True,)]
-    assert query(
-        "SELECT count(*) FROM sys_query_history WHERE query_id <= %s", [last["sys_query_history"]]
-    ) == [(old,)]
+    assert query("SELECT count(*) FROM sys_query_history WHERE query_id <= %s", [last["sys_query_history"]]) == [(old,)]
     assert query("SELECT query_id FROM sys_query_history GROUP BY 1 HAVING count(*) > 1") == []
 
 
@@ -169,8 +159,7 @@ def test_bulk_queries_are_added(sandbox: Sandbox, query: Query) -> None:
     assert query("SELECT count(*), count(DISTINCT query_id) FROM sys_query_history") == [(6050, 6050)]
     assert (
         query(
-            "SELECT 1 FROM sys_query_history WHERE start_time NOT BETWEEN %s AND %s",
-            [NAIVE - timedelta(days=7), NAIVE],
+            "SELECT 1 FROM sys_query_history WHERE start_time NOT BETWEEN %s AND %s", [NAIVE - timedelta(days=7), NAIVE]
         )
         == []
     )

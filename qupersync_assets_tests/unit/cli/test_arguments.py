@@ -17,9 +17,7 @@ from qupersync_assets.cli.summary import format_duration
 def test_duration_is_the_sum_of_its_parts(parts: list[tuple[int, str]]) -> None:
     seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
     written = "".join(f"{count}{unit}" for count, unit in parts)
-    assert parse_duration(f" {written.upper()} ").total_seconds() == sum(
-        n * seconds[unit] for n, unit in parts
-    )
+    assert parse_duration(f" {written.upper()} ").total_seconds() == sum(n * seconds[unit] for n, unit in parts)
 
 
 @given(st.text(max_size=12))

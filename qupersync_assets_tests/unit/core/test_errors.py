@@ -137,11 +137,7 @@ AT = 'connection to server at "db" (10.0.0.1), port 5432 failed: '
         (f'{AT}FATAL:  no pg_hba.conf entry for host "10.0.0.2"\n', FATAL, "POSTGRES_USER"),
         (f'{AT}FATAL:  database "quper" does not exist\n', FATAL, "POSTGRES_DATABASE"),
         (f'{AT}FATAL:  role "owner" does not exist\n', FATAL, "POSTGRES_USER"),
-        (
-            'could not translate host name "db" to address: Name or service not known\n',
-            FATAL,
-            "POSTGRES_HOST",
-        ),
+        ('could not translate host name "db" to address: Name or service not known\n', FATAL, "POSTGRES_HOST"),
         (
             'could not translate host name "db" to address: Temporary failure in name resolution\n',
             TRANSIENT,
@@ -222,8 +218,7 @@ TRICKY = "p'w\"%\\ @/:é漢😀+=&{0}"
 
 
 @given(
-    secret=st.just(TRICKY)
-    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1),
+    secret=st.just(TRICKY) | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1),
     escapes=st.lists(st.sampled_from(ESCAPES), max_size=2),
 )
 def test_escaped_secret_is_redacted(secret: str, escapes: list[Callable[[str], str]]) -> None:
@@ -300,9 +295,7 @@ ALERT_URLS = (
         ("job alerts, path of mail at example.com", "job alerts, path of mail at example.com"),
     ],
 )
-def test_alert_urls_and_their_secret_parts_are_redacted(
-    monkeypatch: pytest.MonkeyPatch, text: str, clean: str
-) -> None:
+def test_alert_urls_and_their_secret_parts_are_redacted(monkeypatch: pytest.MonkeyPatch, text: str, clean: str) -> None:
     monkeypatch.setenv("ALERT_URLS", ALERT_URLS)
     assert redact(text) == clean
 

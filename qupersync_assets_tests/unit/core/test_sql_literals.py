@@ -21,12 +21,7 @@ BOTH = [
     *((f"DATE '{WORD}'", "DATE ?"), (f"'{WORD}'::date", "?::date"), (f"PASSWORD '{WORD}'", "PASSWORD ?")),
     *((f"$${WORD}'$$", "?"), (f"$a1$'{WORD}$$ $a $b$ $a1$", "?"), (f"AS $_$\n{WORD}\n$_$", "AS ?")),
     *((NUMBER, "?"), (f"-{NUMBER}", "-?"), (f"{NUMBER}.{NUMBER}", "?"), (f".{NUMBER}", "?")),
-    *(
-        (f"{NUMBER}e-{NUMBER}", "?"),
-        (f"1.5E+{NUMBER}", "?"),
-        (f"0x{NUMBER}", "?"),
-        (f"{NUMBER}::int8", "?::int8"),
-    ),
+    *((f"{NUMBER}e-{NUMBER}", "?"), (f"1.5E+{NUMBER}", "?"), (f"0x{NUMBER}", "?"), (f"{NUMBER}::int8", "?::int8")),
     *((f"varchar({NUMBER})", "varchar(?)"), (f"a[{NUMBER}].b1", "a[?].b1"), (f"{NUMBER}_{NUMBER}", "?")),
     *((f"-- it's \"{WORD} $$ /*\n", "-- ?\n"), (f"--{WORD}\r", "-- ?\r")),
     *((f"/* {WORD}' */", "/* ? */"), (f"/*{WORD} /* ' */ {WORD}*/", "/* ? */"), ("/**/", "/* ? */")),
@@ -52,62 +47,23 @@ NAMES = [
         "TRUE",
         "NULL",
     ),
-    *(
-        '"2nd"',
-        '"a ""quoted"" name"',
-        '"Customer\'s 1 -- $$ /* name"',
-        '""',
-        'u&"d\\0061t"',
-        "::numeric",
-        "INTERVAL",
-    ),
-    *(
-        "$1",
-        "$12",
-        ":name",
-        "?",
-        "%s",
-        "%(name)s",
-        "@x",
-        "a/b",
-        "a-b",
-        "a->b",
-        "a.*",
-        "x$1",
-        "{d",
-        "[b]",
-        "#>",
-        "`c`",
-    ),
+    *('"2nd"', '"a ""quoted"" name"', '"Customer\'s 1 -- $$ /* name"', '""', 'u&"d\\0061t"', "::numeric", "INTERVAL"),
+    *("$1", "$12", ":name", "?", "%s", "%(name)s", "@x", "a/b", "a-b", "a->b", "a.*", "x$1", "{d", "[b]", "#>", "`c`"),
 ]
 GLUE = [" ", ", ", "\n", "\t(", ") ", " = ", " + ", ";\r\n", " || ", "[ ", "\xa0"]
 
 
 def statements(*literals: list[tuple[str, str]]) -> st.SearchStrategy[tuple[str, str]]:
     """(a text of names and literals, the expected result)"""
-    pieces = st.sampled_from(
-        [*((name, name) for name in NAMES), *(pair for some in literals for pair in some)]
-    )
+    pieces = st.sampled_from([*((name, name) for name in NAMES), *(pair for some in literals for pair in some)])
     glue = st.sampled_from(GLUE).map(lambda text: (text, text))
     glued = st.lists(st.tuples(glue, pieces), max_size=12)
-    return glued.map(
-        lambda pairs: ("".join(g[0] + p[0] for g, p in pairs), "".join(g[1] + p[1] for g, p in pairs))
-    )
+    return glued.map(lambda pairs: ("".join(g[0] + p[0] for g, p in pairs), "".join(g[1] + p[1] for g, p in pairs)))
 
 
 ARBITRARY = st.lists(
     st.sampled_from(
-        [
-            *"'\"\\$-/*.eENUu&0189aq_ \n\r?:`²٣\u0301\xa0\ud800",
-            "''",
-            '""',
-            "\\'",
-            "$$",
-            "$a$",
-            "--",
-            "/*",
-            "*/",
-        ]
+        [*"'\"\\$-/*.eENUu&0189aq_ \n\r?:`²٣\u0301\xa0\ud800", "''", '""', "\\'", "$$", "$a$", "--", "/*", "*/"]
     )
     | st.characters()
 ).map("".join)
@@ -115,10 +71,7 @@ LONG = settings(max_examples=100, deadline=None)
 
 
 def marked(text: str) -> bool:
-    return any(
-        text[i : i + 4] in (*("zqxm", "qxma", "xmar", "mark"), "9078", "0785", "7856")
-        for i in range(len(text))
-    )
+    return any(text[i : i + 4] in (*("zqxm", "qxma", "xmar", "mark"), "9078", "0785", "7856") for i in range(len(text)))
 
 
 @LONG
@@ -155,14 +108,7 @@ def test_ambiguous_quote_hides_the_literals_of_both_interpretations(text: str, s
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        *(
-            ("a 'b", "a ?"),
-            ("a 'b\\", "a ?"),
-            ("a 'b''", "a ?"),
-            ("a E'b\\'", "a ?"),
-            ("a U&'", "a ?"),
-            ("a '", "a ?"),
-        ),
+        *(("a 'b", "a ?"), ("a 'b\\", "a ?"), ("a 'b''", "a ?"), ("a E'b\\'", "a ?"), ("a U&'", "a ?"), ("a '", "a ?")),
         *(('a "b', "a ?"), ('a "b""', "a ?"), ('a "', "a ?"), ("a $$ b", "a ?"), ("a $b$ c $b", "a ?")),
         *(("a /* b", "a /* ? */"), ("a /* /* b */ c", "a /* ? */"), ("a --b", "a -- ?"), ("a $b", "a $b")),
     ],
@@ -203,10 +149,7 @@ MESSAGES = [
     ('invalid input syntax for integer: "a"', "invalid input syntax for integer: ?"),
     ("Invalid digit, Value 'a', Pos 0, Type: Integer", "Invalid digit, Value ?, Pos ?, Type: Integer"),
     ("Invalid digit, Value 'O'Brien', Pos 0", "Invalid digit, Value ?, Pos ?"),
-    (
-        "Load into table 'a' failed. Check 'b' for details.",
-        "Load into table 'a' failed. Check ? for details.",
-    ),
+    ("Load into table 'a' failed. Check 'b' for details.", "Load into table 'a' failed. Check ? for details."),
     (
         'syntax error at or near "$" in context "search_path TO "a", $", at line 1',
         "syntax error at or near ?, at line ?",
@@ -229,11 +172,7 @@ def test_messages_are_readable(message: str, shown: str) -> None:
 @given(ARBITRARY, ARBITRARY)
 def test_quoted_value_is_hidden_with_any_content(before: str, after: str) -> None:
     value = f"{before} {WORD} {NUMBER} {after}"
-    for message in (
-        f"Value '{value}', Pos 0",
-        f'invalid input for "{value}"',
-        f"context: {value}\n query: 1",
-    ):
+    for message in (f"Value '{value}', Pos 0", f'invalid input for "{value}"', f"context: {value}\n query: 1"):
         assert not marked(hide_values(message, ()))
 
 
@@ -262,42 +201,8 @@ def seconds(function: Callable[[str], object], text: str) -> float:
 @pytest.mark.parametrize(
     "unit",
     [
-        *(
-            "'",
-            "''",
-            "'x' ",
-            "\\'",
-            "'\\'' ",
-            "E'",
-            "e'\\",
-            '"',
-            '"a" ',
-            "$",
-            "$a",
-            "$a$ ",
-            "a$",
-            "a$b$",
-            "$1",
-        ),
-        *(
-            "/*",
-            "/**/",
-            "*/",
-            "-",
-            "--\n",
-            "- ",
-            ".",
-            "1.",
-            "1 ",
-            "1e-",
-            ".1",
-            "a ",
-            "a",
-            "é",
-            "U&",
-            "\n",
-            "context: ",
-        ),
+        *("'", "''", "'x' ", "\\'", "'\\'' ", "E'", "e'\\", '"', '"a" ', "$", "$a", "$a$ ", "a$", "a$b$", "$1"),
+        *("/*", "/**/", "*/", "-", "--\n", "- ", ".", "1.", "1 ", "1e-", ".1", "a ", "a", "é", "U&", "\n", "context: "),
         *("context: query:", 'relation "', "' query: ", 'table "a" '),
     ],
 )

@@ -43,10 +43,7 @@ def test_one_module_uses_five_private_interfaces() -> None:
         (InstanceRef.from_dir, ["base_dir", "overrides"]),
         (dg.DagsterInstance.from_ref, ["instance_ref"]),
         (SqlEventLogStorage.index_connection, ["self"]),
-        (
-            SqlEventLogStorage.get_latest_asset_check_execution_by_key,
-            ["self", "check_keys", "partition_filter"],
-        ),
+        (SqlEventLogStorage.get_latest_asset_check_execution_by_key, ["self", "check_keys", "partition_filter"]),
         (
             SqlEventLogStorage.get_asset_check_execution_history,
             ["self", "check_key", "limit", "status", "partition_filter"],

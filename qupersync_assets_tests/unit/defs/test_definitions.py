@@ -85,9 +85,7 @@ def test_the_columns_link_to_their_other_ends(definitions: dg.Definitions, spec:
     graph = definitions.get_repository_def().asset_graph
     columns = {c.name: c for c in node_of(definitions, spec).metadata["dagster/column_schema"].columns}
     for target, view, source in spec.lineage():
-        assert f"[{view}.{source}](/assets/redshift/{view})" in columns[target].description.replace(
-            "&#8203;", ""
-        )
+        assert f"[{view}.{source}](/assets/redshift/{view})" in columns[target].description.replace("&#8203;", "")
         schema = graph.get(dg.AssetKey(["redshift", view])).metadata["dagster/column_schema"]
         [column] = [c for c in schema.columns if c.name == source]
         name = spec.table.name
@@ -125,9 +123,7 @@ def test_an_asset_is_tried_again_with_growing_delays(definitions: dg.Definitions
 @pytest.mark.parametrize(
     ("interval", "warn", "fail"), [(300, 600, 900), (5400, 10800, 16200), (30, 60, 90), (10, 60, None)]
 )
-def test_freshness_is_two_and_three_intervals(
-    build: Build, interval: int, warn: int, fail: int | None
-) -> None:
+def test_freshness_is_two_and_three_intervals(build: Build, interval: int, warn: int, fail: int | None) -> None:
     definitions = build(SYNC_INTERVAL=str(interval))
     for spec in all_specs():
         policy = node_of(definitions, spec).freshness_policy

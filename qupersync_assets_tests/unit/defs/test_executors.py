@@ -42,11 +42,7 @@ def configuration(definitions: dg.Definitions) -> tuple[str, dict[str, Any]]:
         ({"SYNC_MAX_CONCURRENT": "2"}, "multiprocess", {"max_concurrent": 2}),
         (CELERY, "celery", {"broker": BROKER, "backend": BROKER}),
         (CELERY | {"CELERY_BROKER_URL": RABBITMQ}, "celery", {"broker": RABBITMQ, "backend": "rpc://"}),
-        (
-            CELERY | {"CELERY_BACKEND_URL": "rediss://other"},
-            "celery",
-            {"broker": BROKER, "backend": "rediss://other"},
-        ),
+        (CELERY | {"CELERY_BACKEND_URL": "rediss://other"}, "celery", {"broker": BROKER, "backend": "rediss://other"}),
         ({"SYNC_EXECUTOR": "k8s"}, "k8s", {"max_concurrent": 4}),
     ],
 )
@@ -93,16 +89,10 @@ def test_all_runs_have_a_maximum_runtime(build: Build, variables: dict[str, str]
         ({"SYNC_EXECUTOR": "dask"}, ["SYNC_EXECUTOR", "dask", "'multiprocess'"]),
         ({"SYNC_MAX_CONCURRENT": "0"}, ["SYNC_MAX_CONCURRENT", "or equal to 1"]),
         (CELERY | {"CELERY_BROKER_URL": None}, ["CELERY_BROKER_URL is not set"]),
-        (
-            CELERY | {"CELERY_BROKER_URL": "redis.example"},
-            ["CELERY_BROKER_URL", "redis, rediss, amqp, amqps"],
-        ),
+        (CELERY | {"CELERY_BROKER_URL": "redis.example"}, ["CELERY_BROKER_URL", "redis, rediss, amqp, amqps"]),
         (CELERY | {"CELERY_BACKEND_URL": RABBITMQ}, ["CELERY_BACKEND_URL", "redis, rediss, rpc"]),
         (CELERY | {"CELERY_STEP_TIMEOUT": "1"}, ["CELERY_STEP_TIMEOUT", "or equal to 10"]),
-        (
-            {"SYNC_EXECUTOR": "k8s", "KUBERNETES_STEP_CONFIG": "cpu: 1"},
-            ["KUBERNETES_STEP_CONFIG", "allowed is JSON"],
-        ),
+        ({"SYNC_EXECUTOR": "k8s", "KUBERNETES_STEP_CONFIG": "cpu: 1"}, ["KUBERNETES_STEP_CONFIG", "allowed is JSON"]),
         (
             {"SYNC_EXECUTOR": "k8s", "KUBERNETES_STEP_CONFIG": '{"pods": {}}'},
             ["KUBERNETES_STEP_CONFIG", "container_config"],

@@ -28,13 +28,7 @@ def test_a_module_is_imported_with_an_empty_environment(module: str) -> None:
     assert not done.stdout and not done.stderr
 
 
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "qupersync_assets.definitions.defs()",
-        "qupersync_assets.celery_worker.app",
-    ],
-)
+@pytest.mark.parametrize("expression", ["qupersync_assets.definitions.defs()", "qupersync_assets.celery_worker.app"])
 def test_settings_are_read_when_an_object_is_built(expression: str) -> None:
     module = expression.rpartition(".")[0]
     done = run(f"import {module}; {expression}")

@@ -8,11 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.remote_origin import (
-    RegisteredCodeLocationOrigin,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
-)
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.test_utils import create_run_for_test
 
 from qupersync_assets_tests.support.ticks import JOB, Clock, Ticker
@@ -26,9 +22,7 @@ WITH_A_PROCESS = [Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.CA
 
 
 @pytest.fixture(params=[300, 420], ids=["schedule", "sensor"])
-def ticker(
-    request: pytest.FixtureRequest, build: Build, instance: dg.DagsterInstance, clock: Clock
-) -> Ticker:
+def ticker(request: pytest.FixtureRequest, build: Build, instance: dg.DagsterInstance, clock: Clock) -> Ticker:
     """A ticker that was due a second ago."""
     ticker = Ticker(build(SYNC_INTERVAL=str(request.param)), instance)
     ticker.interval = request.param
@@ -82,9 +76,7 @@ def test_a_run_of_a_single_job_blocks_the_tick(ticker: Ticker, clock: Clock) -> 
     ],
     ids=str,
 )
-def test_other_and_finished_runs_do_not_block_the_tick(
-    ticker: Ticker, clock: Clock, run: dict[str, Any]
-) -> None:
+def test_other_and_finished_runs_do_not_block_the_tick(ticker: Ticker, clock: Clock, run: dict[str, Any]) -> None:
     sync_run(ticker.instance, **({"status": Status.STARTED} | run))
     assert len(ticker.look(clock.now - 1).run_requests) == 1
 
@@ -96,9 +88,7 @@ def test_a_queued_run_blocks_the_tick_for_any_time(ticker: Ticker, clock: Clock)
 
 
 @pytest.mark.parametrize("status", WITH_A_PROCESS)
-def test_a_run_that_is_not_silent_for_long_blocks_the_tick(
-    ticker: Ticker, clock: Clock, status: Status
-) -> None:
+def test_a_run_that_is_not_silent_for_long_blocks_the_tick(ticker: Ticker, clock: Clock, status: Status) -> None:
     run_id = sync_run(ticker.instance, status)
     clock.now = time.time() + MAX_SILENCE - 5
     assert run_id in ticker.look(clock.now - 1).skip_message
@@ -121,15 +111,10 @@ def test_a_launcher_with_a_health_check_judges_its_runs_alone(
         ({}, MAX_SILENCE),
         ({"SYNC_MAX_RETRIES": "0"}, 60),
         ({"SYNC_MAX_RETRIES": "1", "SYNC_RETRY_DELAY": "30"}, 120),
-        (
-            {"SYNC_EXECUTOR": "celery", "CELERY_BROKER_URL": "redis://redis", "CELERY_STEP_TIMEOUT": "600"},
-            700,
-        ),
+        ({"SYNC_EXECUTOR": "celery", "CELERY_BROKER_URL": "redis://redis", "CELERY_STEP_TIMEOUT": "600"}, 700),
     ],
 )
-def test_a_run_may_be_silent_while_it_starts_and_waits(
-    load: Load, variables: dict[str, str], seconds: float
-) -> None:
+def test_a_run_may_be_silent_while_it_starts_and_waits(load: Load, variables: dict[str, str], seconds: float) -> None:
     settings = load(**variables)
     assert settings.max_silence == seconds
     delays = dg.RetryPolicy(

@@ -33,9 +33,7 @@ def test_assets_and_checks_are_partitioned_by_cluster(definitions: dg.Definition
             assert partitions is not None and partitions.get_partition_keys() == ["prod", "eu-west"]
 
 
-@pytest.mark.parametrize(
-    "variables", [{}, {**TWO_CLUSTERS, "CLUSTERS": "prod"}], ids=["CLUSTER_NAME", "CLUSTERS"]
-)
+@pytest.mark.parametrize("variables", [{}, {**TWO_CLUSTERS, "CLUSTERS": "prod"}], ids=["CLUSTER_NAME", "CLUSTERS"])
 def test_one_cluster_has_no_partitions(build: Build, variables: dict[str, str | None]) -> None:
     definitions = build(**variables)
     assert "StaticPartitions" not in snapshot(definitions)
@@ -50,9 +48,7 @@ def test_definitions_contain_no_password(definitions: dg.Definitions) -> None:
 
 
 @pytest.fixture(params=[300, 420], ids=["schedule", "sensor"])
-def ticker(
-    request: pytest.FixtureRequest, build: Build, instance: dg.DagsterInstance, clock: Clock
-) -> Ticker:
+def ticker(request: pytest.FixtureRequest, build: Build, instance: dg.DagsterInstance, clock: Clock) -> Ticker:
     """A ticker of two clusters that was due a second ago."""
     ticker = Ticker(build(**TWO_CLUSTERS, SYNC_INTERVAL=str(request.param)), instance)
     clock.now = clock.now // request.param * request.param + 1.0  # before the events of new runs

@@ -32,9 +32,7 @@ def gaps(moments: list[float]) -> set[float]:
 
 @pytest.mark.parametrize("interval", BY_CRON)
 @pytest.mark.parametrize("zone", ["US/Pacific", "Asia/Kolkata"])
-def test_the_schedule_ticks_evenly(
-    build: Build, instance: dg.DagsterInstance, interval: int, zone: str
-) -> None:
+def test_the_schedule_ticks_evenly(build: Build, instance: dg.DagsterInstance, interval: int, zone: str) -> None:
     definition = Ticker(build(SYNC_INTERVAL=str(interval), SYNC_TIMEZONE=zone), instance).definition
     assert isinstance(definition, dg.ScheduleDefinition)
     assert definition.execution_timezone == zone
@@ -47,9 +45,7 @@ def test_the_schedule_ticks_evenly(
 @pytest.mark.parametrize("change", ["2026-03-08", "2026-11-01"])
 def test_the_schedule_ticks_evenly_while_the_clocks_are_changed(interval: int, change: str) -> None:
     start = datetime.fromisoformat(f"{change}T07:00:00Z").timestamp()
-    ticks = itertools.takewhile(
-        lambda t: t < start + 6 * 3600, times(str(cron_for(interval)), "US/Pacific", start)
-    )
+    ticks = itertools.takewhile(lambda t: t < start + 6 * 3600, times(str(cron_for(interval)), "US/Pacific", start))
     assert gaps(list(ticks)) == {interval}
 
 
@@ -85,9 +81,7 @@ def test_cron_is_used_for_the_intervals_that_it_expresses_exactly() -> None:
 
 
 @pytest.mark.parametrize("interval", BY_SENSOR)
-def test_the_sensor_fires_evenly(
-    build: Build, instance: dg.DagsterInstance, clock: Clock, interval: int
-) -> None:
+def test_the_sensor_fires_evenly(build: Build, instance: dg.DagsterInstance, clock: Clock, interval: int) -> None:
     ticker = Ticker(build(SYNC_INTERVAL=str(interval)), instance)
     assert isinstance(ticker.definition, dg.SensorDefinition)
     looks = random.Random(interval)
@@ -124,9 +118,7 @@ def test_a_stopped_sensor_continues_with_the_same_ticks(
 
 
 @pytest.mark.parametrize("interval", ["300", "420"])
-def test_schedules_and_sensors_run_by_default(
-    build: Build, instance: dg.DagsterInstance, interval: str
-) -> None:
+def test_schedules_and_sensors_run_by_default(build: Build, instance: dg.DagsterInstance, interval: str) -> None:
     ticker = Ticker(build(SYNC_INTERVAL=interval), instance)
     definitions: list[Any] = [ticker.definition, *ticker.repository.sensor_defs]
     statuses = [d.default_status.value for d in definitions]

@@ -101,10 +101,7 @@ ENDPOINT = {"host": "s.example", "port": 5440, "dbname": "db"}
     ],
 )
 def test_a_secret_completes_the_login(
-    monkeypatch: pytest.MonkeyPatch,
-    fields: dict[str, Any],
-    content: dict[str, Any],
-    expected: tuple[str, int, str],
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], content: dict[str, Any], expected: tuple[str, int, str]
 ) -> None:
     set_secret(monkeypatch, content)
     host, port, database = expected
@@ -127,9 +124,7 @@ def test_a_secret_completes_the_login(
         ({"username": "u", "password": "hunter2", **ENDPOINT, "port": "hunter2"}, ["port"]),
     ],
 )
-def test_an_incomplete_secret_is_refused(
-    monkeypatch: pytest.MonkeyPatch, content: Any, words: list[str]
-) -> None:
+def test_an_incomplete_secret_is_refused(monkeypatch: pytest.MonkeyPatch, content: Any, words: list[str]) -> None:
     set_secret(monkeypatch, content)
     with pytest.raises(LoginError) as refusal:
         with_secret(SecretLogin(secret_arn=ARN))

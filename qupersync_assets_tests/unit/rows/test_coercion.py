@@ -20,11 +20,7 @@ from qupersync_assets_tests.support.value_strategies import bad, bad_values, goo
 SPECS = pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.sync_job_id)
 # No shrinking: it takes minutes with so many columns, and other tests check single values.
 PROPERTY = settings(
-    max_examples=25,
-    deadline=None,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
+    max_examples=25, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
 
 
@@ -86,9 +82,7 @@ def test_the_rows_of_any_page_add_up_in_any_order_of_columns(spec: SyncSpec, dat
     for is_good in data.draw(st.lists(st.booleans(), max_size=6)):
         drawn = {c.name: data.draw(good(c)) for c in columns}
         row = plain | {name: value for name, (value, _) in drawn.items()}
-        expected = dict(zip(names, plain_loaded, strict=True)) | {
-            n: to_load for n, (_, to_load) in drawn.items()
-        }
+        expected = dict(zip(names, plain_loaded, strict=True)) | {n: to_load for n, (_, to_load) in drawn.items()}
         if is_good:
             loaded.append(tuple(expected.values()))
         else:

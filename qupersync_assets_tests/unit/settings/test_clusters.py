@@ -69,10 +69,7 @@ def test_clusters_are_equal_after_export_to_the_environment(load: Load) -> None:
         ({"REDSHIFT_EU_WEST_PORT": "0"}, {"REDSHIFT_EU_WEST_PORT": "='0'"}),
         ({"REDSHIFT_PORT": "0"}, {"REDSHIFT_PORT": "='0'"}),
         ({**IAM}, {"REDSHIFT_PROD_REGION": "REDSHIFT_PROD_IAM=true needs it, as REDSHIFT_PROD_HOST"}),
-        (
-            {**SECRET, "REDSHIFT_PROD_PASSWORD": "hunter2"},
-            {"REDSHIFT_PROD_PASSWORD": "REDSHIFT_PROD_SECRET_ARN"},
-        ),
+        ({**SECRET, "REDSHIFT_PROD_PASSWORD": "hunter2"}, {"REDSHIFT_PROD_PASSWORD": "REDSHIFT_PROD_SECRET_ARN"}),
         (
             {"REDSHIFT_PROD_HOST": None, "REDSHIFT_EU_WEST_HOST": None, "SYNC_INTERVAL": "x"},
             dict.fromkeys(["REDSHIFT_PROD_HOST", "REDSHIFT_EU_WEST_HOST", "SYNC_INTERVAL"], ""),

@@ -39,10 +39,7 @@ CLUSTER_HOST = "quper.abc123.eu-west-1.redshift.amazonaws.com"
         ({**IAM, **KEYS, "REDSHIFT_SESSION_TOKEN": "t"}, IamClusterLogin),
         ({**IAM, "REDSHIFT_PROFILE": "p"}, IamClusterLogin),
         ({**SERVERLESS, **NO_USER}, IamServerlessLogin),
-        (
-            {**SERVERLESS, **NO_USER, "REDSHIFT_HOST": None, "REDSHIFT_ACCOUNT_ID": "123456789012"},
-            IamServerlessLogin,
-        ),
+        ({**SERVERLESS, **NO_USER, "REDSHIFT_HOST": None, "REDSHIFT_ACCOUNT_ID": "123456789012"}, IamServerlessLogin),
         (SECRET, SecretLogin),
         ({**SECRET, **KEYS, "REDSHIFT_HOST": None, "REDSHIFT_DATABASE": None}, SecretLogin),
         ({**SECRET, "REDSHIFT_SSL": "false"}, SecretLogin),
@@ -61,14 +58,8 @@ def test_valid_variables_select_a_login(
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        (
-            {"REDSHIFT_IAM": "true"},
-            {"REDSHIFT_CLUSTER_IDENTIFIER": "REDSHIFT_WORKGROUP", "REDSHIFT_REGION": "HOST"},
-        ),
-        (
-            {**IAM, "REDSHIFT_WORKGROUP": "wg", **NO_USER},
-            {"REDSHIFT_CLUSTER_IDENTIFIER": "REDSHIFT_WORKGROUP"},
-        ),
+        ({"REDSHIFT_IAM": "true"}, {"REDSHIFT_CLUSTER_IDENTIFIER": "REDSHIFT_WORKGROUP", "REDSHIFT_REGION": "HOST"}),
+        ({**IAM, "REDSHIFT_WORKGROUP": "wg", **NO_USER}, {"REDSHIFT_CLUSTER_IDENTIFIER": "REDSHIFT_WORKGROUP"}),
         ({**IAM, **NO_USER}, {"REDSHIFT_USER": "is not set"}),
         ({**IAM, "REDSHIFT_DATABASE": None}, {"REDSHIFT_DATABASE": "is not set"}),
         ({**IAM, "REDSHIFT_PASSWORD": "hunter2"}, {"REDSHIFT_PASSWORD": "REDSHIFT_IAM"}),
@@ -78,10 +69,7 @@ def test_valid_variables_select_a_login(
         ({**IAM, "REDSHIFT_ACCOUNT_ID": "123456789012"}, {"REDSHIFT_ACCOUNT_ID": "REDSHIFT_WORKGROUP"}),
         ({**IAM, **KEYS, "REDSHIFT_PROFILE": "p"}, {"REDSHIFT_PROFILE": "REDSHIFT_ACCESS_KEY_ID"}),
         ({**IAM, "REDSHIFT_ACCESS_KEY_ID": "AKIA"}, {"REDSHIFT_SECRET_ACCESS_KEY": "REDSHIFT_ACCESS_KEY_ID"}),
-        (
-            {**IAM, "REDSHIFT_SECRET_ACCESS_KEY": "hunter2"},
-            {"REDSHIFT_SECRET_ACCESS_KEY": "REDSHIFT_ACCESS_KEY_ID"},
-        ),
+        ({**IAM, "REDSHIFT_SECRET_ACCESS_KEY": "hunter2"}, {"REDSHIFT_SECRET_ACCESS_KEY": "REDSHIFT_ACCESS_KEY_ID"}),
         ({**IAM, "REDSHIFT_SESSION_TOKEN": "hunter2"}, {"REDSHIFT_SESSION_TOKEN": "REDSHIFT_ACCESS_KEY_ID"}),
         ({**IAM, "REDSHIFT_SECRET_ARN": ARN, **NO_USER}, {"REDSHIFT_SECRET_ARN": "REDSHIFT_IAM"}),
         (SERVERLESS, {"REDSHIFT_USER": "REDSHIFT_WORKGROUP"}),

@@ -82,10 +82,7 @@ MAIL = "://bot:hunter2hunter@mail.example.com?to=me@example.com,you@example.com"
         (f"{SLACK}, hunter2hunter", "entry 2 (unknown) is not a URL"),
         (f"{SLACK}\nslack://hunter2hunter", "entry 2 (slack) is not a URL"),
         ("json://bot:hunter2hunter@host:port", "entry 1 (json) is not a URL"),
-        (
-            "slack://hunter2hunter json://[",
-            "entry 1 (slack) is not a URL that Apprise accepts; entry 2 (json)",
-        ),
+        ("slack://hunter2hunter json://[", "entry 1 (slack) is not a URL that Apprise accepts; entry 2 (json)"),
         ("json://bot:hunter2hunter@host/?rto=never", "entry 1 (json) has a recipient or parameter"),
         (f"mailto{MAIL}", "entry 1 (mailto) would send its password without TLS; allowed is mailtos://"),
         (",", "has no URL"),
@@ -113,9 +110,7 @@ def test_alert_urls_that_are_not_allowed_are_named_and_not_shown(load: Load, url
         ),
     ],
 )
-def test_alert_urls_are_separated_by_commas_and_white_space(
-    load: Load, urls: str, schemas: list[str]
-) -> None:
+def test_alert_urls_are_separated_by_commas_and_white_space(load: Load, urls: str, schemas: list[str]) -> None:
     settings = load(ALERT_URLS=urls)
     entries = parse_alert_urls(settings.alert_urls)
     assert [entry.schema for entry in entries] == schemas
@@ -198,9 +193,7 @@ def test_secrets_are_not_shown(load: Load, secret: str) -> None:
 
 
 def test_settings_are_equal_after_export_to_the_environment(load: Load) -> None:
-    settings = load(
-        SYNC_INTERVAL="420", REDSHIFT_SSL="false", SYNC_RETRY_DELAY="0.5", POSTGRES_PASSWORD="p w'\"$"
-    )
+    settings = load(SYNC_INTERVAL="420", REDSHIFT_SSL="false", SYNC_RETRY_DELAY="0.5", POSTGRES_PASSWORD="p w'\"$")
     assert load(**settings.environment()) == settings
 
 

@@ -66,9 +66,7 @@ def test_a_missing_column_is_not_read(spec: SyncSpec, variant: Variant) -> None:
 
 @VARIANTS
 @pytest.mark.parametrize("mode", MODES)
-def test_redshift_accepts_the_statement_where_the_views_exist(
-    spec: SyncSpec, variant: Variant, mode: Mode
-) -> None:
+def test_redshift_accepts_the_statement_where_the_views_exist(spec: SyncSpec, variant: Variant, mode: Mode) -> None:
     old = any(map(needs_provisioned, variant.sources))
     expected = {"serverless": "42P01", "multi-az": "42501"}.get(mode, "") if old else ""
     for statement in statements(spec, variant):
@@ -93,9 +91,7 @@ def test_an_incremental_read_filters_by_time(spec: SyncSpec, variant: Variant) -
 
 @VARIANTS
 def test_a_variant_has_the_columns_of_the_key(spec: SyncSpec, variant: Variant) -> None:
-    needed = {
-        base for c in spec.key if c.name != "cluster" for base in c.info.get("generated_from", (c.name,))
-    }
+    needed = {base for c in spec.key if c.name != "cluster" for base in c.info.get("generated_from", (c.name,))}
     assert needed <= variant.expressions.keys() <= {c.name for c in spec.columns}
     assert spec.version_column is None or spec.version_column in variant.expressions
 

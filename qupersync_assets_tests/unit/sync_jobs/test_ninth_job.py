@@ -135,10 +135,7 @@ def test_the_migration_follows_the_newest_version_and_adds_its_column(copy: Path
     (copy / name).write_text(MIGRATION, "utf-8")
     text = (copy / specs).read_text("utf-8")
     for hunk in COLUMN.split("@@\n"):
-        old, new = (
-            re.sub(r"^[ +-]", "", re.sub(rf"^[{sign}].*\n", "", hunk, flags=re.M), flags=re.M)
-            for sign in "+-"
-        )
+        old, new = (re.sub(r"^[ +-]", "", re.sub(rf"^[{sign}].*\n", "", hunk, flags=re.M), flags=re.M) for sign in "+-")
         assert text.count(old) == 1
         text = text.replace(old, new)
     (copy / specs).write_text(text, "utf-8")
