@@ -3,8 +3,6 @@
 Needs the extra `celery`.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

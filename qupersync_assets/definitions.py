@@ -1,7 +1,5 @@
 """The code location that workspace.yaml names: the definitions of the settings in the environment."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import dagster as dg

@@ -1,7 +1,5 @@
 """Sends an alert to one URL of ALERT_URLS, with Apprise."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

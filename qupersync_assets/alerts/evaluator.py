@@ -1,7 +1,5 @@
 """Decides whether an ended run is worth an alert."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import dagster as dg

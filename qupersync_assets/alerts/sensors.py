@@ -1,7 +1,5 @@
 """One sensor per URL of ALERT_URLS, each with its own cursor: no service waits for another."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import dagster as dg

@@ -3,8 +3,6 @@
 A verb imports slow modules inside its function: `--help` and a mistyped verb answer at once.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

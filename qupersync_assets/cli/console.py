@@ -1,7 +1,5 @@
 """Output of the command line: results go to stdout, as text or JSON; messages and errors go to stderr."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

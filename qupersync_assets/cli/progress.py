@@ -1,7 +1,5 @@
 """Progress of a run, from its rows of quper.sync_logs: bars on a terminal, else lines; on stderr."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime

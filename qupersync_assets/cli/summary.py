@@ -1,7 +1,5 @@
 """Tables, durations and styles, and the rows of quper.sync_logs as text."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta

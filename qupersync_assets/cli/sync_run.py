@@ -1,7 +1,5 @@
 """Runs the sync job in this process, with progress on stderr; Ctrl-C ends it at once."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ Classes: https://www.postgresql.org/docs/current/errcodes-appendix.html. Redshif
 driver raises them as a dict of protocol fields, with the code under "C" and the message under "M".
 """
 
-from __future__ import annotations
-
 import socket
 import ssl
 from enum import Enum

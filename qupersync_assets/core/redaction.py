@@ -1,7 +1,5 @@
 """Replaces secrets in texts and exceptions before they are stored or shown."""
 
-from __future__ import annotations
-
 import os
 import re
 import traceback

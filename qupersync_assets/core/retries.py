@@ -1,7 +1,5 @@
 """Calls a function again after transient errors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """SIGINT and SIGTERM: end this process through its `finally` blocks, or after a critical section."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 from collections.abc import Iterator

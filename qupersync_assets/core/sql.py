@@ -1,7 +1,5 @@
 """SQL identifiers."""
 
-from __future__ import annotations
-
 
 def quote_identifier(name: str) -> str:
     """Return a name as a quoted identifier of PostgreSQL and Redshift, whatever characters it has."""

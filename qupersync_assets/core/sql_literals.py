@@ -5,8 +5,6 @@ sqlglot's tokenizer raises on a truncated string, Pygments does not support back
 the text after them, and both are twenty times slower.
 """
 
-from __future__ import annotations
-
 import heapq
 import re
 from collections.abc import Collection, Iterable, Iterator

@@ -1,7 +1,5 @@
 """Builds Dagster's definitions from the settings."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from qupersync_assets.defs.asset_metadata import build_sources

@@ -1,7 +1,5 @@
 """The checks of an asset, from the result of its load. A failed check never fails the run."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Descriptions, columns, lineage and links of the assets, for the Dagster UI."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections import defaultdict

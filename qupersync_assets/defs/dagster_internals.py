@@ -3,8 +3,6 @@
 unit/defs/test_dagster_internals.py fails when one of them moves or changes its signature.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where the steps of a run are executed: in its process, in forked processes, on Celery workers, in pods."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The Dagster instance that commands share with Dagster's processes, and the heartbeat of its daemon."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

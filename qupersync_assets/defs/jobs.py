@@ -1,7 +1,5 @@
 """The Dagster jobs: one for all sync jobs, and one per sync job."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Names, keys and tags of QuperSync's objects in Dagster."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from qupersync_assets.spec import SyncSpec

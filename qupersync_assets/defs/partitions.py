@@ -3,8 +3,6 @@
 One cluster needs no partitions: https://docs.dagster.io/guides/build/partitions-and-backfills.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

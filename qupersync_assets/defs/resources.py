@@ -1,7 +1,5 @@
 """Both databases as Dagster resources that run configuration cannot change, and the IO manager."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial

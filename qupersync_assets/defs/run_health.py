@@ -8,8 +8,6 @@ A living run can be taken for a dead one, for example after the machine was susp
 correct: a load holds the advisory lock of its job, and no second load starts before the lock is released.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """`qupersync doctor`: examines both databases as a sync uses them, and lists problems with their fixes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

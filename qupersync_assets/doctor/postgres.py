@@ -1,7 +1,5 @@
 """Checks of PostgreSQL: login, server, privileges, and the version of the schema."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime
 

@@ -1,7 +1,5 @@
 """Checks of Redshift: login, version, clock, kind of cluster, privileges, views, and jobs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Findings of the doctor."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal

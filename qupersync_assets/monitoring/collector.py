@@ -5,8 +5,6 @@ decrease, which Prometheus would interpret as the reset of a counter
 (https://prometheus.io/docs/concepts/metric_types/).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import sqlalchemy as sa

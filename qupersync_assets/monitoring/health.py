@@ -1,7 +1,5 @@
 """Checks whether both databases answer and Dagster's daemon runs."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Mapping

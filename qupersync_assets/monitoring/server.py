@@ -1,7 +1,5 @@
 """The HTTP server of `qupersync metrics`: /metrics for Prometheus, /health for load balancers and people."""
 
-from __future__ import annotations
-
 import json
 import socket
 from collections.abc import Iterable, Iterator

@@ -4,8 +4,6 @@ https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS: Po
 when the session ends, also if its client was killed.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ A page of new rows is copied into the target. A page of known rows is compared w
 A page with both is merged.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from collections.abc import Sequence

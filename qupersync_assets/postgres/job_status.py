@@ -1,7 +1,5 @@
 """The state of each job, from quper.sync_logs and, for its lag, from its table."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime

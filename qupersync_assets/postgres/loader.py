@@ -1,7 +1,5 @@
 """Loads one sync job: from its source into its target table, with its row in quper.sync_logs."""
 
-from __future__ import annotations
-
 import logging
 import time
 from contextlib import closing

@@ -5,8 +5,6 @@ has a key twice, hence DISTINCT ON. WHERE leaves out rows that do not differ. Al
 order of their keys, so that they cannot deadlock.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The target PostgreSQL: its engine, and transactions whose errors say what to change."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Delete old rows of history and bookkeeping tables, in small transactions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import timedelta
 

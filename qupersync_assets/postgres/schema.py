@@ -4,8 +4,6 @@ Alembic runs the migrations in migrations/versions/ and records the version in q
 that no migration creates is created from its spec. Comments and views follow the specs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum

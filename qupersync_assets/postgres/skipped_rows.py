@@ -1,7 +1,5 @@
 """quper.skipped_rows: one row per skipped source row, with a counter of its reads."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

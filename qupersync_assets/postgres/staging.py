@@ -5,8 +5,6 @@ has the types in which Redshift sends the rows; PostgreSQL coerces their values 
 batch with a value that it cannot coerce so meets `needs_coercion`, and is given to `transform`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ A load holds the advisory lock of its job as long as it lives. A process that ha
 that each other row of that job with the status running is stale.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any

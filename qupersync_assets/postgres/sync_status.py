@@ -1,7 +1,5 @@
 """The statuses of quper.sync_logs, in a module that `qupersync --help` imports without SQLAlchemy."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 

@@ -4,8 +4,6 @@ The watermark is the newest time in the target table itself: it is never ahead o
 truncated table is read completely.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 

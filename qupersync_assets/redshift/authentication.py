@@ -1,7 +1,5 @@
 """Logs in to Redshift: the driver's arguments, AWS secrets and private certificate authorities."""
 
-from __future__ import annotations
-
 import json
 import os
 import threading

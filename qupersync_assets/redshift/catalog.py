@@ -1,7 +1,5 @@
 """Which views and columns a cluster has."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from qupersync_assets.core.errors import UNDEFINED_COLUMN, ErrorClass, SyncError

@@ -1,7 +1,5 @@
 """Prefetches pages in a thread: the next page is read while one is loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Some system views show an ordinary user only the rows of its own work, without a
 https://docs.aws.amazon.com/redshift/latest/dg/c_visibility-of-data.html and docs/reference/redshift.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

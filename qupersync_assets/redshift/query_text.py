@@ -1,7 +1,5 @@
 """Implements SYNC_QUERY_TEXT: hides what sensitive columns quote, as soon as it is read."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal

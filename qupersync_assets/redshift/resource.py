@@ -4,8 +4,6 @@ Cursors: https://docs.aws.amazon.com/redshift/latest/dg/declare.html (one open p
 transaction). The driver's own fetchmany would load the whole result first.
 """
 
-from __future__ import annotations
-
 import socket
 import struct
 from collections.abc import Iterator

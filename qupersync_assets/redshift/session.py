@@ -1,7 +1,5 @@
 """A session in Redshift: small results as rows, large ones in pages through a cursor."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

@@ -4,8 +4,6 @@ Clusters differ: Serverless and Multi-AZ have no STL and STV views, users may no
 levels differ in columns. See docs/reference/redshift.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-M
 https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS-BINARY
 """
 
-from __future__ import annotations
-
 import socket
 import struct
 import warnings

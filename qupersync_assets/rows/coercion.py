@@ -1,7 +1,5 @@
 """Coerce a page of source rows, by column name, to typed rows and skipped rows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation

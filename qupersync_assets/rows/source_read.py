@@ -1,7 +1,5 @@
 """The contract between source and target: a source is opened, read page by page, and closed."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Keeps the Dagster webserver and daemon running until a signal (`make up`)."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

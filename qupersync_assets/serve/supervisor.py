@@ -1,7 +1,5 @@
 """Supervises processes: restarts the ones that end, after growing pauses, and stops all of them in time."""
 
-from __future__ import annotations
-
 # No library: honcho stops everything when one process ends; circus and supervisor are servers of their own.
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """Invalid settings, one line each: the variable, its value unless it is secret, and what is allowed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

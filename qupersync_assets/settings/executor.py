@@ -1,7 +1,5 @@
 """The settings of the executors: SYNC_EXECUTOR, and what each executor needs."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re

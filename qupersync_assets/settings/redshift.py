@@ -1,7 +1,5 @@
 """Reads the settings of one cluster from REDSHIFT_*, or of each of several from REDSHIFT_<NAME>_*."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 A variable that a login does not use is an error, which names the logins that use it.
 """
 
-from __future__ import annotations
-
 import re
 import ssl
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_system-tables.html and docs/reference/redshift.md.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from functools import cache

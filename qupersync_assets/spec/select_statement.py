@@ -1,7 +1,5 @@
 """Builds the SELECT statement that reads a source variant."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from datetime import UTC

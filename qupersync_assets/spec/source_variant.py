@@ -1,7 +1,5 @@
 """A source variant: the Redshift views that can fill a table, and the statement over them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

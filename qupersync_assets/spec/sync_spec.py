@@ -1,7 +1,5 @@
 """What a sync job is: one target table, and the source variants that can fill it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 

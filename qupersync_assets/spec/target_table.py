@@ -1,7 +1,5 @@
 """Target tables in schema quper, as SQLAlchemy tables whose columns carry their source expression."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 

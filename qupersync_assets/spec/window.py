@@ -1,7 +1,5 @@
 """Which rows of a history table one sync reads."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple

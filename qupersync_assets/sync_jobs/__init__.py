@@ -1,7 +1,5 @@
 """The registry of sync jobs: each module of this package defines one as SPEC."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from functools import cache

@@ -1,7 +1,5 @@
 """`qupersync demo`: QuperSync on an embedded sandbox."""
 
-from __future__ import annotations
-
 import os
 import sys
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """`qupersync history`: past runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`qupersync metrics`: serve Prometheus metrics and health."""
 
-from __future__ import annotations
-
 import sys
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`qupersync migrate`: upgrade the schema quper."""
 
-from __future__ import annotations
-
 from qupersync_assets.cli.console import Json, exit_on_errors, out, print_json
 
 

@@ -1,7 +1,5 @@
 """`qupersync sync`: run sync jobs once, in this process, through the Dagster job of the schedule."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
