@@ -20,8 +20,8 @@ def uncollected() -> Iterator[None]:
 
 
 def test_a_run_closes_its_connections(uncollected: None, sync: Sync, target: Query) -> None:
-    ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'qupersync'"
-    ((before,),) = target(ours)
+    own_sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'qupersync'"
+    ((before,),) = target(own_sessions)
     for _ in range(3):
         assert sync("node_details", "query_history").success
-    assert target(ours) == [(before,)]
+    assert target(own_sessions) == [(before,)]

@@ -117,13 +117,13 @@ def test_the_end_of_a_load_is_a_sign_of_life(
     assert len(tick(definitions, instance).run_requests) == 1
 
 
-def test_a_run_of_a_foreign_cluster_is_not_judged(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+def test_a_run_of_a_foreign_cluster_is_ignored(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
     run_id = create_run(instance, Status.STARTED, **{"qupersync/cluster": "other"})
     evaluate_sensor(definitions, instance)
     assert status_of(instance, run_id) == Status.STARTED
 
 
-def test_a_launcher_with_a_health_check_judges_its_runs_alone(
+def test_a_run_of_a_launcher_with_a_health_check_is_never_dead(
     definitions: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(instance.run_launcher), "supports_check_run_worker_health", True)
