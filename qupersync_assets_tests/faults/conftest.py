@@ -1,4 +1,4 @@
-"""Faults set at the gateway, and what must hold after each: nothing lost, nothing made up, nothing told."""
+"""Faults set at the gateway, and what must hold after each: nothing lost, nothing invented, no secret recorded."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def tables(target: Query) -> None:
 
 @pytest.fixture
 def sound(environment: dict[str, str], target: Query, instance: dg.DagsterInstance) -> Check:
-    """Asserts that all counts in quper.sync_logs balance, that no load is open, and that no secret was told."""
+    """Asserts that all counts in quper.sync_logs balance, that no load is open, and that no secret is recorded."""
 
     def check() -> None:
         rows = target(f"SELECT {LOG_COLUMNS}, error, rows_upserted FROM quper.sync_logs")
@@ -116,10 +116,10 @@ def sound(environment: dict[str, str], target: Query, instance: dg.DagsterInstan
             assert extracted == sum(parts) and upserted == sum(parts[:3])
             assert bool(batches) == bool(extracted)
             assert status == "success" or (status == "failed" and error)
-        told = "\n".join(str(row) for row in rows)
+        recorded = "\n".join(str(row) for row in rows)
         for run in instance.get_runs():
-            told += "\n".join(str(entry) for entry in instance.all_logs(run.run_id))
-        assert not [name for name, value in environment.items() if "PASSWORD" in name and value in told]
+            recorded += "\n".join(str(entry) for entry in instance.all_logs(run.run_id))
+        assert not [name for name, value in environment.items() if "PASSWORD" in name and value in recorded]
 
     return check
 

@@ -1,7 +1,7 @@
 """The target PostgreSQL fails in every way: whole batches only, and what passes is tried again.
 
 It is a server of its own here, so that it can be stopped while the one that plays Redshift goes on. Its log
-tells the SQLSTATE of each error that it has really given.
+names the SQLSTATE of each error that it has really given.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def errors(server: PostgresServer, environment: dict[str, str]) -> Callable[[str
     before = server.log.stat().st_size
 
     def count(sqlstate: str) -> int:
-        text = server.log.read_text("utf-8", "replace")  # begun anew when the server starts
+        text = server.log.read_text("utf-8", "replace")  # started again when the server starts
         since = text[before:] if len(text) >= before else text
         return len(re.findall(rf"^{sqlstate} qupersync (?:ERROR|FATAL)", since, re.M))
 
@@ -232,7 +232,7 @@ def test_a_server_process_that_is_killed(
     monkeypatch.setenv("SYNC_RETRY_DELAY", "1")
     with meanwhile(lambda: os.kill(waiting(), signal.SIGKILL)):
         assert sync("node_details").success
-    # PostgreSQL has ended all sessions and recovered; so the blocker is gone too.
+    # PostgreSQL has ended all sessions and recovered; so the blocker has ended too.
     log = server.log.read_text("utf-8", "replace")
     assert "was terminated by signal 9" in log and "automatic recovery in progress" in log
     rows, inserted, *_, status = logged("node_details_sync")
@@ -267,7 +267,7 @@ def test_the_server_stops_at_once(
     if not comes_back:
         assert not result.success
         server.start()
-        # Whole batches only, and their counts with them. Nobody could close the row.
+        # Whole batches only, and their counts with them. The row could not be closed.
         assert target("SELECT count(*), max(node) FROM quper.node_details") == [(1000, 1000)]
         assert target(
             "SELECT status, rows_inserted, batches FROM quper.sync_logs WHERE run_id = %s", [result.run_id]
@@ -342,7 +342,7 @@ def test_the_disk_is_full(
     logged: Logged,
     converges: Check,
 ) -> None:
-    # The file of the table is one that the kernel lets nobody write to for want of space:
+    # The file of the table is one that the kernel reports as full:
     # https://man7.org/linux/man-pages/man4/full.4.html
     target("TRUNCATE quper.node_details")
     file = Path(server.data, target("SELECT pg_relation_filepath('quper.node_details')")[0][0])
@@ -367,7 +367,7 @@ def test_the_disk_is_full(
 def test_a_server_that_only_reads(
     nodes: None, errors: Callable[[str], int], sync: Sync, target: Query, converges: Check
 ) -> None:
-    # What a standby answers after a failover: somebody has to point us to the new primary.
+    # What a standby answers after a failover: a user has to set the new primary.
     target("ALTER ROLE qupersync SET default_transaction_read_only = on")
     result = sync("node_details")
     assert not result.success

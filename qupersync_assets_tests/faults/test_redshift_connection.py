@@ -64,7 +64,7 @@ def test_a_page_that_breaks_off_is_read_again(
 
 
 @pytest.mark.parametrize(("action", "settings"), [FAULTS[0], FAULTS[5]], ids=str)
-def test_a_connection_that_always_breaks_is_told(
+def test_a_connection_that_always_breaks_is_reported(
     fault: SetFault,
     sync: Sync,
     target: Query,

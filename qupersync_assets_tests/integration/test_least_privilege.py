@@ -1,4 +1,4 @@
-"""The files of deploy/sql give what is needed and nothing else: everything runs with the rights that they grant."""
+"""The files of deploy/sql grant what is needed and nothing else: everything runs with these privileges."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Deployment:
             env={**os.environ, **login, "PGPASSWORD": PASSWORD},
             check=True,
             timeout=60,
-            stderr=subprocess.DEVNULL,  # what is there already is told
+            stderr=subprocess.DEVNULL,  # notices about existing objects
         )
 
     def _dsn(self, database: str) -> str:
@@ -209,7 +209,7 @@ def test_the_writer_can_do_what_is_needed_and_nothing_else(
     assert deployment.run(WRITER, "DELETE FROM quper.ninth RETURNING a") == [(2,)]
 
 
-def test_what_the_doctor_says_gives_the_rights(
+def test_the_remedies_of_the_doctor_grant_the_privileges(
     deployment: Deployment, doctor: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = deployment.sandbox.server.user
@@ -217,9 +217,9 @@ def test_what_the_doctor_says_gives_the_rights(
     try:
         deployment.run(root, quoted("GRANT CONNECT ON DATABASE {} TO {}", DATABASE, NEWCOMER))
         monkeypatch.setenv("POSTGRES_USER", NEWCOMER)
-        told = doctor()
-        assert len(told) == 2 + len(tables()) + 1  # the version of the schema
-        for remedy in told.values():
+        remedies = doctor()
+        assert len(remedies) == 2 + len(tables()) + 1  # the version of the schema
+        for remedy in remedies.values():
             deployment.run(root, remedy.removeprefix("As its owner: "))
         assert doctor() == {}
     finally:
@@ -355,6 +355,6 @@ def test_what_the_doctor_says_is_what_the_file_says(
 ) -> None:
     administer(statements(REDSHIFT_SQL)[0])
     said = " ".join(doctor().values()).replace('"the_least"', READER)
-    told = re.findall(r"(?:GRANT|ALTER) [^;]+;", said)
-    assert len(set(told)) >= 6
-    assert set(told) <= set(statements(all_of_redshift_sql().replace("--GRANT ROLE", "GRANT ROLE")))
+    remedies = re.findall(r"(?:GRANT|ALTER) [^;]+;", said)
+    assert len(set(remedies)) >= 6
+    assert set(remedies) <= set(statements(all_of_redshift_sql().replace("--GRANT ROLE", "GRANT ROLE")))

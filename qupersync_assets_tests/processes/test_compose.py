@@ -16,7 +16,15 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import migrate
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets_tests.support.containers import PROJECT, Image, Service, composed
-from qupersync_assets_tests.support.demo_process import Watched, execute, free_port, gone, run_processes, until, waiting
+from qupersync_assets_tests.support.demo_process import (
+    Watched,
+    execute,
+    free_port,
+    has_ended,
+    run_processes,
+    until,
+    waiting,
+)
 
 LAUNCH = """mutation { launchRun(executionParams: {runConfigData: {}, selector: {repositoryLocationName: "qupersync",
   repositoryName: "__repository__", jobName: "qupersync_main"}})
@@ -184,7 +192,7 @@ def test_a_run_killed_during_an_outage_of_postgresql_blocks_nothing(deployment: 
         run = run_processes(code.pid)
         for process in run:
             process.kill()
-        until(lambda: run and all(gone(process) for process in run), 20)
+        until(lambda: run and all(has_ended(process) for process in run), 20)
         # Dagster's code server, which is to report it, does not get over that it cannot.
         until(lambda: "Exception in thread" in deployment.services["code"].said(), 60)
     finally:

@@ -15,7 +15,7 @@ import pytest
 
 from qupersync_assets.sandbox.workload.workload import LOCK
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.support.demo_process import Demo, execute, gone, left_over, until, waiting
+from qupersync_assets_tests.support.demo_process import Demo, execute, has_ended, remains, until, waiting
 from qupersync_assets_tests.support.expected_rows import TIMES, oracle
 
 INTERVAL = 10
@@ -108,7 +108,7 @@ def demo(new_project: Any) -> Iterator[PausedDemo]:
         running.end_pause()
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(60) == 0, running.said()
-        assert not left_over(project)
+        assert not remains(project)
     finally:
         if running.process.poll() is None:
             running.process.terminate()
@@ -169,7 +169,7 @@ def kill(*processes: psutil.Process) -> float:
     """Kill the processes, wait for their end, and return its time."""
     for process in processes:
         process.kill()
-    until(lambda: all(gone(process) for process in processes), 20)
+    until(lambda: all(has_ended(process) for process in processes), 20)
     return time.time()
 
 
@@ -188,7 +188,7 @@ def test_killing_a_step_and_then_its_run(demo: PausedDemo, held: Held) -> None:
 def test_killing_the_daemon_lets_its_run_finish(demo: PausedDemo, held: Held) -> None:
     since = kill(held.daemon)
     until(lambda: demo.child("dagster-daemon"), SOON)
-    assert not gone(held.worker)
+    assert not has_ended(held.worker)
     held.blocker.rollback()
     demo.recovers(since)
     assert held.run_id in demo.runs("success", JOB)

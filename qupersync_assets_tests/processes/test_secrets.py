@@ -71,7 +71,7 @@ def served(sandbox: Sandbox, project: Path, made: Secrets) -> Iterator[Served]:
 
 
 def stored(sandbox: Sandbox) -> Iterator[str]:
-    """Every row of the target database: ours, and Dagster's."""
+    """Every row of the target database: those of QuperSync, and Dagster's."""
     with closing(sandbox.connect_quper()) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('quper', 'public')")
         for schema, table in cursor.fetchall():
@@ -79,7 +79,7 @@ def stored(sandbox: Sandbox) -> Iterator[str]:
             yield from (text for (text,) in cursor.fetchall())
 
 
-def test_nothing_tells_a_secret(served: Served, project: Path, made: Secrets) -> None:
+def test_no_output_contains_a_secret(served: Served, project: Path, made: Secrets) -> None:
     def page(query: str) -> str:
         return json.dumps(served.ask(query), ensure_ascii=False)
 
@@ -115,4 +115,4 @@ def test_nothing_tells_a_secret(served: Served, project: Path, made: Secrets) ->
     assert all(len(text) > 20 for text in written.values()), {k: len(v) for k, v in written.items()}
     for kind in ("log of the run", "tables", "debug file"):
         assert "***" in written[kind]
-    assert not {kind: told for kind, text in written.items() if (told := made.in_(text))}
+    assert not {kind: secrets for kind, text in written.items() if (secrets := made.in_(text))}

@@ -17,7 +17,7 @@ import pytest
 
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets_tests.support.alert_servers import Webhook
-from qupersync_assets_tests.support.demo_process import Served, execute, gone, run_processes, until, waiting
+from qupersync_assets_tests.support.demo_process import Served, execute, has_ended, run_processes, until, waiting
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def served(sandbox: Sandbox, new_project: Callable[[], Path], webhook: Webhook) 
         family = psutil.Process(server.process.pid).children(recursive=True)
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(60) == 0, server.said()
-        gone, alive = psutil.wait_procs(family, timeout=5)
-        assert gone and not alive
+        ended, alive = psutil.wait_procs(family, timeout=5)
+        assert ended and not alive
         assert "Stopped." in server.said()
     finally:
         if server.process.poll() is None:
@@ -105,7 +105,7 @@ def test_syncs_continue_after_an_outage_of_postgresql(served: Served) -> None:
     served.sandbox.server.stop()
     try:
         worker.kill()
-        until(lambda: gone(worker), 20)
+        until(lambda: has_ended(worker), 20)
         daemon.kill()
         until(lambda: "dagster-daemon was killed by SIGKILL" in served.said(), 20)
         # The restarted daemon ends soon, because PostgreSQL is down.

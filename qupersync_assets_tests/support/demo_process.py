@@ -138,7 +138,7 @@ class Demo(Watched):
         return self._log.read()
 
 
-def left_over(project: Path) -> list[str]:
+def remains(project: Path) -> list[str]:
     """Return processes with the project's folder as working directory, in their environment or command, and locks."""
     found = []
     for process in psutil.process_iter():
@@ -163,7 +163,7 @@ def execute(connect: Callable[[], Any], sql: str) -> None:
         cursor.execute(sql)
 
 
-def gone(process: psutil.Process) -> bool:
+def has_ended(process: psutil.Process) -> bool:
     """Return whether a process has ended."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

@@ -32,7 +32,7 @@ def test_kubernetes_knows_all_that_goes_into_pods() -> None:
     UserDefinedDagsterK8sConfig(container_config=runs["containerConfig"], job_spec_config=runs["jobSpecConfig"])
 
 
-def test_settings_are_ours_and_secrets_come_by_name() -> None:
+def test_settings_exist_and_secrets_are_references() -> None:
     given = {variable["name"] for variable in CODE["env"]}
     assert given <= variables().keys()
     assert not any(is_secret(variables()[name]) for name in given)

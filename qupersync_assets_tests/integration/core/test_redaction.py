@@ -52,18 +52,18 @@ def parrot() -> Iterator[Parrot]:
         yield running
 
 
-Told = Callable[[], str]
+Messages = Callable[[], str]
 
 
 @pytest.fixture
-def told(
+def messages(
     sync: Sync,
     instance: dg.DagsterInstance,
     target: Query,
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Told:
+) -> Messages:
     """Syncs, cleans up, looks for broken runs, asks the doctor; returns everything that was written."""
 
     def run() -> str:
@@ -96,8 +96,8 @@ def _tick(definitions: dg.Definitions, instance: dg.DagsterInstance) -> str:
             return serialize_value(serializable_error_info_from_exc_info(sys.exc_info()))
 
 
-def test_all_is_well_with_tricky_passwords(passwords: None, told: Told, made: Secrets) -> None:
-    text = told()
+def test_syncs_succeed_with_tricky_passwords(passwords: None, messages: Messages, made: Secrets) -> None:
+    text = messages()
     assert "No problems found" in text and "STEP_SUCCESS" in text and "STEP_FAILURE" not in text
     assert not made.in_(text)
 
@@ -119,7 +119,7 @@ FAILURES = {
 @pytest.mark.parametrize(("variables", "word"), FAILURES.values(), ids=FAILURES)
 def test_a_login_that_fails(
     passwords: None,
-    told: Told,
+    messages: Messages,
     made: Secrets,
     monkeypatch: pytest.MonkeyPatch,
     variables: dict[str, str | None],
@@ -127,17 +127,17 @@ def test_a_login_that_fails(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value or made.make())
-    text = told()
+    text = messages()
     assert word in text and "STEP_FAILURE" in text
     assert not made.in_(text)
 
 
 @pytest.mark.parametrize("side", ["REDSHIFT", "POSTGRES"])
 def test_a_server_that_repeats_the_password(
-    passwords: None, told: Told, made: Secrets, parrot: Parrot, monkeypatch: pytest.MonkeyPatch, side: str
+    passwords: None, messages: Messages, made: Secrets, parrot: Parrot, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
     monkeypatch.setenv(f"{side}_PORT", str(parrot.port))
-    text = told()
+    text = messages()
     assert "no login with the password '***'" in text
     assert not made.in_(text)
 
@@ -145,7 +145,7 @@ def test_a_server_that_repeats_the_password(
 @pytest.mark.parametrize("driver", [redshift_connector, psycopg2], ids=lambda driver: driver.__name__)
 @pytest.mark.parametrize("kind", [RuntimeError, "OperationalError"])
 def test_a_crash_that_quotes_all_it_knows(
-    passwords: None, told: Told, made: Secrets, monkeypatch: pytest.MonkeyPatch, driver: Any, kind: Any
+    passwords: None, messages: Messages, made: Secrets, monkeypatch: pytest.MonkeyPatch, driver: Any, kind: Any
 ) -> None:
     error = getattr(driver, kind) if isinstance(kind, str) else kind
 
@@ -161,7 +161,7 @@ def test_a_crash_that_quotes_all_it_knows(
         patch.setattr(driver, "connect", crash)
         if driver is psycopg2:
             patch.setattr("qupersync_assets.sandbox.Sandbox._connect", lambda s, d: query(s.server.dsn(d)))
-        text = told()
+        text = messages()
     assert "cannot connect with" in text and "STEP_FAILURE" in text and "***" in text
     assert not made.in_(text)
 
@@ -171,7 +171,7 @@ def test_iam(
     sandbox: Sandbox,
     source: Query,
     target: Query,
-    told: Told,
+    messages: Messages,
     made: Secrets,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -189,12 +189,12 @@ def test_iam(
         monkeypatch.delenv("REDSHIFT_PASSWORD")
         for name, value in {**variables, "PORT": str(gateway.port)}.items():
             monkeypatch.setenv(f"REDSHIFT_{name}", value)
-        text = told()
+        text = messages()
         # A line break is not allowed in the header that it goes into, which http.client says with the value.
         assert ("STEP_FAILURE" in text) == (between == "\n")
         aws.failure = (403, "InvalidClientTokenId")
         aws.message = f"{keys} are not valid"
-        refused = told()
+        refused = messages()
     assert ("are not valid" in refused) == (between != "\n")
     for written in (text, refused):
         assert not made.in_(written)
@@ -204,7 +204,7 @@ def test_iam(
 def test_a_secret_of_secrets_manager(
     sandbox: Sandbox,
     source: Query,
-    told: Told,
+    messages: Messages,
     made: Secrets,
     parrot: Parrot,
     monkeypatch: pytest.MonkeyPatch,
@@ -219,21 +219,21 @@ def test_a_secret_of_secrets_manager(
         arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:quper-AbCdEf"
         monkeypatch.setenv("REDSHIFT_SECRET_ARN", arn)
         monkeypatch.setenv("REDSHIFT_PORT", str(parrot.port))
-        text = told()
+        text = messages()
         aws.secret = f"not JSON: {made.make()}"
-        text += told()
+        text += messages()
     assert "no login with the password '***'" in text and "is not a JSON object" in text
     assert not made.in_(text)
 
 
-def test_faults_of_the_source_and_bad_rows(passwords: None, told: Told, made: Secrets, source: Query) -> None:
+def test_faults_of_the_source_and_bad_rows(passwords: None, messages: Messages, made: Secrets, source: Query) -> None:
     source("INSERT INTO stv_node_storage_capacity (node, used, capacity) VALUES (NULL, 1, 2), (1, 1, 2)")
-    text = told()
+    text = messages()
     assert "Skipped a row" in text
     assert not made.in_(text)
     source("ALTER TABLE stv_node_storage_capacity RENAME COLUMN node TO knot")
     try:
-        text = told()
+        text = messages()
     finally:
         source("ALTER TABLE stv_node_storage_capacity RENAME COLUMN knot TO node")
     assert "42703" in text

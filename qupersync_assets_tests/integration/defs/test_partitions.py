@@ -204,11 +204,11 @@ def test_maintenance_is_for_all(run: Run, target: Query, instance: dg.DagsterIns
         assert run(cluster, "node_details").success
     target(
         "INSERT INTO quper.sync_logs (cluster, sync_job_id, run_id, started_at, status) "
-        "SELECT unnest(ARRAY['north', 'far-south', 'gone']), 'x', 'x', '2001-01-01', 'failed'"
+        "SELECT unnest(ARRAY['north', 'far-south', 'removed']), 'x', 'x', '2001-01-01', 'failed'"
     )
     job = build_definitions(Settings.load()).resolve_job_def(MAINTENANCE_NAME)
     result = job.execute_in_process(instance=instance)
-    assert target("SELECT cluster FROM quper.sync_logs WHERE sync_job_id = 'x'") == [("gone",)]
+    assert target("SELECT cluster FROM quper.sync_logs WHERE sync_job_id = 'x'") == [("removed",)]
     assert any("2 quper.sync_logs" in str(entry) for entry in instance.all_logs(result.run_id))
 
 

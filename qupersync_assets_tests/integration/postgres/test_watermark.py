@@ -64,7 +64,7 @@ def test_mutable_rows_are_read_again(sync: Sync, source: Query, target: Query) -
     assert target(LOG)[0][:2] == (1, "incremental")
 
 
-def test_a_target_that_was_emptied_is_filled_anew(sync: Sync, source: Query, target: Query) -> None:
+def test_an_emptied_target_is_filled_again(sync: Sync, source: Query, target: Query) -> None:
     for query_id, age in ((1, "3 days"), (2, "1 minute")):
         source(QUERY, [query_id, "success", age, None])
     for _ in range(2):

@@ -65,7 +65,7 @@ def stored(target: Query) -> str:
     return "\n".join(text for (table,) in tables for (text,) in target(f"SELECT t::text FROM {table} t"))
 
 
-def told(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> str:
+def recorded_text(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> str:
     """All that Dagster has stored of a run."""
     entries = instance.all_logs(result.run_id)
     assert any("Skipped a row" in entry.user_message for entry in entries)
@@ -82,7 +82,7 @@ def test_full_shows_all(
     result = sync("query_history", "column_stats")
     assert result.success
     assert found(stored(target)) == set(MARKS)
-    assert found(told(instance, result)) == {REFUSED}  # PostgreSQL shows the row that it refuses
+    assert found(recorded_text(instance, result)) == {REFUSED}  # PostgreSQL shows the row that it refuses
 
 
 @pytest.mark.parametrize("query_text", ["redacted", "none"])
@@ -99,7 +99,7 @@ def test_no_literal_gets_anywhere(
     result = sync("query_history", "column_stats")
     assert result.success
     assert found(stored(target)) == set()
-    assert found(told(instance, result)) == set()
+    assert found(recorded_text(instance, result)) == set()
     (rows,) = target("SELECT count(*), count(query_text), count(error_message) FROM quper.query_history")
     (skipped,) = target("SELECT count(*), count(row ->> 'query_text') FROM quper.skipped_rows")
     assert (rows, skipped) == (((4, 0, 0), (3, 0)) if query_text == "none" else ((4, 4, 2), (3, 3)))

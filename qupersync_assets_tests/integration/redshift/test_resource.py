@@ -1,4 +1,4 @@
-"""Reading pages through the real driver: exact values, one page in memory, a pool that heals itself."""
+"""Reading pages through the real driver: exact values, one page in memory, a pool that replaces broken connections."""
 
 from __future__ import annotations
 

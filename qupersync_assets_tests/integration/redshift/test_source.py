@@ -1,4 +1,4 @@
-"""What a cluster has is read, what it lacks is said calmly: kinds of clusters, rights, and patch levels."""
+"""Reads what a cluster has and reports what it lacks: kinds of clusters, privileges and patch levels."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def logs(target: Query, run_id: str) -> dict[str, tuple[Any, ...]]:
     """(status, source, error) by table."""
     rows = target("SELECT sync_job_id, status, source, error FROM quper.sync_logs WHERE run_id = %s", [run_id])
     tables = {spec.sync_job_id: spec.table.name for spec in all_specs()}
-    return {tables[job]: tuple(told) for job, *told in rows}
+    return {tables[job]: tuple(reported) for job, *reported in rows}
 
 
 @pytest.mark.parametrize(("mode", "listed"), [("serverless", False), ("serverless", True), ("multi-az", True)])
@@ -98,7 +98,7 @@ def test_sys_views_stand_in_where_there_are_no_stl_views(
     listed: bool,
 ) -> None:
     without_activity = changed(
-        source, "ALTER VIEW svl_user_activity RENAME TO gone", "ALTER VIEW gone RENAME TO svl_user_activity"
+        source, "ALTER VIEW svl_user_activity RENAME TO renamed", "ALTER VIEW renamed RENAME TO svl_user_activity"
     )
     upstream = (sandbox.server.host, sandbox.server.port)
     with Gateway(upstream, mode=mode, lists_absent=listed) as gateway, without_activity:
@@ -106,11 +106,11 @@ def test_sys_views_stand_in_where_there_are_no_stl_views(
         first, second = sync(), sync()
     assert first.success and second.success
     for result in (first, second):
-        told = logs(target, result.run_id)
-        status, read, error = told.pop("node_details")
+        reported = logs(target, result.run_id)
+        status, read, error = reported.pop("node_details")
         assert (status, read) == ("unavailable", None) and "stv_node_storage_capacity" in error
-        assert {(status, error) for status, _, error in told.values()} == {("success", None)}
-        assert {table: read for table, (_, read, _) in told.items()} == {
+        assert {(status, error) for status, _, error in reported.values()} == {("success", None)}
+        assert {table: read for table, (_, read, _) in reported.items()} == {
             "alert_events": "sys_query_detail",
             "applications": "sys_connection_log",
             "column_stats": "svv_columns, pg_attribute",
@@ -154,8 +154,11 @@ def test_vacuums_are_the_same_from_both_views(filled: None, sync: Sync, source: 
 
 def test_applications_come_from_any_connection_log(filled: None, sync: Sync, source: Query, target: Query) -> None:
     hidden = [
-        ("ALTER VIEW svl_user_activity RENAME TO gone", "ALTER VIEW gone RENAME TO svl_user_activity"),
-        ("ALTER TABLE sys_connection_log RENAME TO gone_too", "ALTER TABLE gone_too RENAME TO sys_connection_log"),
+        ("ALTER VIEW svl_user_activity RENAME TO renamed", "ALTER VIEW renamed RENAME TO svl_user_activity"),
+        (
+            "ALTER TABLE sys_connection_log RENAME TO renamed_too",
+            "ALTER TABLE renamed_too RENAME TO sys_connection_log",
+        ),
     ]
     source(
         "INSERT INTO stl_connection_log (event, recordtime, pid, dbname, username, application_name) "
@@ -211,8 +214,8 @@ def test_a_column_that_a_patch_level_lacks_is_null(filled: None, sync: Sync, sou
         }
         for check in found.values():
             assert check.passed or check.severity == dg.AssetCheckSeverity.WARN
-        told = " ".join(str(check.description) for check in found.values() if not check.passed)
-        assert all(f"{view}.{name}" in told for view, name in columns)
+        reported = " ".join(str(check.description) for check in found.values() if not check.passed)
+        assert all(f"{view}.{name}" in reported for view, name in columns)
         nothing = target(
             "SELECT count(user_name) + count(query_priority) + count(returned_rows) FROM quper.query_history "
             "UNION ALL SELECT sum(range_restricted_scans) FROM quper.table_scan_stats "
@@ -245,7 +248,7 @@ def test_a_column_that_a_patch_level_lacks_is_null(filled: None, sync: Sync, sou
         assert actual is not None and plain(target(actual)) == plain(source(expected, ())), table
 
 
-def test_a_new_column_is_ignored_and_told(filled: None, sync: Sync, source: Query, target: Query) -> None:
+def test_a_new_column_is_ignored_and_reported(filled: None, sync: Sync, source: Query, target: Query) -> None:
     added = "ALTER TABLE svv_table_info ADD COLUMN brand_new integer"
     with changed(source, added, "ALTER TABLE svv_table_info DROP COLUMN brand_new"):
         result = sync("table_stats", "column_stats")
@@ -272,7 +275,7 @@ def test_what_an_ordinary_user_does_not_see_is_said(
     assert 'ALTER USER "qupersync_ordinary" SYSLOG ACCESS UNRESTRICTED' in str(check.description)
 
 
-def test_a_grant_that_is_missing_is_told_as_a_statement(filled: None, sync: Sync, source: Query, target: Query) -> None:
+def test_a_missing_grant_is_reported_as_a_statement(filled: None, sync: Sync, source: Query, target: Query) -> None:
     revoke = "REVOKE SELECT ON stv_node_storage_capacity FROM qupersync_reader"
     with changed(source, revoke, "GRANT SELECT ON stv_node_storage_capacity TO qupersync_reader"):
         result = sync("node_details")

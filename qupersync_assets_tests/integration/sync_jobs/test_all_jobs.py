@@ -10,7 +10,7 @@ from qupersync_assets_tests.integration.conftest import LOG_COLUMNS, Query, Sync
 from qupersync_assets_tests.support.expected_rows import oracle
 
 
-def test_every_value_arrives_and_only_news_is_written(
+def test_every_value_arrives_and_only_new_rows_are_written(
     filled: Sandbox, sync: Sync, source: Query, target: Query
 ) -> None:
     assert sync().success
@@ -40,7 +40,7 @@ def test_every_value_arrives_and_only_news_is_written(
     assert again == [(0, 0, True)]
 
 
-def test_news_is_merged(filled: Sandbox, sync: Sync, source: Query, target: Query) -> None:
+def test_new_rows_are_merged(filled: Sandbox, sync: Sync, source: Query, target: Query) -> None:
     at_work = "SELECT query_id FROM sys_query_history WHERE rtrim(status) = 'running' AND user_id <> 1"
     while not source(at_work):
         filled.workload().advance(datetime.now(UTC))
