@@ -71,7 +71,7 @@ def target(sandbox: Sandbox, environment: dict[str, str]) -> Query:
 
 @pytest.fixture
 def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> Sandbox:
-    """The sandbox with a realistic source, of which nothing turns seven days old while a test looks."""
+    """The sandbox with a realistic source, of which no row expires at seven days during a test."""
     workload = sandbox.workload()
     workload.backfill(datetime.now(UTC), queries=1500)
     for _ in range(4):
@@ -83,7 +83,7 @@ def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> Sand
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance that forgets."""
+    """An ephemeral Dagster instance."""
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
 

@@ -63,7 +63,7 @@ def test_the_run_that_holds_a_job_is_named(engine: sa.Engine, target: Query) -> 
             pass
 
 
-def test_a_holder_that_dies_frees_its_job(engine: sa.Engine, target: Query) -> None:
+def test_a_killed_holder_releases_its_job(engine: sa.Engine, target: Query) -> None:
     with closing(JobConnection(engine, "c", "j")) as first, closing(JobConnection(engine, "c", "j")) as second:
         with first.begin() as connection:
             pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
