@@ -17,18 +17,9 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.faults import Fault
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import (
-    LOG_COLUMNS,
-    Query,
-    Sync,
-    environment,
-    instance,
-    logged,
-    source,
-    sync,
-    target,
-)
+from qupersync_assets_tests.integration.conftest import environment, instance, logged, source, sync, target
 from qupersync_assets_tests.support.expected_rows import oracle
+from qupersync_assets_tests.support.integration import LOG_COLUMNS, Query, Sync
 
 __all__ = ["LOG_COLUMNS", "environment", "instance", "logged", "source", "sync", "target"]
 

@@ -14,7 +14,7 @@ import pytest
 
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets_tests.faults.conftest import NODES, Check, holding, until
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 PROJECT = Path(__file__).parents[2]
 Logged = Callable[[str], tuple[Any, ...]]

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from qupersync_assets_tests.faults.conftest import NODES, Check, SetFault
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 Logged = Callable[[str], tuple[Any, ...]]
 

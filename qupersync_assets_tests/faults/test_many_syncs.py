@@ -14,7 +14,7 @@ from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.faults.conftest import NODES
-from qupersync_assets_tests.integration.conftest import Query
+from qupersync_assets_tests.support.integration import Query
 
 WARM_UP = 10
 

@@ -20,7 +20,7 @@ import pytest
 
 from qupersync_assets.sandbox.server.postgres_server import PostgresServer
 from qupersync_assets_tests.faults.conftest import NODES, Check, holding, meanwhile, until
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 PASSWORD = secrets.token_hex(16)
 CONNECTIONS = 16  # PostgreSQL reserves three for superusers

@@ -10,7 +10,7 @@ import pytest
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway import session
 from qupersync_assets_tests.faults.conftest import NODES, Check, SetFault, holding, meanwhile, until
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 # The answer to a FETCH: BindComplete (5 bytes), then for each row of node_details a message of type D: type (1
 # byte), length (4), number of columns (2), and each column's length (4) and value.

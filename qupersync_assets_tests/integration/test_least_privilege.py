@@ -30,7 +30,7 @@ from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec.redshift_views import documented_views
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 PROJECT = Path(__file__).parents[2]
 POSTGRES_SQL = PROJECT / "deploy" / "sql" / "postgres.sql"

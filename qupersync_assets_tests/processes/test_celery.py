@@ -23,9 +23,10 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.faults import Fault
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, bare, environment, filled, source, target
+from qupersync_assets_tests.integration.conftest import bare, environment, filled, source, target
 from qupersync_assets_tests.support.demo_process import free_port, until
 from qupersync_assets_tests.support.expected_rows import oracle
+from qupersync_assets_tests.support.integration import Query
 
 __all__ = ["bare", "environment", "filled", "source", "target"]
 

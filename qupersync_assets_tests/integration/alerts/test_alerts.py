@@ -19,8 +19,8 @@ from qupersync_assets.definitions import build_code_location
 from qupersync_assets.sandbox.gateway.tls import Authority
 from qupersync_assets.settings import Settings
 from qupersync_assets.settings.alerts import AlertUrl
-from qupersync_assets_tests.integration.conftest import Query, Sync
 from qupersync_assets_tests.support.alert_servers import MailServer, Webhook
+from qupersync_assets_tests.support.integration import Query, Sync
 
 MAIL_PASSWORD = token_hex()
 

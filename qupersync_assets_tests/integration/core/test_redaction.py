@@ -24,10 +24,10 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sandbox.gateway.tls import Authority
 from qupersync_assets.settings import Settings
-from qupersync_assets_tests.integration.conftest import Query, Sync
 from qupersync_assets_tests.support.aws_server import AwsServer, use
 from qupersync_assets_tests.support.echo_server import Parrot
 from qupersync_assets_tests.support.escaped_secrets import TRICKY, Secrets, tricky_passwords
+from qupersync_assets_tests.support.integration import Query, Sync
 
 
 @pytest.fixture

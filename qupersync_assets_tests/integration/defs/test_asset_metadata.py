@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from qupersync_assets_tests.integration.conftest import Query, Sync, checks
+from qupersync_assets_tests.support.integration import Query, Sync, checks
 
 
 def metadata(result: dg.ExecuteInProcessResult) -> dict[str, object]:

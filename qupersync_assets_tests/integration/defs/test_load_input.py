@@ -9,7 +9,7 @@ import pytest
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import IO_MANAGER_KEY
 from qupersync_assets.settings import Settings
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 
 def downstream(columns: list[str] | None) -> pd.DataFrame:

@@ -24,9 +24,9 @@ from qupersync_assets.sandbox.warehouse.access import set_access
 from qupersync_assets.sandbox.warehouse.databases import create_user, create_warehouse
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.integration.alerts.test_alerts import Watcher
-from qupersync_assets_tests.integration.conftest import Command, Query, checks
 from qupersync_assets_tests.integration.monitoring.test_metrics import get, samples, serving
 from qupersync_assets_tests.support.alert_servers import Webhook
+from qupersync_assets_tests.support.integration import Command, Query, checks
 
 READER = "south_reader"
 PASSWORD = "hunter2-of-south"

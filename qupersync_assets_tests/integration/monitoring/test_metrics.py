@@ -25,7 +25,7 @@ from qupersync_assets.postgres.job_status import KINDS
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 BOARD = Path(__file__).parents[3] / "deploy" / "grafana" / "qupersync.json"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

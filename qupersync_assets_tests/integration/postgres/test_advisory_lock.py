@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from qupersync_assets.postgres.advisory_lock import JobConnection, JobLocked
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 ROWS = "INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, 10) n"
 LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"

@@ -19,7 +19,7 @@ from qupersync_assets.rows.coercion import transform
 from qupersync_assets.rows.page import Page
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 
 @pytest.mark.parametrize("rows", [0, 1, 999, 1000, 1001, 2000])

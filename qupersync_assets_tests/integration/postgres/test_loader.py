@@ -23,7 +23,7 @@ from qupersync_assets.rows.source_read import SourceRead, SourceUnavailable
 from qupersync_assets.spec import ReadMode, Window
 from qupersync_assets.sync_jobs.node_details import SPEC
 from qupersync_assets.sync_jobs.query_history import SPEC as QUERIES
-from qupersync_assets_tests.integration.conftest import Query
+from qupersync_assets_tests.support.integration import Query
 
 COLUMNS = ("node", "used_mb", "capacity_mb")
 LOG = logging.getLogger(__name__)

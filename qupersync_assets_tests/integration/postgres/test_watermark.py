@@ -11,8 +11,8 @@ from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
-from qupersync_assets_tests.integration.conftest import Query, Sync
 from qupersync_assets_tests.support.expected_rows import ORACLES, plain
+from qupersync_assets_tests.support.integration import Query, Sync
 
 QUERY = (
     "INSERT INTO sys_query_history (user_id, query_id, status, start_time, end_time, query_label) "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 # A literal for each path.
 LOADED, CUT, SAID, UNQUOTED = "Zqfull", "Zqcut", "Zqsaid", "Zqunquoted"

@@ -14,7 +14,7 @@ from qupersync_assets.core.errors import SyncError
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings.redshift_login import PasswordLogin
-from qupersync_assets_tests.integration.conftest import Query, pages_of
+from qupersync_assets_tests.support.integration import Query, pages_of
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, Sync, checks
 from qupersync_assets_tests.support.expected_rows import ORACLES, plain
+from qupersync_assets_tests.support.integration import Query, Sync, checks
 
 DETAIL = "FROM sys_query_detail WHERE user_id <> 1"
 STARTED = "CASE rtrim(vacuum_type) WHEN 'Delete' THEN ' Delete Only' WHEN 'Sort' THEN ' Sort Only' ELSE '' END"

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import LOG_COLUMNS, Query, Sync
 from qupersync_assets_tests.support.expected_rows import oracle
+from qupersync_assets_tests.support.integration import LOG_COLUMNS, Query, Sync
 
 
 def test_every_value_is_loaded_and_only_new_rows_are_written(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 # What quotes, escapes or formats somewhere: in SQL, psycopg2, SQLAlchemy, str.format, COPY.
 TEXT = "'\"; drop table x; -- \\N \\t Robert''); DROP TABLE x;-- %s %(a)s %% :name {braces} {0} $1 $$' || chr(9) || chr(10) || 'ünï 漢字 😀 \u202eשלום '"
