@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qupersync_assets_tests.support.browser import PATIENCE_MS, browser
+from qupersync_assets_tests.support.browser import TIMEOUT_MS, browser
 from qupersync_assets_tests.support.demo_process import Demo, until
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ def main() -> None:
             shutil.copy(DOCS.parent / name, folder)
         demo = Demo(Path(folder), 60)
         try:
-            until(lambda: "Dagster UI" in demo.said() or demo.process.poll() is not None, 240)
+            until(lambda: "Dagster UI" in demo.output() or demo.process.poll() is not None, 240)
             started = time.time()
-            run_id = until(lambda: demo.whole_run(after=started), 180)
+            run_id = until(lambda: demo.complete_run(after=started), 180)
             address = f"http://127.0.0.1:{demo.port}"
             for take, width, height in ((lineage, 760, 1240), (lambda page: run(page, run_id), 1280, 640)):
                 page = chrome.new_page(base_url=address, viewport={"width": width, "height": height})
-                page.set_default_timeout(PATIENCE_MS)
+                page.set_default_timeout(TIMEOUT_MS)
                 take(page)
         finally:
             demo.process.terminate()

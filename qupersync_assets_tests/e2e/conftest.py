@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qupersync_assets_tests.support.browser import DESKTOP, PATIENCE_MS, PHONE, browser, watched
+from qupersync_assets_tests.support.browser import DESKTOP, PHONE, TIMEOUT_MS, browser, collect_errors
 from qupersync_assets_tests.support.demo_process import Demo, until
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def demo(chrome: Browser, new_project: Callable[[], Path]) -> Iterator[Demo]:
     """A running demo with a sync every minute; started only if there is a browser."""
     running = Demo(new_project(), 60)
     try:
-        until(lambda: "Dagster UI" in running.said() or running.process.poll() is not None, 240)
-        assert running.process.poll() is None, running.said()
+        until(lambda: "Dagster UI" in running.output() or running.process.poll() is not None, 240)
+        assert running.process.poll() is None, running.output()
         yield running
     finally:
         running.process.terminate()
@@ -39,11 +39,11 @@ def demo(chrome: Browser, new_project: Callable[[], Path]) -> Iterator[Demo]:
 
 def _page(chrome: Browser, demo: Demo, device: dict[str, Any]) -> Iterator[Page]:
     with chrome.new_context(base_url=f"http://127.0.0.1:{demo.port}", **device) as context:
-        context.set_default_timeout(PATIENCE_MS)
+        context.set_default_timeout(TIMEOUT_MS)
         page = context.new_page()
-        faults = watched(page, "127.0.0.1")
+        errors = collect_errors(page, "127.0.0.1")
         yield page
-        assert not faults
+        assert not errors
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.e2e.conftest import Query
-from qupersync_assets_tests.support.browser import watched
+from qupersync_assets_tests.support.browser import collect_errors
 from qupersync_assets_tests.support.demo_process import Demo, until
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ def paused(page: Page, demo: Demo, target: Query) -> Iterator[None]:
 
 def test_errors_of_a_page_are_collected(chrome: Browser) -> None:
     page = chrome.new_page()
-    faults = watched(page, "127.0.0.1")
+    errors = collect_errors(page, "127.0.0.1")
     page.goto("data:text/html,<script>console.error('ouch'); fetch('http://elsewhere.invalid/'); nonsense()</script>")
-    until(lambda: len(faults) >= 3, 10)
+    until(lambda: len(errors) >= 3, 10)
     for word in ("console: ouch", "request to http://elsewhere.invalid/", "nonsense is not defined"):
-        assert any(word in fault for fault in faults), faults
+        assert any(word in error for error in errors), errors
 
 
 def test_lineage_links_table_and_view(page: Page) -> None:

@@ -1,4 +1,4 @@
-"""Faults set at the gateway, and what must hold after each: nothing lost, nothing invented, no secret recorded."""
+"""Faults set at the gateway, and checks after each: no row is lost or invented, no secret is shown."""
 
 from __future__ import annotations
 
@@ -17,18 +17,9 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.faults import Fault
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import (
-    LOG_COLUMNS,
-    Query,
-    Sync,
-    environment,
-    instance,
-    logged,
-    source,
-    sync,
-    target,
-)
+from qupersync_assets_tests.integration.conftest import environment, instance, logged, source, sync, target
 from qupersync_assets_tests.support.expected_rows import oracle
+from qupersync_assets_tests.support.integration import LOG_COLUMNS, Query, Sync
 
 __all__ = ["LOG_COLUMNS", "environment", "instance", "logged", "source", "sync", "target"]
 
@@ -40,7 +31,7 @@ Check = Callable[..., None]
 
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """The condition's first true value, or a failure after so many seconds."""
+    """Return the first true value of a condition; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
@@ -52,7 +43,7 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
 
 @contextmanager
 def holding(connection: Any, statement: str) -> Iterator[Any]:
-    """Holds the locks of a statement until the session's transaction ends: soon, also if a test has failed."""
+    """Hold the locks of a statement until the session's transaction ends, at the latest after 30 s."""
     with closing(connection):
         with connection.cursor() as cursor:
             cursor.execute("SET idle_in_transaction_session_timeout = '30s'")
@@ -62,7 +53,7 @@ def holding(connection: Any, statement: str) -> Iterator[Any]:
 
 @contextmanager
 def meanwhile(action: Callable[[], Any]) -> Iterator[None]:
-    """Runs `action` beside the block, and waits for it; its failure is the test's."""
+    """Run `action` in a thread during the block; raise its exception at the end."""
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -83,7 +74,7 @@ def meanwhile(action: Callable[[], Any]) -> Iterator[None]:
 
 @pytest.fixture
 def fault(sandbox: Sandbox) -> Iterator[SetFault]:
-    """Sets the fault of the sandbox's gateway; afterwards there is none."""
+    """Set the fault of the sandbox's gateway; remove it after the test."""
 
     def set_fault(action: Any, statement: str | None = None, **settings: Any) -> Fault:
         sandbox.gateway.fault = Fault(action, statement, **settings)
@@ -95,19 +86,19 @@ def fault(sandbox: Sandbox) -> Iterator[SetFault]:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches are tried again soon."""
+    """Retry batches after a short delay."""
     monkeypatch.setattr("qupersync_assets.postgres.batch_writer.RETRY_SECONDS", 0.1)
 
 
 @pytest.fixture
 def tables(target: Query) -> None:
-    """Creates the empty tables of the target, as a first run does."""
+    """Create the empty tables of the target, as a first run does."""
     ensure_schema(postgres_resource(Settings.load()))
 
 
 @pytest.fixture
 def sound(environment: dict[str, str], target: Query, instance: dg.DagsterInstance) -> Check:
-    """Asserts that all counts in quper.sync_logs balance, that no load is open, and that no secret is recorded."""
+    """Assert that all counts in quper.sync_logs balance, that no load is open, and that no secret was written."""
 
     def check() -> None:
         rows = target(f"SELECT {LOG_COLUMNS}, error, rows_upserted FROM quper.sync_logs")
@@ -116,17 +107,17 @@ def sound(environment: dict[str, str], target: Query, instance: dg.DagsterInstan
             assert extracted == sum(parts) and upserted == sum(parts[:3])
             assert bool(batches) == bool(extracted)
             assert status == "success" or (status == "failed" and error)
-        recorded = "\n".join(str(row) for row in rows)
+        text = "\n".join(str(row) for row in rows)
         for run in instance.get_runs():
-            recorded += "\n".join(str(entry) for entry in instance.all_logs(run.run_id))
-        assert not [name for name, value in environment.items() if "PASSWORD" in name and value in recorded]
+            text += "\n".join(str(entry) for entry in instance.all_logs(run.run_id))
+        assert not [name for name, value in environment.items() if "PASSWORD" in name and value in text]
 
     return check
 
 
 @pytest.fixture
 def converges(sync: Sync, source: Query, target: Query, sound: Check, sandbox: Sandbox) -> Check:
-    """Asserts that the next run of a table succeeds, and that the table is then what its source says."""
+    """Assert that the next run of a table succeeds and that the table then equals its source."""
 
     def check(table: str) -> None:
         sandbox.gateway.fault = None

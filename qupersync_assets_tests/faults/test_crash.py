@@ -1,4 +1,4 @@
-"""A process that loads is killed: whole batches only, and the next run completes them and closes the log row."""
+"""A loading process is killed: only whole batches are written; the next run completes them and closes the log row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets_tests.faults.conftest import NODES, Check, holding, until
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 PROJECT = Path(__file__).parents[2]
 Logged = Callable[[str], tuple[Any, ...]]
@@ -22,7 +22,7 @@ Logged = Callable[[str], tuple[Any, ...]]
 
 @contextmanager
 def loading(table: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of its own that loads the table, with the environment of the test."""
+    """A process that loads the table, with the environment of the test."""
     command = [sys.executable, "-m", "qupersync_assets_tests.support.load_process", table]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -99,7 +99,7 @@ def test_a_load_killed_after_its_last_batch_is_completed_by_the_next(
         "INSERT INTO stl_vacuum (xid, table_id, status, eventtime) "
         "SELECT n, 1, 'Finished', timestamp '2026-01-01' + n * interval '1 second' FROM generate_series(1, 1500) n"
     )
-    # After its last batch this job completes table_stats, in the transaction that closes the log row.
+    # After the last batch the job updates table_stats, in the transaction that closes the log row.
     rows = "SELECT FROM quper.table_stats FOR UPDATE"
     with holding(sandbox.connect_quper(), rows) as blocker, loading("vacuum_history") as process:
         session = held()

@@ -1,8 +1,7 @@
-"""Values and rows that are hostile in ways that integration/test_hostile_sources.py and test_bad_rows.py are not.
+"""Hostile values and rows beyond those of integration/sync_jobs/test_hostile_sources.py.
 
-Neither NUL nor a lone surrogate can come from a PostgreSQL, which refuses them in any text; the unit tests of
-the transformation hold them. Bytes that are no UTF-8, which Redshift can send where it has cut a text in the
-middle of a character, are made on the wire.
+PostgreSQL refuses NUL and lone surrogates in texts; the unit tests of the coercion cover them. Redshift can send
+invalid UTF-8 where it truncates a text within a character; a fault of the gateway creates it.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ import psycopg2
 import pytest
 
 from qupersync_assets_tests.faults.conftest import NODES, Check, SetFault
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 Logged = Callable[[str], tuple[Any, ...]]
 
 
 @pytest.mark.parametrize("statement", ["SELECT chr(0)", "SELECT U&'\\D800'"])
-def test_a_source_without_nul_and_lone_surrogates(source: Query, statement: str) -> None:
+def test_postgresql_refuses_nul_and_lone_surrogates(source: Query, statement: str) -> None:
     with pytest.raises(psycopg2.Error):
         source(statement)
 
 
-# Where the first row of the answer has its query_text if all other columns but the key and the start are NULL.
+# Offset of query_text in the first row of the response if only it, the key and the start are not NULL.
 QUERY_TEXT = 104
 
 
-def test_bytes_that_are_no_text_cost_one_character(
+def test_invalid_utf8_costs_one_character(
     fault: SetFault, sync: Sync, source: Query, target: Query, logged: Logged, converges: Check
 ) -> None:
     source(
@@ -37,7 +36,7 @@ def test_bytes_that_are_no_text_cost_one_character(
         "SELECT 100, n, getdate() - interval '1 hour' + n * interval '1 second', repeat('a', 100) "
         "FROM generate_series(1, 3) n"
     )
-    # 0x80 can only follow: it turns the letter into the first byte of a character that never comes.
+    # The flipped bit turns the letter into the first byte of an incomplete character.
     flipped = fault("corrupt", "FETCH", after=QUERY_TEXT + 50, flip=0x80)
     assert sync("query_history").success
     assert flipped.fired == 1
@@ -51,20 +50,20 @@ def test_bytes_that_are_no_text_cost_one_character(
 
 @pytest.fixture
 def long_texts(source: Query) -> Iterator[None]:
-    """Lets the source hold longer texts than Redshift has."""
+    """Let the source contain longer texts than Redshift allows."""
     source("ALTER TABLE sys_query_history ALTER query_text TYPE text")
     yield
     source("TRUNCATE sys_query_history; ALTER TABLE sys_query_history ALTER query_text TYPE character(4000)")
 
 
-def test_long_and_strange_texts(
+def test_long_and_unusual_texts_are_loaded(
     long_texts: None, sync: Sync, source: Query, target: Query, logged: Logged, sound: Check
 ) -> None:
     texts = [
         "select '" + "x" * 14_000_000 + "ż" * 1_000_000 + "'",  # 16 MB
         "\u200fשָׁלוֹם\u202e مرحبا \u2066abc\u2069",  # right to left, marks and overrides
         "e\u0301 é \ufeff \ufffd \uffff \U0010ffff 👩‍👩‍👧‍👦",  # combining, not a character, joined
-        "\\.\n\\.",  # the end of the data, for COPY of old
+        "\\.\n\\.",  # end of data in old versions of COPY
         "\x01\x07\x1b[31m\x7f\x85\u2028",
         "",
         "\\N",
@@ -83,7 +82,7 @@ def test_long_and_strange_texts(
 
 @pytest.fixture
 def in_kolkata(source: Query) -> Iterator[None]:
-    """Gives the sessions of both users a time zone of five and a half hours, and the target's another one."""
+    """Set different time zones for the sessions of the two users, one with an offset of 5:30 hours."""
     zones = {"qupersync_reader": "Asia/Kolkata", "qupersync": "America/New_York"}
     for role, zone in zones.items():
         source(f"ALTER ROLE {role} SET timezone = '{zone}'")
@@ -93,7 +92,7 @@ def in_kolkata(source: Query) -> Iterator[None]:
         source(f"ALTER ROLE {role} RESET timezone")
 
 
-def test_times_are_utc_whatever_the_time_zone_of_the_users(
+def test_times_are_utc_in_any_session_time_zone(
     in_kolkata: None, sync: Sync, source: Query, target: Query, converges: Check
 ) -> None:
     times = [
@@ -125,7 +124,7 @@ POSITIONS = {"n IN (1, 2000)": 2, "n IN (1000, 1001)": 2, "n > 1000": 1000, "tru
 
 
 @pytest.mark.parametrize(("bad", "count"), POSITIONS.items())
-def test_bad_rows_wherever_they_are(
+def test_invalid_rows_are_skipped_at_any_position(
     sync: Sync, source: Query, target: Query, logged: Logged, sound: Check, bad: str, count: int
 ) -> None:
     source(
@@ -141,7 +140,7 @@ def test_bad_rows_wherever_they_are(
     sound()
 
 
-def test_a_batch_of_which_postgres_refuses_every_row(
+def test_a_batch_with_only_refused_rows_is_skipped(
     sync: Sync, source: Query, target: Query, logged: Logged, monkeypatch: pytest.MonkeyPatch, sound: Check
 ) -> None:
     monkeypatch.setenv("SYNC_BATCH_SIZE", "200")

@@ -1,4 +1,4 @@
-"""Many syncs of unchanged data in one process: nothing grows."""
+"""Many syncs of unchanged data in one process use a constant amount of resources."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.faults.conftest import NODES
-from qupersync_assets_tests.integration.conftest import Query
+from qupersync_assets_tests.support.integration import Query
 
 WARM_UP = 10
 
 
 @pytest.mark.parametrize("syncs", [30, pytest.param(500, marks=pytest.mark.long)])
-def test_nothing_grows(
+def test_many_syncs_use_constant_resources(
     syncs: int, environment: dict[str, str], instance: dg.DagsterInstance, source: Query, target: Query
 ) -> None:
     source(NODES, [1, 1200])
     definitions = build_definitions(Settings.load())
     keys = {dg.AssetKey(["quper", "node_details"])}
     job = definitions.resolve_job_def(JOB_NAME).get_subset(asset_selection=keys)
-    us = psutil.Process()
+    process = psutil.Process()
 
     def sync() -> None:
         result = job.execute_in_process(instance=instance)
@@ -43,8 +43,8 @@ def test_nothing_grows(
         return {
             "connections": target(activity)[0][0],
             "files": len(list(Path("/proc/self/fd").iterdir())),
-            "threads": us.num_threads(),
-            "memory": us.memory_info().rss,
+            "threads": process.num_threads(),
+            "memory": process.memory_info().rss,
         }
 
     for _ in range(WARM_UP):

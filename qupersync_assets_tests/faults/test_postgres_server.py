@@ -1,7 +1,7 @@
-"""The target PostgreSQL fails in every way: whole batches only, and what passes is tried again.
+"""Failures of the target PostgreSQL: only whole batches are written, transient errors are retried.
 
-It is a server of its own here, so that it can be stopped while the one that plays Redshift goes on. Its log
-names the SQLSTATE of each error that it has really given.
+The target is a separate server, so that it can be stopped while the simulated Redshift runs. Its log contains
+the SQLSTATE of each error.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import pytest
 
 from qupersync_assets.sandbox.server.postgres_server import PostgresServer
 from qupersync_assets_tests.faults.conftest import NODES, Check, holding, meanwhile, until
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 PASSWORD = secrets.token_hex(16)
-CONNECTIONS = 16  # of which PostgreSQL keeps three for superusers
+CONNECTIONS = 16  # PostgreSQL reserves three for superusers
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     settings = {
         "max_connections": str(CONNECTIONS),
-        "synchronous_commit": "on",  # a batch that is committed is there after a crash
+        "synchronous_commit": "on",  # a committed batch survives a crash
         "log_line_prefix": "%e %u ",
     }
     with PostgresServer(tmp_path_factory.mktemp("target"), settings) as running:
@@ -70,11 +70,11 @@ def target(server: PostgresServer, environment: dict[str, str]) -> Query:
 
 @pytest.fixture
 def errors(server: PostgresServer, environment: dict[str, str]) -> Callable[[str], int]:
-    """How often the server has given our user an error with that SQLSTATE since the test began."""
+    """Return how many errors with a SQLSTATE the user qupersync got since the test began."""
     before = server.log.stat().st_size
 
     def count(sqlstate: str) -> int:
-        text = server.log.read_text("utf-8", "replace")  # started again when the server starts
+        text = server.log.read_text("utf-8", "replace")  # truncated when the server starts
         since = text[before:] if len(text) >= before else text
         return len(re.findall(rf"^{sqlstate} qupersync (?:ERROR|FATAL)", since, re.M))
 
@@ -89,7 +89,7 @@ def nodes(source: Query, tables: None) -> None:
 
 @pytest.fixture
 def blocker(nodes: None, server: PostgresServer) -> Iterator[Any]:
-    """A session that keeps the second batch from being written until its transaction ends."""
+    """A session that blocks the second batch until its transaction ends."""
     row = "INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 1500)"
     with holding(psycopg2.connect(server.dsn("quper")), row) as connection:
         yield connection
@@ -115,7 +115,7 @@ Logged = Callable[[str], tuple[Any, ...]]
 
 
 @pytest.mark.parametrize(("setting", "sqlstate"), [("lock_timeout = 300", "55P03"), ("statement_timeout", "57014")])
-def test_a_batch_that_waits_too_long_is_tried_again(
+def test_a_batch_that_times_out_is_retried(
     blocker: Any,
     errors: Callable[[str], int],
     sync: Sync,
@@ -141,7 +141,7 @@ def test_a_batch_that_waits_too_long_is_tried_again(
     converges("node_details")
 
 
-def test_a_deadlock_is_tried_again(
+def test_a_deadlock_is_retried(
     blocker: Any,
     waiting: Waiting,
     errors: Callable[[str], int],
@@ -150,7 +150,7 @@ def test_a_deadlock_is_tried_again(
     logged: Logged,
     converges: Check,
 ) -> None:
-    # Who waits for so long looks for a deadlock, and gives way: the batch, not the test's session.
+    # The batch detects the deadlock first and is canceled, not the test's session.
     target("ALTER ROLE qupersync SET deadlock_timeout = '1s'")
 
     def lock_out() -> None:
@@ -167,7 +167,7 @@ def test_a_deadlock_is_tried_again(
     converges("node_details")
 
 
-def test_a_serialization_failure_is_tried_again(
+def test_a_serialization_failure_is_retried(
     blocker: Any,
     waiting: Waiting,
     errors: Callable[[str], int],
@@ -189,7 +189,7 @@ def test_a_serialization_failure_is_tried_again(
     converges("node_details")
 
 
-def test_a_copy_that_is_canceled_is_tried_again(
+def test_a_canceled_copy_is_retried(
     blocker: Any,
     waiting: Waiting,
     server: PostgresServer,
@@ -199,13 +199,13 @@ def test_a_copy_that_is_canceled_is_tried_again(
     logged: Logged,
     converges: Check,
 ) -> None:
-    # Errors of COPY are the driver's own, not SQLAlchemy's; those of a dead connection are hidden by the failure
-    # to roll back, so it takes one that the connection survives.
+    # Errors of COPY are raised by the driver, not by SQLAlchemy. On a dead connection the failed rollback hides
+    # them, so this error leaves the connection usable.
     def cancel() -> None:
         waiting()
         staging = target("SELECT oid::regclass::text FROM pg_class WHERE relpersistence = 't' AND relname ~ '^staging'")
         with closing(psycopg2.connect(server.dsn("quper"))) as second, second.cursor() as cursor:
-            # It stands in line behind the second batch, and before the third.
+            # The lock waits for the second batch, and blocks the third.
             with meanwhile(lambda: cursor.execute(f"LOCK TABLE {staging[0][0]}")):
                 until(lambda: target("SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"))
                 blocker.rollback()
@@ -220,7 +220,7 @@ def test_a_copy_that_is_canceled_is_tried_again(
     converges("node_details")
 
 
-def test_a_server_process_that_is_killed(
+def test_a_killed_server_process_is_replaced(
     blocker: Any,
     waiting: Waiting,
     server: PostgresServer,
@@ -240,8 +240,8 @@ def test_a_server_process_that_is_killed(
     converges("node_details")
 
 
-@pytest.mark.parametrize("comes_back", [True, False])
-def test_the_server_stops_at_once(
+@pytest.mark.parametrize("restarts", [True, False])
+def test_a_server_shutdown_leaves_whole_batches(
     blocker: Any,
     waiting: Waiting,
     server: PostgresServer,
@@ -250,24 +250,24 @@ def test_the_server_stops_at_once(
     monkeypatch: pytest.MonkeyPatch,
     sound: Check,
     converges: Check,
-    comes_back: bool,
+    restarts: bool,
 ) -> None:
-    monkeypatch.setenv("SYNC_RETRY_DELAY", "3" if comes_back else "0")
+    monkeypatch.setenv("SYNC_RETRY_DELAY", "3" if restarts else "0")
     pids = [server.pid]
 
     def stop() -> None:
         waiting()
         os.kill(server.pid or 0, signal.SIGQUIT)
         server.stop()
-        if comes_back:
+        if restarts:
             server.start()
 
     with meanwhile(stop):
         result = sync("node_details")
-    if not comes_back:
+    if not restarts:
         assert not result.success
         server.start()
-        # Whole batches only, and their counts with them. The row could not be closed.
+        # Whole batches only, with their counts. The row could not be closed.
         assert target("SELECT count(*), max(node) FROM quper.node_details") == [(1000, 1000)]
         assert target(
             "SELECT status, rows_inserted, batches FROM quper.sync_logs WHERE run_id = %s", [result.run_id]
@@ -277,11 +277,11 @@ def test_the_server_stops_at_once(
     assert server.pid not in pids
     converges("node_details")
     ((status, error),) = target("SELECT status, error FROM quper.sync_logs WHERE run_id = %s", [result.run_id])
-    assert (status, error is None) == (("success", True) if comes_back else ("failed", False))
+    assert (status, error is None) == (("success", True) if restarts else ("failed", False))
     sound()
 
 
-def test_no_connection_is_free(
+def test_a_refused_connection_at_the_limit_is_retried(
     nodes: None,
     server: PostgresServer,
     errors: Callable[[str], int],
@@ -292,7 +292,7 @@ def test_no_connection_is_free(
     converges: Check,
 ) -> None:
     monkeypatch.setenv("SYNC_RETRY_DELAY", "1")
-    # What an earlier run has left in its pool must not make room later.
+    # Connections in the pool of an earlier run would make room later.
     target("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'qupersync'")
     with ExitStack() as crowd:
         with pytest.raises(psycopg2.OperationalError):
@@ -311,7 +311,7 @@ def test_no_connection_is_free(
     converges("node_details")
 
 
-def test_temporary_files_may_not_grow(
+def test_the_limit_of_temporary_files_is_an_error(
     nodes: None,
     errors: Callable[[str], int],
     sync: Sync,
@@ -333,7 +333,7 @@ def test_temporary_files_may_not_grow(
     converges("node_details")
 
 
-def test_the_disk_is_full(
+def test_a_full_disk_is_retried(
     nodes: None,
     server: PostgresServer,
     errors: Callable[[str], int],
@@ -342,7 +342,7 @@ def test_the_disk_is_full(
     logged: Logged,
     converges: Check,
 ) -> None:
-    # The file of the table is one that the kernel reports as full:
+    # Replace the file of the table by /dev/full, to which each write fails with ENOSPC:
     # https://man7.org/linux/man-pages/man4/full.4.html
     target("TRUNCATE quper.node_details")
     file = Path(server.data, target("SELECT pg_relation_filepath('quper.node_details')")[0][0])
@@ -355,7 +355,7 @@ def test_the_disk_is_full(
             until(lambda: errors("53100"))
         finally:
             empty.replace(file)
-            # The session at work holds the file open that it has found.
+            # The session of the sync still has the old file open.
             target("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'qupersync'")
 
     with meanwhile(make_room):
@@ -364,10 +364,10 @@ def test_the_disk_is_full(
     converges("node_details")
 
 
-def test_a_server_that_only_reads(
+def test_a_read_only_server_is_an_error(
     nodes: None, errors: Callable[[str], int], sync: Sync, target: Query, converges: Check
 ) -> None:
-    # What a standby answers after a failover: a user has to set the new primary.
+    # A standby responds so after a failover, until POSTGRES_HOST names the new primary.
     target("ALTER ROLE qupersync SET default_transaction_read_only = on")
     result = sync("node_details")
     assert not result.success

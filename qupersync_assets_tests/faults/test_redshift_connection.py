@@ -1,4 +1,4 @@
-"""The connection to Redshift fails in every way: no row is lost or made up, and what passes is tried again."""
+"""Failures of the connection to Redshift: no row is lost or invented, transient errors are retried."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway import session
 from qupersync_assets_tests.faults.conftest import NODES, Check, SetFault, holding, meanwhile, until
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 # The answer to a FETCH: BindComplete (5 bytes), then for each row of node_details a message of type D: type (1
 # byte), length (4), number of columns (2), and each column's length (4) and value.
@@ -25,7 +25,7 @@ def nodes(source: Query) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing more is expected of Redshift after two seconds."""
+    """Time out after two seconds without data from Redshift."""
     monkeypatch.setenv("REDSHIFT_STATEMENT_TIMEOUT", "1")
     monkeypatch.setattr("qupersync_assets.redshift.resource._EXTRA_SECONDS", 1)
 
@@ -44,7 +44,7 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("action", "settings"), FAULTS, ids=str)
-def test_a_page_that_breaks_off_is_read_again(
+def test_an_interrupted_page_is_read_again(
     fault: SetFault,
     impatient: None,
     sync: Sync,
@@ -54,9 +54,9 @@ def test_a_page_that_breaks_off_is_read_again(
     action: str,
     settings: dict[str, Any],
 ) -> None:
-    hurt = fault(action, "FETCH", nth=2, **settings)
+    injected = fault(action, "FETCH", nth=2, **settings)
     assert sync("node_details").success
-    assert hurt.fired == 1
+    assert injected.fired == 1
     # The first page had been committed; the second attempt finds its rows there.
     assert logged("node_details_sync") == (2500, 1500, 0, 1000, 0, 0, 3, "success")
     assert target("SELECT attempts FROM quper.sync_logs") == [(2,)]
@@ -64,7 +64,7 @@ def test_a_page_that_breaks_off_is_read_again(
 
 
 @pytest.mark.parametrize(("action", "settings"), [FAULTS[0], FAULTS[5]], ids=str)
-def test_a_connection_that_always_breaks_is_reported(
+def test_a_connection_that_always_breaks_is_an_error(
     fault: SetFault,
     sync: Sync,
     target: Query,
@@ -74,10 +74,10 @@ def test_a_connection_that_always_breaks_is_reported(
     action: str,
     settings: dict[str, Any],
 ) -> None:
-    hurt = fault(action, "FETCH", nth=2, times=None, **settings)
+    injected = fault(action, "FETCH", nth=2, times=None, **settings)
     assert not sync("node_details").success
-    assert hurt.fired == 2
-    # Whole pages only: neither the half page nor the end is taken for anything.
+    assert injected.fired == 2
+    # Whole pages only: the incomplete page is discarded.
     assert logged("node_details_sync") == (1000, 0, 0, 1000, 0, 0, 1, "failed")
     assert target("SELECT count(*), max(node), min(used_mb / node), max(used_mb / node) FROM quper.node_details") == [
         (1000, 1000, 7, 7)
@@ -88,7 +88,7 @@ def test_a_connection_that_always_breaks_is_reported(
     converges("node_details")
 
 
-def test_a_slow_connection_is_only_slow(
+def test_a_slow_connection_is_not_an_error(
     fault: SetFault, impatient: None, sync: Sync, target: Query, converges: Check
 ) -> None:
     slow = fault("slow", "FETCH", nth=2, after=MID_PAGE, rate=60_000)
@@ -99,17 +99,17 @@ def test_a_slow_connection_is_only_slow(
 
 
 @pytest.mark.parametrize("action", ["truncate", "stall"])
-def test_a_login_that_breaks_off_is_tried_again(
+def test_an_interrupted_login_is_retried(
     fault: SetFault, impatient: None, sync: Sync, target: Query, converges: Check, action: str
 ) -> None:
-    hurt = fault(action, after=30)  # within the challenge of the login
+    injected = fault(action, after=30)  # within the challenge of the login
     assert sync("node_details").success
-    assert hurt.fired == 1
+    assert injected.fired == 1
     assert target("SELECT attempts, rows_inserted FROM quper.sync_logs") == [(2, 2500)]
     converges("node_details")
 
 
-def test_a_refused_connection_is_tried_again(
+def test_a_refused_connection_is_retried(
     sandbox: Sandbox, tables: None, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch, converges: Check
 ) -> None:
     monkeypatch.setenv("SYNC_RETRY_DELAY", "1")
@@ -131,10 +131,10 @@ def test_a_refused_connection_is_tried_again(
     converges("node_details")
 
 
-def test_a_refused_login_is_not_tried_again(
+def test_a_refused_login_is_not_retried(
     sandbox: Sandbox, sync: Sync, source: Query, target: Query, sound: Check, converges: Check
 ) -> None:
-    # Redshift locks a user after five of them.
+    # Redshift locks a user after five failed logins.
     source("ALTER ROLE qupersync_reader NOLOGIN")
     before = sandbox.gateway.received.startups
     try:
@@ -150,7 +150,7 @@ def test_a_refused_login_is_not_tried_again(
 
 @pytest.fixture
 def short_fetches(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Lets Redshift give fewer rows than it was asked for, though there are more."""
+    """Let Redshift return fewer rows than requested, although there are more."""
     rewritten, seen = session.rewritten, []
 
     def shorter(statement: str) -> str:
@@ -161,7 +161,7 @@ def short_fetches(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> list[str
     return seen
 
 
-def test_a_short_answer_is_not_the_end(
+def test_a_short_page_is_not_the_last(
     short_fetches: list[str], sync: Sync, logged: Callable[..., Any], converges: Check
 ) -> None:
     assert sync("node_details").success
@@ -171,15 +171,15 @@ def test_a_short_answer_is_not_the_end(
 
 
 @pytest.fixture
-def held_up(tables: None, sandbox: Sandbox) -> Iterator[Any]:
-    """A session that keeps a page from being written until it ends: the one with row 2400."""
+def page_blocker(tables: None, sandbox: Sandbox) -> Iterator[Any]:
+    """A session that blocks the page with row 2400 until its transaction ends."""
     row = "INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 2400)"
     with holding(sandbox.connect_quper(), row) as blocker:
         yield blocker
 
 
-def test_a_source_that_changes_between_two_pages_is_read_as_it_was(
-    held_up: Any, sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch, converges: Check
+def test_a_read_is_a_snapshot_of_a_changing_source(
+    page_blocker: Any, sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch, converges: Check
 ) -> None:
     def change() -> None:
         try:
@@ -187,10 +187,10 @@ def test_a_source_that_changes_between_two_pages_is_read_as_it_was(
             source("UPDATE stv_node_storage_capacity SET used = 0 WHERE node IN (1, 1500, 11500)")
             source(NODES, [12001, 12100])
         finally:
-            held_up.rollback()
+            page_blocker.rollback()
 
     source(NODES, [2501, 12000])
-    monkeypatch.setenv("SYNC_BATCH_SIZE", "1200")  # the second page is read then, the last ones are not
+    monkeypatch.setenv("SYNC_BATCH_SIZE", "1200")  # at that time the second page is read, the last ones are not
     with meanwhile(change):
         assert sync("node_details").success
     assert target("SELECT count(*), count(*) FILTER (WHERE used_mb = 7 * node) FROM quper.node_details") == [

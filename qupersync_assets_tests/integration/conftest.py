@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -20,15 +19,12 @@ from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
-from qupersync_assets.redshift.resource import RedshiftResource
-from qupersync_assets.rows.page import Page
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.support.alert_servers import Webhook
 from qupersync_assets_tests.support.escaped_secrets import Secrets
 from qupersync_assets_tests.support.expected_rows import TIMES
-
-Query = Callable[..., list[tuple[Any, ...]]]
+from qupersync_assets_tests.support.integration import LOG_COLUMNS, Answer, Command, Query, Sync
 
 
 @pytest.fixture
@@ -71,7 +67,7 @@ def target(sandbox: Sandbox, environment: dict[str, str]) -> Query:
 
 @pytest.fixture
 def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> Sandbox:
-    """The sandbox with a realistic source, of which nothing turns seven days old while a test looks."""
+    """The sandbox with a realistic source, of which no row expires at seven days during a test."""
     workload = sandbox.workload()
     workload.backfill(datetime.now(UTC), queries=1500)
     for _ in range(4):
@@ -83,12 +79,9 @@ def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> Sand
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance that forgets."""
+    """An ephemeral Dagster instance."""
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
-
-
-Sync = Callable[..., dg.ExecuteInProcessResult]
 
 
 @pytest.fixture
@@ -102,24 +95,6 @@ def sync(environment: dict[str, str], instance: dg.DagsterInstance) -> Sync:
         )
 
     return run
-
-
-def checks(result: dg.ExecuteInProcessResult, name: str) -> dict[str, dg.AssetCheckEvaluation]:
-    """The evaluations of a check, by table."""
-    found = result.get_asset_check_evaluations()
-    return {e.asset_key.path[-1]: e for e in found if e.check_name == name}
-
-
-def pages_of(redshift: RedshiftResource, sql: str, size: int) -> Iterator[Page]:
-    """The pages of a statement, in a session of its own."""
-    with redshift.session() as session:
-        for page in session.pages(sql, size):
-            yield page.decoded()
-
-
-LOG_COLUMNS = (
-    "rows_extracted, rows_inserted, rows_updated, rows_unchanged, rows_duplicate, rows_skipped, batches, status"
-)
 
 
 @pytest.fixture
@@ -158,22 +133,6 @@ def postgres(bare: PostgresResource) -> PostgresResource:
 def engine(postgres: PostgresResource) -> sa.Engine:
     """Its engine."""
     return postgres.engine()
-
-
-class Answer(NamedTuple):
-    """What a command wrote, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """What it wrote to stdout, which has to be JSON and nothing else."""
-        return json.loads(self.out)
-
-
-Command = Callable[..., Answer]
 
 
 @pytest.fixture

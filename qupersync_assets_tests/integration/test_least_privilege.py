@@ -1,4 +1,4 @@
-"""The files of deploy/sql grant what is needed and nothing else: everything runs with these privileges."""
+"""The files of deploy/sql grant the needed privileges and no others."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec.redshift_views import documented_views
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 PROJECT = Path(__file__).parents[2]
 POSTGRES_SQL = PROJECT / "deploy" / "sql" / "postgres.sql"
 REDSHIFT_SQL = (PROJECT / "deploy" / "sql" / "redshift.sql").read_text("utf-8")
 OWNER, WRITER = "qupersync_owner", "qupersync_writer"
-# Names as awkward as PostgreSQL takes them.
+# Names with special characters that PostgreSQL accepts.
 DATABASE = """quper "d'or" %s \\ ;--"""
 ADMIN = """the "admin's" %s @: role"""
 NEWCOMER = """new' "comer" %s \\ {0}; --"""
@@ -85,7 +85,7 @@ class Deployment:
                 return cursor.fetchall() if cursor.description else []
 
     def refusal(self, user: str, statement: str, database: str = DATABASE) -> str | None:
-        """The message with which the statement is refused for want of a right, None if it is not."""
+        """The message with which the statement is refused for lack of a privilege, or None."""
         try:
             self.run(user, statement, database)
         except psycopg2.OperationalError as error:
@@ -100,7 +100,7 @@ class Deployment:
 def deployment(
     request: pytest.FixtureRequest, sandbox: Sandbox, environment: dict[str, str], monkeypatch: Any
 ) -> Iterator[Deployment]:
-    """The file has been run, and once more; the tables are there; POSTGRES_USER is the writer."""
+    """Run the file twice and create the tables; POSTGRES_USER is the writer."""
     made = Deployment(sandbox, ADMIN)
     root = sandbox.server.user
     kind = "SUPERUSER" if request.param == "superuser" else "CREATEROLE"
@@ -126,7 +126,7 @@ def deployment(
 
 @pytest.fixture
 def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """Dagster as dagster.yaml has it for a test with a deployment; else one that forgets."""
+    """Dagster as dagster.yaml has it for a test with a deployment; else an ephemeral one."""
     if "deployment" not in request.fixturenames:
         with dg.DagsterInstance.ephemeral() as ephemeral:
             yield ephemeral
@@ -139,7 +139,7 @@ def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.Dags
 
 @pytest.fixture
 def doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, str]]:
-    """Runs `qupersync doctor --json`; returns the remedies by side and what they are for."""
+    """Runs `qupersync doctor --json`; returns the remedies by side and subject."""
     monkeypatch.chdir(tmp_path)
 
     def run() -> dict[str, str]:
@@ -173,7 +173,7 @@ WRITER_MAY_NOT = [
 
 
 @pytest.mark.parametrize("deployment", ["owner of the database"], indirect=True)
-def test_the_writer_can_do_what_is_needed_and_nothing_else(
+def test_the_writer_has_only_the_needed_privileges(
     sandbox: Sandbox,
     deployment: Deployment,
     sync: Sync,
@@ -202,14 +202,14 @@ def test_the_writer_can_do_what_is_needed_and_nothing_else(
     assert not allowed
     for user in (OWNER, WRITER):
         assert deployment.refusal(user, "SELECT 1", "quper")  # another database
-    # What a newer QuperSync adds.
+    # A table of a newer version.
     deployment.run(OWNER, "CREATE TABLE quper.ninth (id bigint GENERATED ALWAYS AS IDENTITY, a int)")
     for statement in ("INSERT INTO quper.ninth (a) VALUES (1)", "UPDATE quper.ninth SET a = 2"):
         deployment.run(WRITER, statement)
     assert deployment.run(WRITER, "DELETE FROM quper.ninth RETURNING a") == [(2,)]
 
 
-def test_the_remedies_of_the_doctor_grant_the_privileges(
+def test_remedies_of_the_doctor_grant_the_privileges(
     deployment: Deployment, doctor: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = deployment.sandbox.server.user
@@ -226,7 +226,7 @@ def test_the_remedies_of_the_doctor_grant_the_privileges(
         deployment.run(root, quoted("DROP OWNED BY {0}; DROP ROLE {0}", NEWCOMER))
 
 
-def test_a_user_that_owns_the_database_does_as_well(
+def test_the_owner_of_the_database_can_sync(
     deployment: Deployment, sync: Sync, doctor: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployment.run(deployment.sandbox.server.user, "DROP SCHEMA quper CASCADE")
@@ -239,12 +239,12 @@ READER = "qupersync_reader"
 
 
 def statements(text: str) -> list[str]:
-    """Those that are not commented out."""
+    """Return the statements that are not commented out."""
     return re.findall(r"^[A-Z][^;]*;", text, re.MULTILINE)
 
 
 def all_of_redshift_sql() -> str:
-    """The file for a provisioned cluster: with what is commented out."""
+    """Return the file for a provisioned cluster, with the commented-out statements."""
     return re.sub(r"^--(?=GRANT SELECT)", "", REDSHIFT_SQL, flags=re.MULTILINE)
 
 
@@ -257,7 +257,7 @@ def test_each_view_for_superusers_that_a_job_reads_is_granted() -> None:
         if view not in facts or facts[view]["visibility"] == "superuser"
     }
     assert set(re.findall(r"GRANT SELECT ON (\w+)", all_of_redshift_sql())) == needed
-    # As it stands it is for every kind of cluster.
+    # The unchanged file works on all kinds of clusters.
     for view in re.findall(r"GRANT SELECT ON (\w+)", " ".join(statements(REDSHIFT_SQL))):
         assert facts[view]["serverless"]
 
@@ -266,13 +266,13 @@ def test_each_view_for_superusers_that_a_job_reads_is_granted() -> None:
 def administer(
     sandbox: Sandbox, source: Query, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 ) -> Iterator[Callable[[str], None]]:
-    """Runs the file's text as Redshift's administrator, for REDSHIFT_USER, a user that is not there yet."""
+    """Runs the file's text as Redshift's administrator, for REDSHIFT_USER, a user that does not exist yet."""
     user = "the_least"
     monkeypatch.setenv("REDSHIFT_USER", user)
 
     def run(text: str) -> None:
         for statement in statements(text.replace(READER, user)):
-            # The three statements that PostgreSQL does not know.
+            # PostgreSQL does not support these three statements.
             if statement == f"CREATE USER {user} PASSWORD DISABLE;":
                 sandbox.create_user(user)  # and a password, as the file says
             elif statement == f"ALTER USER {user} SYSLOG ACCESS UNRESTRICTED;":
@@ -337,7 +337,7 @@ def test_the_reader_sees_all_rows_and_reads_nothing_else(
 
 
 @pytest.mark.parametrize("mode", ["serverless", "multi-az"])
-def test_on_the_other_kinds_the_file_is_enough_as_it_stands(
+def test_the_unchanged_file_suffices_on_other_kinds(
     sandbox: Sandbox,
     administer: Callable[[str], None],
     doctor: Callable[[], dict[str, str]],
@@ -350,11 +350,11 @@ def test_on_the_other_kinds_the_file_is_enough_as_it_stands(
         assert doctor() == {}
 
 
-def test_what_the_doctor_says_is_what_the_file_says(
+def test_remedies_of_the_doctor_are_in_the_file(
     administer: Callable[[str], None], doctor: Callable[[], dict[str, str]]
 ) -> None:
     administer(statements(REDSHIFT_SQL)[0])
-    said = " ".join(doctor().values()).replace('"the_least"', READER)
-    remedies = re.findall(r"(?:GRANT|ALTER) [^;]+;", said)
+    text = " ".join(doctor().values()).replace('"the_least"', READER)
+    remedies = re.findall(r"(?:GRANT|ALTER) [^;]+;", text)
     assert len(set(remedies)) >= 6
     assert set(remedies) <= set(statements(all_of_redshift_sql().replace("--GRANT ROLE", "GRANT ROLE")))

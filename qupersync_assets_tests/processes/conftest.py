@@ -10,5 +10,5 @@ import pytest
 
 @pytest.fixture
 def project(new_project: Callable[[], Path]) -> Path:
-    """A folder of a test's own."""
+    """A new folder for each test."""
     return new_project()

@@ -23,9 +23,10 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.faults import Fault
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, bare, environment, filled, source, target
+from qupersync_assets_tests.integration.conftest import bare, environment, filled, source, target
 from qupersync_assets_tests.support.demo_process import free_port, until
 from qupersync_assets_tests.support.expected_rows import oracle
+from qupersync_assets_tests.support.integration import Query
 
 __all__ = ["bare", "environment", "filled", "source", "target"]
 
@@ -33,7 +34,7 @@ BIN = Path(sysconfig.get_path("scripts"))
 
 
 class Process:
-    """A command as a process group of its own, with its output in a file."""
+    """A command as a process group, with its output in a file."""
 
     def __init__(self, log: Path, environment: dict[str, str], *command: Any) -> None:
         self._log = log
@@ -42,7 +43,7 @@ class Process:
                 [str(c) for c in command], env=environment, stdout=output, stderr=output, start_new_session=True
             )
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self._log.read_text("utf-8")
 
     def kill(self) -> None:
@@ -53,7 +54,7 @@ class Process:
 
 
 class Cluster:
-    """A broker, two workers, and runs that are given to them."""
+    """A broker, two workers, and runs that they execute."""
 
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
         self.environment = {**os.environ, **variables, "DAGSTER_HOME": str(folder)}
@@ -87,7 +88,7 @@ def killed_at_the_end(process: Process) -> Iterator[Process]:
 
 @pytest.fixture
 def cluster(filled: Sandbox, environment: dict[str, str], project: Path) -> Iterator[Cluster]:
-    """Two workers on a Redis that wants a password."""
+    """Two workers on a Redis with a password."""
     server = shutil.which("redis-server")
     if server is None:
         pytest.skip("Celery is NOT tested: there is no redis-server; apt-get install redis-server brings it")
@@ -106,7 +107,7 @@ def cluster(filled: Sandbox, environment: dict[str, str], project: Path) -> Iter
         for name in ("one", "two"):
             worker = cluster.start_worker(name)
             cluster.workers.append(stack.enter_context(killed_at_the_end(worker)))
-        until(lambda: all("ready." in worker.said() for worker in cluster.workers), 60)
+        until(lambda: all("ready." in worker.output() for worker in cluster.workers), 60)
         yield cluster
 
 
@@ -114,7 +115,7 @@ JOB = "query_history_sync"
 
 
 def holder(target: Query, resource: PostgresResource) -> psutil.Process:
-    """The process that loads JOB."""
+    """Return the process that loads JOB."""
     with closing(JobConnection(resource.engine(), "sandbox", JOB)) as another, pytest.raises(JobLocked) as busy:
         another.begin().__enter__()
     (backend,) = re.findall(r"PostgreSQL process (\d+)", str(busy.value))
@@ -124,7 +125,7 @@ def holder(target: Query, resource: PostgresResource) -> psutil.Process:
 
 
 @pytest.mark.parametrize("victim", ["process", pytest.param("worker", marks=pytest.mark.long)])
-def test_another_worker_does_the_step_of_a_killed_one(
+def test_a_step_of_a_killed_worker_is_executed_by_another(
     cluster: Cluster, sandbox: Sandbox, bare: PostgresResource, source: Query, target: Query, victim: str
 ) -> None:
     """At once if the worker's process has died, after CELERY_STEP_TIMEOUT if the whole worker has."""
@@ -140,13 +141,13 @@ def test_another_worker_does_the_step_of_a_killed_one(
             process.kill()
         else:
             worker.kill()
-        assert run.process.wait(150) == 0, run.said()
-    said = "".join(w.said() for w in cluster.workers)
-    assert ("signal 9 (SIGKILL)" in said) == (victim == "process")
+        assert run.process.wait(150) == 0, run.output()
+    output = "".join(w.output() for w in cluster.workers)
+    assert ("signal 9 (SIGKILL)" in output) == (victim == "process")
     events = "".join(str(row) for row in target("SELECT event FROM event_logs UNION SELECT run_body FROM runs"))
     with Redis(port=cluster.port, password=cluster.password, decode_responses=True) as broker:
         answers = "".join(str(broker.get(key)) for key in broker.scan_iter("celery-task-meta-*"))
-    for text in (said, run.said(), events, answers):
+    for text in (output, run.output(), events, answers):
         assert text and not [name for name, secret in cluster.secrets.items() if secret in text]
     rows = target("SELECT sync_job_id, status, attempts > 1 FROM quper.sync_logs")
     assert len(rows) == 8 and (JOB, "success", True) in rows

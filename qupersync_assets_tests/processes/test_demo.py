@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from qupersync_assets.sandbox.rules.dialect import MODES
-from qupersync_assets_tests.support.demo_process import remains
+from qupersync_assets_tests.support.demo_process import remaining_processes
 
 
 def demo(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -42,7 +42,7 @@ def test_second_demo_loads_only_new_rows(project: Path) -> None:
     assert all(read == new != "0" for read, new, *_ in rows.values())
     assert rows["column_stats_sync"][-1] == "svv_columns, pg_attribute"
     assert "Traceback" not in first.stderr
-    assert not remains(project)
+    assert not remaining_processes(project)
 
     # Another mode, with the state of the first demo.
     second = demo(project, "--once", "--mode", "serverless")
@@ -80,7 +80,7 @@ def test_port_in_use_is_one_sentence(project: Path) -> None:
     assert answer.returncode == 1
     assert "PORT=" in answer.stdout
     assert "Traceback" not in answer.stdout + answer.stderr
-    assert not remains(project)
+    assert not remaining_processes(project)
 
 
 def test_invalid_port_is_one_sentence(project: Path) -> None:

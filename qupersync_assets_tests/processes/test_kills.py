@@ -15,11 +15,11 @@ import pytest
 
 from qupersync_assets.sandbox.workload.workload import LOCK
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.support.demo_process import Demo, execute, has_ended, remains, until, waiting
+from qupersync_assets_tests.support.demo_process import Demo, execute, has_ended, remaining_processes, until, waiting
 from qupersync_assets_tests.support.expected_rows import TIMES, oracle
 
 INTERVAL = 10
-# Two intervals, and what it takes to start Dagster and to run on a machine that is busy with other tests.
+# Two intervals, and the time to start Dagster and a run on a busy machine.
 SOON = 2 * INTERVAL + 70
 
 
@@ -30,7 +30,7 @@ class PausedDemo(Demo):
         super().__init__(project, INTERVAL, SYNC_RETRY_DELAY="1")
 
     def child(self, word: str) -> psutil.Process | None:
-        """The child of the demo with that word in its command."""
+        """Return the child of the demo with that word in its command."""
         for child in psutil.Process(self.process.pid).children():
             with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
                 if word in " ".join(child.cmdline()):
@@ -38,7 +38,7 @@ class PausedDemo(Demo):
         return None
 
     def pause(self) -> None:
-        """Hold the lock of the workload; it ends with PostgreSQL."""
+        """Hold the lock of the workload until `end_pause()` or the end of PostgreSQL."""
         self._pause = self.sandbox.connect_redshift()
         self._pause.autocommit = True
         self._in_pause("SELECT pg_advisory_lock(%s)")
@@ -47,7 +47,7 @@ class PausedDemo(Demo):
         self._pause.close()
 
     def advance(self) -> None:
-        """Let the workload, which waits for its lock, go on once."""
+        """Let the waiting workload advance once."""
         until(lambda: waiting(self.sandbox.connect_redshift, "wait_event = 'advisory'"), SOON)
         self._in_pause("SELECT pg_advisory_unlock(%s)")
         self._in_pause("SELECT pg_advisory_lock(%s)")
@@ -57,7 +57,7 @@ class PausedDemo(Demo):
             cursor.execute(statement, [LOCK])
 
     def compare(self) -> None:
-        """Source and target have to be equal, table by table."""
+        """Assert that source and target are equal."""
 
         def source(sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
             return _query(self.sandbox.connect_redshift, sql, parameters)
@@ -70,9 +70,9 @@ class PausedDemo(Demo):
             assert len(actual) > 1 and actual == expected, spec.sync_job_id
 
     def recovers(self, since: float) -> None:
-        """A whole run follows soon; no older row is still running, and source and target are equal."""
-        until(lambda: self.whole_run(after=since), SOON)
-        assert not self.left_open(before=since)
+        """Assert that a whole run follows, that no older row is `running`, and that source and target are equal."""
+        until(lambda: self.complete_run(after=since), SOON)
+        assert not self.open_runs(before=since)
         self.compare()
 
 
@@ -88,12 +88,12 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def demo(new_project: Any) -> Iterator[PausedDemo]:
-    """Up; nothing of its source turns seven days old while we look. At the end Ctrl-C leaves nothing behind."""
+    """A running demo without rows that expire during the tests; at the end Ctrl-C stops all its processes."""
     project = new_project()
     running = PausedDemo(project)
     try:
-        until(lambda: "Dagster UI" in running.said() or running.process.poll() is not None, 240)
-        assert running.process.poll() is None, running.said()
+        until(lambda: "Dagster UI" in running.output() or running.process.poll() is not None, 240)
+        assert running.process.poll() is None, running.output()
         running.pause()
         for view, column in TIMES.items():
             execute(
@@ -101,14 +101,14 @@ def demo(new_project: Any) -> Iterator[PausedDemo]:
                 f"DELETE FROM redshift.{view} WHERE {column} "
                 "BETWEEN '2010-01-01' AND redshift.getdate() - interval '6 days 23 hours'",
             )
-        running.advance()  # it drops what depended on those rows
+        running.advance()  # it deletes rows that depended on them
         for spec in all_specs():
             execute(running.sandbox.connect_quper, f"TRUNCATE {spec.table.fullname}")
         yield running
         running.end_pause()
         running.process.send_signal(signal.SIGINT)
-        assert running.process.wait(60) == 0, running.said()
-        assert not remains(project)
+        assert running.process.wait(60) == 0, running.output()
+        assert not remaining_processes(project)
     finally:
         if running.process.poll() is None:
             running.process.terminate()
@@ -131,7 +131,7 @@ class Held:
         until(self.find, SOON)
 
     def find(self) -> bool:
-        """Find the processes; False if there are none just now."""
+        """Find the processes; return False if there are none."""
         sessions = _query(
             self._demo.sandbox.connect_quper, f"SELECT client_port, pid FROM pg_stat_activity WHERE {BLOCKED}"
         )
@@ -154,13 +154,13 @@ class Held:
             return []
         found = self._demo.runs("running", JOB)
         if not found:
-            self._lock()  # it waits before it has begun, or at the end: the next time
+            self._lock()  # the step waits before or after its load: wait for the next one
         return found
 
 
 @pytest.fixture
 def held(demo: PausedDemo) -> Iterator[Held]:
-    """A run that is held up until the blocker's transaction ends."""
+    """A run that waits until the blocker's transaction ends."""
     with closing(demo.sandbox.connect_quper()) as blocker:
         yield Held(demo, blocker)
 
@@ -173,10 +173,10 @@ def kill(*processes: psutil.Process) -> float:
     return time.time()
 
 
-def test_killing_a_step_and_then_its_run(demo: PausedDemo, held: Held) -> None:
+def test_syncs_continue_after_a_step_and_its_run_are_killed(demo: PausedDemo, held: Held) -> None:
     first = held.step
     kill(first)
-    # PostgreSQL would notice when it has something to say to the step, which is after the wait.
+    # Otherwise the server process ends only after its wait for the lock.
     execute(demo.sandbox.connect_quper, f"SELECT pg_terminate_backend({held.backend})")
     until(lambda: held.find() and held.step != first, SOON)
     since = kill(held.worker)
@@ -185,7 +185,7 @@ def test_killing_a_step_and_then_its_run(demo: PausedDemo, held: Held) -> None:
     assert demo.status(held.run_id) == "FAILURE"
 
 
-def test_killing_the_daemon_lets_its_run_finish(demo: PausedDemo, held: Held) -> None:
+def test_a_run_finishes_after_the_daemon_is_killed(demo: PausedDemo, held: Held) -> None:
     since = kill(held.daemon)
     until(lambda: demo.child("dagster-daemon"), SOON)
     assert not has_ended(held.worker)
@@ -193,20 +193,20 @@ def test_killing_the_daemon_lets_its_run_finish(demo: PausedDemo, held: Held) ->
     demo.recovers(since)
     assert held.run_id in demo.runs("success", JOB)
     assert demo.status(held.run_id) == "SUCCESS"
-    assert "dagster-daemon was killed by SIGKILL" in demo.said()
+    assert "dagster-daemon was killed by SIGKILL" in demo.output()
 
 
-def test_killing_the_webserver(demo: PausedDemo) -> None:
+def test_the_webserver_is_restarted_after_it_is_killed(demo: PausedDemo) -> None:
     demo.advance()
     webserver = demo.child("dagster-webserver")
     since = kill(webserver)
     demo.recovers(since)
     until(lambda: demo.answers(), SOON)
     assert demo.child("dagster-webserver") not in (None, webserver)
-    assert "dagster-webserver was killed by SIGKILL" in demo.said()
+    assert "dagster-webserver was killed by SIGKILL" in demo.output()
 
 
-def test_killing_postgresql(demo: PausedDemo, held: Held) -> None:
+def test_syncs_continue_after_postgresql_is_killed(demo: PausedDemo, held: Held) -> None:
     # When a backend is killed, PostgreSQL ends all sessions and restarts its processes.
     kill(psutil.Process(held.backend))
     with pytest.raises(psycopg2.OperationalError):
@@ -216,5 +216,5 @@ def test_killing_postgresql(demo: PausedDemo, held: Held) -> None:
     kill(postmaster, *postmaster.children(recursive=True))
     until(lambda: demo.pause() is None, SOON)
     assert demo.child("postgres") not in (None, postmaster)
-    assert "PostgreSQL was killed by SIGKILL" in demo.said()
+    assert "PostgreSQL was killed by SIGKILL" in demo.output()
     demo.recovers(time.time())

@@ -57,7 +57,7 @@ def made() -> Secrets:
 
 @pytest.fixture
 def served(sandbox: Sandbox, project: Path, made: Secrets) -> Iterator[Served]:
-    """Up, with a source that repeats the password."""
+    """A running server whose source repeats the password in its error."""
     execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
     with tricky_passwords(sandbox, made) as passwords, Parrot() as parrot:
         alerts = f"json://bot:{quote(made.make('@:/ '), safe='')}@127.0.0.1:1/{made.make('')}"
@@ -71,7 +71,7 @@ def served(sandbox: Sandbox, project: Path, made: Secrets) -> Iterator[Served]:
 
 
 def stored(sandbox: Sandbox) -> Iterator[str]:
-    """Every row of the target database: those of QuperSync, and Dagster's."""
+    """Yield each row of the target database: those of QuperSync and of Dagster."""
     with closing(sandbox.connect_quper()) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('quper', 'public')")
         for schema, table in cursor.fetchall():
@@ -79,11 +79,11 @@ def stored(sandbox: Sandbox) -> Iterator[str]:
             yield from (text for (text,) in cursor.fetchall())
 
 
-def test_no_output_contains_a_secret(served: Served, project: Path, made: Secrets) -> None:
+def test_no_secret_is_shown(served: Served, project: Path, made: Secrets) -> None:
     def page(query: str) -> str:
         return json.dumps(served.ask(query), ensure_ascii=False)
 
-    until(lambda: "QuperSync is up" in served.said() or served.process.poll() is not None, 120)
+    until(lambda: "QuperSync is up" in served.output() or served.process.poll() is not None, 120)
     (run_id, *_) = until(lambda: served.runs("failed", "node_details_sync"), 120)
     until(lambda: served.status(run_id) == "FAILURE", 60)
     # An alert for the run was refused, which a tick reports.
@@ -109,10 +109,10 @@ def test_no_output_contains_a_secret(served: Served, project: Path, made: Secret
         "debug file": downloaded,
         "commands": "\n".join(" ".join(process.cmdline()) for process in family if process.is_running()),
         "tables": "\n".join(stored(served.sandbox)),
-        "output": served.said(),
+        "output": served.output(),
         "files": "\n".join(path.read_text("utf-8", errors="replace") for path in files),
     }
     assert all(len(text) > 20 for text in written.values()), {k: len(v) for k, v in written.items()}
     for kind in ("log of the run", "tables", "debug file"):
         assert "***" in written[kind]
-    assert not {kind: secrets for kind, text in written.items() if (secrets := made.in_(text))}
+    assert not {kind: found for kind, text in written.items() if (found := made.in_(text))}

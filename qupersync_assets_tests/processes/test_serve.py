@@ -34,16 +34,16 @@ def served(sandbox: Sandbox, new_project: Callable[[], Path], webhook: Webhook) 
     # Short delays before retries: a run that is silent for longer than them is dead.
     server = Served(sandbox, new_project(), SYNC_RETRY_DELAY="1", ALERT_URLS=webhook.url)
     try:
-        until(lambda: "QuperSync is up" in server.said() or server.process.poll() is not None, 120)
-        assert server.process.poll() is None, server.said()
-        until(lambda: server.whole_run(after=0), 120)
+        until(lambda: "QuperSync is up" in server.output() or server.process.poll() is not None, 120)
+        assert server.process.poll() is None, server.output()
+        until(lambda: server.complete_run(after=0), 120)
         yield server
         family = psutil.Process(server.process.pid).children(recursive=True)
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(60) == 0, server.said()
+        assert server.process.wait(60) == 0, server.output()
         ended, alive = psutil.wait_procs(family, timeout=5)
         assert ended and not alive
-        assert "Stopped." in server.said()
+        assert "Stopped." in server.output()
     finally:
         if server.process.poll() is None:
             server.process.terminate()
@@ -84,7 +84,7 @@ def test_a_killed_run_is_closed_reported_and_followed_by_the_next(served: Served
             process.kill()
         blocker.rollback()
     killed_at = time.time()
-    until(lambda: served.whole_run(after=killed_at), 120)
+    until(lambda: served.complete_run(after=killed_at), 120)
     until(lambda: run_id not in served.runs("running", "vacuum_history_sync"), 90)
     assert run_id in served.runs("failed", "vacuum_history_sync")
     assert served.status(run_id) == "FAILURE"
@@ -107,14 +107,14 @@ def test_syncs_continue_after_an_outage_of_postgresql(served: Served) -> None:
         worker.kill()
         until(lambda: has_ended(worker), 20)
         daemon.kill()
-        until(lambda: "dagster-daemon was killed by SIGKILL" in served.said(), 20)
+        until(lambda: "dagster-daemon was killed by SIGKILL" in served.output(), 20)
         # The restarted daemon ends soon, because PostgreSQL is down.
-        until(lambda: "dagster-daemon ended with exit code 1; it is started again in 2 s" in served.said(), 90)
+        until(lambda: "dagster-daemon ended with exit code 1; it is started again in 2 s" in served.output(), 90)
     finally:
         served.sandbox.server.start()
     back = time.time()
-    until(lambda: served.whole_run(after=back), 120)
-    assert not served.left_open(before=back)
+    until(lambda: served.complete_run(after=back), 120)
+    assert not served.open_runs(before=back)
     until(served.answers, 60)  # the webserver first has to notice that its old connections are closed
     assert served.status(run_id) == "FAILURE"
 

@@ -15,8 +15,8 @@ from xml.sax.saxutils import escape
 import pytest
 
 from qupersync_assets.sandbox.gateway.relay import Gateway
-from qupersync_assets_tests.integration.conftest import Query
 from qupersync_assets_tests.support.background_server import InBackground
+from qupersync_assets_tests.support.integration import Query
 
 ROLE = "IAM:qupersync_reader"
 REDSHIFT_XML = "<{0}Response xmlns='http://redshift.amazonaws.com/doc/2012-12-01/'>{1}</{0}Response>"

@@ -1,4 +1,4 @@
-"""Debian's Chromium, headless, as a desktop and as a phone, and what goes wrong in its pages."""
+"""Headless Chromium of the machine, as a desktop and as a phone; collects the errors of its pages."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ PHONE: dict[str, Any] = {
     "screen": {"width": 390, "height": 844},
     "is_mobile": True,
     "has_touch": True,
-    # Dagster asks the browser whether it is a phone's.
+    # Dagster detects phones by this text.
     "user_agent": "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/130.0.0.0 Mobile Safari/537.36",
 }
-# A page waits for GraphQL answers of a webserver that shares the machine with runs.
-PATIENCE_MS = 60_000
+# The webserver shares the machine with runs.
+TIMEOUT_MS = 60_000
 
 
 def chromium() -> str:
-    """The browser's path.
+    """Return the path of the browser.
 
     Raises:
-        RuntimeError: there is none; the text says what to install.
+        RuntimeError: no browser was found; the message names the package to install.
     """
     names = [os.environ.get("CHROMIUM") or "chromium", "chromium-browser", "google-chrome"]
     for path in map(shutil.which, names):
         if path:
             return path
     raise RuntimeError(
-        "No Chromium on this machine: install it (Debian, Ubuntu: apt-get install chromium), "
+        "Chromium was not found: install it (Debian, Ubuntu: apt-get install chromium), "
         "or name its program in CHROMIUM."
     )
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A running browser."""
+    """Run a browser for the duration of the context."""
     path = chromium()
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         raise RuntimeError("Playwright is missing: pip install -e '.[e2e]', as `make e2e` does.") from None
     with sync_playwright() as playwright:
-        # Chromium's own sandbox refuses to run as root, as which containers and CI run it.
+        # Chromium's sandbox does not run as root, which containers and CI use.
         running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         try:
             yield running
@@ -58,18 +58,20 @@ def browser() -> Iterator[Browser]:
             running.close()
 
 
-def watched(page: Page, host: str) -> list[str]:
-    """A list that grows with whatever goes wrong in a page: errors of the console and of scripts, answers that
-    are errors, and requests to another machine than `host`."""
-    faults: list[str] = []
+def collect_errors(page: Page, host: str) -> list[str]:
+    """Return a list that collects the errors of a page.
 
-    def look(request: Any) -> None:
+    Errors of the console and of scripts, HTTP errors, and requests to another host than `host`.
+    """
+    errors: list[str] = []
+
+    def check_host(request: Any) -> None:
         address = urlsplit(request.url)
         if address.scheme in ("http", "https", "ws", "wss") and address.hostname != host:
-            faults.append(f"request to {request.url}")
+            errors.append(f"request to {request.url}")
 
-    page.on("console", lambda m: faults.append(f"console: {m.text}") if m.type == "error" else None)
-    page.on("pageerror", lambda error: faults.append(f"script: {error}"))
-    page.on("response", lambda r: faults.append(f"{r.status} {r.url}") if r.status >= 400 else None)
-    page.on("request", look)
-    return faults
+    page.on("console", lambda m: errors.append(f"console: {m.text}") if m.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(f"script: {error}"))
+    page.on("response", lambda r: errors.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+    page.on("request", check_host)
+    return errors

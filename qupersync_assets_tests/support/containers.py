@@ -24,7 +24,7 @@ DOCKERFILE = PROJECT / "deploy" / "Dockerfile"
 BIN = sysconfig.get_path("scripts")
 
 
-def composed(variables: dict[str, str]) -> dict[str, Any]:
+def compose_services(variables: dict[str, str]) -> dict[str, Any]:
     """Return the services of the file, with the variables of `deploy/.env` substituted."""
 
     def replace(match: re.Match[str]) -> str:
@@ -98,11 +98,11 @@ class Service:
 
     def healthy(self) -> bool:
         """Return the result of its health check; AssertionError if it has ended."""
-        assert self.process is not None and self.process.poll() is None, self.said()
+        assert self.process is not None and self.process.poll() is None, self.output()
         kind, *arguments = self._check
         command = ["sh", "-c", *arguments] if kind == "CMD-SHELL" else arguments
         result = subprocess.run(command, cwd=self._folder, env=self.environment, capture_output=True, timeout=60)
         return result.returncode == 0
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self._log.read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Runs QuperSync as processes, and reads its log rows, Dagster's GraphQL API and its process list."""
+"""Runs QuperSync as processes; reads its log rows, Dagster's GraphQL API and the process list."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def until(condition: Callable[[], Any], seconds: float) -> Any:
     raise AssertionError(f"not true within {seconds} s: {condition}")
 
 
-class Watched:
+class RunningInstance:
     """A running QuperSync with a sandbox, and Dagster's UI on a port."""
 
     def __init__(self, sandbox: Sandbox, port: int) -> None:
@@ -58,7 +58,7 @@ class Watched:
             cursor.execute(f"SELECT run_id FROM quper.sync_logs {condition}", parameters)
             return [run_id for (run_id,) in cursor.fetchall()]
 
-    def left_open(self, before: float) -> list[str]:
+    def open_runs(self, before: float) -> list[str]:
         """Return the runs from before that time with a row that is still `running`."""
         return self._logs("WHERE status = 'running' AND started_at < to_timestamp(%s)", before)
 
@@ -66,7 +66,7 @@ class Watched:
         """Return the runs in which the job has that status in quper.sync_logs."""
         return self._logs("WHERE status = %s AND sync_job_id = %s", status, sync_job_id)
 
-    def whole_run(self, after: float) -> str | None:
+    def complete_run(self, after: float) -> str | None:
         """Return a run that started all eight jobs after that time and succeeded."""
         found = self._logs(
             "WHERE status = 'success' AND started_at > to_timestamp(%s) GROUP BY run_id HAVING count(*) = 8", after
@@ -96,7 +96,7 @@ class Watched:
         return status
 
 
-class Served(Watched):
+class Served(RunningInstance):
     """`make up` with the sandbox and a sync every ten seconds."""
 
     def __init__(self, sandbox: Sandbox, project: Path, **more: str) -> None:
@@ -113,12 +113,12 @@ class Served(Watched):
             stderr=self.log,
         )
 
-    def said(self) -> str:
+    def output(self) -> str:
         self.log.seek(0)
         return self.log.read()
 
 
-class Demo(Watched):
+class Demo(RunningInstance):
     """`make demo` in a folder, with a sync every `interval` seconds."""
 
     def __init__(self, project: Path, interval: int, **more: str) -> None:
@@ -133,12 +133,12 @@ class Demo(Watched):
             stderr=self._log,
         )
 
-    def said(self) -> str:
+    def output(self) -> str:
         self._log.seek(0)
         return self._log.read()
 
 
-def remains(project: Path) -> list[str]:
+def remaining_processes(project: Path) -> list[str]:
     """Return processes with the project's folder as working directory, in their environment or command, and locks."""
     found = []
     for process in psutil.process_iter():

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qupersync_assets.spec import SyncSpec
-
-if TYPE_CHECKING:
-    from qupersync_assets_tests.integration.conftest import Query
+from qupersync_assets_tests.support.integration import Query
 
 # By table: the query over the source for the expected rows, and the query for the actual rows.
 ORACLES = {

@@ -14,7 +14,7 @@ from qupersync_assets.postgres import schema
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.spec import METADATA
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query
+from qupersync_assets_tests.support.integration import Query
 
 # The whole definition of the schema except the order of columns, which no ALTER changes.
 CATALOG = """

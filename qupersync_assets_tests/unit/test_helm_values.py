@@ -1,4 +1,4 @@
-"""deploy/helm/values.yaml: what it has of Kubernetes, of our settings, and of versions."""
+"""deploy/helm/values.yaml: fields of Kubernetes, settings and versions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VALUES = yaml.safe_load(FILE.read_text("utf-8"))
 PODS = [CODE, VALUES["dagsterWebserver"], VALUES["dagsterDaemon"]]
 
 
-def test_kubernetes_knows_all_that_goes_into_pods() -> None:
+def test_fields_of_pods_are_valid_in_kubernetes() -> None:
     for pod in PODS:
         k8s_snake_case_dict(k8s.V1PodSecurityContext, pod["podSecurityContext"])
         k8s_snake_case_dict(k8s.V1PodSpec, {"containers": [], "volumes": pod["volumes"]})
@@ -41,12 +41,12 @@ def test_settings_exist_and_secrets_are_references() -> None:
     assert CODE["envSecrets"] and not re.search(r"(?i)password:", FILE.read_text("utf-8"))
 
 
-def test_versions_are_those_of_this_release() -> None:
+def test_versions_equal_those_of_this_release() -> None:
     assert {pod["image"]["tag"] for pod in PODS} == {version("qupersync")}
     assert re.findall(r"--version (\S+)", FILE.read_text("utf-8")) == [version("dagster")]
 
 
-def test_storage_and_retention_are_those_of_dagster_yaml() -> None:
+def test_storage_and_retention_equal_those_of_dagster_yaml() -> None:
     own: dict[str, Any] = yaml.safe_load((FILE.parents[2] / "dagster.yaml").read_text("utf-8"))
     storage = own["storage"]["postgres"]["postgres_db"]
     assert VALUES["postgresql"]["postgresqlScheme"] == storage["scheme"]

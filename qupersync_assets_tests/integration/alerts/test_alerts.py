@@ -19,8 +19,8 @@ from qupersync_assets.definitions import build_code_location
 from qupersync_assets.sandbox.gateway.tls import Authority
 from qupersync_assets.settings import Settings
 from qupersync_assets.settings.alerts import AlertUrl
-from qupersync_assets_tests.integration.conftest import Query, Sync
 from qupersync_assets_tests.support.alert_servers import MailServer, Webhook
+from qupersync_assets_tests.support.integration import Query, Sync
 
 MAIL_PASSWORD = token_hex()
 
@@ -268,7 +268,7 @@ def test_a_mail_server_without_a_trusted_certificate_gets_no_password(
     assert not mail.box.mails
 
 
-def test_a_text_is_sent_as_it_is_and_cut(webhook: Webhook) -> None:
+def test_a_text_is_sent_unchanged_and_truncated(webhook: Webhook) -> None:
     url = AlertUrl(1, webhook.url)
     text = "<b>&amp; *bold* _x_ `code` \\n :smile: http://example.com/?a=1&b=2"
     send_alert(url, Alert("title", text))

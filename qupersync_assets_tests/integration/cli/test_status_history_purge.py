@@ -20,7 +20,7 @@ from dagster._daemon.types import DaemonHeartbeat
 
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Command, Query
+from qupersync_assets_tests.support.integration import Command, Query
 
 JOBS = [spec.sync_job_id for spec in all_specs()]
 

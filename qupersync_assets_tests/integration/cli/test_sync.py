@@ -15,7 +15,7 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Command, Query
+from qupersync_assets_tests.support.integration import Command, Query
 
 NODES = "INSERT INTO stv_node_storage_capacity SELECT n, 100, 900 FROM generate_series(0, %s) n"
 

@@ -1,4 +1,4 @@
-"""No secret is written anywhere, whatever fails and however the failure quotes it."""
+"""No secret is written anywhere, also not by errors that quote it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sandbox.gateway.tls import Authority
 from qupersync_assets.settings import Settings
-from qupersync_assets_tests.integration.conftest import Query, Sync
 from qupersync_assets_tests.support.aws_server import AwsServer, use
 from qupersync_assets_tests.support.echo_server import Parrot
 from qupersync_assets_tests.support.escaped_secrets import TRICKY, Secrets, tricky_passwords
+from qupersync_assets_tests.support.integration import Query, Sync
 
 
 @pytest.fixture
@@ -52,19 +52,19 @@ def parrot() -> Iterator[Parrot]:
         yield running
 
 
-Messages = Callable[[], str]
+CollectOutput = Callable[[], str]
 
 
 @pytest.fixture
-def messages(
+def collect_output(
     sync: Sync,
     instance: dg.DagsterInstance,
     target: Query,
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Messages:
-    """Syncs, cleans up, looks for broken runs, asks the doctor; returns everything that was written."""
+) -> CollectOutput:
+    """Run syncs, maintenance, a sensor tick and the doctor; return all output and logs."""
 
     def run() -> str:
         definitions = build_definitions(Settings.load())
@@ -87,7 +87,7 @@ def messages(
 
 
 def _tick(definitions: dg.Definitions, instance: dg.DagsterInstance) -> str:
-    """What Dagster stores of a tick of the sensor that closes stale rows."""
+    """Return the text that Dagster stores for a tick of the sensor that closes stale rows."""
     sensor = definitions.get_repository_def().get_sensor_def("qupersync_close_stale_rows")
     with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
         try:
@@ -96,13 +96,15 @@ def _tick(definitions: dg.Definitions, instance: dg.DagsterInstance) -> str:
             return serialize_value(serializable_error_info_from_exc_info(sys.exc_info()))
 
 
-def test_syncs_succeed_with_tricky_passwords(passwords: None, messages: Messages, made: Secrets) -> None:
-    text = messages()
+def test_tricky_passwords_work_and_are_not_written(
+    passwords: None, collect_output: CollectOutput, made: Secrets
+) -> None:
+    text = collect_output()
     assert "No problems found" in text and "STEP_SUCCESS" in text and "STEP_FAILURE" not in text
     assert not made.in_(text)
 
 
-# What is set, and a word by which one sees that it failed as it was meant to.
+# Variables that are set, and a word of the expected error.
 FAILURES = {
     "wrong password, source": ({"REDSHIFT_PASSWORD": None}, "28P01"),
     "wrong password, target": ({"POSTGRES_PASSWORD": None}, "28P01"),
@@ -117,9 +119,9 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("variables", "word"), FAILURES.values(), ids=FAILURES)
-def test_a_login_that_fails(
+def test_a_failed_login_shows_no_secret(
     passwords: None,
-    messages: Messages,
+    collect_output: CollectOutput,
     made: Secrets,
     monkeypatch: pytest.MonkeyPatch,
     variables: dict[str, str | None],
@@ -127,25 +129,35 @@ def test_a_login_that_fails(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value or made.make())
-    text = messages()
+    text = collect_output()
     assert word in text and "STEP_FAILURE" in text
     assert not made.in_(text)
 
 
 @pytest.mark.parametrize("side", ["REDSHIFT", "POSTGRES"])
-def test_a_server_that_repeats_the_password(
-    passwords: None, messages: Messages, made: Secrets, parrot: Parrot, monkeypatch: pytest.MonkeyPatch, side: str
+def test_a_password_repeated_by_a_server_is_redacted(
+    passwords: None,
+    collect_output: CollectOutput,
+    made: Secrets,
+    parrot: Parrot,
+    monkeypatch: pytest.MonkeyPatch,
+    side: str,
 ) -> None:
     monkeypatch.setenv(f"{side}_PORT", str(parrot.port))
-    text = messages()
+    text = collect_output()
     assert "no login with the password '***'" in text
     assert not made.in_(text)
 
 
 @pytest.mark.parametrize("driver", [redshift_connector, psycopg2], ids=lambda driver: driver.__name__)
 @pytest.mark.parametrize("kind", [RuntimeError, "OperationalError"])
-def test_a_crash_that_quotes_all_it_knows(
-    passwords: None, messages: Messages, made: Secrets, monkeypatch: pytest.MonkeyPatch, driver: Any, kind: Any
+def test_an_error_that_quotes_the_arguments_of_the_driver_is_redacted(
+    passwords: None,
+    collect_output: CollectOutput,
+    made: Secrets,
+    monkeypatch: pytest.MonkeyPatch,
+    driver: Any,
+    kind: Any,
 ) -> None:
     error = getattr(driver, kind) if isinstance(kind, str) else kind
 
@@ -157,21 +169,21 @@ def test_a_crash_that_quotes_all_it_knows(
             raise error(f"cannot connect with {arguments} {named} {url}") from first
 
     with monkeypatch.context() as patch:
-        query = psycopg2.connect  # for what this test asks
+        query = psycopg2.connect  # for the queries of this test
         patch.setattr(driver, "connect", crash)
         if driver is psycopg2:
             patch.setattr("qupersync_assets.sandbox.Sandbox._connect", lambda s, d: query(s.server.dsn(d)))
-        text = messages()
+        text = collect_output()
     assert "cannot connect with" in text and "STEP_FAILURE" in text and "***" in text
     assert not made.in_(text)
 
 
 @pytest.mark.parametrize("between", [TRICKY, "/+=", "\n"], ids=["tricky", "plain", "line"])
-def test_iam(
+def test_keys_and_passwords_of_aws_are_redacted(
     sandbox: Sandbox,
     source: Query,
     target: Query,
-    messages: Messages,
+    collect_output: CollectOutput,
     made: Secrets,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -189,22 +201,22 @@ def test_iam(
         monkeypatch.delenv("REDSHIFT_PASSWORD")
         for name, value in {**variables, "PORT": str(gateway.port)}.items():
             monkeypatch.setenv(f"REDSHIFT_{name}", value)
-        text = messages()
-        # A line break is not allowed in the header that it goes into, which http.client says with the value.
+        text = collect_output()
+        # http.client refuses a line break in a header, with an error that quotes the value.
         assert ("STEP_FAILURE" in text) == (between == "\n")
         aws.failure = (403, "InvalidClientTokenId")
         aws.message = f"{keys} are not valid"
-        refused = messages()
+        refused = collect_output()
     assert ("are not valid" in refused) == (between != "\n")
     for written in (text, refused):
         assert not made.in_(written)
         assert not any(password in written for password in aws.passwords)
 
 
-def test_a_secret_of_secrets_manager(
+def test_a_password_of_secrets_manager_is_redacted(
     sandbox: Sandbox,
     source: Query,
-    messages: Messages,
+    collect_output: CollectOutput,
     made: Secrets,
     parrot: Parrot,
     monkeypatch: pytest.MonkeyPatch,
@@ -219,28 +231,32 @@ def test_a_secret_of_secrets_manager(
         arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:quper-AbCdEf"
         monkeypatch.setenv("REDSHIFT_SECRET_ARN", arn)
         monkeypatch.setenv("REDSHIFT_PORT", str(parrot.port))
-        text = messages()
+        text = collect_output()
         aws.secret = f"not JSON: {made.make()}"
-        text += messages()
+        text += collect_output()
     assert "no login with the password '***'" in text and "is not a JSON object" in text
     assert not made.in_(text)
 
 
-def test_faults_of_the_source_and_bad_rows(passwords: None, messages: Messages, made: Secrets, source: Query) -> None:
+def test_source_errors_and_skipped_rows_show_no_secret(
+    passwords: None, collect_output: CollectOutput, made: Secrets, source: Query
+) -> None:
     source("INSERT INTO stv_node_storage_capacity (node, used, capacity) VALUES (NULL, 1, 2), (1, 1, 2)")
-    text = messages()
+    text = collect_output()
     assert "Skipped a row" in text
     assert not made.in_(text)
     source("ALTER TABLE stv_node_storage_capacity RENAME COLUMN node TO knot")
     try:
-        text = messages()
+        text = collect_output()
     finally:
         source("ALTER TABLE stv_node_storage_capacity RENAME COLUMN knot TO node")
     assert "42703" in text
     assert not made.in_(text)
 
 
-def test_settings(environment: dict[str, str], made: Secrets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_invalid_settings_show_no_secret(
+    environment: dict[str, str], made: Secrets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in (
         "REDSHIFT_PASSWORD",
@@ -250,7 +266,7 @@ def test_settings(environment: dict[str, str], made: Secrets, monkeypatch: pytes
         "REDSHIFT_SESSION_TOKEN",
     ):
         monkeypatch.setenv(name, made.make())
-    # Where it does not belong, too.
+    # Also in a variable that holds no secret.
     monkeypatch.setenv("REDSHIFT_SSLMODE", os.environ["REDSHIFT_PASSWORD"])
     monkeypatch.setenv("SYNC_INTERVAL", "soon")
     for form in ([], ["--json"]):
@@ -259,7 +275,7 @@ def test_settings(environment: dict[str, str], made: Secrets, monkeypatch: pytes
         assert not made.in_(output)
 
 
-def test_a_downstream_asset_that_cannot_read(
+def test_a_failed_read_of_a_downstream_asset_is_redacted(
     passwords: None, made: Secrets, parrot: Parrot, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     monkeypatch.setenv("POSTGRES_PORT", str(parrot.port))

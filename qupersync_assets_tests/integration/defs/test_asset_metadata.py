@@ -1,4 +1,4 @@
-"""The metadata of a materialization: the same numbers each time, also for an empty source."""
+"""Metadata of a materialization: the same keys in each run, also without rows."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from datetime import timedelta
 
 import dagster as dg
 
-from qupersync_assets_tests.integration.conftest import Query, Sync, checks
+from qupersync_assets_tests.support.integration import Query, Sync, checks
 
 
-def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, object]:
+def metadata(result: dg.ExecuteInProcessResult) -> dict[str, object]:
     (event,) = result.get_asset_materialization_events()
     return {name: value.value for name, value in event.materialization.metadata.items()}
 
 
-def test_counts_time_table_and_statement(sync: Sync, source: Query) -> None:
-    empty = metadata_of(sync("node_details"))
+def test_metadata_has_counts_time_table_and_statement(sync: Sync, source: Query) -> None:
+    empty = metadata(sync("node_details"))
     source("INSERT INTO stv_node_storage_capacity VALUES (0, 1, 9), (1, 2, 9), (1, 3, 9), (NULL, 4, 9)")
-    first = metadata_of(sync("node_details"))
+    first = metadata(sync("node_details"))
     source("UPDATE stv_node_storage_capacity SET used = 5 WHERE node = 0")
-    second = metadata_of(sync("node_details"))
+    second = metadata(sync("node_details"))
     assert empty.keys() == first.keys() == second.keys()
     assert {name: type(value) for name, value in empty.items()} == {n: type(v) for n, v in second.items()}
     numbers = ("extracted", "upserted", "inserted", "updated", "unchanged", "duplicate", "skipped")
@@ -35,13 +35,13 @@ def test_counts_time_table_and_statement(sync: Sync, source: Query) -> None:
 
 
 def test_the_lag_is_that_of_the_newest_row(sync: Sync, source: Query, target: Query) -> None:
-    nothing = metadata_of(sync("vacuum_history"))
+    nothing = metadata(sync("vacuum_history"))
     assert nothing["lag_seconds"] == 0
     source(
         "INSERT INTO stl_vacuum (xid, table_id, status, eventtime) "
         "VALUES (1, 1, 'Started', now() - interval '2 hours'), (1, 1, 'Finished', now() - interval '90 minutes')"
     )
-    for result in (metadata_of(sync("vacuum_history")), metadata_of(sync("vacuum_history"))):
+    for result in (metadata(sync("vacuum_history")), metadata(sync("vacuum_history"))):
         assert timedelta(minutes=90) <= timedelta(seconds=result["lag_seconds"]) < timedelta(minutes=92)  # type: ignore[arg-type]
 
 
@@ -50,7 +50,7 @@ def test_the_lag_of_a_snapshot_grows_while_it_cannot_be_read(sync: Sync, source:
     target("UPDATE quper.sync_logs SET read_to = read_to - interval '1 hour'")
     source("ALTER TABLE stv_node_storage_capacity RENAME TO renamed")
     try:
-        result = metadata_of(sync("node_details"))
+        result = metadata(sync("node_details"))
     finally:
         source("ALTER TABLE renamed RENAME TO stv_node_storage_capacity")
     assert result["source"] == "unavailable"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 
 @pytest.fixture

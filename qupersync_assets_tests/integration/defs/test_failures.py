@@ -11,7 +11,7 @@ import pytest
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 JOBS = [spec.sync_job_id for spec in all_specs()]
 
@@ -51,7 +51,7 @@ def secrets(environment: dict[str, str]) -> Iterator[list[str]]:
         ),
     ],
 )
-def test_one_source_is_broken(
+def test_a_broken_source_fails_only_its_job(
     filled: None,
     sync: Sync,
     source: Query,
@@ -88,7 +88,7 @@ def test_one_source_is_broken(
         ("REDSHIFT_SSL", "true", ["127.0.0.1"]),
     ],
 )
-def test_redshift_cannot_be_reached(
+def test_a_failed_connection_to_redshift_is_reported(
     sync: Sync,
     target: Query,
     instance: dg.DagsterInstance,
@@ -117,7 +117,7 @@ def test_redshift_cannot_be_reached(
         ("POSTGRES_DATABASE", "nowhere", ["nowhere", "POSTGRES_DATABASE"]),
     ],
 )
-def test_postgres_cannot_be_reached(
+def test_a_failed_connection_to_postgresql_is_reported(
     sync: Sync,
     instance: dg.DagsterInstance,
     secrets: list[str],
@@ -134,7 +134,7 @@ def test_postgres_cannot_be_reached(
     assert not any(secret in story(result, instance) for secret in [*secrets, "wrong-s3cret"])
 
 
-def test_a_slow_statement_is_stopped(sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_statement_times_out(sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDSHIFT_STATEMENT_TIMEOUT", "1")
     monkeypatch.setenv("SYNC_MAX_RETRIES", "0")
     source(

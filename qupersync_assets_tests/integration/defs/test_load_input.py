@@ -9,7 +9,7 @@ import pytest
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import IO_MANAGER_KEY
 from qupersync_assets.settings import Settings
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 
 def downstream(columns: list[str] | None) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def downstream(columns: list[str] | None) -> pd.DataFrame:
     return seen["frame"]
 
 
-def test_values_are_exact_and_columns_as_asked(sync: Sync, source: Query) -> None:
+def test_values_are_exact_and_columns_are_selected(sync: Sync, source: Query) -> None:
     source(
         "INSERT INTO sys_query_history (user_id, query_id, start_time, returned_rows, result_cache_hit) VALUES "
         "(100, 9223372036854775807, getdate(), NULL, true), (100, 9007199254740993, getdate(), 7, NULL)"
@@ -55,7 +55,7 @@ def test_an_empty_table_keeps_its_types(sync: Sync) -> None:
     assert len(frame) == 0 and str(frame["query_id"].dtype) == "Int64"
 
 
-def test_an_unknown_column_is_named(sync: Sync) -> None:
+def test_an_unknown_column_is_reported(sync: Sync) -> None:
     assert sync("query_history").success
     with pytest.raises(ValueError, match=r"no column nonsense; it has cluster"):
         downstream(["nonsense"])

@@ -24,9 +24,9 @@ from qupersync_assets.sandbox.warehouse.access import set_access
 from qupersync_assets.sandbox.warehouse.databases import create_user, create_warehouse
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.integration.alerts.test_alerts import Watcher
-from qupersync_assets_tests.integration.conftest import Command, Query, checks
 from qupersync_assets_tests.integration.monitoring.test_metrics import get, samples, serving
 from qupersync_assets_tests.support.alert_servers import Webhook
+from qupersync_assets_tests.support.integration import Command, Query, checks
 
 READER = "south_reader"
 PASSWORD = "hunter2-of-south"
@@ -100,7 +100,7 @@ def filled(sandbox: Sandbox, warehouse: str, source: Query) -> None:
             )
 
 
-def test_equal_keys_stay_apart(filled: None, run: Run, target: Query) -> None:
+def test_equal_keys_of_two_clusters_are_two_rows(filled: None, run: Run, target: Query) -> None:
     for cluster in ("north", "far-south", "north"):
         result = run(cluster, *TABLES)
         assert result.success
@@ -119,7 +119,7 @@ def test_equal_keys_stay_apart(filled: None, run: Run, target: Query) -> None:
     assert target(logs) == [("far-south", "success", 2), ("north", "success", 4)]
 
 
-def test_one_that_is_down_leaves_the_other_alone(
+def test_an_unreachable_cluster_does_not_affect_the_other(
     filled: None, run: Run, south: Gateway, target: Query, instance: dg.DagsterInstance
 ) -> None:
     assert run("far-south", *TABLES).success
@@ -160,13 +160,13 @@ def test_an_error_names_the_variables_of_its_cluster_and_no_secret(
     assert not any(secret in story for secret in ("wrong-s3cret", PASSWORD))
 
 
-def test_a_run_without_a_cluster_says_what_to_choose(run: Run) -> None:
+def test_a_run_without_a_cluster_is_refused_with_the_choices(run: Run) -> None:
     result = run(None, "node_details")
     [failure] = [event for event in result.all_events if event.is_step_failure]
     assert "choose a partition of north, far-south" in str(failure.step_failure_data.error)
 
 
-def test_the_doctor_looks_at_each(south: Gateway) -> None:
+def test_the_doctor_checks_each_cluster(south: Gateway) -> None:
     def report() -> list[dict[str, Any]]:
         findings: list[dict[str, Any]] = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)["findings"]
         return findings
@@ -199,7 +199,7 @@ def test_downstream_gets_the_rows_of_its_partition(filled: None, run: Run) -> No
     assert seen == [["far-south"], ["far-south", "north"]]
 
 
-def test_maintenance_is_for_all(run: Run, target: Query, instance: dg.DagsterInstance) -> None:
+def test_maintenance_covers_all_clusters(run: Run, target: Query, instance: dg.DagsterInstance) -> None:
     for cluster in ("north", "far-south"):
         assert run(cluster, "node_details").success
     target(
@@ -212,7 +212,7 @@ def test_maintenance_is_for_all(run: Run, target: Query, instance: dg.DagsterIns
     assert any("2 quper.sync_logs" in str(entry) for entry in instance.all_logs(result.run_id))
 
 
-def test_the_command_line_and_the_metrics_know_both(
+def test_the_command_line_and_the_metrics_show_both_clusters(
     filled: None, qupersync: Command, south: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = qupersync("sync", "node_details", "--json")

@@ -16,7 +16,7 @@ from qupersync_assets.postgres import retention
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query
+from qupersync_assets_tests.support.integration import Query
 
 
 def run_maintenance(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:

@@ -17,7 +17,7 @@ from qupersync_assets.postgres import sync_logs
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
-from qupersync_assets_tests.integration.conftest import Query
+from qupersync_assets_tests.support.integration import Query
 from qupersync_assets_tests.support.ticks import Ticker
 
 Status = dg.DagsterRunStatus

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from qupersync_assets.cli import app
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 Doctor = Callable[[], dict[str, Any]]
 

@@ -25,7 +25,7 @@ from qupersync_assets.postgres.job_status import KINDS
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 BOARD = Path(__file__).parents[3] / "deploy" / "grafana" / "qupersync.json"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -188,14 +188,14 @@ def test_health_of_redshift_is_cached(base: str, source: Query, monkeypatch: pyt
     assert answers()
 
 
-def test_health_without_an_instance_is_bad(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_without_an_instance_is_not_ok(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     code, text = get(f"{base}/health")
     assert code == 503 and "DAGSTER_HOME" in json.loads(text)["daemon"]["detail"]
 
 
 @pytest.mark.parametrize(("path", "code"), [("/", 200), ("/metric", 404), ("/health/x", 404)])
-def test_other_paths(base: str, path: str, code: int) -> None:
+def test_unknown_paths_are_not_found(base: str, path: str, code: int) -> None:
     assert get(base + path)[0] == code
 
 

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from qupersync_assets.postgres.advisory_lock import JobConnection, JobLocked
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 ROWS = "INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, 10) n"
 LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
@@ -63,7 +63,7 @@ def test_the_run_that_holds_a_job_is_named(engine: sa.Engine, target: Query) -> 
             pass
 
 
-def test_a_holder_that_dies_frees_its_job(engine: sa.Engine, target: Query) -> None:
+def test_a_killed_holder_releases_its_job(engine: sa.Engine, target: Query) -> None:
     with closing(JobConnection(engine, "c", "j")) as first, closing(JobConnection(engine, "c", "j")) as second:
         with first.begin() as connection:
             pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))

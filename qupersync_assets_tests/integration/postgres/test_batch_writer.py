@@ -19,11 +19,11 @@ from qupersync_assets.rows.coercion import transform
 from qupersync_assets.rows.page import Page
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 
 @pytest.mark.parametrize("rows", [0, 1, 999, 1000, 1001, 2000])
-def test_sizes_around_the_batch_size(
+def test_all_sizes_around_the_batch_size_are_loaded(
     sync: Sync, source: Query, target: Query, logged: Callable[..., Any], rows: int
 ) -> None:
     source("INSERT INTO stv_node_storage_capacity SELECT n, n, 5000 FROM generate_series(1, %s) n", [rows])
@@ -129,7 +129,7 @@ def test_a_killed_session_loses_no_row(
 
 
 @pytest.mark.parametrize("kills", [1, 99])
-def test_a_session_killed_before_its_copy(
+def test_a_session_killed_before_its_copy_is_replaced(
     sandbox: Sandbox,
     sync: Sync,
     source: Query,

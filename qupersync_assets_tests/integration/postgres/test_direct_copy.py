@@ -20,7 +20,7 @@ from qupersync_assets.rows.page import RawPage
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import FULL_READ, select_statement
 from qupersync_assets.sync_jobs.query_history import SPEC
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 COUNTS = "rows_extracted, rows_inserted, rows_updated, rows_unchanged, rows_duplicate, rows_skipped"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from qupersync_assets_tests.integration.conftest import Query, Sync, checks
+from qupersync_assets_tests.support.integration import Query, Sync, checks
 
 
 @pytest.mark.parametrize(("pause", "lost"), [("8 days", True), ("6 days 23 hours", False)])

@@ -23,7 +23,7 @@ from qupersync_assets.rows.source_read import SourceRead, SourceUnavailable
 from qupersync_assets.spec import ReadMode, Window
 from qupersync_assets.sync_jobs.node_details import SPEC
 from qupersync_assets.sync_jobs.query_history import SPEC as QUERIES
-from qupersync_assets_tests.integration.conftest import Query
+from qupersync_assets_tests.support.integration import Query
 
 COLUMNS = ("node", "used_mb", "capacity_mb")
 LOG = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def test_a_history_is_read_incrementally_the_second_time(postgres: PostgresResou
     assert source.windows[1].since == now - LoadOptions().lookback
 
 
-def test_it_needs_no_dagster() -> None:
+def test_the_loader_imports_no_dagster() -> None:
     code = "import sys, qupersync_assets.postgres.loader; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"dagster", "redshift_connector", "typer"} & set(done.stdout.split())

@@ -24,7 +24,7 @@ from qupersync_assets.postgres.schema import VersionState, check_version, ensure
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.spec import METADATA, SyncSpec, column, quper_table
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 from qupersync_assets_tests.support.schema_catalog import (
     catalog,
     catalog_of_models,

@@ -21,7 +21,7 @@ from qupersync_assets.rows.row_counts import SkippedRow
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, Sync, pages_of
+from qupersync_assets_tests.support.integration import Query, Sync, pages_of
 
 ALL_TYPES = (
     "SELECT true, 1::smallint, 1::integer, 1::bigint, 1::oid, 1.5::numeric(9,2), 'x'::varchar(9), "

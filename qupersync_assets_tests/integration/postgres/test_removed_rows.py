@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 NODES = "INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, %s) n"
 MARKED = "SELECT node FROM quper.node_details WHERE removed_at IS NOT NULL ORDER BY node"

@@ -22,7 +22,7 @@ OPTIONS = {
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="options of Linux")
-def test_a_server_that_vanishes_is_noticed(engine: sa.Engine) -> None:
+def test_a_vanished_server_is_detected(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         handle = os.dup(connection.connection.dbapi_connection.fileno())
     with socket.socket(fileno=handle) as end:

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 
 def add_queries(source: Query, *rows: str) -> None:

@@ -17,8 +17,8 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, Sync
 from qupersync_assets_tests.support.demo_process import until
+from qupersync_assets_tests.support.integration import Query, Sync
 
 
 def test_a_running_row_has_the_counts_of_its_batches(

@@ -11,8 +11,8 @@ from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
-from qupersync_assets_tests.integration.conftest import Query, Sync
 from qupersync_assets_tests.support.expected_rows import ORACLES, plain
+from qupersync_assets_tests.support.integration import Query, Sync
 
 QUERY = (
     "INSERT INTO sys_query_history (user_id, query_id, status, start_time, end_time, query_label) "
@@ -23,7 +23,7 @@ LOG = "SELECT rows_extracted, read_mode, read_from FROM quper.sync_logs ORDER BY
 
 
 def yesterday(target: Query) -> None:
-    """Let the runs so far be of yesterday."""
+    """Move the previous runs to yesterday."""
     target("UPDATE quper.sync_logs SET started_at = started_at - interval '1 day'")
 
 
@@ -74,7 +74,7 @@ def test_an_emptied_target_is_filled_again(sync: Sync, source: Query, target: Qu
     assert target(HELD) == [(1, "success"), (2, "success")]
 
 
-def test_a_full_refresh_is_asked_for_in_the_launchpad(
+def test_a_full_refresh_is_configured_in_the_launchpad(
     sync: Sync, source: Query, target: Query, instance: dg.DagsterInstance
 ) -> None:
     source(QUERY, [1, "success", "1 minute", None])
@@ -91,7 +91,7 @@ def test_a_full_refresh_is_asked_for_in_the_launchpad(
     assert target(HELD) == [(1, "success"), (2, "success")]
 
 
-def test_a_read_that_broke_off_is_made_up_for(
+def test_an_interrupted_read_is_completed_by_the_next(
     sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYNC_BATCH_SIZE", "10")
@@ -116,7 +116,7 @@ def test_a_read_that_broke_off_is_made_up_for(
     assert target("SELECT count(*) FROM quper.query_history") == [(100,)]
 
 
-def test_what_is_logged_when_a_long_query_ends_is_not_missed(sync: Sync, source: Query, target: Query) -> None:
+def test_rows_logged_at_the_end_of_a_long_query_are_read(sync: Sync, source: Query, target: Query) -> None:
     alert = (
         "INSERT INTO stl_alert_event_log (userid, query, slice, segment, step, event, event_time) "
         "VALUES (100, %s, 0, 0, 0, 'slow', getdate() - %s::interval)"
@@ -124,7 +124,7 @@ def test_what_is_logged_when_a_long_query_ends_is_not_missed(sync: Sync, source:
     source(alert, [1, "1 minute"])
     source(QUERY, [9, "running", "5 hours", None])
     assert sync("query_history", "alert_events").success
-    # It ends now, and what it leaves carries the time when it began.
+    # The query ends now; the alert that it logs has the time of its start.
     source("UPDATE sys_query_history SET status = 'success', end_time = getdate() WHERE query_id = 9")
     source(alert, [2, "5 hours"])
     for _ in range(2):
@@ -172,7 +172,7 @@ def test_scans_on_both_sides_of_an_hour_are_counted_once(sync: Sync, source: Que
 
 
 @pytest.mark.parametrize("wanted", ["false", "true"])
-def test_our_own_queries_are_left_out_unless_wanted(
+def test_own_queries_are_excluded_by_default(
     sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch, wanted: str
 ) -> None:
     monkeypatch.setenv("SYNC_INCLUDE_SELF", wanted)

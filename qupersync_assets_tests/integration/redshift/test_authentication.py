@@ -24,8 +24,8 @@ from qupersync_assets.settings.redshift_login import (
     RedshiftSettings,
     SecretLogin,
 )
-from qupersync_assets_tests.integration.conftest import Query, Sync, pages_of
 from qupersync_assets_tests.support.aws_server import ROLE, AwsServer, use
+from qupersync_assets_tests.support.integration import Query, Sync, pages_of
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:quper-AbCdEf"
 

@@ -1,13 +1,13 @@
-"""SYNC_QUERY_TEXT: whether literals of statements reach PostgreSQL or Dagster, by whatever way."""
+"""SYNC_QUERY_TEXT: whether literals of statements reach PostgreSQL or Dagster."""
 
 from __future__ import annotations
 
 import dagster as dg
 import pytest
 
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
-# One for each way that a literal could take.
+# A literal for each path.
 LOADED, CUT, SAID, UNQUOTED = "Zqfull", "Zqcut", "Zqsaid", "Zqunquoted"
 REJECTED, NO_KEY, REFUSED, DEFAULT = "Zqrejected", "Zqnokey", "Zqrefused", "Zqdefault"
 MARKS = [LOADED, CUT, SAID, UNQUOTED, REJECTED, NO_KEY, REFUSED, DEFAULT, "907856"]
@@ -65,8 +65,8 @@ def stored(target: Query) -> str:
     return "\n".join(text for (table,) in tables for (text,) in target(f"SELECT t::text FROM {table} t"))
 
 
-def recorded_text(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> str:
-    """All that Dagster has stored of a run."""
+def logged(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> str:
+    """Return all log entries of a run."""
     entries = instance.all_logs(result.run_id)
     assert any("Skipped a row" in entry.user_message for entry in entries)
     return "\n".join(f"{entry} {entry.to_json()}" for entry in entries)
@@ -76,17 +76,17 @@ def found(text: str) -> set[str]:
     return {mark for mark in MARKS if mark.lower() in text.lower()}
 
 
-def test_full_shows_all(
+def test_full_text_is_not_redacted(
     statements: None, without_key: None, sync: Sync, target: Query, instance: dg.DagsterInstance
 ) -> None:
     result = sync("query_history", "column_stats")
     assert result.success
     assert found(stored(target)) == set(MARKS)
-    assert found(recorded_text(instance, result)) == {REFUSED}  # PostgreSQL shows the row that it refuses
+    assert found(logged(instance, result)) == {REFUSED}  # PostgreSQL shows the row that it refuses
 
 
 @pytest.mark.parametrize("query_text", ["redacted", "none"])
-def test_no_literal_gets_anywhere(
+def test_no_literal_is_written(
     statements: None,
     without_key: None,
     sync: Sync,
@@ -99,14 +99,16 @@ def test_no_literal_gets_anywhere(
     result = sync("query_history", "column_stats")
     assert result.success
     assert found(stored(target)) == set()
-    assert found(recorded_text(instance, result)) == set()
+    assert found(logged(instance, result)) == set()
     (rows,) = target("SELECT count(*), count(query_text), count(error_message) FROM quper.query_history")
     (skipped,) = target("SELECT count(*), count(row ->> 'query_text') FROM quper.skipped_rows")
     assert (rows, skipped) == (((4, 0, 0), (3, 0)) if query_text == "none" else ((4, 4, 2), (3, 3)))
     assert target("SELECT DISTINCT user_query_hash, query_hash FROM quper.query_history") == [("hash 1", "hash 1")]
 
 
-def test_redacted_keeps_the_rest(statements: None, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redacted_text_keeps_all_but_literals(
+    statements: None, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SYNC_QUERY_TEXT", "redacted")
     assert sync("query_history", "column_stats").success
     assert target("SELECT query_text, error_message FROM quper.query_history ORDER BY query_id") == [
@@ -121,7 +123,7 @@ def test_redacted_keeps_the_rest(statements: None, sync: Sync, target: Query, mo
     assert target("SELECT column_default FROM quper.column_stats") == [("?::character varying",)]
 
 
-def test_a_stricter_setting_rewrites_what_is_read_again(
+def test_a_stricter_setting_rewrites_rows_that_are_read_again(
     statements: None, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sync("query_history", "column_stats").success

@@ -1,4 +1,4 @@
-"""Reading pages through the real driver: exact values, one page in memory, a pool that replaces broken connections."""
+"""Reading pages through the real driver: exact values, one page in memory, a pool that replaces dead connections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qupersync_assets.core.errors import SyncError
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings.redshift_login import PasswordLogin
-from qupersync_assets_tests.integration.conftest import Query, pages_of
+from qupersync_assets_tests.support.integration import Query, pages_of
 
 
 @pytest.fixture
@@ -32,21 +32,21 @@ def redshift(environment: dict[str, str]) -> RedshiftResource:
 
 @pytest.fixture
 def lenient(sandbox: Sandbox) -> Iterator[None]:
-    """Lets statements through that look at the server itself, which Redshift has no words for."""
+    """Allow statements about the server that Redshift does not support."""
     sandbox.gateway.strict = False
     yield
     sandbox.gateway.strict = True
 
 
 @pytest.mark.parametrize(("rows", "size"), [(0, 10), (1, 10), (10, 10), (11, 10), (2500, 1000), (2500, 2200)])
-def test_pages_hold_every_row_once(redshift: RedshiftResource, rows: int, size: int) -> None:
+def test_pages_have_every_row_once(redshift: RedshiftResource, rows: int, size: int) -> None:
     pages = list(pages_of(redshift, f"SELECT n, n * 2 AS double FROM generate_series(1, {rows}) n", size))
     assert [list(r) for p in pages for r in p.rows] == [[n, n * 2] for n in range(1, rows + 1)]
     assert all(p.columns == ("n", "double") for p in pages)
     assert [len(p.rows) for p in pages[:-1]] == [size] * (len(pages) - 1)
 
 
-def test_a_single_node_is_asked_for_less_at_once(
+def test_pages_of_a_single_node_are_smaller(
     redshift: RedshiftResource, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sandbox.gateway, "mode", "single-node")
@@ -73,7 +73,7 @@ def test_values_are_exact(redshift: RedshiftResource) -> None:
     ]
 
 
-def test_pages_are_read_as_they_are_asked_for(redshift: RedshiftResource, source: Query, lenient: None) -> None:
+def test_pages_are_fetched_on_demand(redshift: RedshiftResource, source: Query, lenient: None) -> None:
     source("DROP SEQUENCE IF EXISTS reads; CREATE SEQUENCE reads; GRANT USAGE ON SEQUENCE reads TO qupersync_reader")
     pages = pages_of(redshift, "SELECT nextval('reads') FROM generate_series(1, 100000)", 100)
     assert len(list(islice(pages, 3))) == 3
@@ -83,7 +83,7 @@ def test_pages_are_read_as_they_are_asked_for(redshift: RedshiftResource, source
 
 
 @pytest.mark.parametrize("taken", [1, 2, 5])
-def test_a_session_is_good_for_more_whenever_reading_stops(redshift: RedshiftResource, taken: int) -> None:
+def test_a_session_is_usable_after_an_early_stop(redshift: RedshiftResource, taken: int) -> None:
     with redshift.session() as session:
         pages = session.pages("SELECT n FROM generate_series(1, 50) n", 10)
         assert [len(page) for page in islice(pages, taken)] == [10] * taken
@@ -92,7 +92,7 @@ def test_a_session_is_good_for_more_whenever_reading_stops(redshift: RedshiftRes
     assert [len(page) for page in pages_of(redshift, "SELECT n FROM generate_series(1, 5) n", 3)] == [3, 2]
 
 
-def test_no_row_is_lost_where_the_driver_forgets_prepared_statements(redshift: RedshiftResource) -> None:
+def test_no_row_is_lost_when_the_driver_evicts_prepared_statements(redshift: RedshiftResource) -> None:
     with redshift.session() as session:
         session._connection.dbapi_connection.max_prepared_statements = 1
         for _ in range(3):
@@ -117,7 +117,7 @@ def test_an_error_leaves_a_usable_pool(redshift: RedshiftResource) -> None:
     assert next(pages_of(redshift, "SELECT 1 AS one", 1)).rows[0][0] == 1
 
 
-def test_sessions_are_known_by_name_and_in_utc(redshift: RedshiftResource, lenient: None) -> None:
+def test_sessions_have_a_name_and_use_utc(redshift: RedshiftResource, lenient: None) -> None:
     (page,) = pages_of(
         redshift,
         "SELECT application_name, current_setting('TimeZone') FROM pg_stat_activity WHERE pid = pg_backend_pid()",

@@ -1,4 +1,4 @@
-"""Reads what a cluster has and reports what it lacks: kinds of clusters, privileges and patch levels."""
+"""Views, columns and privileges that a cluster lacks are reported: kinds of clusters, privileges and patch levels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import Query, Sync, checks
 from qupersync_assets_tests.support.expected_rows import ORACLES, plain
+from qupersync_assets_tests.support.integration import Query, Sync, checks
 
 DETAIL = "FROM sys_query_detail WHERE user_id <> 1"
 STARTED = "CASE rtrim(vacuum_type) WHEN 'Delete' THEN ' Delete Only' WHEN 'Sort' THEN ' Sort Only' ELSE '' END"
-# What a table must hold when it is filled from these views, said in plain SQL over them.
+# Expected rows of a table that is loaded from these views, as SQL over them.
 FROM_SYS = {
     "sys_vacuum_history": (
         "SELECT user_id, transaction_id, table_id, CASE WHEN is_automatic THEN '[VacuumBG] ' ELSE '' END || "
@@ -58,7 +58,7 @@ def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> None
     workload = sandbox.workload()
     workload.backfill(datetime.now(UTC), queries=1500)
     workload.advance(datetime.now(UTC))
-    # Nothing turns seven days old while a test looks.
+    # No row expires at seven days during a test.
     for view, time in (("sys_query_detail", "start_time"), ("sys_query_history", "start_time")):
         source(f"DELETE FROM {view} WHERE {time} < getdate() - interval '6 days 23 hours'")
 
@@ -83,11 +83,11 @@ def logs(target: Query, run_id: str) -> dict[str, tuple[Any, ...]]:
     """(status, source, error) by table."""
     rows = target("SELECT sync_job_id, status, source, error FROM quper.sync_logs WHERE run_id = %s", [run_id])
     tables = {spec.sync_job_id: spec.table.name for spec in all_specs()}
-    return {tables[job]: tuple(reported) for job, *reported in rows}
+    return {tables[job]: tuple(values) for job, *values in rows}
 
 
 @pytest.mark.parametrize(("mode", "listed"), [("serverless", False), ("serverless", True), ("multi-az", True)])
-def test_sys_views_stand_in_where_there_are_no_stl_views(
+def test_sys_views_replace_missing_stl_views(
     filled: None,
     sandbox: Sandbox,
     sync: Sync,
@@ -106,11 +106,11 @@ def test_sys_views_stand_in_where_there_are_no_stl_views(
         first, second = sync(), sync()
     assert first.success and second.success
     for result in (first, second):
-        reported = logs(target, result.run_id)
-        status, read, error = reported.pop("node_details")
+        logged = logs(target, result.run_id)
+        status, read, error = logged.pop("node_details")
         assert (status, read) == ("unavailable", None) and "stv_node_storage_capacity" in error
-        assert {(status, error) for status, _, error in reported.values()} == {("success", None)}
-        assert {table: read for table, (_, read, _) in reported.items()} == {
+        assert {(status, error) for status, _, error in logged.values()} == {("success", None)}
+        assert {table: read for table, (_, read, _) in logged.items()} == {
             "alert_events": "sys_query_detail",
             "applications": "sys_connection_log",
             "column_stats": "svv_columns, pg_attribute",
@@ -156,8 +156,8 @@ def test_applications_come_from_any_connection_log(filled: None, sync: Sync, sou
     hidden = [
         ("ALTER VIEW svl_user_activity RENAME TO renamed", "ALTER VIEW renamed RENAME TO svl_user_activity"),
         (
-            "ALTER TABLE sys_connection_log RENAME TO renamed_too",
-            "ALTER TABLE renamed_too RENAME TO sys_connection_log",
+            "ALTER TABLE sys_connection_log RENAME TO renamed_log",
+            "ALTER TABLE renamed_log RENAME TO sys_connection_log",
         ),
     ]
     source(
@@ -193,7 +193,7 @@ def test_an_administrators_view_is_found_in_the_search_path(
     assert logs(target, result.run_id)["applications"] == ("success", "svl_user_activity", None)
 
 
-def test_a_column_that_a_patch_level_lacks_is_null(filled: None, sync: Sync, source: Query, target: Query) -> None:
+def test_a_column_missing_in_a_patch_level_is_null(filled: None, sync: Sync, source: Query, target: Query) -> None:
     lacking = {
         "sys_query_history": ["username", "query_priority", "returned_rows", "result_cache_hit"],
         "stl_scan": ["rows_pre_filter", "is_rrscan"],
@@ -214,8 +214,8 @@ def test_a_column_that_a_patch_level_lacks_is_null(filled: None, sync: Sync, sou
         }
         for check in found.values():
             assert check.passed or check.severity == dg.AssetCheckSeverity.WARN
-        reported = " ".join(str(check.description) for check in found.values() if not check.passed)
-        assert all(f"{view}.{name}" in reported for view, name in columns)
+        descriptions = " ".join(str(check.description) for check in found.values() if not check.passed)
+        assert all(f"{view}.{name}" in descriptions for view, name in columns)
         nothing = target(
             "SELECT count(user_name) + count(query_priority) + count(returned_rows) FROM quper.query_history "
             "UNION ALL SELECT sum(range_restricted_scans) FROM quper.table_scan_stats "
@@ -260,7 +260,7 @@ def test_a_new_column_is_ignored_and_reported(filled: None, sync: Sync, source: 
     assert found["table_stats"].metadata["columns_ignored"].value == 1
 
 
-def test_what_an_ordinary_user_does_not_see_is_said(
+def test_limited_visibility_of_a_user_is_reported(
     filled: None, sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     all_seen = checks(sync("query_history"), "sees_all_rows")["query_history"]

@@ -1,4 +1,4 @@
-"""All eight jobs against a realistic source: every value arrives, and a second run writes only what is new."""
+"""All eight jobs against a realistic source: every value is loaded, and a second run writes only new rows."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import LOG_COLUMNS, Query, Sync
 from qupersync_assets_tests.support.expected_rows import oracle
+from qupersync_assets_tests.support.integration import LOG_COLUMNS, Query, Sync
 
 
-def test_every_value_arrives_and_only_new_rows_are_written(
+def test_every_value_is_loaded_and_only_new_rows_are_written(
     filled: Sandbox, sync: Sync, source: Query, target: Query
 ) -> None:
     assert sync().success
@@ -60,9 +60,7 @@ def test_new_rows_are_merged(filled: Sandbox, sync: Sync, source: Query, target:
     assert ended[0][0] > 0
 
 
-def test_vacuums_complete_table_stats_whichever_comes_last(
-    filled: Sandbox, sync: Sync, source: Query, target: Query
-) -> None:
+def test_vacuums_complete_table_stats_in_any_order(filled: Sandbox, sync: Sync, source: Query, target: Query) -> None:
     for first, last in (("table_stats", "vacuum_history"), ("vacuum_history", "table_stats")):
         target("DROP SCHEMA IF EXISTS quper CASCADE")
         assert sync(first).success

@@ -1,11 +1,11 @@
-"""Hostile rows in every source: each good row arrives as it is, each bad one is recorded, the counts balance."""
+"""Hostile rows in every source: each valid row is loaded unchanged, each invalid one is recorded, the counts balance."""
 
 from __future__ import annotations
 
 import dagster as dg
 import pytest
 
-from qupersync_assets_tests.integration.conftest import Query, Sync
+from qupersync_assets_tests.support.integration import Query, Sync
 
 # What quotes, escapes or formats somewhere: in SQL, psycopg2, SQLAlchemy, str.format, COPY.
 TEXT = "'\"; drop table x; -- \\N \\t Robert''); DROP TABLE x;-- %s %(a)s %% :name {braces} {0} $1 $$' || chr(9) || chr(10) || 'ünï 漢字 😀 \u202eשלום '"
@@ -43,7 +43,9 @@ ROWS = [
 ]
 
 
-def test_every_source(sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_rows_of_every_source_are_loaded_or_skipped(
+    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = source(f"SELECT {TEXT}")[0][0]
     monkeypatch.setenv("CLUSTER_NAME", text)
     for statement in ROWS:

@@ -34,7 +34,7 @@ def test_definitions_are_loadable(definitions: dg.Definitions) -> None:
 
 
 @SPECS
-def test_an_asset_lies_downstream_of_its_views(definitions: dg.Definitions, spec: SyncSpec) -> None:
+def test_an_asset_is_downstream_of_its_views(definitions: dg.Definitions, spec: SyncSpec) -> None:
     node = node_of(definitions, spec)
     assert node.parent_keys == {dg.AssetKey(["redshift", view]) for view in spec.all_sources}
     for parent in [definitions.get_repository_def().asset_graph.get(key) for key in node.parent_keys]:
@@ -46,7 +46,7 @@ def test_an_asset_lies_downstream_of_its_views(definitions: dg.Definitions, spec
 
 
 @SPECS
-def test_an_asset_says_what_it_is(definitions: dg.Definitions, spec: SyncSpec) -> None:
+def test_an_asset_is_described(definitions: dg.Definitions, spec: SyncSpec) -> None:
     node = node_of(definitions, spec)
     assert node.is_materializable
     assert node.group_name == "quper"
@@ -113,7 +113,7 @@ def test_rows_and_source_are_checked_without_blocking(definitions: dg.Definition
 
 
 @SPECS
-def test_an_asset_is_tried_again_with_growing_delays(definitions: dg.Definitions, spec: SyncSpec) -> None:
+def test_an_asset_is_retried_with_growing_delays(definitions: dg.Definitions, spec: SyncSpec) -> None:
     policy = node_of(definitions, spec).assets_def.op.retry_policy
     assert policy.max_retries == 3 and policy.delay > 0
     assert policy.backoff is dg.Backoff.EXPONENTIAL

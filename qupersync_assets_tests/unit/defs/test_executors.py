@@ -103,7 +103,7 @@ def test_all_runs_have_a_maximum_runtime(build: Build, variables: dict[str, str]
         ),
     ],
 )
-def test_a_wrong_value_is_named(build: Build, variables: dict[str, str | None], words: list[str]) -> None:
+def test_a_wrong_value_is_reported(build: Build, variables: dict[str, str | None], words: list[str]) -> None:
     with pytest.raises(SettingsError) as refusal:
         build(**variables)
     assert all(word in str(refusal.value) for word in words), str(refusal.value)
@@ -111,7 +111,7 @@ def test_a_wrong_value_is_named(build: Build, variables: dict[str, str | None], 
 
 
 @pytest.mark.parametrize("executor", ["celery", "k8s"])
-def test_a_missing_extra_is_named(load: Load, monkeypatch: pytest.MonkeyPatch, executor: str) -> None:
+def test_a_missing_extra_is_reported(load: Load, monkeypatch: pytest.MonkeyPatch, executor: str) -> None:
     monkeypatch.setitem(sys.modules, f"dagster_{executor}", None)
     with pytest.raises(SettingsError, match=rf"SYNC_EXECUTOR.*pip install 'qupersync\[{executor}\]'"):
         load(**CELERY | {"SYNC_EXECUTOR": executor})

@@ -41,7 +41,7 @@ class Source:
             self.closed_by = threading.current_thread().name
 
 
-def test_pages_come_in_order_from_a_thread_that_ends() -> None:
+def test_pages_are_in_order_and_the_thread_ends() -> None:
     source = Source(50)
     assert list(prefetch(source.pages(), source.interrupted.set)) == list(range(50))
     assert source.closed_by == "prefetch"
@@ -60,7 +60,7 @@ def test_at_most_two_pages_are_prefetched() -> None:
     assert source.closed_by == "prefetch"
 
 
-def test_an_error_comes_after_the_pages_before_it() -> None:
+def test_an_error_follows_the_pages_before_it() -> None:
     source = Source(50, fail_at=3)
     seen = []
     with pytest.raises(LookupError, match="no page"):
@@ -70,7 +70,7 @@ def test_an_error_comes_after_the_pages_before_it() -> None:
     assert not source.interrupted.is_set()
 
 
-def test_a_reader_that_waits_is_interrupted() -> None:
+def test_a_waiting_reader_is_interrupted() -> None:
     source = Source(50, wait_at=2)
     pages = prefetch(source.pages(), source.interrupted.set)
     assert next(pages) == 0
@@ -81,7 +81,7 @@ def test_a_reader_that_waits_is_interrupted() -> None:
     assert time.monotonic() - began < 1
 
 
-def test_nothing_is_read_before_the_first_page_is_wanted() -> None:
+def test_nothing_is_read_before_the_first_page_is_requested() -> None:
     source = Source(5)
     pages = prefetch(source.pages(), source.interrupted.set)
     time.sleep(0.05)

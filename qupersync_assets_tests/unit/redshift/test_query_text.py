@@ -1,4 +1,4 @@
-"""The setting SYNC_QUERY_TEXT over pages: a flag in the spec is all that a column needs."""
+"""SYNC_QUERY_TEXT applied to pages: it affects columns that the spec flags."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPEC = SyncSpec(
         column("number", sa.BigInteger(), "a number"),
         column("plain", sa.Text(), "not flagged"),
         column("body", sa.Text(), "text of SQL", sensitive="sql"),
-        column("said", sa.Text(), "about it", sensitive="message"),
+        column("message", sa.Text(), "about it", sensitive="message"),
     ),
     kind="snapshot",
     description="A job.",
@@ -34,7 +34,7 @@ ROWS = [
     ("one", "", "", "no 'b'"),
     (3, "c", b"'d'", 4),
 ]
-LABELS = ("number", "plain", "body", "said")
+LABELS = ("number", "plain", "body", "message")
 SHOWN: dict[QueryText, list[tuple[Any, Any]]] = {
     "redacted": [("f(?, ?)", "no ? in ?"), (None, None), ("", "no ?"), ("?", "?")],
     "none": [(None, None)] * 4,
@@ -51,7 +51,7 @@ def pages(closed: list[bool] | None = None) -> Generator[Any, None, None]:
 
 
 @pytest.mark.parametrize("query_text", SHOWN)
-def test_flagged_columns_are_hidden_in_whatever_order(query_text: QueryText) -> None:
+def test_flagged_columns_are_hidden_in_any_order(query_text: QueryText) -> None:
     expected = [(*row[:2], *shown) for row, shown in zip(ROWS, SHOWN[query_text], strict=True)]
     first, second = protect(SPEC, pages(), query_text)
     assert (first.columns, second.columns) == (LABELS, LABELS[::-1])
@@ -60,19 +60,19 @@ def test_flagged_columns_are_hidden_in_whatever_order(query_text: QueryText) -> 
 
 
 @pytest.mark.parametrize("query_text", SHOWN)
-def test_a_rejected_row_has_no_literals_either(query_text: QueryText) -> None:
+def test_a_skipped_row_has_no_literals(query_text: QueryText) -> None:
     page: Any = next(protect(SPEC, pages(), query_text))
-    _, rejected = transform(SPEC, page)
-    ((body, said),) = [(bad.row["body"], bad.row["said"]) for bad in rejected]
-    assert (body, said) == SHOWN[query_text][2]
+    _, skipped = transform(SPEC, page)
+    ((body, message),) = [(bad.row["body"], bad.row["message"]) for bad in skipped]
+    assert (body, message) == SHOWN[query_text][2]
 
 
-def test_full_costs_nothing() -> None:
+def test_full_text_passes_the_pages_through() -> None:
     read = pages()
     assert protect(SPEC, read, "full") is read
 
 
-def test_closing_it_closes_the_source() -> None:
+def test_closing_the_pages_closes_the_source() -> None:
     closed: list[bool] = []
     protected: Any = protect(SPEC, pages(closed), "redacted")
     next(protected)

@@ -138,7 +138,7 @@ PARENT = (
 )
 
 
-def test_children_of_a_killed_command_run_until_the_watcherstops(tmp_path: Path) -> None:
+def test_children_of_a_killed_command_run_until_the_watcher_stops(tmp_path: Path) -> None:
     command = Command("thing", [sys.executable, "-c", PARENT], tmp_path, tmp_path)
     log = tmp_path / "thing.log"
     log.write_text("of an earlier start\n")

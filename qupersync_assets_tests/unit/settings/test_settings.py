@@ -161,11 +161,11 @@ def test_all_invalid_settings_are_reported_together(load: Load) -> None:
         ("cluster_name", "default"),
     ],
 )
-def test_deinvalid(load: Load, field: str, default: object) -> None:
+def test_defaults(load: Load, field: str, default: object) -> None:
     assert getattr(load(), field) == default
 
 
-def test_deinvalid_of_redshift(load: Load) -> None:
+def test_defaults_of_redshift(load: Load) -> None:
     login = load().by_cluster()["default"]
     assert login == PasswordLogin(host="redshift.example", database="dev", user="reader")
     assert (login.port, login.ssl, login.sslmode, login.ssl_ca) == (5439, True, "verify-full", None)
@@ -207,7 +207,7 @@ def test_env_example_sets_required_variables_and_passwords() -> None:
     assert set(dotenv_values(ENV_EXAMPLE)) == {*REQUIRED, *SECRETS, "POSTGRES_PORT"}
 
 
-def test_env_example_loads_and_shows_the_deinvalid(load: Load) -> None:
+def test_env_example_loads_and_shows_the_defaults(load: Load) -> None:
     as_it_is = load(**dotenv_values(ENV_EXAMPLE))
     text = re.sub(r"^#(?=[A-Z_]+=)", "", ENV_EXAMPLE.read_text("utf-8"), flags=re.MULTILINE)
     assert load(**dotenv_values(stream=io.StringIO(text))) == as_it_is

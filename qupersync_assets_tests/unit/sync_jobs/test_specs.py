@@ -59,7 +59,7 @@ def test_sensitive_columns_are_nullable_texts(spec: SyncSpec) -> None:
     assert not key_bases & {c.name for c in sensitive}
 
 
-def test_the_sensitive_columns_are_these() -> None:
+def test_the_list_of_sensitive_columns() -> None:
     sensitive = {
         (spec.table.name, c.name): c.info["sensitive"]
         for spec in all_specs()
