@@ -10,6 +10,8 @@ from qupersync_assets.spec.sync_spec import SyncSpec
 from qupersync_assets.spec.target_table import (
     METADATA,
     SCHEMA,
+    UTC_TIME,
+    ColumnType,
     Sensitive,
     column,
     filled_after_load,
@@ -23,6 +25,8 @@ __all__ = [
     "METADATA",
     "RETENTION",
     "SCHEMA",
+    "UTC_TIME",
+    "ColumnType",
     "ReadMode",
     "Sensitive",
     "SourceExpression",

@@ -1,7 +1,7 @@
 """Target tables in schema quper, as SQLAlchemy tables whose columns carry their source expression."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import sqlalchemy as sa
 
@@ -9,17 +9,20 @@ from qupersync_assets.spec.source_variant import source_expression
 
 SCHEMA = "quper"
 METADATA = sa.MetaData(schema=SCHEMA)
+# The type of times, which are in UTC.
+UTC_TIME = sa.DateTime(timezone=True)
+ColumnType: TypeAlias = sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]
 Merge = Literal["replace", "least", "greatest"]
 Sensitive = Literal["sql", "message"]
 
 
 def column(
     name: str,
-    type_: sa.types.TypeEngine[Any],
+    type_: ColumnType,
     comment: str,
-    *,
     reads: str | Sequence[str] | None = None,
     sql: str | None = None,
+    *,
     padded: bool = False,
     merge: Merge = "replace",
     sensitive: Sensitive | None = None,
@@ -47,7 +50,7 @@ def column(
 
 
 def generated_column(
-    name: str, type_: sa.types.TypeEngine[Any], comment: str, sql: str, *, of: str | Sequence[str]
+    name: str, type_: ColumnType, comment: str, sql: str, *, of: str | Sequence[str]
 ) -> sa.Column[Any]:
     """Define a stored generated column, which PostgreSQL computes from its own row.
 
@@ -62,9 +65,7 @@ def generated_column(
     return sa.Column(name, type_, sa.Computed(sql, persisted=True), comment=comment, info=info)
 
 
-def filled_after_load(
-    name: str, type_: sa.types.TypeEngine[Any], comment: str, *, reads: Sequence[str]
-) -> sa.Column[Any]:
+def filled_after_load(name: str, type_: ColumnType, comment: str, *, reads: Sequence[str]) -> sa.Column[Any]:
     """Define a column that the job's `after_load` statement fills from another quper table.
 
     Args:
@@ -96,7 +97,7 @@ def quper_table(
         *columns,
         sa.Column(
             "synced_at",
-            sa.DateTime(timezone=True),
+            UTC_TIME,
             nullable=False,
             server_default=sa.func.now(),
             comment="when this version of the row was written (UTC)",
