@@ -8,7 +8,7 @@ from pydantic import ValidationError, create_model
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, explain
-from qupersync_assets.settings.redshift_login import LOGIN, LOGINS, RedshiftSettings
+from qupersync_assets.settings.redshift_login import LOGINS, RedshiftSettings, login_class
 
 # The fields of all logins.
 FIELDS = {name: field for login in reversed(LOGINS) for name, field in login.model_fields.items()}
@@ -78,16 +78,17 @@ def load_cluster(prefix: str = REDSHIFT, shared: Mapping[str, str] = {}) -> Reds
     own = _read(prefix)
     inherited = {field: shared[field] for field in shared.keys() - own.keys() - NEVER_INHERITED}
     while True:
+        login = login_class({**inherited, **own})
         try:
-            settings = LOGIN.validate_python({**inherited, **own})
+            settings = login.model_validate({**inherited, **own})
         except ValidationError as error:
-            problems: list[Any] = error.errors()
+            problems = error.errors()
         else:
             settings._prefix = prefix
             return settings
-        unused = {p["loc"][-1] for p in problems if p["type"] in (COMBINATION, "extra_forbidden")}
+        unused = {p["loc"][0] for p in problems if p["type"] in (COMBINATION, "extra_forbidden")}
         if not unused & inherited.keys():
-            raise SettingsError([_line(problem, prefix, inherited) for problem in problems])
+            raise SettingsError([_line(problem, login, prefix, inherited) for problem in problems])
         inherited = {field: inherited[field] for field in inherited.keys() - unused}
 
 
@@ -101,10 +102,10 @@ def _prefix(cluster: str) -> str:
     return f"{REDSHIFT}_{cluster.upper().replace('-', '_')}"
 
 
-def _line(problem: Any, prefix: str, inherited: Mapping[str, str]) -> str:
-    method, field = problem["loc"]
+def _line(problem: Any, login: type[RedshiftSettings], prefix: str, inherited: Mapping[str, str]) -> str:
+    [field] = problem["loc"]
     if problem["type"] == "extra_forbidden":
-        methods = ", or ".join(login.method for login in LOGINS if field in login.model_fields)
-        problem = {"type": COMBINATION, "msg": f"not allowed with {method}, only with {methods}"}
+        methods = ", or ".join(other.method for other in LOGINS if field in other.model_fields)
+        problem = {"type": COMBINATION, "msg": f"not allowed with {login.method}, only with {methods}"}
     variable = f"{REDSHIFT if field in inherited else prefix}_{field.upper()}"
     return explain(problem, variable, FIELDS[field], prefix)
