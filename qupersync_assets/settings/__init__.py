@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
@@ -16,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from qupersync_assets.settings.alerts import check_alert_urls
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, explain
 from qupersync_assets.settings.executor import ExecutorSettings
-from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_cluster, load_clusters
+from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_clusters
 from qupersync_assets.settings.redshift_login import Port, RedshiftSettings, Seconds
 
 __all__ = ["Settings", "SettingsError", "variables"]
@@ -126,7 +125,9 @@ class Settings(BaseSettings, ExecutorSettings):
             lines += [_line("cluster_name", type=COMBINATION, msg="allowed is this or CLUSTERS, not both")]
         clusters: dict[str, RedshiftSettings] = {}
         try:
-            clusters = _load_clusters(given)
+            clusters = load_clusters(
+                given.get("clusters"), given.get("cluster_name", cls.model_fields["cluster_name"].default)
+            )
         except SettingsError as error:
             lines += error.lines
         if lines:
@@ -159,16 +160,6 @@ class Settings(BaseSettings, ExecutorSettings):
         for source in self._clusters.values():
             values |= {f"{source.prefix}_{field}": value for field, value in source}
         return {name.upper(): _text(value) for name, value in values.items() if value is not None}
-
-
-def _load_clusters(given: Mapping[str, str]) -> dict[str, RedshiftSettings]:
-    if "clusters" not in given:
-        return {given.get("cluster_name", Settings.model_fields["cluster_name"].default): load_cluster()}
-    try:
-        names = cluster_names(given["clusters"])
-    except ValueError:  # Settings reports it
-        names = []
-    return load_clusters(names)
 
 
 def _line(field: str, **problem: Any) -> str:

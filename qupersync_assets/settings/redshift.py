@@ -1,7 +1,7 @@
 """Reads the settings of one cluster from REDSHIFT_*, or of each of several from REDSHIFT_<NAME>_*."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError, create_model
@@ -42,39 +42,37 @@ def cluster_names(text: str) -> list[str]:
     return names
 
 
-def load_clusters(names: Sequence[str]) -> dict[str, RedshiftSettings]:
-    """Load the settings of several clusters, each with variables of its own.
+def load_clusters(clusters: str | None, cluster_name: str) -> dict[str, RedshiftSettings]:
+    """Load the settings of the clusters in the value of CLUSTERS, or of one cluster if it is not set.
 
     Raises:
-        SettingsError: a variable is missing or not allowed.
+        SettingsError: a variable is missing or not allowed; not for an invalid CLUSTERS.
     """
+    if clusters is None:
+        return {cluster_name: _load_cluster()}
+    try:
+        names = cluster_names(clusters)
+    except ValueError:  # Settings reports it
+        names = []
     shared = _read(REDSHIFT)
     lines = [
         f"  {REDSHIFT}_{field.upper()}: with CLUSTERS each cluster has its own, "
         f"{REDSHIFT}_<NAME>_{field.upper()}. {FIELDS[field].description}"
         for field in sorted(shared.keys() & NEVER_INHERITED)
     ]
-    clusters: dict[str, RedshiftSettings] = {}
+    loaded: dict[str, RedshiftSettings] = {}
     for name in names:
         try:
-            clusters[name] = load_cluster(_prefix(name), shared)
+            loaded[name] = _load_cluster(_prefix(name), shared)
         except SettingsError as error:
             lines += error.lines
     if lines:
         raise SettingsError(lines)
-    return clusters
+    return loaded
 
 
-def load_cluster(prefix: str = REDSHIFT, shared: Mapping[str, str] = {}) -> RedshiftSettings:
-    """Load the settings of one cluster.
-
-    Args:
-        prefix: what its variables begin with.
-        shared: values by field that it inherits if it has no variable of its own and its login uses them.
-
-    Raises:
-        SettingsError: a variable is missing or not allowed.
-    """
+def _load_cluster(prefix: str = REDSHIFT, shared: Mapping[str, str] = {}) -> RedshiftSettings:
+    """Load the settings of one cluster, which inherits a shared value of a field that its login uses."""
     own = _read(prefix)
     inherited = {field: shared[field] for field in shared.keys() - own.keys() - NEVER_INHERITED}
     while True:

@@ -5,7 +5,7 @@ and the column schema in Dagster are all derived from it. Nothing here connects 
 """
 
 from qupersync_assets.spec.select_statement import select_statement
-from qupersync_assets.spec.source_variant import SourceExpression, Variant, source_expression
+from qupersync_assets.spec.source_variant import Variant, source_expression
 from qupersync_assets.spec.sync_spec import SyncSpec
 from qupersync_assets.spec.target_table import (
     METADATA,
@@ -29,7 +29,6 @@ __all__ = [
     "ColumnType",
     "ReadMode",
     "Sensitive",
-    "SourceExpression",
     "SyncSpec",
     "Variant",
     "Window",

@@ -41,11 +41,8 @@ def column(
         sensitive: the value may quote customers' data, which SYNC_QUERY_TEXT can hide: `sql` is the text of
             a statement, `message` is a sentence about the statements of its row.
     """
-    info = {
-        "source_expression": source_expression(reads or name, sql, padded=padded),
-        "merge": merge,
-        "sensitive": sensitive,
-    }
+    expression = source_expression(reads or name, sql, padded=padded)
+    info = {"source_expression": expression, "merge": merge, "sensitive": sensitive}
     return sa.Column(name, type_, comment=comment, info=info)
 
 
@@ -54,12 +51,7 @@ def generated_column(
 ) -> sa.Column[Any]:
     """Define a stored generated column, which PostgreSQL computes from its own row.
 
-    Args:
-        name: name in PostgreSQL.
-        type_: PostgreSQL type.
-        comment: shown to readers, in PostgreSQL and in Dagster.
-        sql: an immutable PostgreSQL expression over the table's other columns.
-        of: the columns that the expression uses, for the lineage.
+    `sql` is an immutable PostgreSQL expression over the table's other columns; `of` lists them, for the lineage.
     """
     info = {"generated_from": (of,) if isinstance(of, str) else tuple(of)}
     return sa.Column(name, type_, sa.Computed(sql, persisted=True), comment=comment, info=info)
@@ -68,11 +60,7 @@ def generated_column(
 def filled_after_load(name: str, type_: ColumnType, comment: str, *, reads: Sequence[str]) -> sa.Column[Any]:
     """Define a column that the job's `after_load` statement fills from another quper table.
 
-    Args:
-        name: name in PostgreSQL.
-        type_: PostgreSQL type.
-        comment: shown to readers, in PostgreSQL and in Dagster.
-        reads: source columns of the other table, as `view.column`, for the lineage.
+    `reads` lists the source columns of that table, as `view.column`, for the lineage.
     """
     return sa.Column(name, type_, comment=comment, info={"filled_from": tuple(reads)})
 
@@ -82,28 +70,14 @@ def quper_table(
 ) -> sa.Table:
     """Define a target table in schema quper; `cluster` comes first in its key, `synced_at` last.
 
-    Args:
-        name: name in PostgreSQL.
-        *columns: the target columns.
-        key: the columns that identify a row within one cluster.
-        comment: shown to readers, in PostgreSQL and in Dagster.
-        indexes: further indexes, each a list of columns after `cluster`. `x DESC` serves queries that sort by
-            x in descending order with NULLs last. A last term `WHERE ...` makes a partial index.
+    `key` identifies a row within one cluster. `indexes` are further indexes, each a list of columns after `cluster`:
+    `x DESC` serves queries that sort by x in descending order with NULLs last; a last term `WHERE ...` makes a
+    partial index.
     """
-    table = sa.Table(
-        name,
-        METADATA,
-        sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster"),
-        *columns,
-        sa.Column(
-            "synced_at",
-            UTC_TIME,
-            nullable=False,
-            server_default=sa.func.now(),
-            comment="when this version of the row was written (UTC)",
-        ),
-        comment=comment,
-    )
+    cluster = sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster")
+    written = "when this version of the row was written (UTC)"
+    synced_at = sa.Column("synced_at", UTC_TIME, nullable=False, server_default=sa.func.now(), comment=written)
+    table = sa.Table(name, METADATA, cluster, *columns, synced_at, comment=comment)
     for key_column in key:
         table.c[key_column].nullable = False
     table.append_constraint(sa.PrimaryKeyConstraint("cluster", *(table.c[k] for k in key), name=f"{name}_pkey"))
