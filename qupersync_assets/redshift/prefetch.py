@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
 from typing import TypeVar
@@ -25,12 +24,13 @@ def prefetch(pages: Generator[T], interrupt: Callable[[], None]) -> Generator[T]
         pages: only the thread reads and closes it.
         interrupt: makes the thread's pending read fail; called from the caller's thread.
     """
-    ready: SimpleQueue[tuple[T] | _End] = SimpleQueue()
+    # A page, in a tuple; at the end the error, or None.
+    ready: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
     free = Semaphore(DEPTH)
     stopped = Event()
 
     def read() -> None:
-        end = _End()
+        end: BaseException | None = None
         try:
             with closing(pages):
                 for page in pages:
@@ -39,13 +39,13 @@ def prefetch(pages: Generator[T], interrupt: Callable[[], None]) -> Generator[T]
                         break
                     ready.put((page,))
         except BaseException as error:
-            end = _End(error)
+            end = error
         ready.put(end)
 
     thread = Thread(target=read, name="prefetch", daemon=True)
     thread.start()
     try:
-        while not isinstance(item := ready.get(), _End):
+        while isinstance(item := ready.get(), tuple):
             free.release()
             yield item[0]
     except BaseException:
@@ -54,10 +54,5 @@ def prefetch(pages: Generator[T], interrupt: Callable[[], None]) -> Generator[T]
         interrupt()
         thread.join(_JOIN_SECONDS)
         raise
-    if item.error is not None:
-        raise item.error
-
-
-@dataclass(frozen=True)
-class _End:
-    error: BaseException | None = None
+    if item is not None:
+        raise item

@@ -18,14 +18,7 @@ MONITOR = "sys:monitor"
 
 @dataclass(frozen=True)
 class Privileges:
-    """Privileges of a user beyond grants on single views.
-
-    Attributes:
-        user: the name as Redshift spells it.
-        superuser: whether it is a superuser.
-        syslog: whether it has SYSLOG ACCESS UNRESTRICTED.
-        roles: the roles granted to it directly.
-    """
+    """Privileges of a user beyond grants on single views: SYSLOG ACCESS UNRESTRICTED, directly granted roles."""
 
     user: str
     superuser: bool

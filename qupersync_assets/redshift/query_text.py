@@ -12,11 +12,9 @@ QueryText = Literal["full", "redacted", "none"]
 
 
 def protect(spec: SyncSpec, pages: Pages, query_text: QueryText) -> Pages:
-    """Return the pages of a job's source with protected sensitive columns.
+    """Return the pages of a job's source with protected sensitive columns, and close them.
 
-    Args:
-        pages: closed together with the returned generator.
-        query_text: `full` changes nothing, `redacted` replaces literals by `?`, `none` gives NULL.
+    `full` changes nothing, `redacted` replaces literals by `?`, `none` gives NULL.
     """
     kinds: dict[str, Sensitive] = {c.name: c.info["sensitive"] for c in spec.columns if c.info["sensitive"]}
     return pages if query_text == "full" or not kinds else _protected(kinds, pages, query_text)

@@ -19,14 +19,12 @@ _cursor_numbers = itertools.count(1)
 
 
 class Session:
-    """A connection to Redshift, in a transaction since its first statement."""
+    """A connection to Redshift, in a transaction since its first statement; no other thread uses it.
+
+    Error messages name the cluster's environment variables by their prefix, `variables`.
+    """
 
     def __init__(self, connection: PoolProxiedConnection, variables: str = "REDSHIFT") -> None:
-        """
-        Args:
-            connection: from the pool; no other thread uses it.
-            variables: prefix of the cluster's environment variables, for error messages.
-        """
         self._connection = connection
         self._variables = variables
 
@@ -53,14 +51,11 @@ class Session:
     def pages(self, sql: str, size: int) -> Pages:
         """Run one SELECT and yield its rows; only one page is kept in memory.
 
-        Args:
-            sql: a SELECT; it is not parsed for parameters.
-            size: rows per page. A single-node cluster refuses larger fetches: there it is rounded down to a
-                multiple of 1000. The last page may be shorter; an empty result yields no page.
+        A page has `size` rows; a single-node cluster refuses larger fetches: there it is rounded down to a
+        multiple of 1000. The last page may be shorter; an empty result yields no page.
 
         Raises:
-            SyncError: Redshift refuses the statement, or the connection fails. After a refusal the session
-                can be used again.
+            SyncError: Redshift refuses the statement, and the session can be used again, or the connection fails.
         """
         with self._errors():
             try:

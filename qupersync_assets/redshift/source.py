@@ -6,8 +6,9 @@ levels differ in columns. See docs/reference/redshift.md.
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 
 from qupersync_assets.core.errors import INSUFFICIENT_PRIVILEGE, REFUSED, ErrorClass, SyncError
 from qupersync_assets.redshift.catalog import Catalog, missing_columns, narrow_columns, new_columns, read_catalog
@@ -24,15 +25,7 @@ from qupersync_assets.spec.redshift_views import READABLE_IF_PROVISIONED, needs_
 
 @dataclass(frozen=True)
 class RedshiftSource:
-    """The source of one sync job in one cluster.
-
-    Attributes:
-        redshift: the cluster.
-        spec: the sync job.
-        page_size: rows per page.
-        query_text: how texts of statements are read: see `query_text.protect`.
-        include_own_queries: also read QuperSync's own queries.
-    """
+    """The source of one sync job in one cluster, read in pages of `page_size` rows."""
 
     redshift: RedshiftResource
     spec: SyncSpec
@@ -56,99 +49,90 @@ class RedshiftSource:
                 yield replace(read, pages=prefetched)
 
 
+@dataclass
 class _VariantChoice:
     """Tries the variants of a job in the order of preference."""
 
-    def __init__(self, source: RedshiftSource, session: Session, window: Window) -> None:
-        self._source = source
-        self._spec = source.spec
-        self._session = session
-        self._window = window
-        self._passed_over: list[str] = []
-        self._forbidden: list[Variant] = []
-        self._privileges: Privileges | None = None
+    source: RedshiftSource
+    session: Session
+    window: Window
+    passed_over: list[str] = field(default_factory=list)
+    forbidden: list[Variant] = field(default_factory=list)
+
+    @cached_property
+    def privileges(self) -> Privileges:
+        return find_privileges(self.session)
 
     def first_readable(self) -> SourceRead:
-        catalog = read_catalog(self._session, self._spec.all_sources)
-        read_to = self._session.clock()
-        listed = [variant for variant in self._spec.variants if catalog.keys() >= set(variant.sources)]
+        spec = self.source.spec
+        catalog = read_catalog(self.session, spec.all_sources)
+        read_to = self.session.clock()
+        listed = [variant for variant in spec.variants if catalog.keys() >= set(variant.sources)]
         # A view may exist although the catalog does not list it: only an error proves that it does not.
-        for variant in self._spec.variants:
+        for variant in spec.variants:
             if listed and variant not in listed:
                 absent = [view for view in variant.sources if view not in catalog]
-                self._passed_over.append(f"there is no {' and no '.join(absent)}")
+                self.passed_over.append(f"there is no {' and no '.join(absent)}")
                 continue
             if read := self._read(variant, catalog, read_to):
                 return read
-        if granted := [v for v in self._forbidden if not self._is_withheld(v)]:
-            raise self._not_granted(granted[0])
-        raise SourceUnavailable(
-            f"This cluster has no source for {self._spec.table.fullname}: {'; '.join(self._passed_over)}."
-        )
+        for variant in self.forbidden:
+            if not self._is_withheld(variant):
+                user = self.privileges.user
+                raise SyncError(
+                    f"{user} may not read {variant.name} (SQLSTATE {INSUFFICIENT_PRIVILEGE}). As a superuser of that "
+                    f"database: {grant_select(variant.sources, user)}",
+                    ErrorClass.FATAL,
+                    INSUFFICIENT_PRIVILEGE,
+                )
+        raise SourceUnavailable(f"This cluster has no source for {spec.table.fullname}: {'; '.join(self.passed_over)}.")
 
     def _read(self, variant: Variant, catalog: Catalog, read_to: datetime) -> SourceRead | None:
         """Read the first page; return None if the cluster refuses the variant."""
-        missing = missing_columns(self._spec, variant, catalog)
+        missing = missing_columns(self.source.spec, variant, catalog)
         names = tuple(f"{view}.{name}" for view, name in sorted(missing))
-        window = self._window
+        window = self.window
         if window.mode is ReadMode.INCREMENTAL and window.known_from != (variant.name, names):
             window = Window(ReadMode.FULL, "the source is not that of the last sync")
         statement = select_statement(
-            self._spec, variant, missing, window, self._source.include_own_queries, narrow_columns(variant, catalog)
+            self.source.spec,
+            variant,
+            missing,
+            window,
+            self.source.include_own_queries,
+            narrow_columns(variant, catalog),
         )
         visibility = self._visibility(variant)
-        pages = self._session.pages(statement, self._source.page_size)
+        pages = self.session.pages(statement, self.source.page_size)
         try:
             first = next(pages, None)
         except SyncError as error:
             if error.sqlstate not in REFUSED:
                 raise
-            self._passed_over.append(error.server_message)
+            self.passed_over.append(error.server_message)
             if error.sqlstate == INSUFFICIENT_PRIVILEGE:
-                self._forbidden.append(variant)
+                self.forbidden.append(variant)
             return None
+        new, passed_over = tuple(new_columns(variant, catalog)), tuple(self.passed_over)
         return SourceRead(
-            variant.name,
-            window,
-            read_to,
-            statement,
-            _prepended(first, pages),
-            names,
-            tuple(new_columns(variant, catalog)),
-            tuple(self._passed_over),
-            visibility,
+            variant.name, window, read_to, statement, _prepended(first, pages), names, new, passed_over, visibility
         )
 
     def _visibility(self, variant: Variant) -> RowVisibility | None:
         views = tuple(shows_own_rows(variant.sources))
         if not views:
             return None
-        privileges = self._find_privileges()
-        user = privileges.user
-        return RowVisibility(user, str(privileges), views, privileges.sees_all_rows, grant_all_rows(user))
-
-    def _find_privileges(self) -> Privileges:
-        if self._privileges is None:
-            self._privileges = find_privileges(self._session)
-        return self._privileges
+        user, sees_all = self.privileges.user, self.privileges.sees_all_rows
+        return RowVisibility(user, str(self.privileges), views, sees_all, grant_all_rows(user))
 
     def _is_withheld(self, variant: Variant) -> bool:
         """Return whether this kind of cluster refuses a variant to every user, whatever the grants."""
-        if self._find_privileges().superuser:
+        if self.privileges.superuser:
             return True  # a superuser cannot be granted anything more
         if not any(map(needs_provisioned, variant.sources)):
             return False
         # A missing grant and a kind of cluster without the view give the same SQLSTATE.
-        return refusal(self._session, READABLE_IF_PROVISIONED) is not None
-
-    def _not_granted(self, variant: Variant) -> SyncError:
-        user = self._find_privileges().user
-        return SyncError(
-            f"{user} may not read {variant.name} (SQLSTATE {INSUFFICIENT_PRIVILEGE}). As a superuser of that "
-            f"database: {grant_select(variant.sources, user)}",
-            ErrorClass.FATAL,
-            INSUFFICIENT_PRIVILEGE,
-        )
+        return refusal(self.session, READABLE_IF_PROVISIONED) is not None
 
 
 def _prepended(first: AnyPage | None, pages: Pages) -> Pages:

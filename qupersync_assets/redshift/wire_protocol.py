@@ -17,7 +17,6 @@ from qupersync_assets.rows.page import Page, Pages, RawPage, WireType
 # https://www.postgresql.org/docs/current/protocol-message-formats.html
 _DATA_ROW, _READY = b"D", b"Z"
 _DATA_ROW_CODE = _DATA_ROW[0]
-
 # Bytes per read from the socket.
 _CHUNK = 1 << 17
 _TEXT, _BINARY = 0, 1
@@ -41,14 +40,9 @@ class RawFetcher:
         self._rest = b""
 
     def fetch_pages(self, cursor: Any, name: str, rows: int) -> Pages:
-        """Fetch from a cursor in Redshift until it is exhausted; yield RawPages if all types are known.
+        """Fetch from the Redshift cursor `name` until it is exhausted; yield RawPages if all types are known.
 
         The next FETCH is sent before the answer of the last one is complete, which saves a round trip each.
-
-        Args:
-            cursor: a cursor of the driver, which fetches.
-            name: the cursor in Redshift.
-            rows: rows per FETCH.
         """
         statement = f"FETCH FORWARD {rows} FROM {name}"
         if not self._is_raw(cursor, statement):
@@ -56,14 +50,15 @@ class RawFetcher:
                 yield Page(_labels(cursor), found)
                 cursor.execute(statement)
             return
-        request, columns, types = _request(cursor), _labels(cursor), self._wire_types(cursor)
+        request, columns = _request(cursor), _labels(cursor)
+        types = tuple(self._types[oid] for field in cursor.ps["row_desc"] if (oid := field["type_oid"]) in self._types)
         try:
             # A slow server may give fewer rows than requested: only an empty answer is the end.
             while bodies := self._bodies:
                 is_full = len(bodies) == rows
                 if is_full and not self._pending:
                     self._send(request)
-                if types is not None:
+                if len(types) == len(columns):
                     yield RawPage(columns, types, bodies)
                 else:
                     for body in bodies:
@@ -136,25 +131,15 @@ class RawFetcher:
         if connection.error is not None:
             raise connection.error
 
-    def _wire_types(self, cursor: Any) -> tuple[WireType, ...] | None:
-        found = [self._types.get(field["type_oid"]) for field in cursor.ps["row_desc"]]
-        return None if None in found else tuple(found)  # type: ignore[arg-type]
-
 
 def _labels(cursor: Any) -> tuple[str, ...]:
     return tuple(column[0] for column in cursor.description)
 
 
 def _request(cursor: Any) -> bytes:
-    """Return the messages Bind, Execute and Sync that run the cursor's last statement again.
-
-    https://www.postgresql.org/docs/current/protocol-message-formats.html
-    """
-    bind = cursor.ps["bind_1"] + cursor.ps["bind_2"]
-    execute = b"\0" + bytes(4)
-    return b"".join(
-        code + _LENGTH.pack(len(body) + 4) + body for code, body in ((b"B", bind), (b"E", execute), (b"S", b""))
-    )
+    """Return the messages Bind, Execute and Sync that run the cursor's last statement again."""
+    messages = ((b"B", cursor.ps["bind_1"] + cursor.ps["bind_2"]), (b"E", bytes(5)), (b"S", b""))
+    return b"".join(code + _LENGTH.pack(len(body) + 4) + body for code, body in messages)
 
 
 def _known_types(connection: Any) -> dict[int, WireType]:

@@ -23,14 +23,8 @@ class MissingColumn(LookupError):
 
 
 def transform(spec: SyncSpec, page: Page) -> tuple[list[Row], list[SkippedRow]]:
-    """Coerce a page to the types of the spec.
-
-    Returns:
-        Valid rows, with values in the order of `spec.columns`, and skipped rows.
-
-    Raises:
-        MissingColumn: the page lacks a column of the spec.
-    """
+    """Coerce a page to the types of the spec; return valid rows, with values in the order of `spec.columns`, and
+    skipped rows. If the page lacks a column, raise MissingColumn."""
     if not page.rows:
         return [], []
     values = dict(zip(page.columns, zip(*page.rows, strict=True), strict=True))

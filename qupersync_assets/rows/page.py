@@ -12,12 +12,7 @@ from qupersync_assets.core.errors import ErrorClass, SyncError
 
 @dataclass(frozen=True)
 class Page:
-    """Rows that the driver has decoded.
-
-    Attributes:
-        columns: the labels, in the order of the values.
-        rows: one sequence of values per row.
-    """
+    """Rows that the driver has decoded; `columns` are the labels, in the order of the values."""
 
     columns: tuple[str, ...]
     rows: Sequence[Sequence[Any]]
@@ -31,6 +26,7 @@ class Page:
 
 
 _LENGTH = struct.Struct("!i")
+Decode: TypeAlias = Callable[[bytes, int, int], Any]
 
 # The bytes before and after the rows in COPY's binary format.
 COPY_HEADER, COPY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
@@ -46,18 +42,12 @@ class WireType:
     """
 
     name: str
-    decode: Callable[[bytes, int, int], Any]
+    decode: Decode
 
 
 @dataclass(frozen=True)
 class RawPage:
-    """Rows in the format in which Redshift sent them.
-
-    Attributes:
-        columns: the labels, in the order of the values.
-        types: the format of each column.
-        bodies: one body of a DataRow message per row.
-    """
+    """Rows in the format in which Redshift sent them: one body of a DataRow message per row."""
 
     columns: tuple[str, ...]
     types: tuple[WireType, ...]
@@ -67,19 +57,11 @@ class RawPage:
         return len(self.bodies)
 
     def decoded(self) -> Page:
-        """Return the rows as the driver would have decoded them.
-
-        Raises:
-            SyncError: the bytes do not match the types.
-        """
+        """Return the rows as the driver would have decoded them, or raise SyncError if the bytes do not fit."""
         return Page(self.columns, self._decode(self.bodies))
 
     def ends(self, column: str) -> tuple[Any, Any]:
-        """Return the values of a column in the first and in the last row.
-
-        Raises:
-            SyncError: the bytes do not match the types.
-        """
+        """Return the values of a column in the first and in the last row, or raise SyncError like `decoded`."""
         at = self.columns.index(column)
         first, last = self._decode([self.bodies[0], self.bodies[-1]])
         return first[at], last[at]
@@ -102,7 +84,7 @@ def concat_pages(pieces: Sequence[AnyPage]) -> AnyPage:
     return replace(first, bodies=[b for p in pieces if isinstance(p, RawPage) for b in p.bodies])
 
 
-def _decoded(decoders: Sequence[Callable[[bytes, int, int], Any]], body: bytes) -> list[Any]:
+def _decoded(decoders: Sequence[Decode], body: bytes) -> list[Any]:
     row, at = [], 2
     for decode in decoders:
         (length,) = _LENGTH.unpack_from(body, at)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 
 @dataclass(frozen=True)
 class SkippedRow:
-    """A row that was not loaded.
-
-    Attributes:
-        column: the first invalid column, None if it is unknown.
-        reason: why the row was not loaded.
-        row: the values by column name.
-    """
+    """A row that was not loaded: the first invalid column if it is known, the reason, the values by column."""
 
     column: str | None
     reason: str
@@ -48,13 +42,5 @@ class RowCounts:
 
     def columns(self) -> dict[str, int]:
         """Return the counts by column of quper.sync_logs; rows_upserted is generated there."""
-        return {
-            "rows_extracted": self.extracted,
-            "rows_inserted": self.inserted,
-            "rows_updated": self.updated,
-            "rows_unchanged": self.unchanged,
-            "rows_duplicate": self.duplicates,
-            "rows_skipped": self.skipped,
-            "batches": self.batches,
-            "rows_removed": self.removed,
-        }
+        names = {"batches": "batches", "duplicates": "rows_duplicate"}
+        return {names.get(name, f"rows_{name}"): count for name, count in asdict(self).items()}

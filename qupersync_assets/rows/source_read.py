@@ -15,14 +15,9 @@ class SourceUnavailable(Exception):
 
 @dataclass(frozen=True)
 class RowVisibility:
-    """Which rows of the source the login user sees.
+    """Which rows of the source the login user sees, its privileges, and the SQL that lets it see all rows.
 
-    Attributes:
-        user: the login user.
-        privileges: its privileges, for people.
-        own_rows_views: views that show an ordinary user only the rows of its own work.
-        sees_all_rows: whether these views show this user all rows.
-        grant: the SQL that lets the user see all rows.
+    `own_rows_views` show an ordinary user only the rows of its own work, or all rows if `sees_all_rows`.
     """
 
     user: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
@@ -16,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from qupersync_assets.settings.alerts import check_alert_urls
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, explain
 from qupersync_assets.settings.executor import ExecutorSettings
-from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_cluster, load_clusters
+from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_clusters
 from qupersync_assets.settings.redshift_login import Port, RedshiftSettings, Seconds
 
 __all__ = ["Settings", "SettingsError", "variables"]
@@ -46,83 +45,61 @@ class Settings(BaseSettings, ExecutorSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     sync_interval: int = Field(300, ge=10, le=31 * 86400, description="Seconds between two syncs.")
-    sync_batch_size: int = Field(
-        1000, ge=1, le=100_000, description="Rows read from Redshift at a time, and written in one transaction."
-    )
-    sync_lookback: int = Field(
-        3600, ge=0, le=7 * 86400, description="Seconds before the newest loaded row that are read again."
-    )
+    sync_batch_size: int = Field(1000, ge=1, le=100_000)
+    """Rows read from Redshift at a time, and written in one transaction."""
+    sync_lookback: int = Field(3600, ge=0, le=7 * 86400)
+    """Seconds before the newest loaded row that are read again."""
     sync_include_self: bool = Field(False, description="Whether query_history includes QuperSync's own queries.")
-    sync_timezone: Annotated[str, AfterValidator(_time_zone)] = Field(
-        "US/Pacific", description="Time zone of the schedule; data are always in UTC."
-    )
+    sync_timezone: Annotated[str, AfterValidator(_time_zone)] = "US/Pacific"
+    """Time zone of the schedule; data are always in UTC."""
     sync_misfire_grace: int = Field(60, ge=1, description="Seconds after which a late tick is skipped.")
-    sync_max_skipped_ratio: float = Field(
-        0.05, ge=0, le=1, description="Share of skipped rows above which the check no_skipped_rows is an error."
-    )
-    sync_max_retries: int = Field(
-        3, ge=0, le=20, description="Number of retries of a sync job after a transient failure."
-    )
-    sync_retry_delay: float = Field(
-        5, ge=0, le=3600, description="Seconds before the first retry; the delay doubles with each retry."
-    )
-    quper_retention_days: int | None = Field(
-        None, ge=8, description="Days to keep rows of the history tables; all are kept if it is not set."
-    )
-    sync_max_runtime: int = Field(
-        3600,
-        ge=60,
-        description="Seconds after which Dagster ends a run; with celery at least twice CELERY_STEP_TIMEOUT.",
-    )
-    sync_log_retention_days: int = Field(
-        90, ge=1, description="Days to keep rows of quper.sync_logs and quper.skipped_rows."
-    )
-    dagster_run_retention_days: int = Field(
-        14, ge=1, description="Days to keep Dagster's runs and their events; the last 100 runs are always kept."
-    )
-    sync_auto_migrate: bool = Field(
-        True, description="Whether a sync migrates the schema quper; if not, run `qupersync migrate`."
-    )
-    sync_query_text: Literal["full", "redacted", "none"] = Field(
-        "full", description="Text of SQL statements: full, redacted (literals become ?) or none (NULL)."
-    )
-    clusters: Annotated[str, AfterValidator(_names)] | None = Field(
-        None, description="Names of several clusters, as a,b; each has variables REDSHIFT_<NAME>_*."
-    )
+    sync_max_skipped_ratio: float = Field(0.05, ge=0, le=1)
+    """Share of skipped rows above which the check no_skipped_rows is an error."""
+    sync_max_retries: int = Field(3, ge=0, le=20)
+    """Number of retries of a sync job after a transient failure."""
+    sync_retry_delay: float = Field(5, ge=0, le=3600)
+    """Seconds before the first retry; the delay doubles with each retry."""
+    quper_retention_days: int | None = Field(None, ge=8)
+    """Days to keep rows of the history tables; all are kept if it is not set."""
+    sync_max_runtime: int = Field(3600, ge=60)
+    """Seconds after which Dagster ends a run; with celery at least twice CELERY_STEP_TIMEOUT."""
+    sync_log_retention_days: int = Field(90, ge=1)
+    """Days to keep rows of quper.sync_logs and quper.skipped_rows."""
+    dagster_run_retention_days: int = Field(14, ge=1)
+    """Days to keep Dagster's runs and their events; the last 100 runs are always kept."""
+    sync_auto_migrate: bool = True
+    """Whether a sync migrates the schema quper; if not, run `qupersync migrate`."""
+    sync_query_text: Literal["full", "redacted", "none"] = "full"
+    """Text of SQL statements: full, redacted (literals become ?) or none (NULL)."""
+    clusters: Annotated[str, AfterValidator(_names)] | None = None
+    """Names of several clusters, as a,b; each has variables REDSHIFT_<NAME>_*."""
     cluster_name: Filled = Field("default", description="Name of the Redshift cluster; the first column of every key.")
 
     postgres_host: Filled = Field(description="Host of the target PostgreSQL.", examples=["localhost"])
     postgres_port: Port = Field(5432, description="Port of that host, also in dagster.yaml.", examples=["5432"])
     postgres_database: Filled = Field(description="Database with the schema quper.", examples=["quper"])
     postgres_user: Filled = Field(description="User to connect as.", examples=["qupersync"])
-    postgres_password: SecretStr | None = Field(
-        None, description="Password of that user. A secret.", examples=["change-me"]
-    )
-    postgres_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
-        "prefer", description="TLS to PostgreSQL, as sslmode of libpq."
-    )
+    postgres_password: SecretStr | None = Field(None, examples=["change-me"])
+    """Password of that user. A secret."""
+    postgres_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    """TLS to PostgreSQL, as sslmode of libpq."""
     postgres_connect_timeout: Seconds = Field(10, description="Seconds to wait for a connection.")
     postgres_statement_timeout: Seconds = Field(120, description="Seconds that one statement may take.")
 
     # https://docs.dagster.io/guides/build/assets/metadata-and-tags: the owners that Dagster accepts.
     asset_owner: str = Field(
-        "team:data-platform",
-        pattern=r"^(team:.+|[A-Za-z0-9_.%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$",
-        description="Owner of the assets: an e-mail address, or team: and a name.",
+        "team:data-platform", pattern=r"^(team:.+|[A-Za-z0-9_.%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$"
     )
-    code_url: str | None = Field(
-        None,
-        pattern=r"^https?://[^\s/]+/\S+$",
-        description="Links to code begin with this web address, as https://github.com/OWNER/NAME/tree/main.",
-    )
+    """Owner of the assets: an e-mail address, or team: and a name."""
+    code_url: str | None = Field(None, pattern=r"^https?://[^\s/]+/\S+$")
+    """Links to code begin with this web address, as https://github.com/OWNER/NAME/tree/main."""
     ui_host: Filled = Field("127.0.0.1", description="Address on which the Dagster UI listens.")
     ui_port: Port = Field(3000, description="Port of the Dagster UI.")
     metrics_host: Filled = Field("127.0.0.1", description="Address on which `qupersync metrics` listens.")
     metrics_port: Port = Field(9464, description="Port of `qupersync metrics`.")
 
-    ui_url: Annotated[str, AfterValidator(_url)] | None = Field(
-        None, description="URL of the Dagster UI, to which alerts link."
-    )
+    ui_url: Annotated[str, AfterValidator(_url)] | None = None
+    """URL of the Dagster UI, to which alerts link."""
     alert_urls: Annotated[SecretStr, AfterValidator(check_alert_urls)] | None = Field(
         None,
         description="Apprise URLs of the services that get alerts, with commas or spaces in between; see "
@@ -148,7 +125,9 @@ class Settings(BaseSettings, ExecutorSettings):
             lines += [_line("cluster_name", type=COMBINATION, msg="allowed is this or CLUSTERS, not both")]
         clusters: dict[str, RedshiftSettings] = {}
         try:
-            clusters = _load_clusters(given)
+            clusters = load_clusters(
+                given.get("clusters"), given.get("cluster_name", cls.model_fields["cluster_name"].default)
+            )
         except SettingsError as error:
             lines += error.lines
         if lines:
@@ -181,16 +160,6 @@ class Settings(BaseSettings, ExecutorSettings):
         for source in self._clusters.values():
             values |= {f"{source.prefix}_{field}": value for field, value in source}
         return {name.upper(): _text(value) for name, value in values.items() if value is not None}
-
-
-def _load_clusters(given: Mapping[str, str]) -> dict[str, RedshiftSettings]:
-    if "clusters" not in given:
-        return {given.get("cluster_name", Settings.model_fields["cluster_name"].default): load_cluster()}
-    try:
-        names = cluster_names(given["clusters"])
-    except ValueError:  # Settings reports it
-        names = []
-    return load_clusters(names)
 
 
 def _line(field: str, **problem: Any) -> str:

@@ -44,31 +44,22 @@ def _needed_by_celery(url: SecretStr | None, info: ValidationInfo) -> SecretStr 
     return url
 
 
-class ExecutorSettings(BaseModel):
+class ExecutorSettings(BaseModel, use_attribute_docstrings=True):
     """The configuration of the executors and of the Celery workers."""
 
     sync_executor: Annotated[Literal["in_process", "multiprocess", "celery", "k8s"], AfterValidator(_installed)] = (
-        Field("multiprocess", description="Where sync jobs run: in_process, multiprocess, celery or k8s.")
+        Field("multiprocess")
     )
-    sync_max_concurrent: int = Field(
-        4, ge=1, le=100, description="Number of sync jobs of a run that run at once; with celery, on each worker."
-    )
+    """Where sync jobs run: in_process, multiprocess, celery or k8s."""
+    sync_max_concurrent: int = Field(4, ge=1, le=100)
+    """Number of sync jobs of a run that run at once; with celery, on each worker."""
     celery_broker_url: Annotated[
         Annotated[SecretStr, _url("redis", "rediss", "amqp", "amqps")] | None, AfterValidator(_needed_by_celery)
-    ] = Field(
-        None,
-        validate_default=True,
-        description="Broker of Celery: redis://:PASSWORD@HOST:6379/0, amqp://USER:PASSWORD@HOST//. A secret.",
-    )
-    celery_backend_url: Annotated[SecretStr, _url("redis", "rediss", "rpc")] | None = Field(
-        None, description="Where Celery returns results, if not through the broker; redis or rpc. A secret."
-    )
-    celery_step_timeout: int = Field(
-        1800,
-        ge=10,
-        le=86400,
-        description="Seconds that a sync job may take on a Celery worker; Redis notices a dead one then.",
-    )
-    kubernetes_step_config: Annotated[str, AfterValidator(_json_object)] | None = Field(
-        None, description="JSON for the pods of k8s, as step_k8s_config of Dagster's k8s_job_executor."
-    )
+    ] = Field(None, validate_default=True)
+    """Broker of Celery: redis://:PASSWORD@HOST:6379/0, amqp://USER:PASSWORD@HOST//. A secret."""
+    celery_backend_url: Annotated[SecretStr, _url("redis", "rediss", "rpc")] | None = None
+    """Where Celery returns results, if not through the broker; redis or rpc. A secret."""
+    celery_step_timeout: int = Field(1800, ge=10, le=86400)
+    """Seconds that a sync job may take on a Celery worker; Redis notices a dead one then."""
+    kubernetes_step_config: Annotated[str, AfterValidator(_json_object)] | None = None
+    """JSON for the pods of k8s, as step_k8s_config of Dagster's k8s_job_executor."""

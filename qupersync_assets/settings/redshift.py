@@ -1,14 +1,14 @@
 """Reads the settings of one cluster from REDSHIFT_*, or of each of several from REDSHIFT_<NAME>_*."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError, create_model
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, explain
-from qupersync_assets.settings.redshift_login import LOGIN, LOGINS, RedshiftSettings
+from qupersync_assets.settings.redshift_login import LOGINS, RedshiftSettings, login_class
 
 # The fields of all logins.
 FIELDS = {name: field for login in reversed(LOGINS) for name, field in login.model_fields.items()}
@@ -42,52 +42,51 @@ def cluster_names(text: str) -> list[str]:
     return names
 
 
-def load_clusters(names: Sequence[str]) -> dict[str, RedshiftSettings]:
-    """Load the settings of several clusters, each with variables of its own.
+def load_clusters(clusters: str | None, cluster_name: str) -> dict[str, RedshiftSettings]:
+    """Load the settings of the clusters in the value of CLUSTERS, or of one cluster if it is not set.
 
     Raises:
-        SettingsError: a variable is missing or not allowed.
+        SettingsError: a variable is missing or not allowed; not for an invalid CLUSTERS.
     """
+    if clusters is None:
+        return {cluster_name: _load_cluster()}
+    try:
+        names = cluster_names(clusters)
+    except ValueError:  # Settings reports it
+        names = []
     shared = _read(REDSHIFT)
     lines = [
         f"  {REDSHIFT}_{field.upper()}: with CLUSTERS each cluster has its own, "
         f"{REDSHIFT}_<NAME>_{field.upper()}. {FIELDS[field].description}"
         for field in sorted(shared.keys() & NEVER_INHERITED)
     ]
-    clusters: dict[str, RedshiftSettings] = {}
+    loaded: dict[str, RedshiftSettings] = {}
     for name in names:
         try:
-            clusters[name] = load_cluster(_prefix(name), shared)
+            loaded[name] = _load_cluster(_prefix(name), shared)
         except SettingsError as error:
             lines += error.lines
     if lines:
         raise SettingsError(lines)
-    return clusters
+    return loaded
 
 
-def load_cluster(prefix: str = REDSHIFT, shared: Mapping[str, str] = {}) -> RedshiftSettings:
-    """Load the settings of one cluster.
-
-    Args:
-        prefix: what its variables begin with.
-        shared: values by field that it inherits if it has no variable of its own and its login uses them.
-
-    Raises:
-        SettingsError: a variable is missing or not allowed.
-    """
+def _load_cluster(prefix: str = REDSHIFT, shared: Mapping[str, str] = {}) -> RedshiftSettings:
+    """Load the settings of one cluster, which inherits a shared value of a field that its login uses."""
     own = _read(prefix)
     inherited = {field: shared[field] for field in shared.keys() - own.keys() - NEVER_INHERITED}
     while True:
+        login = login_class({**inherited, **own})
         try:
-            settings = LOGIN.validate_python({**inherited, **own})
+            settings = login.model_validate({**inherited, **own})
         except ValidationError as error:
-            problems: list[Any] = error.errors()
+            problems = error.errors()
         else:
             settings._prefix = prefix
             return settings
-        unused = {p["loc"][-1] for p in problems if p["type"] in (COMBINATION, "extra_forbidden")}
+        unused = {p["loc"][0] for p in problems if p["type"] in (COMBINATION, "extra_forbidden")}
         if not unused & inherited.keys():
-            raise SettingsError([_line(problem, prefix, inherited) for problem in problems])
+            raise SettingsError([_line(problem, login, prefix, inherited) for problem in problems])
         inherited = {field: inherited[field] for field in inherited.keys() - unused}
 
 
@@ -101,10 +100,10 @@ def _prefix(cluster: str) -> str:
     return f"{REDSHIFT}_{cluster.upper().replace('-', '_')}"
 
 
-def _line(problem: Any, prefix: str, inherited: Mapping[str, str]) -> str:
-    method, field = problem["loc"]
+def _line(problem: Any, login: type[RedshiftSettings], prefix: str, inherited: Mapping[str, str]) -> str:
+    [field] = problem["loc"]
     if problem["type"] == "extra_forbidden":
-        methods = ", or ".join(login.method for login in LOGINS if field in login.model_fields)
-        problem = {"type": COMBINATION, "msg": f"not allowed with {method}, only with {methods}"}
+        methods = ", or ".join(other.method for other in LOGINS if field in other.model_fields)
+        problem = {"type": COMBINATION, "msg": f"not allowed with {login.method}, only with {methods}"}
     variable = f"{REDSHIFT if field in inherited else prefix}_{field.upper()}"
     return explain(problem, variable, FIELDS[field], prefix)

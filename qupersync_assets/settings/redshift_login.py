@@ -7,17 +7,15 @@ import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Union
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
     PrivateAttr,
     SecretStr,
-    Tag,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -52,7 +50,7 @@ def _ca_file(path: Path, info: ValidationInfo) -> Path:
     return path.resolve()  # the processes that connect may work in another folder
 
 
-class RedshiftSettings(BaseModel):
+class RedshiftSettings(BaseModel, use_attribute_docstrings=True):
     """The settings of one Redshift cluster that each login uses; a field is a variable without its prefix."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
@@ -60,20 +58,17 @@ class RedshiftSettings(BaseModel):
     host: Annotated[str | None, _HOST] = None
     port: Port = Field(5439, description="Port of that endpoint.")
     database: Annotated[str | None, _DATABASE] = None
-    iam: bool = Field(
-        False, description="Whether to log in with temporary credentials of AWS IAM instead of a password."
-    )
+    iam: bool = False
+    """Whether to log in with temporary credentials of AWS IAM instead of a password."""
     ssl: bool = Field(True, description="Whether to require TLS.")
-    sslmode: Literal["verify-ca", "verify-full"] = Field(
-        "verify-full", description="What TLS verifies: the CA, or the CA and the host name."
-    )
-    ssl_ca: Annotated[Path, AfterValidator(_ca_file)] | None = Field(
-        None, description="PEM file of a private CA, trusted in addition to the CAs of AWS."
-    )
+    sslmode: Literal["verify-ca", "verify-full"] = "verify-full"
+    """What TLS verifies: the CA, or the CA and the host name."""
+    ssl_ca: Annotated[Path, AfterValidator(_ca_file)] | None = None
+    """PEM file of a private CA, trusted in addition to the CAs of AWS."""
     connect_timeout: Seconds = Field(10, description="Seconds to wait for a connection.")
     statement_timeout: Seconds = Field(300, description="Seconds that one statement may take in Redshift.")
 
-    # The variables that select this login, and those to check when it fails.
+    # The variables that select a login, and those to check when it fails.
     method: ClassVar[str]
     checks: ClassVar[str]
     _prefix: str = PrivateAttr(REDSHIFT)
@@ -148,9 +143,8 @@ class IamClusterLogin(IamLogin):
     method = "REDSHIFT_IAM=true and REDSHIFT_CLUSTER_IDENTIFIER"
     checks = "REDSHIFT_CLUSTER_IDENTIFIER, REDSHIFT_USER, REDSHIFT_REGION and the AWS identity's privileges"
     user: Annotated[str, _USER]
-    cluster_identifier: str = Field(
-        description="IAM: identifier of a provisioned cluster; for Serverless set REDSHIFT_WORKGROUP instead."
-    )
+    cluster_identifier: str
+    """IAM: identifier of a provisioned cluster; for Serverless set REDSHIFT_WORKGROUP instead."""
 
 
 class IamServerlessLogin(IamLogin):
@@ -159,9 +153,8 @@ class IamServerlessLogin(IamLogin):
     method = "REDSHIFT_IAM=true and REDSHIFT_WORKGROUP"
     checks = "REDSHIFT_WORKGROUP, REDSHIFT_REGION and the AWS identity's privileges"
     workgroup: str = Field(description="IAM: name of the workgroup, for Serverless.")
-    account_id: str | None = Field(
-        None, pattern=r"^[0-9]{12}$", description="IAM: AWS account of the workgroup, 12 digits; optional."
-    )
+    account_id: str | None = Field(None, pattern=r"^[0-9]{12}$")
+    """IAM: AWS account of the workgroup, 12 digits; optional."""
 
 
 class SecretLogin(AwsLogin):
@@ -170,16 +163,13 @@ class SecretLogin(AwsLogin):
     method = "REDSHIFT_SECRET_ARN"
     checks = "REDSHIFT_SECRET_ARN, the content of that secret, and the AWS identity's privileges"
     # https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_iam-permissions.html
-    secret_arn: str = Field(
-        pattern=r"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:\S+$",
-        description="Secret with user and password: arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME.",
-    )
+    secret_arn: str = Field(pattern=r"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:\S+$")
+    """Secret with user and password: arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME."""
 
 
 class UndecidedLogin(RedshiftSettings, extra="ignore"):
     """REDSHIFT_IAM is not valid or contradicts REDSHIFT_SECRET_ARN: always invalid."""
 
-    method = "REDSHIFT_IAM"
     secret_arn: str | None = None
 
     @field_validator("secret_arn")
@@ -193,22 +183,14 @@ class UndecidedLogin(RedshiftSettings, extra="ignore"):
 LOGINS = (PasswordLogin, IamClusterLogin, IamServerlessLogin, SecretLogin)
 
 
-def _method(values: Mapping[str, str]) -> str:
-    """Return the login that the given variables select, by its `method`."""
+def login_class(values: Mapping[str, str]) -> type[RedshiftSettings]:
+    """Return the login that the given variables select."""
     try:
         iam = TypeAdapter(bool).validate_python(values.get("iam", False))
     except ValidationError:
-        return UndecidedLogin.method
+        return UndecidedLogin
     if "secret_arn" in values:
-        return UndecidedLogin.method if iam else SecretLogin.method
+        return UndecidedLogin if iam else SecretLogin
     if iam:
-        return IamServerlessLogin.method if "workgroup" in values else IamClusterLogin.method
-    return PasswordLogin.method
-
-
-LOGIN: TypeAdapter[RedshiftSettings] = TypeAdapter(
-    Annotated[  # type: ignore[arg-type]  # built from LOGINS
-        Union[tuple(Annotated[login, Tag(login.method)] for login in (*LOGINS, UndecidedLogin))],  # noqa: UP007
-        Discriminator(_method),
-    ]
-)
+        return IamServerlessLogin if "workgroup" in values else IamClusterLogin
+    return PasswordLogin

@@ -5,11 +5,13 @@ and the column schema in Dagster are all derived from it. Nothing here connects 
 """
 
 from qupersync_assets.spec.select_statement import select_statement
-from qupersync_assets.spec.source_variant import SourceExpression, Variant, source_expression
+from qupersync_assets.spec.source_variant import Variant, source_expression
 from qupersync_assets.spec.sync_spec import SyncSpec
 from qupersync_assets.spec.target_table import (
     METADATA,
     SCHEMA,
+    UTC_TIME,
+    ColumnType,
     Sensitive,
     column,
     filled_after_load,
@@ -23,9 +25,10 @@ __all__ = [
     "METADATA",
     "RETENTION",
     "SCHEMA",
+    "UTC_TIME",
+    "ColumnType",
     "ReadMode",
     "Sensitive",
-    "SourceExpression",
     "SyncSpec",
     "Variant",
     "Window",

@@ -9,25 +9,16 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
-Visibility = Literal["all", "superuser", "own"]
-
 
 class ViewFacts(TypedDict):
-    """A view.
-
-    Attributes:
-        columns: [name, type] of each column, in the view's order.
-        provisioned, serverless: where it exists.
-        node: what it runs on: leader, compute or both.
-        visibility: `all` is for all users, `superuser` needs a grant, `own` shows an ordinary user only the
-            rows of its own work.
-    """
+    """A view: the name and type of each column, in its order, where it exists, and the nodes that it runs on."""
 
     columns: list[tuple[str, str]]
     provisioned: bool
     serverless: bool
     node: Literal["leader", "compute", "both"]
-    visibility: Visibility
+    # `all` is for all users, `superuser` needs a grant, `own` shows an ordinary user only the rows of its own work.
+    visibility: Literal["all", "superuser", "own"]
 
 
 @cache

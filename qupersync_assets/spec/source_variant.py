@@ -18,13 +18,7 @@ class SourceExpression(NamedTuple):
 
 
 def source_expression(reads: str | Sequence[str], sql: str | None = None, *, padded: bool = False) -> SourceExpression:
-    """Make a SourceExpression.
-
-    Args:
-        reads: source columns, as `column` (of the variant's first view) or `view.column`.
-        sql: Redshift expression; the first source column itself by default.
-        padded: remove the blank padding of a char(n) column.
-    """
+    """Make a SourceExpression, by default of the first source column itself; `padded` is a char(n) column."""
     columns = (reads,) if isinstance(reads, str) else tuple(reads)
     if sql is None:
         sql = f'"{columns[0]}"'

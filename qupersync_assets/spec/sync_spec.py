@@ -6,6 +6,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from qupersync_assets.spec.source_variant import SourceExpression, Variant
+from qupersync_assets.spec.target_table import UTC_TIME
 from qupersync_assets.spec.window import RETENTION
 
 
@@ -49,7 +50,7 @@ class SyncSpec:
     def __post_init__(self) -> None:
         if self.kind == "snapshot" and "removed_at" not in self.table.c:
             comment = "time of the first complete read without this row (UTC); NULL while the source has it"
-            self.table.append_column(sa.Column("removed_at", sa.DateTime(timezone=True), comment=comment))
+            self.table.append_column(sa.Column("removed_at", UTC_TIME, comment=comment))
 
     @property
     def key(self) -> list[sa.Column[Any]]:
@@ -91,8 +92,7 @@ class SyncSpec:
         return self.time_column is not None and any("{since}" in v.from_clause for v in self.variants)
 
     def lineage(self) -> list[tuple[str, str, str]]:
-        """Return (target column, Redshift view, source column) for each source of each column, in all
-        variants."""
+        """Return (target column, Redshift view, source column) for each source of each column, in all variants."""
         found: dict[tuple[str, str, str], None] = {}
         for variant in self.variants:
             for c in self.table.c:

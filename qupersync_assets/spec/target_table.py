@@ -1,7 +1,7 @@
 """Target tables in schema quper, as SQLAlchemy tables whose columns carry their source expression."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import sqlalchemy as sa
 
@@ -9,17 +9,20 @@ from qupersync_assets.spec.source_variant import source_expression
 
 SCHEMA = "quper"
 METADATA = sa.MetaData(schema=SCHEMA)
+# The type of times, which are in UTC.
+UTC_TIME = sa.DateTime(timezone=True)
+ColumnType: TypeAlias = sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]
 Merge = Literal["replace", "least", "greatest"]
 Sensitive = Literal["sql", "message"]
 
 
 def column(
     name: str,
-    type_: sa.types.TypeEngine[Any],
+    type_: ColumnType,
     comment: str,
-    *,
     reads: str | Sequence[str] | None = None,
     sql: str | None = None,
+    *,
     padded: bool = False,
     merge: Merge = "replace",
     sensitive: Sensitive | None = None,
@@ -38,40 +41,26 @@ def column(
         sensitive: the value may quote customers' data, which SYNC_QUERY_TEXT can hide: `sql` is the text of
             a statement, `message` is a sentence about the statements of its row.
     """
-    info = {
-        "source_expression": source_expression(reads or name, sql, padded=padded),
-        "merge": merge,
-        "sensitive": sensitive,
-    }
+    expression = source_expression(reads or name, sql, padded=padded)
+    info = {"source_expression": expression, "merge": merge, "sensitive": sensitive}
     return sa.Column(name, type_, comment=comment, info=info)
 
 
 def generated_column(
-    name: str, type_: sa.types.TypeEngine[Any], comment: str, sql: str, *, of: str | Sequence[str]
+    name: str, type_: ColumnType, comment: str, sql: str, *, of: str | Sequence[str]
 ) -> sa.Column[Any]:
     """Define a stored generated column, which PostgreSQL computes from its own row.
 
-    Args:
-        name: name in PostgreSQL.
-        type_: PostgreSQL type.
-        comment: shown to readers, in PostgreSQL and in Dagster.
-        sql: an immutable PostgreSQL expression over the table's other columns.
-        of: the columns that the expression uses, for the lineage.
+    `sql` is an immutable PostgreSQL expression over the table's other columns; `of` lists them, for the lineage.
     """
     info = {"generated_from": (of,) if isinstance(of, str) else tuple(of)}
     return sa.Column(name, type_, sa.Computed(sql, persisted=True), comment=comment, info=info)
 
 
-def filled_after_load(
-    name: str, type_: sa.types.TypeEngine[Any], comment: str, *, reads: Sequence[str]
-) -> sa.Column[Any]:
+def filled_after_load(name: str, type_: ColumnType, comment: str, *, reads: Sequence[str]) -> sa.Column[Any]:
     """Define a column that the job's `after_load` statement fills from another quper table.
 
-    Args:
-        name: name in PostgreSQL.
-        type_: PostgreSQL type.
-        comment: shown to readers, in PostgreSQL and in Dagster.
-        reads: source columns of the other table, as `view.column`, for the lineage.
+    `reads` lists the source columns of that table, as `view.column`, for the lineage.
     """
     return sa.Column(name, type_, comment=comment, info={"filled_from": tuple(reads)})
 
@@ -81,28 +70,14 @@ def quper_table(
 ) -> sa.Table:
     """Define a target table in schema quper; `cluster` comes first in its key, `synced_at` last.
 
-    Args:
-        name: name in PostgreSQL.
-        *columns: the target columns.
-        key: the columns that identify a row within one cluster.
-        comment: shown to readers, in PostgreSQL and in Dagster.
-        indexes: further indexes, each a list of columns after `cluster`. `x DESC` serves queries that sort by
-            x in descending order with NULLs last. A last term `WHERE ...` makes a partial index.
+    `key` identifies a row within one cluster. `indexes` are further indexes, each a list of columns after `cluster`:
+    `x DESC` serves queries that sort by x in descending order with NULLs last; a last term `WHERE ...` makes a
+    partial index.
     """
-    table = sa.Table(
-        name,
-        METADATA,
-        sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster"),
-        *columns,
-        sa.Column(
-            "synced_at",
-            sa.DateTime(timezone=True),
-            nullable=False,
-            server_default=sa.func.now(),
-            comment="when this version of the row was written (UTC)",
-        ),
-        comment=comment,
-    )
+    cluster = sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster")
+    written = "when this version of the row was written (UTC)"
+    synced_at = sa.Column("synced_at", UTC_TIME, nullable=False, server_default=sa.func.now(), comment=written)
+    table = sa.Table(name, METADATA, cluster, *columns, synced_at, comment=comment)
     for key_column in key:
         table.c[key_column].nullable = False
     table.append_constraint(sa.PrimaryKeyConstraint("cluster", *(table.c[k] for k in key), name=f"{name}_pkey"))

@@ -1,66 +1,51 @@
 """quper.alert_events: warnings of the planner, one row per alert of a query step."""
 
-from sqlalchemy import BigInteger, DateTime, Integer, Text
+from typing import Any
 
-from qupersync_assets.spec import SyncSpec, Variant, column, generated_column, quper_table, source_expression
+from sqlalchemy import BigInteger, Column, Integer, Text
 
-UTC_TIME = DateTime(timezone=True)
+from qupersync_assets.spec import UTC_TIME, SyncSpec, Variant, column, generated_column, quper_table, source_expression
+
+
+def _lowest(name: str, comment: str) -> Column[Any]:
+    return column(name, Integer, comment, sql=f"MIN({name})", merge="least")
+
+
+def _count(name: str, comment: str, counted: str, reads: str) -> Column[Any]:
+    return column(name, BigInteger, comment, reads=reads, sql=f"COUNT({counted})", merge="greatest")
+
+
+TABLE = quper_table(
+    "alert_events",
+    column("userid", Integer, "user who ran the query", sql="MIN(userid)"),
+    column(
+        "source_view",
+        Text,
+        "view that logged the alert; `query` is a query identifier of this view",
+        "query",
+        "'stl_alert_event_log'",
+    ),
+    column("query", BigInteger, "query identifier of the STL or of the SYS views, see source_view"),
+    _lowest("slice", "lowest slice that reported the alert; NULL from sys_query_detail"),
+    column("segment", Integer, "query segment; -1 for an alert above this level"),
+    column("step", Integer, "step within the segment; -1 for an alert above this level"),
+    _lowest("pid", "lowest process id that reported the alert; NULL from sys_query_detail"),
+    column("xid", BigInteger, "transaction; NULL from sys_query_detail", sql="MIN(xid)"),
+    column("event", Text, "text of the alert", padded=True),
+    column("solution", Text, "what Redshift recommends; NULL from sys_query_detail", sql="MAX(RTRIM(solution))"),
+    column("event_time", UTC_TIME, "start of the query (UTC)", sql="MIN(event_time)", merge="least"),
+    _count("slices", "number of slices that reported the alert; NULL from sys_query_detail", "DISTINCT slice", "slice"),
+    _count("occurrences", "number of reports of the alert, over all slices and child queries", "*", "event"),
+    # The text may have 1024 bytes, too many for an index entry.
+    generated_column("event_md5", Text, "md5 of the text of the alert", "md5(event)", of="event"),
+    key=("source_view", "query", "segment", "step", "event_md5"),
+    comment="Alerts of the planner, without their repetition per slice.",
+    indexes=[("event_time DESC",), ("event_md5", "event_time DESC")],
+)
 
 SPEC = SyncSpec(
     sync_job_id="alert_events_sync",
-    table=quper_table(
-        "alert_events",
-        column("userid", Integer(), "user who ran the query", sql="MIN(userid)"),
-        column(
-            "source_view",
-            Text(),
-            "view that logged the alert; `query` is a query identifier of this view",
-            reads="query",
-            sql="'stl_alert_event_log'",
-        ),
-        column("query", BigInteger(), "query identifier of the STL or of the SYS views, see source_view"),
-        column(
-            "slice",
-            Integer(),
-            "lowest slice that reported the alert; NULL from sys_query_detail",
-            sql="MIN(slice)",
-            merge="least",
-        ),
-        column("segment", Integer(), "query segment; -1 for an alert above this level"),
-        column("step", Integer(), "step within the segment; -1 for an alert above this level"),
-        column(
-            "pid",
-            Integer(),
-            "lowest process id that reported the alert; NULL from sys_query_detail",
-            sql="MIN(pid)",
-            merge="least",
-        ),
-        column("xid", BigInteger(), "transaction; NULL from sys_query_detail", sql="MIN(xid)"),
-        column("event", Text(), "text of the alert", padded=True),
-        column("solution", Text(), "what Redshift recommends; NULL from sys_query_detail", sql="MAX(RTRIM(solution))"),
-        column("event_time", UTC_TIME, "start of the query (UTC)", sql="MIN(event_time)", merge="least"),
-        column(
-            "slices",
-            BigInteger(),
-            "number of slices that reported the alert; NULL from sys_query_detail",
-            reads="slice",
-            sql="COUNT(DISTINCT slice)",
-            merge="greatest",
-        ),
-        column(
-            "occurrences",
-            BigInteger(),
-            "number of reports of the alert, over all slices and child queries",
-            reads="event",
-            sql="COUNT(*)",
-            merge="greatest",
-        ),
-        # The text may have 1024 bytes, too many for an index entry.
-        generated_column("event_md5", Text(), "md5 of the text of the alert", "md5(event)", of="event"),
-        key=("source_view", "query", "segment", "step", "event_md5"),
-        comment="Alerts of the planner, without their repetition per slice.",
-        indexes=[("event_time DESC",), ("event_md5", "event_time DESC")],
-    ),
+    table=TABLE,
     kind="history",
     time_column="event_time",
     late_arriving=True,

@@ -1,8 +1,8 @@
 """quper.applications: one row per application, user and database that connected."""
 
-from sqlalchemy import BigInteger, DateTime, Text
+from sqlalchemy import BigInteger, Text
 
-from qupersync_assets.spec import SyncSpec, Variant, column, quper_table, source_expression
+from qupersync_assets.spec import UTC_TIME, SyncSpec, Variant, column, quper_table, source_expression
 
 _FROM_CLAUSE = """
 FROM {view}
@@ -10,31 +10,17 @@ WHERE RTRIM(application_name) <> ''
 GROUP BY RTRIM(application_name), RTRIM(user_name), RTRIM(database_name)"""
 
 COLUMNS = (
-    column("application_name", Text(), "application name that the client sent", padded=True),
-    column("user_name", Text(), "user", padded=True),
-    column("database_name", Text(), "database", padded=True),
-    column(
-        "first_seen",
-        DateTime(timezone=True),
-        "earliest known connection (UTC)",
-        reads="record_time",
-        sql="MIN(record_time)",
-        merge="least",
-    ),
-    column(
-        "last_seen",
-        DateTime(timezone=True),
-        "latest known connection (UTC)",
-        reads="record_time",
-        sql="MAX(record_time)",
-        merge="greatest",
-    ),
+    column("application_name", Text, "application name that the client sent", padded=True),
+    column("user_name", Text, "user", padded=True),
+    column("database_name", Text, "database", padded=True),
+    column("first_seen", UTC_TIME, "earliest known connection (UTC)", "record_time", "MIN(record_time)", merge="least"),
+    column("last_seen", UTC_TIME, "latest known connection (UTC)", "record_time", "MAX(record_time)", merge="greatest"),
     column(
         "sessions",
-        BigInteger(),
+        BigInteger,
         "sessions in the connection log, which Redshift keeps for seven days",
-        reads="session_id",
-        sql="COUNT(DISTINCT session_id)",
+        "session_id",
+        "COUNT(DISTINCT session_id)",
     ),
 )
 

@@ -8,16 +8,13 @@ SPEC = SyncSpec(
     sync_job_id="node_details_sync",
     table=quper_table(
         "node_details",
-        column("node", Integer(), "number of the node, from 0"),
+        column("node", Integer, "number of the node, from 0"),
         column(
-            "used_mb",
-            BigInteger(),
-            "used space, in MB; on RA3 nodes the sum of cache and managed storage",
-            reads="used",
+            "used_mb", BigInteger, "used space, in MB; on RA3 nodes the sum of cache and managed storage", reads="used"
         ),
         column(
             "capacity_mb",
-            BigInteger(),
+            BigInteger,
             "total space, in MB; on RA3 nodes the quota of the whole cluster",
             reads="capacity",
         ),

@@ -1,80 +1,46 @@
 """quper.table_scan_stats: scans of each table, one row per table and hour."""
 
-from sqlalchemy import BigInteger, DateTime, Numeric, Text
+from typing import Any
 
-from qupersync_assets.spec import SyncSpec, Variant, column, quper_table, source_expression
+from sqlalchemy import BigInteger, Column, Numeric, Text
 
-UTC_TIME = DateTime(timezone=True)
+from qupersync_assets.spec import UTC_TIME, SyncSpec, Variant, column, quper_table, source_expression
+
+
+def _sum(name: str, comment: str) -> Column[Any]:
+    return column(name, Numeric(38, 0), comment, sql=f'SUM("{name}")', merge="greatest")
+
+
 # Redshift deletes the rows of its oldest hour little by little: the greatest known value is the complete one.
-COUNT = Numeric(38, 0)
+TABLE = quper_table(
+    "table_scan_stats",
+    column("table_id", BigInteger, "table OID", "tbl", "tbl"),
+    column("scan_hour", UTC_TIME, "hour in which the scans started (UTC)", "starttime", "scan_hour"),
+    column("table_name", Text, "name of the table", "perm_table_name", "MAX(table_name)"),
+    column("scans", BigInteger, "scans: steps of queries that read the table", "query", "COUNT(*)", merge="greatest"),
+    column("queries", BigInteger, "queries that read the table", "query", "COUNT(DISTINCT query)", merge="greatest"),
+    _sum("rows", "rows that the scans returned"),
+    _sum("bytes", "bytes that the scans returned"),
+    _sum("rows_pre_filter", "rows before deleted and filtered rows are removed; NULL from sys_query_detail"),
+    _sum("rows_pre_user_filter", "rows before the filters of queries are applied; NULL from sys_query_detail"),
+    column(
+        "range_restricted_scans",
+        BigInteger,
+        "scans that skipped blocks because of the sort key",
+        "is_rrscan",
+        "SUM(range_restricted)",
+        merge="greatest",
+    ),
+    column("first_scan_at", UTC_TIME, "start of the first scan (UTC)", "starttime", "MIN(starttime)", merge="least"),
+    column("last_scan_at", UTC_TIME, "end of the last scan (UTC)", "endtime", "MAX(endtime)", merge="greatest"),
+    key=("table_id", "scan_hour"),
+    comment="Scans of permanent tables by table and hour; values can be summed over hours.",
+    indexes=[("scan_hour DESC",), ("table_name", "scan_hour DESC")],
+)
 
 SPEC = SyncSpec(
     sync_job_id="scan_stats_sync",
-    table=quper_table(
-        "table_scan_stats",
-        column("table_id", BigInteger(), "table OID", reads="tbl", sql="tbl"),
-        column("scan_hour", UTC_TIME, "hour in which the scans started (UTC)", reads="starttime", sql="scan_hour"),
-        column("table_name", Text(), "name of the table", reads="perm_table_name", sql="MAX(table_name)"),
-        column(
-            "scans",
-            BigInteger(),
-            "scans: steps of queries that read the table",
-            reads="query",
-            sql="COUNT(*)",
-            merge="greatest",
-        ),
-        column(
-            "queries",
-            BigInteger(),
-            "queries that read the table",
-            reads="query",
-            sql="COUNT(DISTINCT query)",
-            merge="greatest",
-        ),
-        column("rows", COUNT, "rows that the scans returned", sql='SUM("rows")', merge="greatest"),
-        column("bytes", COUNT, "bytes that the scans returned", sql="SUM(bytes)", merge="greatest"),
-        column(
-            "rows_pre_filter",
-            COUNT,
-            "rows before deleted and filtered rows are removed; NULL from sys_query_detail",
-            sql="SUM(rows_pre_filter)",
-            merge="greatest",
-        ),
-        column(
-            "rows_pre_user_filter",
-            COUNT,
-            "rows before the filters of queries are applied; NULL from sys_query_detail",
-            sql="SUM(rows_pre_user_filter)",
-            merge="greatest",
-        ),
-        column(
-            "range_restricted_scans",
-            BigInteger(),
-            "scans that skipped blocks because of the sort key",
-            reads="is_rrscan",
-            sql="SUM(range_restricted)",
-            merge="greatest",
-        ),
-        column(
-            "first_scan_at",
-            UTC_TIME,
-            "start of the first scan (UTC)",
-            reads="starttime",
-            sql="MIN(starttime)",
-            merge="least",
-        ),
-        column(
-            "last_scan_at",
-            UTC_TIME,
-            "end of the last scan (UTC)",
-            reads="endtime",
-            sql="MAX(endtime)",
-            merge="greatest",
-        ),
-        key=("table_id", "scan_hour"),
-        comment="Scans of permanent tables by table and hour; values can be summed over hours.",
-        indexes=[("scan_hour DESC",), ("table_name", "scan_hour DESC")],
-    ),
+    table=TABLE,
     kind="history",
     time_column="scan_hour",
     late_arriving=True,

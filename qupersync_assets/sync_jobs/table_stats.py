@@ -1,24 +1,22 @@
 """quper.table_stats: size, sort order, skew and statistics of each table, from svv_table_info."""
 
-from sqlalchemy import BigInteger, DateTime, Integer, Numeric, Text, text
+from sqlalchemy import BigInteger, Integer, Numeric, Text, text
 
-from qupersync_assets.spec import SyncSpec, column, filled_after_load, generated_column, quper_table
+from qupersync_assets.spec import UTC_TIME, SyncSpec, column, filled_after_load, generated_column, quper_table
 
 TABLE = quper_table(
     "table_stats",
-    column("database", Text(), "database of the table (the connected one)"),
-    column("schema", Text(), "schema of the table"),
-    column(
-        "table_id", BigInteger(), "table OID; a table that is created again gets a new one", sql='"table_id"::bigint'
-    ),
-    column("table_name", Text(), "name of the table", reads="table"),
-    column("encoded", Text(), "whether columns are compressed (Y, N or an AUTO form)"),
-    column("diststyle", Text(), "EVEN, KEY(column), ALL, or an AUTO form"),
-    column("sort_key1", Text(), "first column of the sort key, or AUTO(SORTKEY)", reads="sortkey1"),
-    column("max_varchar", Integer(), "size of the widest varchar column, in bytes"),
-    column("sortkey1_enc", Text(), "compression of the first sort key column", padded=True),
-    column("sortkey_num", Integer(), "number of columns in the sort key"),
-    column("size_mb", BigInteger(), "size in MB (blocks of 1 MB)", reads="size"),
+    column("database", Text, "database of the table (the connected one)"),
+    column("schema", Text, "schema of the table"),
+    column("table_id", BigInteger, "table OID; a table that is created again gets a new one", sql='"table_id"::bigint'),
+    column("table_name", Text, "name of the table", reads="table"),
+    column("encoded", Text, "whether columns are compressed (Y, N or an AUTO form)"),
+    column("diststyle", Text, "EVEN, KEY(column), ALL, or an AUTO form"),
+    column("sort_key1", Text, "first column of the sort key, or AUTO(SORTKEY)", reads="sortkey1"),
+    column("max_varchar", Integer, "size of the widest varchar column, in bytes"),
+    column("sortkey1_enc", Text, "compression of the first sort key column", padded=True),
+    column("sortkey_num", Integer, "number of columns in the sort key"),
+    column("size_mb", BigInteger, "size in MB (blocks of 1 MB)", reads="size"),
     column("pct_used", Numeric(10, 4), "percent of the available space that the table uses"),
     column(
         "unsorted_pct", Numeric(5, 2), "percent of rows out of sort order; NULL without a sort key", reads="unsorted"
@@ -28,14 +26,14 @@ TABLE = quper_table(
     column("skew_sortkey1", Numeric(19, 2), "size of the largest column / size of the first sort key column"),
     column("skew_rows", Numeric(19, 2), "rows of the fullest slice / rows of the emptiest; NULL for ALL"),
     column("estimated_visible_rows", Numeric(38, 0), "estimated rows, without those marked for deletion"),
-    column("risk_event", Text(), "type|xid|time of a risky event; type 1: COPY with EXPLICIT_IDS"),
+    column("risk_event", Text, "type|xid|time of a risky event; type 1: COPY with EXPLICIT_IDS"),
     column(
         "vacuum_sort_benefit_pct",
         Numeric(12, 2),
         "maximum expected gain of a vacuum sort, in percent",
         reads="vacuum_sort_benefit",
     ),
-    column("create_time", DateTime(timezone=True), "time of the creation of the table (UTC)"),
+    column("create_time", UTC_TIME, "time of the creation of the table (UTC)"),
     generated_column(
         "pct_rows_marked_for_deletion",
         Numeric(5, 2),
@@ -46,13 +44,13 @@ TABLE = quper_table(
     ),
     filled_after_load(
         "last_vacuum_date",
-        DateTime(timezone=True),
+        UTC_TIME,
         "end of the last known vacuum of the table (UTC), from quper.vacuum_history",
         reads=("stl_vacuum.eventtime",),
     ),
     filled_after_load(
         "vacuum_type",
-        Text(),
+        Text,
         "kind of that vacuum: FULL, DELETE ONLY, SORT ONLY, REINDEX, RECLUSTER or RANGED PARTITION",
         reads=("stl_vacuum.status",),
     ),

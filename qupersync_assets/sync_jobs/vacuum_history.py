@@ -1,8 +1,8 @@
 """quper.vacuum_history: one row per reported step of a vacuum."""
 
-from sqlalchemy import BigInteger, DateTime, Integer, Text
+from sqlalchemy import BigInteger, Integer, Text
 
-from qupersync_assets.spec import SyncSpec, Variant, column, generated_column, quper_table, source_expression
+from qupersync_assets.spec import UTC_TIME, SyncSpec, Variant, column, generated_column, quper_table, source_expression
 from qupersync_assets.sync_jobs.table_stats import LINK_LAST_VACUUM
 
 # The texts of real clusters differ from the documentation, so patterns are compared.
@@ -73,23 +73,23 @@ SPEC = SyncSpec(
     sync_job_id="vacuum_history_sync",
     table=quper_table(
         "vacuum_history",
-        column("userid", Integer(), "user who ran the vacuum; 1 is Redshift itself"),
-        column("xid", BigInteger(), "transaction of the vacuum"),
-        column("table_id", BigInteger(), "table OID"),
+        column("userid", Integer, "user who ran the vacuum; 1 is Redshift itself"),
+        column("xid", BigInteger, "transaction of the vacuum"),
+        column("table_id", BigInteger, "table OID"),
         column(
-            "status", Text(), "Started..., Finished, Failed or Skipped...; [VacuumBG] marks automatic ones", padded=True
+            "status", Text, "Started..., Finished, Failed or Skipped...; [VacuumBG] marks automatic ones", padded=True
         ),
-        column("rows", BigInteger(), "rows on disk, including deleted ones, before (Started) or after (Finished)"),
-        column("sortedrows", BigInteger(), "sorted rows, before or after"),
-        column("blocks", BigInteger(), "blocks of 1 MB, before or after"),
-        column("max_merge_partitions", Integer(), "maximum number of partitions per merge pass"),
-        column("eventtime", DateTime(timezone=True), "time at which this status was recorded (UTC)"),
-        column("reclaimable_rows", BigInteger(), "rows that the vacuum can remove (estimate)"),
-        column("reclaimable_space_mb", BigInteger(), "space that the vacuum can free, in MB (estimate)"),
-        column("cutoff_xid", BigInteger(), "last transaction whose deleted rows may be removed"),
-        column("is_recluster", Integer(), "1 if the vacuum is a recluster"),
-        generated_column("outcome", Text(), "started, finished, failed or skipped", OUTCOME, of="status"),
-        generated_column("vacuum_type", Text(), "kind of vacuum; NULL on Finished rows", VACUUM_TYPE, of="status"),
+        column("rows", BigInteger, "rows on disk, including deleted ones, before (Started) or after (Finished)"),
+        column("sortedrows", BigInteger, "sorted rows, before or after"),
+        column("blocks", BigInteger, "blocks of 1 MB, before or after"),
+        column("max_merge_partitions", Integer, "maximum number of partitions per merge pass"),
+        column("eventtime", UTC_TIME, "time at which this status was recorded (UTC)"),
+        column("reclaimable_rows", BigInteger, "rows that the vacuum can remove (estimate)"),
+        column("reclaimable_space_mb", BigInteger, "space that the vacuum can free, in MB (estimate)"),
+        column("cutoff_xid", BigInteger, "last transaction whose deleted rows may be removed"),
+        column("is_recluster", Integer, "1 if the vacuum is a recluster"),
+        generated_column("outcome", Text, "started, finished, failed or skipped", OUTCOME, of="status"),
+        generated_column("vacuum_type", Text, "kind of vacuum; NULL on Finished rows", VACUUM_TYPE, of="status"),
         # A vacuum has several rows, with values before and after it; status and time distinguish them.
         key=("xid", "table_id", "status", "eventtime"),
         comment="Steps of vacuums: one row at the start, one at the end; kept longer than in Redshift.",
