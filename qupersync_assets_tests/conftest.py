@@ -1,4 +1,4 @@
-"""The sandbox that all tests share."""
+"""The number of processes, settings of Hypothesis, and the sandbox that the tests of a process share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
+from hypothesis import settings
 
 from qupersync_assets.sandbox import Sandbox
 
-# The definitions are built from the environment when they are imported; no test connects to what stands here.
+# Placeholders of required settings; tests do not connect to these hosts.
 PROJECT = Path(__file__).parents[1]
 PLACEHOLDERS = dotenv_values(PROJECT / ".env.example")
 os.environ.update({name: value for name, value in PLACEHOLDERS.items() if value})
+
+# Examples have no time limit: other processes share the machine.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -25,14 +30,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """A running sandbox with empty views; a test fills and empties them as it likes."""
+    """A running sandbox with empty views, which tests fill and empty."""
     with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Makes a folder with the files that the commands read from where they are started."""
+    """Return a function that makes a folder with the files that commands read from their working directory."""
 
     def make() -> Path:
         folder = tmp_path_factory.mktemp("project")

@@ -1,4 +1,4 @@
-"""Settings and definitions from variables that a test names, not the machine's; an instance, and a clock."""
+"""Settings and definitions from the variables of a test, an instance, and a clock."""
 
 from __future__ import annotations
 
@@ -55,14 +55,29 @@ def _build(patch: pytest.MonkeyPatch, **variables: str | None) -> dg.Definitions
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Loads the settings of the required variables and those given; None takes a variable away."""
+    """Set the required variables and those given, except for values of None, and load the settings."""
     return lambda **variables: _load(monkeypatch, **variables)
 
 
+@pytest.fixture(scope="session")
+def built() -> dict[frozenset[tuple[str, str | None]], dg.Definitions]:
+    """The definitions that tests have built, by their variables; tests do not change them."""
+    return {}
+
+
 @pytest.fixture
-def build(monkeypatch: pytest.MonkeyPatch) -> Build:
-    """Builds the definitions of the required variables and those given."""
-    return lambda **variables: _build(monkeypatch, **variables)
+def build(monkeypatch: pytest.MonkeyPatch, built: dict[frozenset[tuple[str, str | None]], dg.Definitions]) -> Build:
+    """Set the required variables and those given, and return their definitions."""
+
+    def run(**variables: str | None) -> dg.Definitions:
+        key = frozenset(variables.items())
+        if key in built:
+            _load(monkeypatch, **variables)
+        else:
+            built[key] = _build(monkeypatch, **variables)
+        return built[key]
+
+    return run
 
 
 @pytest.fixture(scope="session")

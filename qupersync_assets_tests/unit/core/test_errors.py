@@ -234,10 +234,10 @@ def test_escaped_secret_is_redacted(secret: str, escapes: list[Callable[[str], s
 
 def test_redaction_of_many_escapes_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDSHIFT_PASSWORD", "\\" * 10 + "'" * 3 + "   % \\\\x")
-    started = time.monotonic()
+    started = time.process_time()
     for text in ("\\" * 5_000, "'" * 5_000, " " * 5_000, "%25" * 5_000):
         assert redact(text) == text
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_error_without_secrets_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

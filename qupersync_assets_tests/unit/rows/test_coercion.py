@@ -19,9 +19,7 @@ from qupersync_assets_tests.support.value_strategies import bad, bad_values, goo
 
 SPECS = pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.sync_job_id)
 # No shrinking: it takes minutes with so many columns, and other tests check single values.
-PROPERTY = settings(
-    max_examples=25, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-)
+PROPERTY = settings(max_examples=12, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 
 
 def plain_row(spec: SyncSpec) -> dict[str, Any]:
@@ -115,7 +113,7 @@ def test_an_empty_page_has_no_rows(spec: SyncSpec) -> None:
 
 def test_a_huge_exponent_is_refused_quickly() -> None:
     spec = next(s for s in all_specs() if s.sync_job_id == "node_details_sync")
-    started = time.monotonic()
+    started = time.process_time()
     rows, skipped = transform(spec, page(spec, plain_row(spec) | {"used_mb": Decimal("1E+200000")}))
     assert not rows and "range" in skipped[0].reason
-    assert time.monotonic() - started < 0.5
+    assert time.process_time() - started < 0.5

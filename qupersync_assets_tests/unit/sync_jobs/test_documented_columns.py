@@ -69,7 +69,8 @@ def test_a_missing_column_is_not_read(spec: SyncSpec, variant: Variant) -> None:
 def test_redshift_accepts_the_statement_where_the_views_exist(spec: SyncSpec, variant: Variant, mode: Mode) -> None:
     old = any(map(needs_provisioned, variant.sources))
     expected = {"serverless": "42P01", "multi-az": "42501"}.get(mode, "") if old else ""
-    for statement in statements(spec, variant):
+    # The syntax does not depend on the mode, and all statements of a variant read the same views.
+    for statement in statements(spec, variant)[: None if mode == "provisioned" else 1]:
         found = refusal(f"DECLARE a CURSOR FOR {statement}", mode, OPEN)
         assert (found.sqlstate if found else "") == expected, found
 

@@ -8,25 +8,25 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import qupersync_assets
-from qupersync_assets.postgres.schema import versions
-from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.schema import migrate, versions
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.unit.conftest import REQUIRED
+from qupersync_assets_tests.support.integration import Query
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "ninth-job.md").read_text("utf-8")
 NINTH, MIGRATION = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
 [COLUMN] = re.findall(r"^```diff\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
-LIST_ALL = """
+LIST_ALL_AND_SYNC = """
 import json
 from qupersync_assets.definitions import defs
 
-repository = defs().get_repository_def()
+definitions = defs()
+repository = definitions.get_repository_def()
 graph = repository.asset_graph
 [schedule] = [s for s in repository.schedule_defs if s.job_name == "qupersync_main"]
 print(json.dumps({
@@ -38,6 +38,7 @@ print(json.dumps({
     "scheduled": [key.to_user_string()
                   for key in repository.get_job(schedule.job_name).asset_layer.executable_asset_keys],
 }))
+assert definitions.resolve_job_def("session_sync").execute_in_process().success
 """
 
 
@@ -49,29 +50,23 @@ from qupersync_assets.settings import Settings
 print(migrate(postgres_resource(Settings.load())))
 """
 
-RUN_JOB = """
-from qupersync_assets.definitions import defs
-
-assert defs().resolve_job_def("session_sync").execute_in_process().success
-"""
-
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """Copy the package; return its folder."""
     package = Path(qupersync_assets.__file__).parent
     target = tmp_path / package.name
-    shutil.copytree(package, target, ignore=shutil.ignore_patterns(".*", "__pycache__", "sandbox"))
+    shutil.copytree(package, target, ignore=shutil.ignore_patterns(".*", "sandbox"))
     return target
 
 
-def run(copy: Path, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(copy: Path, code: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run code with the copy of the package."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     root = copy.parent
     return subprocess.run(
         [sys.executable, "-c", code],
-        env=environment | REQUIRED | variables | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=environment | variables | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=root,
         capture_output=True,
         text=True,
@@ -84,15 +79,12 @@ def write_job(copy: Path, text: str) -> None:
     (copy / name).write_text(text, "utf-8")
 
 
-def reset(sandbox: Sandbox) -> None:
-    """Drop the schema quper."""
-    with closing(sandbox.connect_quper()) as target, target, target.cursor() as cursor:
-        cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
-
-
-def test_a_file_is_a_complete_job(copy: Path) -> None:
+def test_a_file_is_a_complete_job_that_syncs(
+    copy: Path, environment: dict[str, str], source: Query, target: Query
+) -> None:
     write_job(copy, NINTH)
-    done = run(copy, LIST_ALL)
+    source("INSERT INTO stv_sessions VALUES (now(), 1, 'qupersync_reader', 'dev', 0), (now(), 2, 'anna', 'dev', 9)")
+    done = run(copy, LIST_ALL_AND_SYNC, environment)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     others = {f"quper/{spec.table.name}" for spec in all_specs()}
@@ -101,36 +93,24 @@ def test_a_file_is_a_complete_job(copy: Path) -> None:
     assert found["upstream"]["quper/sessions"] == ["redshift/stv_sessions"]
     assert {"quper/sessions:no_skipped_rows", "quper/sessions:source_schema"} <= set(found["checks"])
     assert sorted(found["scheduled"]) == sorted(found["assets"])
-
-
-def test_the_job_syncs(copy: Path, sandbox: Sandbox) -> None:
-    write_job(copy, NINTH)
-    reset(sandbox)
-    with closing(sandbox.connect_redshift()) as source, source, source.cursor() as cursor:
-        cursor.execute("TRUNCATE stv_sessions")
-        cursor.execute(
-            "INSERT INTO stv_sessions VALUES (now(), 1, 'qupersync_reader', 'dev', 0), (now(), 2, 'anna', 'dev', 9)"
-        )
-    done = run(copy, RUN_JOB, **sandbox.environment())
-    assert done.returncode == 0, done.stderr
-    with closing(sandbox.connect_quper()) as target, target.cursor() as cursor:
-        cursor.execute("SELECT process, user_name, timeout_s FROM quper.sessions_current ORDER BY process")
-        assert cursor.fetchall() == [(1, "qupersync_reader", 0), (2, "anna", 9)]
-        cursor.execute("SELECT sync_job_id, status, rows_inserted FROM quper.sync_logs")
-        assert cursor.fetchall() == [("session_sync", "success", 2)]
+    rows = target("SELECT process, user_name, timeout_s FROM quper.sessions_current ORDER BY process")
+    assert rows == [(1, "qupersync_reader", 0), (2, "anna", 9)]
+    logs = target("SELECT sync_job_id, status, rows_inserted FROM quper.sync_logs")
+    assert logs == [("session_sync", "success", 2)]
 
 
 def test_two_jobs_with_the_same_id_are_refused(copy: Path) -> None:
     write_job(copy, NINTH.replace("session_sync", "node_details_sync"))
-    done = run(copy, "from qupersync_assets.sync_jobs import all_specs; all_specs()")
+    done = run(copy, "from qupersync_assets.sync_jobs import all_specs; all_specs()", {})
     assert done.returncode == 1
     assert "'node_details_sync' is defined in two modules" in done.stderr
 
 
-def test_the_migration_follows_the_newest_version_and_adds_its_column(copy: Path, sandbox: Sandbox) -> None:
-    reset(sandbox)
+def test_the_migration_follows_the_newest_version_and_adds_its_column(
+    copy: Path, environment: dict[str, str], bare: PostgresResource, target: Query
+) -> None:
     newest = versions()[-1]
-    assert str((None, newest)) in run(copy, MIGRATE, **sandbox.environment()).stdout
+    assert migrate(bare) == (None, newest)
     [name] = re.findall(r"write this to\s+`qupersync_assets/(\S+\.py)`", DOCUMENT)
     [specs] = re.findall(r"the column to the spec, in `qupersync_assets/(\S+\.py)`", DOCUMENT)
     (copy / name).write_text(MIGRATION, "utf-8")
@@ -140,12 +120,10 @@ def test_the_migration_follows_the_newest_version_and_adds_its_column(copy: Path
         assert text.count(old) == 1
         text = text.replace(old, new)
     (copy / specs).write_text(text, "utf-8")
-    done = run(copy, MIGRATE, **sandbox.environment())
+    done = run(copy, MIGRATE, environment)
     assert str((newest, f"{int(newest) + 1:04}")) in done.stdout, done.stderr
-    with closing(sandbox.connect_quper()) as target, target.cursor() as cursor:
-        cursor.execute(
-            "SELECT is_generated, col_description('quper.node_details'::regclass, ordinal_position) "
-            "FROM information_schema.columns WHERE table_name = 'node_details' AND column_name = 'free_mb'"
-        )
-        assert cursor.fetchall() == [("ALWAYS", "free space, in MB")]
-    reset(sandbox)
+    columns = target(
+        "SELECT is_generated, col_description('quper.node_details'::regclass, ordinal_position) "
+        "FROM information_schema.columns WHERE table_name = 'node_details' AND column_name = 'free_mb'"
+    )
+    assert columns == [("ALWAYS", "free space, in MB")]
