@@ -31,12 +31,9 @@ class ErrorClass(Enum):
 
 
 class SyncError(Exception):
-    """A sync job cannot continue; the text is one sentence without secrets.
+    """A sync job cannot continue; the text is one sentence without secrets, the class TRANSIENT or FATAL.
 
-    Attributes:
-        error_class: TRANSIENT or FATAL.
-        sqlstate: of the server; None for other errors.
-        server_message: only the message of the server or the driver.
+    `sqlstate` is None if the error is not of a server; `server_message` is that of the server or the driver alone.
     """
 
     def __init__(
@@ -51,6 +48,8 @@ class SyncError(Exception):
 # 54000: an index entry is too large, because of one row.
 _ROW = ("22", "23", "54000")
 _TRANSIENT = ("DNS", "PORT", "AWS-BUSY", "08", "40", "53", "55", "57", "58")
+# Errors of the drivers that are transient if they have no SQLSTATE.
+_DISCONNECTIONS = ("OperationalError", "InterfaceError", "TimeoutError")
 
 # Remedies by SQLSTATE. Errors without one have names: HOST does not resolve, DNS does not answer, PORT is
 # closed, TLS fails, AWS refuses. {login} stands for the variables of the login.
@@ -149,15 +148,12 @@ def _aws_code(error: BaseException) -> str:
 def classify(error: BaseException) -> ErrorClass:
     """Return the class of an error of either driver."""
     code = sqlstate(error)
-    if code is not None:
-        if code.startswith(_ROW):
-            return ErrorClass.ROW
-        return ErrorClass.TRANSIENT if code.startswith(_TRANSIENT) else ErrorClass.FATAL
+    if code is not None and code.startswith(_ROW):
+        return ErrorClass.ROW
     original = _original(error)
-    name = type(original).__name__
-    if isinstance(original, OSError) or name in ("OperationalError", "InterfaceError", "TimeoutError"):
-        return ErrorClass.TRANSIENT
-    return ErrorClass.FATAL
+    disconnected = isinstance(original, OSError) or type(original).__name__ in _DISCONNECTIONS
+    is_transient = disconnected if code is None else code.startswith(_TRANSIENT)
+    return ErrorClass.TRANSIENT if is_transient else ErrorClass.FATAL
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -175,11 +171,11 @@ def message(error: BaseException) -> str:
 
 
 def sync_error(error: BaseException, side: str, doing: str, login: str | None = None) -> SyncError:
-    """Turn a driver's error into a SyncError.
+    """Turn an error of a driver or of SQLAlchemy into a SyncError.
 
     Args:
-        error: of the driver, or of SQLAlchemy.
-        side: REDSHIFT or POSTGRES, the prefix of the variables to check.
+        error: the error.
+        side: the prefix of the variables to check.
         doing: the start of the message.
         login: the variables that the login depends on, if not USER and PASSWORD of the side.
     """

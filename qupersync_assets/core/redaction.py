@@ -9,10 +9,8 @@ from functools import cache
 from itertools import groupby
 from urllib.parse import unquote, urlsplit
 
-# Suffixes of the environment variables that hold secrets: of the settings, boto3 and libpq.
+# Suffixes of the environment variables that hold secrets (of the settings, boto3 and libpq), or URLs with a password.
 SECRET_SUFFIXES = ("_PASSWORD", "_ACCESS_KEY_ID", "_SECRET_ACCESS_KEY", "_SESSION_TOKEN", "PGPASSWORD", "ALERT_URLS")
-
-# Suffixes of the environment variables that hold URLs with a password.
 URL_SUFFIXES = ("_BROKER_URL", "_BACKEND_URL")
 
 # Secrets from AWS, which are in no variable.
@@ -43,12 +41,8 @@ def _password(url: str) -> str:
 
 
 def split_urls(text: str) -> list[str]:
-    """Return the URLs of a text; commas or white space separate them.
-
-    A comma inside a URL, as in ?to=me@example.com,you@example.com, does not.
-    """
-    separator = r"\s+|,+(?=\s|$|[A-Za-z][A-Za-z0-9]*://)"
-    return [url for url in re.split(separator, text) if url]
+    """Return the URLs of a text; white space separates them, or a comma that is not part of a list in a URL."""
+    return [url for url in re.split(r"\s+|,+(?=\s|$|[A-Za-z][A-Za-z0-9]*://)", text) if url]
 
 
 # Letters and digits, or many small and capital letters. Shorter and plainer words are in ordinary texts too.
@@ -120,7 +114,6 @@ def redact_exceptions() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        safe = redacted(error)
-        if safe is error:
-            raise
-        raise safe from None
+        if (safe := redacted(error)) is not error:
+            raise safe from None
+        raise

@@ -12,9 +12,7 @@ ATTEMPTS = 5
 def call_with_retries(function: Callable[[], T], is_transient: Callable[[BaseException], bool], first_wait: float) -> T:
     """Return the result of the first call that succeeds.
 
-    Args:
-        is_transient: whether an error justifies another attempt.
-        first_wait: maximum seconds before the second attempt; the maximum doubles up to ten times as much.
+    The second attempt is at most `first_wait` seconds later; the maximum doubles up to ten times as much.
 
     Raises:
         Exception: of the fifth attempt, or an error that is not transient.

@@ -3,7 +3,6 @@
 import contextlib
 import signal
 from collections.abc import Iterator
-from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -15,11 +14,7 @@ def uninterrupted() -> Iterator[None]:
     An interrupt between the start of a process and the assignment of its handle would leave it running.
     """
     received: list[int] = []
-
-    def later(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-
-    handlers = {number: signal.signal(number, later) for number in STOP_SIGNALS}
+    handlers = {number: signal.signal(number, lambda found, _: received.append(found)) for number in STOP_SIGNALS}
     try:
         yield
     finally:
@@ -31,9 +26,5 @@ def uninterrupted() -> Iterator[None]:
 
 def stop_on_signals() -> None:
     """Raise KeyboardInterrupt on SIGTERM and on SIGINT, which a shell ignores for background processes."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
     for number in STOP_SIGNALS:
-        signal.signal(number, interrupt)
+        signal.signal(number, signal.default_int_handler)

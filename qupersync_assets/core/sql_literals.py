@@ -17,15 +17,12 @@ _NO_BACKSLASHES = r"'(?:[^']++|'')*'?"
 
 
 def _token_pattern(string: str) -> re.Pattern[str]:
-    """Build a pattern of visible text and the hidden token after it.
+    """Build a pattern of visible text and the hidden token after it, from that of an ordinary string.
 
     An unterminated token extends to the end of the text. One of the alternatives after the repetition always
     matches, at least the end of the text: without backtracking the time is linear. Only single characters are
     repeated possessively: before Python 3.11.5 possessive groups are wrong
     (https://github.com/python/cpython/issues/106052).
-
-    Args:
-        string: pattern of an ordinary string.
     """
     return re.compile(
         rf"""
@@ -154,24 +151,18 @@ def hide_values(message: str, words: Collection[str]) -> str:
     """Replace numbers and quoted values in an error message of Redshift by `?`, but not quoted names.
 
     Values may contain quotes, and so may the part of the statement that Redshift shows after `in context`:
-    all text from the first to the last quote is hidden.
-
-    Args:
-        message: the error message.
-        words: further words to hide, in lower case, such as `literal_words` of the statement.
+    all text from the first to the last quote is hidden. Further `words` are hidden, too: they are in lower case, as
+    those that `literal_words` finds in the statement.
     """
 
     def hide(word: re.Match[str]) -> str:
         return HIDDEN if word[0][0].isdecimal() or word[0].casefold() in words else word[0]
 
-    return _CONTEXT.sub(rf"\1{HIDDEN}", _without_quotations(_WORD.sub(hide, message)))
-
-
-def _without_quotations(message: str) -> str:
-    first = next((m.start() for m in _QUOTED.finditer(message) if m["value"]), None)
-    if first is None:
-        return message
-    quotes = [m.end() for m in _QUOTES.finditer(message, first)]
-    # An odd number of quotes: the message is truncated within a value, or a value contains a quote.
-    end = quotes[-1] if len(quotes) % 2 == 0 else len(message)
-    return message[:first] + HIDDEN + message[end:]
+    text = _WORD.sub(hide, message)
+    first = next((m.start() for m in _QUOTED.finditer(text) if m["value"]), None)
+    if first is not None:
+        quotes = [m.end() for m in _QUOTES.finditer(text, first)]
+        # An odd number of quotes: the message is truncated within a value, or a value contains a quote.
+        end = quotes[-1] if len(quotes) % 2 == 0 else len(text)
+        text = text[:first] + HIDDEN + text[end:]
+    return _CONTEXT.sub(rf"\1{HIDDEN}", text)

@@ -10,15 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from qupersync_assets.settings.redshift_login import (
-    AwsLogin,
-    IamClusterLogin,
-    IamLogin,
-    IamServerlessLogin,
-    PasswordLogin,
-    RedshiftSettings,
-    SecretLogin,
-)
+from qupersync_assets.settings import redshift_login as logins
 
 _environment = threading.Lock()
 
@@ -27,7 +19,7 @@ class LoginError(ValueError):
     """The AWS secret lacks something that the login needs; the text says what, and contains no secret."""
 
 
-def login_arguments(login: RedshiftSettings) -> dict[str, Any]:
+def login_arguments(login: logins.RedshiftSettings) -> dict[str, Any]:
     """Return the driver's keyword arguments for the endpoint and the login, without those that are not set.
 
     With IAM the driver calls GetClusterCredentials, or GetCredentials of Serverless, and, without a host,
@@ -35,21 +27,21 @@ def login_arguments(login: RedshiftSettings) -> dict[str, Any]:
     The parameters: https://docs.aws.amazon.com/redshift/latest/mgmt/python-configuration-options.html.
     """
     arguments: dict[str, Any] = {"host": login.host, "port": login.port, "database": login.database}
-    if isinstance(login, PasswordLogin):
+    if isinstance(login, logins.PasswordLogin):
         arguments |= {"user": login.user, "password": _plain(login.password) or ""}
-    if isinstance(login, IamLogin):
+    if isinstance(login, logins.IamLogin):
         # The driver's cache returns credentials until they expire, so that they may have expired at the
         # server. There are few connections: each gets its own credentials.
         arguments |= {"iam": True, "iam_disable_cache": True, "region": login.region, **_credentials(login)}
-    if isinstance(login, IamClusterLogin):
+    if isinstance(login, logins.IamClusterLogin):
         arguments |= {"cluster_identifier": login.cluster_identifier, "db_user": login.user}
-    if isinstance(login, IamServerlessLogin):
-        serverless = {"is_serverless": True, "serverless_work_group": login.workgroup}
-        arguments |= {**serverless, "serverless_acct_id": login.account_id}
+    if isinstance(login, logins.IamServerlessLogin):
+        arguments |= {"is_serverless": True, "serverless_work_group": login.workgroup}
+        arguments["serverless_acct_id"] = login.account_id
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def with_secret(login: SecretLogin) -> PasswordLogin:
+def with_secret(login: logins.SecretLogin) -> logins.PasswordLogin:
     """Return the login with the user and the password that the AWS secret contains now.
 
     Host (with its port) and database are those of the settings, or of the secret if they are not set.
@@ -82,16 +74,14 @@ def with_secret(login: SecretLogin) -> PasswordLogin:
         port = login.port if login.host else int(values.get("port", login.port))
     except (TypeError, ValueError):
         raise LoginError(f"The port in the secret of {login.prefix}_SECRET_ARN is not a number") from None
+    values = {field: getattr(login, field) for field in logins.RedshiftSettings.model_fields}
+    values |= {"host": str(found["host"]), "port": port, "database": str(found["dbname"])}
     # Without validation, which would read the file of the CA again.
-    return PasswordLogin.model_construct(
-        **{field: getattr(login, field) for field in RedshiftSettings.model_fields}
-        | {"host": str(found["host"]), "port": port, "database": str(found["dbname"])},
-        user=str(found["username"]),
-        password=SecretStr(str(found["password"])),
-    )
+    password = SecretStr(str(found["password"]))
+    return logins.PasswordLogin.model_construct(**values, user=str(found["username"]), password=password)
 
 
-def _read_secret(login: SecretLogin) -> str:
+def _read_secret(login: logins.SecretLogin) -> str:
     """https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html"""
     import boto3  # slow to import, and only this login needs it
 
@@ -101,11 +91,10 @@ def _read_secret(login: SecretLogin) -> str:
         **{f"aws_{name}": value for name, value in credentials.items()},
         region_name=login.secret_arn.split(":")[3],
     )
-    client = session.client("secretsmanager")
-    return str(client.get_secret_value(SecretId=login.secret_arn).get("SecretString"))
+    return str(session.client("secretsmanager").get_secret_value(SecretId=login.secret_arn).get("SecretString"))
 
 
-def _credentials(login: AwsLogin) -> dict[str, str | None]:
+def _credentials(login: logins.AwsLogin) -> dict[str, str | None]:
     return {
         "profile": login.profile,
         "access_key_id": _plain(login.access_key_id),

@@ -36,12 +36,8 @@ def missing_columns(spec: SyncSpec, variant: Variant, present: Catalog) -> set[t
     Raises:
         SyncError: one of them is required.
     """
-    missing = {
-        (view, name)
-        for view, names in variant.used_columns().items()
-        if present.get(view)
-        for name in names - present[view].keys()
-    }
+    absent = {view: names - present[view].keys() for view, names in variant.used_columns().items() if present.get(view)}
+    missing = {(view, name) for view, names in absent.items() for name in names}
     if lost := sorted(missing & spec.required_columns(variant)):
         names = " and ".join(f"{view}.{name}" for view, name in lost)
         raise SyncError(

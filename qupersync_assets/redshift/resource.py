@@ -23,10 +23,8 @@ from qupersync_assets.settings.redshift_login import RedshiftSettings, SecretLog
 
 # Marks QuperSync's own queries for administrators and for workload management.
 QUERY_GROUP = "qupersync"
-
 # Seconds that the socket waits beyond the statement timeout of the server.
 _EXTRA_SECONDS = 15
-
 # Errors of the driver if the server's answer to the login is truncated.
 _GARBLED = (struct.error, LookupError, UnicodeDecodeError)
 
@@ -79,12 +77,9 @@ class RedshiftResource:
             # The driver has one timeout for connecting and reading: find out first whether the port answers.
             socket.create_connection((login.host, login.port), timeout=login.connect_timeout).close()
         with trusting(login.ssl_ca):
+            timeout = login.statement_timeout + _EXTRA_SECONDS
             connection = redshift_connector.connect(
-                **arguments,
-                ssl=login.ssl,
-                sslmode=login.sslmode,
-                timeout=login.statement_timeout + _EXTRA_SECONDS,
-                application_name="qupersync",
+                **arguments, ssl=login.ssl, sslmode=login.sslmode, timeout=timeout, application_name="qupersync"
             )
         read_any_text(connection)
         cursor = connection.cursor()

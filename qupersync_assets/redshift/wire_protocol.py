@@ -32,11 +32,10 @@ class RawFetcher:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._types = _known_types(connection)
-        # The rows of the last answer, and the number of requests without an answer.
+        self._is_called = False
+        # The rows of the last answer, the number of requests without an answer, and received bytes of the next one.
         self._bodies: list[bytes] = []
         self._pending = 0
-        self._is_called = False
-        # Received bytes of the next answer.
         self._rest = b""
 
     def fetch_pages(self, cursor: Any, name: str, rows: int) -> Pages:

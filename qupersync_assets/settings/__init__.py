@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -26,10 +26,6 @@ def _time_zone(name: str) -> str:
     if name not in available_timezones():
         raise ValueError("allowed is an IANA time zone such as US/Pacific, UTC or Europe/Berlin")
     return name
-
-
-def _names(text: str) -> str:
-    return ",".join(cluster_names(text))
 
 
 def _url(url: str) -> str:
@@ -71,7 +67,7 @@ class Settings(BaseSettings, ExecutorSettings):
     """Whether a sync migrates the schema quper; if not, run `qupersync migrate`."""
     sync_query_text: Literal["full", "redacted", "none"] = "full"
     """Text of SQL statements: full, redacted (literals become ?) or none (NULL)."""
-    clusters: Annotated[str, AfterValidator(_names)] | None = None
+    clusters: Annotated[str, AfterValidator(lambda text: ",".join(cluster_names(text)))] | None = None
     """Names of several clusters, as a,b; each has variables REDSHIFT_<NAME>_*."""
     cluster_name: Filled = Field("default", description="Name of the Redshift cluster; the first column of every key.")
 
@@ -106,7 +102,7 @@ class Settings(BaseSettings, ExecutorSettings):
         "https://github.com/caronc/apprise/wiki. A secret.",
     )
 
-    _clusters: dict[str, RedshiftSettings] = PrivateAttr(default_factory=dict)
+    _clusters: dict[str, RedshiftSettings] = {}
 
     @classmethod
     def load(cls) -> Settings:

@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AlertUrl:
-    """One of the URLs of ALERT_URLS.
-
-    Attributes:
-        number: its position, from 1.
-        url: the URL, a secret.
-    """
+    """One of the URLs of ALERT_URLS, which is secret, and its position there, from 1."""
 
     number: int
     url: str = field(repr=False)
@@ -41,10 +36,7 @@ class AlertUrl:
         return f"entry {self.number} ({self.schema})"
 
     def service(self) -> apprise.NotifyBase | None:
-        """Return Apprise's object for the URL, or None if Apprise does not accept it.
-
-        To be called within `apprise_log`.
-        """
+        """Return Apprise's object for the URL, or None if Apprise refuses it; call it within `apprise_log`."""
         import apprise  # of the extra `alerts`, and slow to import
 
         asset = apprise.AppriseAsset(app_id="QuperSync", app_desc="QuperSync", app_url="", async_mode=False)

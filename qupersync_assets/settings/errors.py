@@ -13,11 +13,7 @@ COMBINATION = "combination"
 
 
 class SettingsError(ValueError):
-    """Environment variables are missing or have values that are not allowed; the text names each one.
-
-    Attributes:
-        lines: one for each of them.
-    """
+    """Environment variables are missing or have values that are not allowed; each has one of the `lines`."""
 
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines
@@ -35,14 +31,7 @@ def is_secret(field: FieldInfo) -> bool:
 
 
 def explain(problem: Mapping[str, Any], variable: str, field: FieldInfo, prefix: str = REDSHIFT) -> str:
-    """Return the line about one of pydantic's errors.
-
-    Args:
-        problem: as `ValidationError.errors` lists it.
-        variable: the environment variable to name.
-        field: the field of that variable.
-        prefix: what the cluster's variables begin with, in place of REDSHIFT.
-    """
+    """Return the line about one of pydantic's errors in a variable; `prefix` is that of the cluster's variables."""
     description = str(field.description).replace(f"{REDSHIFT}_", f"{prefix}_")
     if problem["type"] == "missing":
         return f"  {variable} is not set. {description}"

@@ -9,18 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, TypeAdapter, ValidationInfo, field_validator
 
 from qupersync_assets.settings.errors import REDSHIFT, combination_error
 
@@ -50,10 +39,15 @@ def _ca_file(path: Path, info: ValidationInfo) -> Path:
     return path.resolve()  # the processes that connect may work in another folder
 
 
-class RedshiftSettings(BaseModel, use_attribute_docstrings=True):
+class RedshiftSettings(
+    BaseModel,
+    extra="forbid",
+    frozen=True,
+    hide_input_in_errors=True,
+    use_attribute_docstrings=True,
+    validate_default=True,
+):
     """The settings of one Redshift cluster that each login uses; a field is a variable without its prefix."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
 
     host: Annotated[str | None, _HOST] = None
     port: Port = Field(5439, description="Port of that endpoint.")
@@ -71,7 +65,7 @@ class RedshiftSettings(BaseModel, use_attribute_docstrings=True):
     # The variables that select a login, and those to check when it fails.
     method: ClassVar[str]
     checks: ClassVar[str]
-    _prefix: str = PrivateAttr(REDSHIFT)
+    _prefix: str = REDSHIFT
 
     @property
     def prefix(self) -> str:
@@ -187,7 +181,7 @@ def login_class(values: Mapping[str, str]) -> type[RedshiftSettings]:
     """Return the login that the given variables select."""
     try:
         iam = TypeAdapter(bool).validate_python(values.get("iam", False))
-    except ValidationError:
+    except ValueError:
         return UndecidedLogin
     if "secret_arn" in values:
         return UndecidedLogin if iam else SecretLogin

@@ -7,7 +7,8 @@ from qupersync_assets.spec import UTC_TIME, SyncSpec, Variant, column, quper_tab
 _FROM_CLAUSE = """
 FROM {view}
 WHERE RTRIM(application_name) <> ''
-GROUP BY RTRIM(application_name), RTRIM(user_name), RTRIM(database_name)"""
+GROUP BY RTRIM(application_name), RTRIM({user}), RTRIM({database})"""
+_NAMES = {"user": "user_name", "database": "database_name"}
 
 COLUMNS = (
     column("application_name", Text, "application name that the client sent", padded=True),
@@ -36,12 +37,12 @@ SPEC = SyncSpec(
     kind="snapshot",
     description="Applications by user and database: first seen, last seen, sessions.",
     sources=("svl_user_activity",),
-    from_clause=_FROM_CLAUSE.format(view="svl_user_activity"),
+    from_clause=_FROM_CLAUSE.format(view="svl_user_activity", **_NAMES),
     alternatives=(
         Variant(
             sources=("sys_connection_log",),
             expressions={c.name: c.info["source_expression"] for c in COLUMNS},
-            from_clause=_FROM_CLAUSE.format(view="sys_connection_log"),
+            from_clause=_FROM_CLAUSE.format(view="sys_connection_log", **_NAMES),
         ),
         Variant(
             sources=("stl_connection_log",),
@@ -53,10 +54,7 @@ SPEC = SyncSpec(
                 "last_seen": source_expression("recordtime", "MAX(recordtime)"),
                 "sessions": source_expression("pid", "COUNT(DISTINCT pid)"),
             },
-            from_clause="""
-FROM stl_connection_log
-WHERE RTRIM(application_name) <> ''
-GROUP BY RTRIM(application_name), RTRIM(username), RTRIM(dbname)""",
+            from_clause=_FROM_CLAUSE.format(view="stl_connection_log", user="username", database="dbname"),
         ),
     ),
 )

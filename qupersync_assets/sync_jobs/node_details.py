@@ -9,14 +9,9 @@ SPEC = SyncSpec(
     table=quper_table(
         "node_details",
         column("node", Integer, "number of the node, from 0"),
+        column("used_mb", BigInteger, "used space, in MB; on RA3 nodes the sum of cache and managed storage", "used"),
         column(
-            "used_mb", BigInteger, "used space, in MB; on RA3 nodes the sum of cache and managed storage", reads="used"
-        ),
-        column(
-            "capacity_mb",
-            BigInteger,
-            "total space, in MB; on RA3 nodes the quota of the whole cluster",
-            reads="capacity",
+            "capacity_mb", BigInteger, "total space, in MB; on RA3 nodes the quota of the whole cluster", "capacity"
         ),
         key=("node",),
         comment="Space of each node, as stv_node_storage_capacity shows it.",

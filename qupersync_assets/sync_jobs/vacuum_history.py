@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, Integer, Text
 
 from qupersync_assets.spec import UTC_TIME, SyncSpec, Variant, column, generated_column, quper_table, source_expression
+from qupersync_assets.spec.source_variant import SourceExpression
 from qupersync_assets.sync_jobs.table_stats import LINK_LAST_VACUUM
 
 # The texts of real clusters differ from the documentation, so patterns are compared.
@@ -34,8 +35,8 @@ _STATUS = f"""CASE WHEN is_automatic THEN '[VacuumBG] ' ELSE '' END || CASE
            ELSE 'Started' END"""
 
 
-def _before_after(before: str, after: str) -> str:
-    return f"CASE WHEN is_end THEN {after} ELSE {before} END"
+def _before_after(before: str, other: str, after: str = "") -> SourceExpression:
+    return source_expression((before, other), f"CASE WHEN is_end THEN {after or other} ELSE {before} END")
 
 
 SYS_VACUUM_HISTORY = Variant(
@@ -45,19 +46,10 @@ SYS_VACUUM_HISTORY = Variant(
         "xid": source_expression("transaction_id"),
         "table_id": source_expression("table_id"),
         "status": source_expression(("status", "vacuum_type", "is_automatic"), _STATUS),
-        "rows": source_expression(
-            ("rows_before_vacuum", "reclaimed_rows"),
-            _before_after("rows_before_vacuum", "rows_before_vacuum - reclaimed_rows"),
-        ),
-        "sortedrows": source_expression(
-            ("sortedrows_before_vacuum", "sortedrows_after_vacuum"),
-            _before_after("sortedrows_before_vacuum", "sortedrows_after_vacuum"),
-        ),
-        "blocks": source_expression(
-            ("size_before_vacuum", "reclaimed_blocks"),
-            _before_after("size_before_vacuum", "size_before_vacuum - reclaimed_blocks"),
-        ),
-        "eventtime": source_expression(("start_time", "end_time"), _before_after("start_time", "end_time")),
+        "rows": _before_after("rows_before_vacuum", "reclaimed_rows", "rows_before_vacuum - reclaimed_rows"),
+        "sortedrows": _before_after("sortedrows_before_vacuum", "sortedrows_after_vacuum"),
+        "blocks": _before_after("size_before_vacuum", "reclaimed_blocks", "size_before_vacuum - reclaimed_blocks"),
+        "eventtime": _before_after("start_time", "end_time"),
         "reclaimable_rows": source_expression("reclaimable_rows"),
         "is_recluster": source_expression("vacuum_type", "CASE WHEN vacuum_type ILIKE 'recluster%' THEN 1 ELSE 0 END"),
     },
