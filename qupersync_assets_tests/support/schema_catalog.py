@@ -76,7 +76,8 @@ def create_version(bare: PostgresResource, version: str) -> None:
 def create_adopted(bare: PostgresResource) -> None:
     """Create the schema of version 0004 as the migrations before the baseline created it."""
     with bare.engine().begin() as connection:
-        connection.exec_driver_sql(SCHEMA_0004.read_text("utf-8"))
+        cursor: Any = connection.connection.cursor()
+        cursor.execute(SCHEMA_0004.read_text("utf-8"))
 
 
 def fill(target: Query) -> None:

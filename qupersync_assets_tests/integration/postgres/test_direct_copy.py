@@ -180,7 +180,7 @@ def test_a_row_with_too_few_values_is_not_filled_from_the_next(
 ) -> None:
     monkeypatch.setattr(batch_writer, "RETRY_SECONDS", 0.01)
     queries("generate_series(1, 3)")
-    redshift = RedshiftResource(Settings.load().by_cluster()["default"])
+    redshift = RedshiftResource(Settings.load().by_cluster()["sandbox"])
     with redshift.session() as session:
         (page,) = session.pages(select_statement(SPEC, SPEC.variants[0], set(), FULL_READ, False), 10)
     assert isinstance(page, RawPage)

@@ -34,7 +34,7 @@ FORMATS = {"smallint": "!h", "integer": "!i", "bigint": "!q", "timestamp": "!q",
 
 @pytest.fixture
 def redshift(environment: dict[str, str]) -> Iterator[RedshiftResource]:
-    yield RedshiftResource(Settings.load().by_cluster()["default"])
+    yield RedshiftResource(Settings.load().by_cluster()["sandbox"])
 
 
 @pytest.fixture
