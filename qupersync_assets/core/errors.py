@@ -171,13 +171,9 @@ def message(error: BaseException) -> str:
 
 
 def sync_error(error: BaseException, side: str, doing: str, login: str | None = None) -> SyncError:
-    """Turn an error of a driver or of SQLAlchemy into a SyncError.
+    """Turn an error of a driver or of SQLAlchemy into a SyncError, whose message begins with `doing`.
 
-    Args:
-        error: the error.
-        side: the prefix of the variables to check.
-        doing: the start of the message.
-        login: the variables that the login depends on, if not USER and PASSWORD of the side.
+    `side` is the prefix of the variables to check; `login` names those of the login, if not its USER and PASSWORD.
     """
     code = sqlstate(error)
     login = login or f"{side}_USER and {side}_PASSWORD"

@@ -12,10 +12,8 @@ ATTEMPTS = 5
 def call_with_retries(function: Callable[[], T], is_transient: Callable[[BaseException], bool], first_wait: float) -> T:
     """Return the result of the first call that succeeds.
 
-    The second attempt is at most `first_wait` seconds later; the maximum doubles up to ten times as much.
-
-    Raises:
-        Exception: of the fifth attempt, or an error that is not transient.
+    The second attempt is at most `first_wait` seconds later; the maximum doubles up to ten times as much. The error
+    of the fifth attempt is raised, and at once an error that is not transient.
     """
     retrying = Retrying(
         stop=stop_after_attempt(ATTEMPTS),

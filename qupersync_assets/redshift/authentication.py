@@ -47,8 +47,7 @@ def with_secret(login: logins.SecretLogin) -> logins.PasswordLogin:
     Host (with its port) and database are those of the settings, or of the secret if they are not set.
 
     Raises:
-        LoginError: the secret is not JSON, or lacks something; the text does not contain the secret.
-        botocore.exceptions.BotoCoreError, ClientError: AWS cannot be reached, or refuses.
+        LoginError, BotoCoreError, ClientError: the secret is not JSON or lacks something, or AWS gives none.
     """
     name = f"The secret of {login.prefix}_SECRET_ARN"
     try:

@@ -31,21 +31,16 @@ def read_catalog(session: Session, views: list[str]) -> Catalog:
 
 
 def missing_columns(spec: SyncSpec, variant: Variant, present: Catalog) -> set[tuple[str, str]]:
-    """Return (view, column) of the columns that a variant uses and the cluster lacks.
-
-    Raises:
-        SyncError: one of them is required.
-    """
+    """Return (view, column) of the columns that the cluster lacks, or raise SyncError if one of them is required."""
     absent = {view: names - present[view].keys() for view, names in variant.used_columns().items() if present.get(view)}
     missing = {(view, name) for view, names in absent.items() for name in names}
     if lost := sorted(missing & spec.required_columns(variant)):
         names = " and ".join(f"{view}.{name}" for view, name in lost)
-        raise SyncError(
+        text = (
             f"This cluster has no column {names}, without which {spec.table.fullname} cannot be filled "
-            f"(SQLSTATE {UNDEFINED_COLUMN}): its version differs from the documentation.",
-            ErrorClass.FATAL,
-            UNDEFINED_COLUMN,
+            f"(SQLSTATE {UNDEFINED_COLUMN}): its version differs from the documentation."
         )
+        raise SyncError(text, ErrorClass.FATAL, UNDEFINED_COLUMN)
     return missing
 
 

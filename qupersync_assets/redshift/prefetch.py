@@ -18,11 +18,7 @@ def prefetch(pages: Generator[T], interrupt: Callable[[], None]) -> Generator[T]
     """Yield the pages in the same order; a separate thread reads them.
 
     An error of `pages` is raised after the pages before it. Closing the generator, or throwing an error into
-    it, stops the thread at once.
-
-    Args:
-        pages: only the thread reads and closes it.
-        interrupt: makes the thread's pending read fail; called from the caller's thread.
+    it, stops the thread at once: `interrupt` makes its pending read fail, and the thread closes `pages`.
     """
     # A page, in a tuple; at the end the error, or None.
     ready: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()

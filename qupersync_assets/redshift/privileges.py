@@ -38,11 +38,7 @@ class Privileges:
 
 
 def find_privileges(session: Session) -> Privileges:
-    """Return the privileges of the session's user; those that an old cluster cannot report count as absent.
-
-    Raises:
-        SyncError: the connection failed.
-    """
+    """Return the privileges of the session's user; those that an old cluster cannot report count as absent."""
     user: str = session.rows("SELECT current_user::varchar(128)")[0][0]
     # svv_user_info exists since patch 172.
     info = _rows(session, "SELECT superuser, syslog_access FROM svv_user_info WHERE user_name = current_user")

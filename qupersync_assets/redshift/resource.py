@@ -43,15 +43,11 @@ class RedshiftResource:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """Check a session out of the pool.
-
-        Raises:
-            SyncError: Redshift cannot be reached or refuses the login.
-        """
+        """Check a session out of the pool, or raise SyncError if Redshift cannot be reached or refuses the login."""
         prefix = self.settings.prefix
         if self._pool is None:
             self._pool = QueuePool(self._connect, pool_size=1, max_overflow=4, recycle=3600)
-            event.listen(self._pool, "connect", _mark_as_fresh)
+            event.listen(self._pool, "connect", lambda _, record: record.info.update(fresh=True))
             event.listen(self._pool, "checkout", _check_alive)
         try:
             connection = self._pool.connect()
@@ -88,10 +84,6 @@ class RedshiftResource:
         cursor.execute(f"SET statement_timeout TO {login.statement_timeout * 1000}")
         connection.commit()
         return connection
-
-
-def _mark_as_fresh(_connection: Any, record: Any) -> None:
-    record.info["fresh"] = True
 
 
 def _check_alive(connection: Any, record: Any, _proxy: Any) -> None:

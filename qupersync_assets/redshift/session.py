@@ -21,7 +21,8 @@ _cursor_numbers = itertools.count(1)
 class Session:
     """A connection to Redshift, in a transaction since its first statement; no other thread uses it.
 
-    Error messages name the cluster's environment variables by their prefix, `variables`.
+    Error messages name the cluster's environment variables by their prefix, `variables`. Each method raises SyncError
+    if Redshift refuses the statement, and the session can be used again, or if the connection fails.
     """
 
     def __init__(self, connection: PoolProxiedConnection, variables: str = "REDSHIFT") -> None:
@@ -29,11 +30,7 @@ class Session:
         self._variables = variables
 
     def rows(self, sql: str) -> list[Any]:
-        """Return all rows of a SELECT with a small result.
-
-        Raises:
-            SyncError: Redshift refuses the statement, or the connection fails.
-        """
+        """Return all rows of a SELECT with a small result."""
         with self._errors():
             cursor = self._connection.cursor()
             cursor.execute(sql)
@@ -53,9 +50,6 @@ class Session:
 
         A page has `size` rows; a single-node cluster refuses larger fetches: there it is rounded down to a
         multiple of 1000. The last page may be shorter; an empty result yields no page.
-
-        Raises:
-            SyncError: Redshift refuses the statement, and the session can be used again, or the connection fails.
         """
         with self._errors():
             try:
@@ -81,8 +75,8 @@ class Session:
                 self._connection.invalidate(error)
             if not isinstance(error, Exception):
                 raise
-            doing = "Reading from Redshift failed"
-            raise sync_error(as_driver_error(error), self._variables, doing) from redacted(error)
+            cause = as_driver_error(error)
+            raise sync_error(cause, self._variables, "Reading from Redshift failed") from redacted(error)
 
 
 def as_driver_error(error: Exception) -> Exception:

@@ -37,10 +37,7 @@ class RedshiftSource:
     def open(self, window: Window) -> Iterator[SourceRead]:
         """Choose the variant, read its first page, and prefetch the others in a thread.
 
-        Raises:
-            SourceUnavailable: the cluster has no variant.
-            SyncError: Redshift cannot be reached, the connection fails, or the user may not read a variant
-                that the cluster has.
+        The user may lack a privilege on a variant that the cluster has: this is a SyncError, not SourceUnavailable.
         """
         with self.redshift.session() as session:
             read = _VariantChoice(self, session, window).first_readable()
@@ -79,12 +76,9 @@ class _VariantChoice:
         for variant in self.forbidden:
             if not self._is_withheld(variant):
                 user = self.privileges.user
-                raise SyncError(
-                    f"{user} may not read {variant.name} (SQLSTATE {INSUFFICIENT_PRIVILEGE}). As a superuser of that "
-                    f"database: {grant_select(variant.sources, user)}",
-                    ErrorClass.FATAL,
-                    INSUFFICIENT_PRIVILEGE,
-                )
+                text = f"{user} may not read {variant.name} (SQLSTATE {INSUFFICIENT_PRIVILEGE})."
+                remedy = f"As a superuser of that database: {grant_select(variant.sources, user)}"
+                raise SyncError(f"{text} {remedy}", ErrorClass.FATAL, INSUFFICIENT_PRIVILEGE)
         raise SourceUnavailable(f"This cluster has no source for {spec.table.fullname}: {'; '.join(self.passed_over)}.")
 
     def _read(self, variant: Variant, catalog: Catalog, read_to: datetime) -> SourceRead | None:
@@ -94,14 +88,8 @@ class _VariantChoice:
         window = self.window
         if window.mode is ReadMode.INCREMENTAL and window.known_from != (variant.name, names):
             window = Window(ReadMode.FULL, "the source is not that of the last sync")
-        statement = select_statement(
-            self.source.spec,
-            variant,
-            missing,
-            window,
-            self.source.include_own_queries,
-            narrow_columns(variant, catalog),
-        )
+        own_queries, narrow = self.source.include_own_queries, narrow_columns(variant, catalog)
+        statement = select_statement(self.source.spec, variant, missing, window, own_queries, narrow)
         visibility = self._visibility(variant)
         pages = self.session.pages(statement, self.source.page_size)
         try:
@@ -144,11 +132,7 @@ def _prepended(first: AnyPage | None, pages: Pages) -> Pages:
 
 
 def refusal(session: Session, view: str) -> SyncError | None:
-    """Return the error with which Redshift refuses to read a view; None if the view can be read.
-
-    Raises:
-        SyncError: reading failed for another reason than a missing view or privilege.
-    """
+    """Return the error with which Redshift refuses to read a view, None if it can be read; raise any other error."""
     try:
         session.rows(f"SELECT 1 FROM {view} LIMIT 1")
     except SyncError as error:

@@ -57,7 +57,7 @@ class RawFetcher:
                 is_full = len(bodies) == rows
                 if is_full and not self._pending:
                     self._send(request)
-                if len(types) == len(columns):
+                if len(types) == len(columns):  # all types are known
                     yield RawPage(columns, types, bodies)
                 else:
                     for body in bodies:

@@ -167,11 +167,10 @@ def _timestamp(value: Any) -> datetime:
 
 
 def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else str(value)
-    if text.isascii():
-        return text.replace("\0", "") if "\0" in text else text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidValue("not valid Unicode text (a lone surrogate)") from None
+    text = str(value)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidValue("not valid Unicode text (a lone surrogate)") from None
     return text.replace("\0", "")

@@ -34,13 +34,9 @@ COPY_HEADER, COPY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 
 @dataclass(frozen=True)
 class WireType:
-    """The format of the values of one column.
+    """The format of the values of one column, and the driver's function that decodes one."""
 
-    Attributes:
-        name: the PostgreSQL type that has this binary format, as DDL; `text` for values in text format.
-        decode: the driver's function that decodes a value.
-    """
-
+    # The PostgreSQL type that has this binary format, as DDL; `text` for values in text format.
     name: str
     decode: Decode
 
@@ -72,8 +68,9 @@ class RawPage:
             return [_decoded(decoders, body) for body in bodies]
         except (struct.error, LookupError, ValueError, ArithmeticError) as error:
             reason = f"a row cannot be decoded ({type(error).__name__}: {error})"
-            text = f"Reading from Redshift failed: {reason}."
-            raise SyncError(text, ErrorClass.TRANSIENT, server_message=reason) from error
+            raise SyncError(
+                f"Reading from Redshift failed: {reason}.", ErrorClass.TRANSIENT, server_message=reason
+            ) from error
 
 
 def concat_pages(pieces: Sequence[AnyPage]) -> AnyPage:

@@ -17,11 +17,7 @@ class SkippedRow:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Counts of one load or of one batch; extracted = upserted + duplicates + skipped always holds.
-
-    Attributes:
-        removed: rows of the target that the source no longer has; they are not among the extracted rows.
-    """
+    """Counts of one load or of one batch; extracted = upserted + duplicates + skipped always holds."""
 
     extracted: int = 0
     inserted: int = 0
@@ -30,7 +26,7 @@ class RowCounts:
     duplicates: int = 0
     skipped: int = 0
     batches: int = 0
-    removed: int = 0
+    removed: int = 0  # rows of the target that the source no longer has; they are not among the extracted rows
 
     def __add__(self, other: RowCounts) -> RowCounts:
         return RowCounts(*map(sum, zip(astuple(self), astuple(other), strict=True)))

@@ -58,9 +58,4 @@ class SyncSource(Protocol):
     """A source that can be read once per load."""
 
     def open(self, window: Window) -> AbstractContextManager[SourceRead]:
-        """Open the source; it is closed when the context ends.
-
-        Raises:
-            SourceUnavailable: the cluster has no source for the table.
-            SyncError: the source cannot be reached, or refuses the read.
-        """
+        """Open the source until the context ends; SyncError means that it cannot be reached, or refuses the read."""

@@ -106,11 +106,7 @@ class Settings(BaseSettings, ExecutorSettings):
 
     @classmethod
     def load(cls) -> Settings:
-        """Load the settings from the environment of the process.
-
-        Raises:
-            SettingsError: with one line for each variable that is missing or not allowed.
-        """
+        """Load the settings from the environment of the process, or raise SettingsError about all its problems."""
         lines: list[str] = []
         given = {name.lower(): value for name, value in os.environ.items() if value}
         try:
@@ -119,11 +115,9 @@ class Settings(BaseSettings, ExecutorSettings):
             lines += [_line(str(problem["loc"][0]), **problem) for problem in error.errors()]
         if {"clusters", "cluster_name"} <= given.keys():
             lines += [_line("cluster_name", type=COMBINATION, msg="allowed is this or CLUSTERS, not both")]
-        clusters: dict[str, RedshiftSettings] = {}
+        name = given.get("cluster_name", cls.model_fields["cluster_name"].default)
         try:
-            clusters = load_clusters(
-                given.get("clusters"), given.get("cluster_name", cls.model_fields["cluster_name"].default)
-            )
+            clusters = load_clusters(given.get("clusters"), name)
         except SettingsError as error:
             lines += error.lines
         if lines:

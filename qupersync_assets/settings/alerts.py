@@ -57,11 +57,7 @@ def parse_alert_urls(urls: SecretStr | None) -> list[AlertUrl]:
 
 
 def check_alert_urls(urls: SecretStr) -> SecretStr:
-    """Return the value of ALERT_URLS if Apprise accepts each of its URLs.
-
-    Raises:
-        ValueError: Apprise is not installed, or entries are not allowed; the text shows none of them.
-    """
+    """Return the value of ALERT_URLS if Apprise accepts each URL; else raise a ValueError, which shows none of them."""
     if importlib.util.find_spec("apprise") is None:
         raise ValueError("it needs the extra alerts: pip install 'qupersync[alerts]'")
     entries = parse_alert_urls(urls)

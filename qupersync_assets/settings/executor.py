@@ -13,8 +13,7 @@ _MODULES = {"celery": "dagster_celery", "k8s": "dagster_k8s"}
 
 
 def _installed(executor: str) -> str:
-    module = _MODULES.get(executor)
-    if module and importlib.util.find_spec(module) is None:
+    if (module := _MODULES.get(executor)) and importlib.util.find_spec(module) is None:
         raise ValueError(f"it needs the extra of that name: pip install 'qupersync[{executor}]'")
     return executor
 

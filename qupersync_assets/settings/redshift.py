@@ -1,11 +1,11 @@
 """Reads the settings of one cluster from REDSHIFT_*, or of each of several from REDSHIFT_<NAME>_*."""
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError, create_model
-from pydantic_settings import BaseSettings, EnvSettingsSource
+from pydantic import ValidationError
 
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, explain
 from qupersync_assets.settings.redshift_login import LOGINS, RedshiftSettings, login_class
@@ -18,15 +18,10 @@ NEVER_INHERITED = frozenset(
     {"host", "cluster_identifier", "workgroup", "account_id", "secret_arn", "password"}
     | {"profile", "access_key_id", "secret_access_key", "session_token"}
 )
-_Texts = create_model("_Texts", __base__=BaseSettings, **dict.fromkeys(FIELDS, (str | None, None)))  # type: ignore[call-overload]
 
 
 def cluster_names(text: str) -> list[str]:
-    """Return the names in the value of CLUSTERS.
-
-    Raises:
-        ValueError: two names have the same variables, or a name cannot be a part of a variable's name.
-    """
+    """Return the names in the value of CLUSTERS, or raise a ValueError if they cannot name different variables."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise ValueError("allowed are names with one comma between two; one of these is empty")
@@ -45,8 +40,7 @@ def cluster_names(text: str) -> list[str]:
 def load_clusters(clusters: str | None, cluster_name: str) -> dict[str, RedshiftSettings]:
     """Load the settings of the clusters in the value of CLUSTERS, or of one cluster if it is not set.
 
-    Raises:
-        SettingsError: a variable is missing or not allowed; not for an invalid CLUSTERS.
+    An invalid CLUSTERS gives no cluster; a variable that is missing or not allowed raises SettingsError.
     """
     if clusters is None:
         return {cluster_name: _load_cluster()}
@@ -92,7 +86,8 @@ def _load_cluster(prefix: str = REDSHIFT, shared: Mapping[str, str] = {}) -> Red
 
 def _read(prefix: str) -> dict[str, str]:
     """Return the texts of the variables that begin with a prefix and are not empty, by field."""
-    return EnvSettingsSource(_Texts, env_prefix=f"{prefix}_", env_ignore_empty=True)()
+    texts = {name.upper(): text for name, text in os.environ.items() if text}
+    return {field: texts[name] for field in FIELDS if (name := f"{prefix}_{field.upper()}") in texts}
 
 
 def _prefix(cluster: str) -> str:

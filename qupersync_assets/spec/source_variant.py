@@ -6,12 +6,8 @@ from typing import NamedTuple
 
 
 class SourceExpression(NamedTuple):
-    """The Redshift expression that gives a target column its value.
-
-    Attributes:
-        reads: source columns, as `column` (of the variant's first view) or `view.column`.
-        sql: the expression.
-    """
+    """The Redshift expression of a target column, and the source columns that it reads, each as `column` (of the
+    variant's first view) or as `view.column`."""
 
     reads: tuple[str, ...]
     sql: str
@@ -20,8 +16,7 @@ class SourceExpression(NamedTuple):
 def source_expression(reads: str | Sequence[str], sql: str | None = None, *, padded: bool = False) -> SourceExpression:
     """Make a SourceExpression, by default of the first source column itself; `padded` is a char(n) column."""
     columns = (reads,) if isinstance(reads, str) else tuple(reads)
-    if sql is None:
-        sql = f'"{columns[0]}"'
+    sql = sql or f'"{columns[0]}"'
     return SourceExpression(columns, f"RTRIM({sql})" if padded else sql)
 
 

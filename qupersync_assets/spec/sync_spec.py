@@ -79,10 +79,8 @@ class SyncSpec:
         return list(dict.fromkeys(view for variant in self.variants for view in variant.sources))
 
     def required_columns(self, variant: Variant) -> set[tuple[str, str]]:
-        """Return (view, column) of the source columns without which a variant cannot be read: those of the
-        key, of the version column and of the FROM clause."""
-        names = {base for c in self.key for base in c.info.get("generated_from", (c.name,))}
-        names.add(self.version_column)
+        """Return (view, column) of what a variant cannot be read without: key, version column and FROM clause."""
+        names = {self.version_column, *(base for c in self.key for base in c.info.get("generated_from", (c.name,)))}
         reads = [source for name, e in variant.expressions.items() if name in names for source in e.reads]
         return set(variant.located([*reads, *variant.needs]))
 

@@ -23,11 +23,7 @@ def _modules() -> dict[str, tuple[SyncSpec, Path]]:
 
 @cache
 def all_specs() -> tuple[SyncSpec, ...]:
-    """Return all sync jobs, sorted by sync_job_id.
-
-    Raises:
-        ValueError: two modules define the same sync_job_id.
-    """
+    """Return all sync jobs, sorted by sync_job_id, or raise a ValueError if two modules define the same."""
     return tuple(spec for _, (spec, _) in sorted(_modules().items()))
 
 
