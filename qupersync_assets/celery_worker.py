@@ -11,17 +11,11 @@ from celery import Celery, Task
 from dagster_celery.executor import CeleryExecutor
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_task
-from pydantic import SecretStr
 
 from qupersync_assets.definitions import build_code_location
 from qupersync_assets.defs.dagster_internals import unpack_step
 from qupersync_assets.defs.executors import celery_config
 from qupersync_assets.settings import Settings, SettingsError
-
-
-def _plain_url(settings: Settings, field: str) -> str:
-    url: SecretStr = getattr(settings, field)
-    return url.get_secret_value()
 
 
 class StepTask(Task):  # type: ignore[misc]  # Celery has no types
@@ -48,7 +42,8 @@ def build_app(settings: Settings) -> Celery:
     """
     if settings.sync_executor != "celery":
         raise SettingsError([f"  SYNC_EXECUTOR={settings.sync_executor}: a Celery worker needs SYNC_EXECUTOR=celery."])
-    executor = CeleryExecutor.for_cli(**celery_config(settings, _plain_url))  # type: ignore[no-untyped-call]
+    config = celery_config(settings, lambda field: getattr(settings, field).get_secret_value())
+    executor = CeleryExecutor.for_cli(**config)  # type: ignore[no-untyped-call]
     app = make_app(executor.app_args())  # type: ignore[no-untyped-call]
     create_task(app, base=StepTask, shared=False)  # type: ignore[no-untyped-call]
     return app

@@ -25,7 +25,7 @@ SKIPPED_FILES = {
 # A file -> words that it may contain: names and values of version 0004, and a user of the system.
 ALLOWED = {
     "CHANGELOG.md": {"clear_away", "read_why"},
-    "qupersync_assets/postgres/migrations/versions/0004_baseline.py": {"read_why"},
+    "qupersync_assets/postgres/migrations/versions/0004_baseline.sql": {"read_why"},
     "qupersync_assets/postgres/migrations/versions/0005_read_mode.py": {"read_why", "news"},
     "qupersync_assets/sandbox/server/postgres_server.py": {"nobody"},
     "qupersync_assets_tests/integration/postgres/test_migrations.py": {"read_why", "news"},

@@ -24,10 +24,7 @@ class AlertError(Exception):
 
 
 def send_alert(url: AlertUrl, alert: Alert) -> str:
-    """Send an alert to one URL.
-
-    Returns:
-        Why some recipients of the URL did not get it; "" if all got it.
+    """Send an alert to one URL; return why some of its recipients did not get it, "" if all got it.
 
     Raises:
         AlertError: no recipient got it.

@@ -1,12 +1,13 @@
 """One sensor per URL of ALERT_URLS, each with its own cursor: no service waits for another."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import dagster as dg
 from pydantic import BaseModel
 
-from qupersync_assets.alerts.apprise_notifier import send_alert
-from qupersync_assets.alerts.evaluator import AlertEvaluator
+from qupersync_assets.alerts.apprise_notifier import Alert, send_alert
+from qupersync_assets.alerts.evaluator import evaluate
 from qupersync_assets.core.redaction import redact, redact_exceptions
 from qupersync_assets.defs.names import ASSET_JOB, asset_key
 from qupersync_assets.settings import Settings
@@ -18,15 +19,10 @@ RUNS_PER_POLL = 50
 
 
 class AlertCursor(BaseModel):
-    """The cursor of a sensor.
+    """The cursor of a sensor."""
 
-    Attributes:
-        after: storage id of the last run-status event that was evaluated; None before the first poll.
-        notified: failures that were reported and have not recovered since.
-    """
-
-    after: int | None = None
-    notified: list[str] = []
+    after: int | None = None  # storage id of the last evaluated run-status event; None before the first poll
+    notified: list[str] = []  # failures that were reported and have not recovered since
 
 
 def build_alerts(specs: Sequence[SyncSpec], settings: Settings) -> list[dg.SensorDefinition]:
@@ -51,8 +47,8 @@ def _build_sensor(url: AlertUrl, specs: Sequence[SyncSpec], settings: Settings) 
 
         cursor = AlertCursor.model_validate_json(context.cursor) if context.cursor else AlertCursor()
         with redact_exceptions():
-            evaluator = AlertEvaluator(context.instance, specs, settings)
-            return poll(context.instance, url, cursor, evaluator, is_own)
+            evaluate_run = partial(evaluate, context.instance, specs, settings)
+            return poll(context.instance, url, cursor, evaluate_run, is_own)
 
     return alerts
 
@@ -61,7 +57,7 @@ def poll(
     instance: dg.DagsterInstance,
     url: AlertUrl,
     cursor: AlertCursor,
-    evaluator: AlertEvaluator,
+    evaluate_run: Callable[[dg.DagsterRun, set[str]], tuple[Alert | None, set[str]]],
     is_own: Callable[[dg.DagsterRun], bool],
 ) -> dg.SensorResult:
     """Send alerts for the runs that ended since the last poll.
@@ -78,7 +74,7 @@ def poll(
     for storage_id, run_id in _ended_runs(instance, cursor.after):
         run = instance.get_run_by_id(run_id)
         if run is not None and is_own(run):
-            alert, notified = evaluator.evaluate(run, set(cursor.notified))
+            alert, notified = evaluate_run(run, set(cursor.notified))
             if alert is not None:
                 try:
                     problem = send_alert(url, alert)

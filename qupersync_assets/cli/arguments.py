@@ -20,11 +20,7 @@ _DURATION = re.compile(r"(?:\d+[smhdw])+")
 
 
 def parse_duration(text: str) -> timedelta:
-    """Parse a duration such as 90s, 15m, 2h, 7d, 4w or 1d12h.
-
-    Raises:
-        typer.BadParameter: it is not a duration, or too long.
-    """
+    """Parse a duration such as 90s, 15m, 2h, 7d, 4w or 1d12h; other text is a BadParameter."""
     normalized = text.strip().lower()
     if not _DURATION.fullmatch(normalized):
         raise typer.BadParameter(f"{text!r} is not a duration. Examples: 90s, 15m, 2h, 7d, 4w, 1d12h.")
@@ -36,11 +32,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_time(text: str) -> datetime:
-    """Parse a time in ISO 8601, by default in UTC, or a duration before now.
-
-    Raises:
-        typer.BadParameter: it is neither.
-    """
+    """Parse a time in ISO 8601, by default in UTC, or a duration before now; other text is a BadParameter."""
     if _DURATION.fullmatch(text.strip().lower()):
         try:
             return datetime.now(UTC) - parse_duration(text)
@@ -57,11 +49,8 @@ def parse_time(text: str) -> datetime:
 
 
 def select_jobs(names: Sequence[str] | None) -> list[SyncSpec]:
-    """Return the sync jobs with these names (sync_job_id or table); without names all jobs.
-
-    Raises:
-        CommandError: a job does not exist.
-    """
+    """Return the sync jobs with these names (sync_job_id or table), all without names; an unknown one is a
+    CommandError."""
     from qupersync_assets.sync_jobs import all_specs
 
     specs = all_specs()
@@ -74,11 +63,7 @@ def select_jobs(names: Sequence[str] | None) -> list[SyncSpec]:
 
 
 def select_clusters(settings: Settings, names: Sequence[str] | None) -> list[str]:
-    """Return the clusters with these names; without names all clusters of the settings.
-
-    Raises:
-        CommandError: a cluster does not exist.
-    """
+    """Return the clusters with these names, all without names; an unknown one is a CommandError."""
     known = list(settings.by_cluster())
     if unknown := sorted(set(names or ()) - set(known)):
         text = f"There is no cluster {', '.join(unknown)}. Clusters in the settings: {', '.join(known)}."

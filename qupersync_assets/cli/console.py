@@ -20,11 +20,7 @@ PIPE_WIDTH = 200
 
 
 class CommandError(Exception):
-    """A verb cannot run; the text says what to change.
-
-    Attributes:
-        exit_code: 1, or 2 if the command line is wrong.
-    """
+    """A verb cannot run; the text says what to change. `exit_code` is 2 if the command line is wrong."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)

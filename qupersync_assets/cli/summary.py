@@ -61,8 +61,7 @@ def style_of(status: str | None) -> str:
 
 
 def print_summary(console: Console, rows: Sequence[Row]) -> None:
-    """Print the counts and the source of each job of a run, or its status if it did not succeed, and the
-    errors."""
+    """Print the counts and the source of each job of a run, or its status if it did not succeed, and the errors."""
     statuses = Counter(row["status"] for row in rows)
     counts = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
     numbers = [heading for heading in COLUMNS if heading not in ("job", "source")]

@@ -1,8 +1,8 @@
 """The checks of an asset, from the result of its load. A failed check never fails the run."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC
 from typing import Any
 
 import dagster as dg
@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 
 from qupersync_assets.defs.partitions import partitions_of
 from qupersync_assets.postgres.loader import LoadResult, TableState
-from qupersync_assets.postgres.sync_logs import SyncStatus
+from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.rows.source_read import SourceRead
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import RETENTION, SyncSpec
@@ -20,7 +20,14 @@ SKIPPED = "no_skipped_rows"
 SCHEMA = "source_schema"
 ALL_ROWS = "sees_all_rows"
 GAP = "no_gap"
-RUN_NUMBERS = ("ms", "read", "new", "changed", "skipped")
+# Heading of a number of the last runs -> column of quper.sync_logs.
+RUN_NUMBERS = {
+    "ms": "duration_ms",
+    "read": "rows_extracted",
+    "new": "rows_inserted",
+    "changed": "rows_updated",
+    "skipped": "rows_skipped",
+}
 
 
 def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg.AssetCheckSpec]:
@@ -52,7 +59,7 @@ def check_results(
     if shows_own_rows(spec.all_sources):
         yield _all_rows(result.read)
     if spec.kind == "history":
-        yield _gap(result.gap)
+        yield _gap(result)
 
 
 def _skipped_rows(result: LoadResult, state: TableState, max_ratio: float) -> dg.AssetCheckResult:
@@ -78,29 +85,20 @@ def _skipped_rows(result: LoadResult, state: TableState, max_ratio: float) -> dg
 
 def _runs(logs: Sequence[RowMapping]) -> dg.TableMetadataValue:
     """Return rows of quper.sync_logs as a table that fits the page."""
-    return dg.MetadataValue.table(
-        [
-            dg.TableRecord(
-                {
-                    "start (UTC)": log["started_at"].astimezone(UTC).strftime("%m-%d %H:%M:%S"),
-                    "status": log["status"],
-                    "ms": log["duration_ms"] or 0,
-                    "read": log["rows_extracted"],
-                    "new": log["rows_inserted"],
-                    "changed": log["rows_updated"],
-                    "skipped": log["rows_skipped"],
-                    "run": log["run_id"][:8],
-                }
-            )
-            for log in logs
-        ],
-        dg.TableSchema(
-            [
-                dg.TableColumn(name, type="int" if name in RUN_NUMBERS else "string")
-                for name in ("start (UTC)", "status", *RUN_NUMBERS, "run")
-            ]
-        ),
-    )
+    records = [
+        dg.TableRecord(
+            {
+                "start (UTC)": log["started_at"].astimezone(UTC).strftime("%m-%d %H:%M:%S"),
+                "status": log["status"],
+                **{heading: log[column] or 0 for heading, column in RUN_NUMBERS.items()},
+                "run": log["run_id"][:8],
+            }
+        )
+        for log in logs
+    ]
+    headings = ("start (UTC)", "status", *RUN_NUMBERS, "run")
+    columns = [dg.TableColumn(name, type="int" if name in RUN_NUMBERS else "string") for name in headings]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
 def _source_schema(result: LoadResult) -> dg.AssetCheckResult:
@@ -120,46 +118,35 @@ def _source_schema(result: LoadResult) -> dg.AssetCheckResult:
             text += f" NULL, because this cluster lacks them: {', '.join(missing)}."
         if new:
             text += f" New columns, not read: {', '.join(new)}."
-    return dg.AssetCheckResult(
-        check_name=SCHEMA,
-        passed=result.status is not SyncStatus.UNAVAILABLE and not missing and not new,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=text,
-        metadata={"source": result.source_name, "columns_missing": len(missing), "columns_ignored": len(new)},
-    )
+    passed = result.status is not SyncStatus.UNAVAILABLE and not missing and not new
+    metadata = {"source": result.source_name, "columns_missing": len(missing), "columns_ignored": len(new)}
+    return _warning(SCHEMA, passed, text, metadata)
 
 
 def _all_rows(read: SourceRead | None) -> dg.AssetCheckResult:
     """Warn if Redshift shows the user only the rows of its own work, which it does without an error."""
-    visibility = read.visibility if read else None
-    passed = True
     if read is None:
-        text = "Nothing was read."
-    elif visibility is None:
-        text = f"Every user who may read {read.name} sees all of its rows."
-    else:
-        views, passed = ", ".join(visibility.own_rows_views), visibility.sees_all_rows
-        text = f"{visibility.user} ({visibility.privileges}) sees all rows of {views}."
-        if not passed:
-            text = (
-                f"{visibility.user} sees only the rows of its own work in {views}. "
-                f"As a superuser of that cluster: {visibility.grant}"
-            )
-    return dg.AssetCheckResult(
-        check_name=ALL_ROWS, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=text
-    )
+        return _warning(ALL_ROWS, True, "Nothing was read.")
+    visibility = read.visibility
+    if visibility is None:
+        return _warning(ALL_ROWS, True, f"Every user who may read {read.name} sees all of its rows.")
+    user, views = visibility.user, ", ".join(visibility.own_rows_views)
+    if visibility.sees_all_rows:
+        return _warning(ALL_ROWS, True, f"{user} ({visibility.privileges}) sees all rows of {views}.")
+    text = f"{user} sees only the rows of its own work in {views}. As a superuser of that cluster: {visibility.grant}"
+    return _warning(ALL_ROWS, False, text)
 
 
-def _gap(gap: tuple[datetime, datetime] | None) -> dg.AssetCheckResult:
+def _gap(result: LoadResult) -> dg.AssetCheckResult:
     """Warn in the first load after a pause that was too long; quper.sync_logs keeps the gap."""
     text = "No rows were lost."
-    if gap:
-        first, last = (time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") for time in gap)
+    if result.gap:
+        first, last = (time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") for time in result.gap)
         text = f"Rows from {first} to {last} are lost: Redshift had deleted them before this load."
+    return _warning(GAP, result.gap is None, text, {"gap_seconds": result.gap_seconds})
+
+
+def _warning(name: str, passed: bool, text: str, metadata: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        check_name=GAP,
-        passed=gap is None,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=text,
-        metadata={"gap_seconds": round((gap[1] - gap[0]).total_seconds()) if gap else 0},
+        check_name=name, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=text, metadata=metadata
     )

@@ -4,14 +4,14 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from qupersync_assets.defs.names import asset_key, source_key
+from qupersync_assets.postgres.staging import ddl
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import RETENTION, SyncSpec
 from qupersync_assets.spec.redshift_views import UNDOCUMENTED, column_types, documentation_url, documented_views
@@ -47,16 +47,12 @@ def description(spec: SyncSpec, settings: Settings) -> str:
     sources = ", else ".join(
         " with ".join(_link(source_key(view), view) for view in variant.sources) for variant in spec.variants
     )
-    if spec.kind == "history":
-        loading = (
-            "incrementally, as a history table. Its rows stay; Redshift deletes them after about "
-            f"{RETENTION.days} days."
-        )
-    else:
-        loading = (
-            "completely at each sync, as a snapshot table. Rows that disappeared from the source get a "
-            f"`removed_at` timestamp; the view `{spec.table.fullname}_current` shows the others."
-        )
+    loading = (
+        f"incrementally, as a history table. Its rows stay; Redshift deletes them after about {RETENTION.days} days."
+        if spec.kind == "history"
+        else "completely at each sync, as a snapshot table. Rows that disappeared from the source get a "
+        f"`removed_at` timestamp; the view `{spec.table.fullname}_current` shows the others."
+    )
     lines = [
         f"{spec.description}\n",
         f"{spec.table.comment}\n",
@@ -72,15 +68,14 @@ def description(spec: SyncSpec, settings: Settings) -> str:
 
 def definition_metadata(spec: SyncSpec, settings: Settings) -> dict[str, Any]:
     """Return the metadata of a target table's asset."""
+    lineage = {
+        target: [dg.TableColumnDep(source_key(view), column) for view, column in reads]
+        for target, reads in _reads(spec).items()
+    }
     return {
         "dagster/table_name": spec.table.fullname,
         "dagster/column_schema": _target_columns(spec),
-        "dagster/column_lineage": dg.TableColumnLineage(
-            {
-                target: [dg.TableColumnDep(source_key(view), column) for view, column in reads]
-                for target, reads in _reads(spec).items()
-            }
-        ),
+        "dagster/column_lineage": dg.TableColumnLineage(lineage),
         "dagster/code_references": _code(spec, settings),
         "unique_key": ", ".join(c.name for c in spec.key),
     }
@@ -99,28 +94,15 @@ def _target_columns(spec: SyncSpec) -> dg.TableSchema:
 
     Only Dagster+ draws the column lineage of the metadata.
     """
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     reads = _reads(spec)
     key = {c.name for c in spec.key}
-    return dg.TableSchema(
-        [
-            dg.TableColumn(
-                c.name,
-                type=c.type.compile(dialect).lower(),
-                description=_arrow(
-                    c.comment or "", "←", ((source_key(view), f"{view}.{name}") for view, name in reads[c.name])
-                ),
-                constraints=_constraints(c, key),
-            )
-            for c in spec.table.c
-        ]
-    )
-
-
-def _constraints(column: sa.Column[Any], key: set[str]) -> dg.TableColumnConstraints:
-    return dg.TableColumnConstraints(
-        nullable=bool(column.nullable), other=["primary key"] if column.name in key else []
-    )
+    columns = []
+    for c in spec.table.c:
+        sources = ((source_key(view), f"{view}.{name}") for view, name in reads[c.name])
+        text = _arrow(c.comment or "", "←", sources)
+        constraints = dg.TableColumnConstraints(bool(c.nullable), other=["primary key"] if c.name in key else [])
+        columns.append(dg.TableColumn(c.name, ddl(c).lower(), text, constraints))
+    return dg.TableSchema(columns)
 
 
 def _source_columns(view: str, specs: Sequence[SyncSpec]) -> dg.TableSchema:
@@ -130,11 +112,9 @@ def _source_columns(view: str, specs: Sequence[SyncSpec]) -> dg.TableSchema:
         for target, read, column in spec.lineage():
             if read == view:
                 targets[column].append((asset_key(spec), f"{spec.table.name}.{target}"))
+    columns = column_types(view).items()
     return dg.TableSchema(
-        [
-            dg.TableColumn(name, type=type_, description=_arrow("", "→", targets[name]) or None)
-            for name, type_ in column_types(view).items()
-        ]
+        [dg.TableColumn(name, kind, _arrow("", "→", targets[name]) or None) for name, kind in columns]
     )
 
 
@@ -172,12 +152,8 @@ def _source_lines(view: str, readers: Sequence[SyncSpec]) -> Iterator[str]:
         }[facts["visibility"]]
     for spec in readers:
         table = _link(asset_key(spec), spec.table.fullname)
-        before = [v.name for v in spec.variants[: _first_variant(spec, view)]]
+        before = [variant.name for variant in takewhile(lambda v: view not in v.sources, spec.variants)]
         yield f"- **Read for** {table}" + (f", if {' and '.join(before)} cannot be read." if before else ".")
-
-
-def _first_variant(spec: SyncSpec, view: str) -> int:
-    return next(i for i, variant in enumerate(spec.variants) if view in variant.sources)
 
 
 def _code(spec: SyncSpec, settings: Settings) -> dg.CodeReferencesMetadataValue:

@@ -6,7 +6,7 @@ unit/defs/test_dagster_internals.py fails when one of them moves or changes its 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
@@ -15,31 +15,19 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster_shared.serdes import unpack_value
 
-from qupersync_assets.postgres.retention import BATCH_ROWS
+from qupersync_assets.postgres.retention import BATCH_ROWS, delete_in_batches
 
 NO_COMPUTE_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 
 
-class Step(Protocol):
-    """A step as a run sends it to a Celery worker."""
-
-    run_id: str
-    instance_ref: Any
-
-
-def unpack_step(packed: Any) -> Step:
-    """Return the step that a Celery message holds."""
-    return cast(Step, unpack_value(packed))
+def unpack_step(packed: Any) -> Any:
+    """Return the step, with `run_id` and `instance_ref`, that a run sends to a Celery worker."""
+    return unpack_value(packed)
 
 
 def open_instance(home: Path, *, captures_output: bool) -> dg.DagsterInstance:
-    """Open the instance that home/dagster.yaml configures.
-
-    Args:
-        home: the folder of the instance.
-        captures_output: whether stdout and stderr of steps go where dagster.yaml says; if not, they stay
-            those of this process.
-    """
+    """Open the instance that home/dagster.yaml configures; without `captures_output`, stdout and stderr of steps
+    stay those of this process."""
     overrides = {} if captures_output else {"compute_logs": NO_COMPUTE_LOGS}
     return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=overrides))
 
@@ -87,10 +75,4 @@ def purge_evaluations(
             return count
     batch = sa.select(table.c.id).where(old).limit(BATCH_ROWS).subquery()
     statement = sa.delete(table).where(table.c.id.in_(sa.select(batch)))
-    deleted = 0
-    while True:
-        with storage.index_connection() as connection:
-            rows: int = connection.execute(statement).rowcount
-        deleted += rows
-        if rows < BATCH_ROWS:
-            return deleted
+    return delete_in_batches(storage.index_connection, statement)

@@ -18,7 +18,8 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
     if settings.sync_executor == "celery":
         from dagster_celery import celery_executor
 
-        return celery_executor.configured(celery_config(settings, _as_env_var))
+        # References to variables, because Dagster stores and shows its configuration.
+        return celery_executor.configured(celery_config(settings, lambda field: {"env": field.upper()}))
     if settings.sync_executor == "k8s":
         return _k8s_executor(settings)
     if settings.sync_executor == "in_process":
@@ -38,14 +39,11 @@ def run_tags(settings: Settings) -> dict[str, str]:
     return {"dagster/max_runtime": str(max(settings.sync_max_runtime, celery))}
 
 
-def celery_config(settings: Settings, url: Callable[[Settings, str], Any]) -> dict[str, Any]:
+def celery_config(settings: Settings, url: Callable[[str], Any]) -> dict[str, Any]:
     """Return the configuration of Celery, which has to be the same for runs and workers.
 
+    `url` returns the secret URL of a field of the settings, in the form that the caller needs.
     https://docs.celeryq.dev/en/stable/userguide/configuration.html
-
-    Args:
-        settings: names the broker, the backend and the time limit of a step.
-        url: returns the secret URL of a field of the settings, in the form that the caller needs.
     """
     broker = settings.celery_broker_url
     redis = broker is not None and broker.get_secret_value().startswith("redis")
@@ -53,8 +51,8 @@ def celery_config(settings: Settings, url: Callable[[Settings, str], Any]) -> di
     # Redis cannot distinguish a dead worker from a slow one: it delivers the step again after this time.
     transport = {"visibility_timeout": settings.celery_step_timeout + 5} if redis else {}
     return {
-        "broker": url(settings, "celery_broker_url"),
-        "backend": url(settings, field) if field else "rpc://",
+        "broker": url("celery_broker_url"),
+        "backend": url(field) if field else "rpc://",
         "config_source": {
             # Steps are acknowledged on completion, so that another worker gets the step of a dead one.
             "task_acks_late": True,
@@ -68,11 +66,6 @@ def celery_config(settings: Settings, url: Callable[[Settings, str], Any]) -> di
             "worker_concurrency": settings.sync_max_concurrent,
         },
     }
-
-
-def _as_env_var(_settings: Settings, field: str) -> dict[str, str]:
-    """Return a reference to the variable, because Dagster stores and shows its configuration."""
-    return {"env": field.upper()}
 
 
 def _k8s_executor(settings: Settings) -> dg.ExecutorDefinition:

@@ -4,8 +4,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import dagster as dg
 
@@ -41,10 +41,7 @@ def find_home() -> Path | None:
 def configured_instance(settings: Settings, *, captures_output: bool = True) -> Iterator[dg.DagsterInstance | None]:
     """Open the instance of `find_home`; None without one.
 
-    Args:
-        settings: values for the variables that dagster.yaml reads.
-        captures_output: whether stdout and stderr of steps go to Dagster's files, as dagster.yaml says;
-            otherwise they stay those of this process.
+    Without `captures_output`, stdout and stderr of steps stay those of this process, whatever dagster.yaml says.
 
     Raises:
         InstanceError: its configuration is wrong, or its storage cannot be reached.
@@ -65,31 +62,12 @@ def configured_instance(settings: Settings, *, captures_output: bool = True) -> 
         yield instance
 
 
-@dataclass(frozen=True)
-class Heartbeat:
-    """The last heartbeats of the daemon's threads.
+class Heartbeat(NamedTuple):
+    """The last heartbeats of the daemon's threads."""
 
-    Attributes:
-        age: seconds since the oldest of the last heartbeats; None if a thread never had one.
-        silent: the threads without a heartbeat in the last FRESH_SECONDS.
-        threads: number of threads that the instance needs.
-    """
-
-    age: float | None
-    silent: list[str]
-    threads: int
-
-    @property
-    def fresh(self) -> bool:
-        """Whether all threads have a recent heartbeat."""
-        return not self.silent
-
-    def __str__(self) -> str:
-        if self.fresh:
-            return f"the daemon's last heartbeat was {self.age or 0:.0f} s ago"
-        of = "" if len(self.silent) == self.threads else f" of its {', '.join(self.silent)}"
-        when = "there never was a heartbeat" if self.age is None else "the last heartbeat"
-        return f"no daemon is running: {when}{of}" + (f" was {self.age:.0f} s ago" if self.age else "")
+    fresh: bool  # whether all threads had one in the last FRESH_SECONDS
+    age: float | None  # seconds since the oldest of the last heartbeats; None if a thread never had one
+    text: str  # both as a clause
 
 
 def heartbeat(instance: dg.DagsterInstance) -> Heartbeat:
@@ -100,5 +78,10 @@ def heartbeat(instance: dg.DagsterInstance) -> Heartbeat:
         for kind, status in instance.get_daemon_statuses().items()
     }
     known = [age for age in ages.values() if age is not None]
+    age = max(known) if len(known) == len(ages) else None
     silent = sorted(kind for kind, age in ages.items() if age is None or age > FRESH_SECONDS)
-    return Heartbeat(max(known) if len(known) == len(ages) else None, silent, len(ages))
+    if not silent:
+        return Heartbeat(True, age, f"the daemon's last heartbeat was {age or 0:.0f} s ago")
+    of = "" if len(silent) == len(ages) else f" of its {', '.join(silent)}"
+    when = f"the last heartbeat{of} was {age:.0f} s ago" if age else f"there never was a heartbeat{of}"
+    return Heartbeat(False, age, f"no daemon is running: {when}")

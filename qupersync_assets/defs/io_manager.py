@@ -12,7 +12,7 @@ import dagster as dg
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact, redact_exceptions, redacted
 from qupersync_assets.postgres.dataframe import read_table
-from qupersync_assets.postgres.loader import LoadOptions, LoadResult, TableState, load, table_state
+from qupersync_assets.postgres.loader import LoadResult, TableState, load, table_state
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.rows.source_read import SyncSource
 from qupersync_assets.spec import METADATA, SyncSpec
@@ -25,20 +25,13 @@ COLUMN_LINEAGE = "dagster/column_lineage"
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """What an asset hands to the IO manager.
-
-    Attributes:
-        spec: the sync job.
-        cluster: name of the source cluster.
-        source: the source to read.
-        full_refresh: read everything that Redshift holds.
-        loaded: gets the result of the load and the state of the table afterwards.
-    """
+    """What an asset hands to the IO manager."""
 
     spec: SyncSpec
     cluster: str
     source: SyncSource
-    full_refresh: bool = False
+    full_refresh: bool = False  # read everything that Redshift holds
+    # Gets the result of the load and the state of the table afterwards.
     loaded: Future[tuple[LoadResult, TableState]] = field(default_factory=Future)
 
 
@@ -56,10 +49,10 @@ class PostgresUpsertIOManager(dg.IOManager):
             Failure: the load failed, with a sentence that says why. Committed batches stay. Retries are
                 allowed only for transient errors.
         """
-        options = LoadOptions(self._lookback, obj.full_refresh)
+        spec, cluster, full = obj.spec, obj.cluster, obj.full_refresh
         try:
-            result = load(self._postgres, obj.spec, obj.cluster, context.run_id, obj.source, options, context.log)
-            state = table_state(self._postgres, obj.spec, obj.cluster)
+            result = load(self._postgres, spec, cluster, context.run_id, obj.source, context.log, self._lookback, full)
+            state = table_state(self._postgres, spec, cluster)
         except SyncError as error:
             raise dg.Failure(
                 redact(str(error)),
@@ -69,7 +62,7 @@ class PostgresUpsertIOManager(dg.IOManager):
         except Exception as error:
             text = redact(f"{type(error).__name__}: {error}")
             raise dg.Failure(text, allow_retries=False) from redacted(error)
-        metadata = _metadata(obj.spec, result, state)
+        metadata = _metadata(spec, result, state)
         # The UI shows the lineage of a materialization only, not that of the definition.
         metadata[COLUMN_LINEAGE] = context.definition_metadata[COLUMN_LINEAGE]
         context.add_output_metadata(metadata)
@@ -104,7 +97,7 @@ def _metadata(spec: SyncSpec, result: LoadResult, state: TableState) -> dict[str
         "read_reason": read.window.reason if read else result.reason,
         "read_from": _timestamp(read.window.since if read else None),
         "read_to": _timestamp(read.read_to if read else None),
-        "gap_seconds": round((result.gap[1] - result.gap[0]).total_seconds()) if result.gap else 0,
+        "gap_seconds": result.gap_seconds,
         "statement": dg.MetadataValue.md(f"```sql\n{read.statement if read else ''}\n```"),
     }
 

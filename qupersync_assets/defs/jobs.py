@@ -18,19 +18,14 @@ def build_jobs(specs: Sequence[SyncSpec], settings: Settings) -> list[Any]:
     A schedule or sensor replaces the trigger tag; runs started in the UI keep it.
     """
     arguments = tagged(settings, {TRIGGER_TAG: "manual", **run_tags(settings)})
-    all_jobs = dg.define_asset_job(
-        JOB_NAME,
-        selection=dg.AssetSelection.assets(*map(asset_key, specs)),
-        description="Redshift to PostgreSQL sync: all sync jobs, each independent of the others.",
-        **arguments,
-    )
-    single_jobs = [
-        dg.define_asset_job(
-            spec.sync_job_id,
-            selection=dg.AssetSelection.assets(asset_key(spec)),
-            description=f"Redshift to PostgreSQL sync of {spec.table.fullname} alone.",
-            **arguments,
-        )
+
+    def define(name: str, of: Sequence[SyncSpec], description: str) -> Any:
+        selection = dg.AssetSelection.assets(*map(asset_key, of))
+        return dg.define_asset_job(name, selection, description=description, **arguments)
+
+    text = "Redshift to PostgreSQL sync: all sync jobs, each independent of the others."
+    single_jobs = (
+        define(spec.sync_job_id, [spec], f"Redshift to PostgreSQL sync of {spec.table.fullname} alone.")
         for spec in specs
-    ]
-    return [all_jobs, *single_jobs]
+    )
+    return [define(JOB_NAME, specs, text), *single_jobs]

@@ -13,15 +13,13 @@ ASSET_JOB = "__ASSET_JOB"
 
 # What started a run: schedule, sensor, manual, cli, or the name of another client.
 TRIGGER_TAG = "qupersync/trigger"
+CLUSTER_TAG = "qupersync/cluster"
+SCHEDULED_TAG = "qupersync/scheduled_at"
 
 
 def asset_key(spec: SyncSpec) -> dg.AssetKey:
     """Return the key of a job's asset: ["quper", table]."""
     return dg.AssetKey([spec.table.schema or "", spec.table.name])
-
-
-CLUSTER_TAG = "qupersync/cluster"
-SCHEDULED_TAG = "qupersync/scheduled_at"
 
 
 def source_key(view: str) -> dg.AssetKey:

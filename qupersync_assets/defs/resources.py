@@ -36,7 +36,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ResourceDefinition | dg.
     They have no configuration: a user who may launch runs cannot choose where a password is sent.
     """
     sources = settings.by_cluster()
-    resources: dict[str, dg.ResourceDefinition | dg.IOManagerDefinition] = {
+    redshifts = {
         key: _definition(partial(RedshiftResource, sources[name]), f"Redshift cluster {name}.")
         for name, key in resource_keys(settings).items()
     }
@@ -50,9 +50,8 @@ def build_resources(settings: Settings) -> dict[str, dg.ResourceDefinition | dg.
         postgres: PostgresResource = getattr(context.resources, POSTGRES_KEY)
         return PostgresUpsertIOManager(postgres, timedelta(seconds=settings.sync_lookback))
 
-    resources[POSTGRES_KEY] = _definition(partial(postgres_resource, settings), "The target PostgreSQL.")
-    resources[IO_MANAGER_KEY] = io_manager
-    return resources
+    postgres = _definition(partial(postgres_resource, settings), "The target PostgreSQL.")
+    return {**redshifts, POSTGRES_KEY: postgres, IO_MANAGER_KEY: io_manager}
 
 
 def _definition(make: Callable[[], RedshiftResource | PostgresResource], description: str) -> dg.ResourceDefinition:

@@ -1,7 +1,7 @@
 """The job that deletes old rows and old Dagster runs every night, in small batches."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -26,19 +26,8 @@ KEPT_RUNS = 100
 def purge_runs(
     instance: dg.DagsterInstance, specs: Sequence[SyncSpec], days: float, *, dry_run: bool = False
 ) -> dict[str, int]:
-    """Delete finished sync runs older than `days`, with their events, and evaluations of checks as old.
-
-    The newest KEPT_RUNS runs of each job stay.
-
-    Args:
-        instance: stores the runs.
-        specs: the sync jobs; runs of other assets stay.
-        days: minimum age in days.
-        dry_run: count, and delete nothing.
-
-    Returns:
-        The numbers of deleted runs and check evaluations.
-    """
+    """Delete finished sync runs older than `days`, with their events, and evaluations of checks as old, or only
+    count them; return their numbers. The newest KEPT_RUNS runs of each job stay, and runs of other assets."""
     keys = {asset_key(spec) for spec in specs}
     border = datetime.now(UTC) - timedelta(days=days)
     deleted = 0
@@ -51,8 +40,8 @@ def purge_runs(
             records = instance.get_run_records(filters, limit=BATCH_RUNS, cursor=cursor)
             for record in records:
                 run = record.dagster_run
-                foreign = job_name == ASSET_JOB and not (run.asset_selection or set()) & keys
-                is_old = run.is_finished and run.run_id not in kept and not foreign
+                is_own = job_name != ASSET_JOB or (run.asset_selection or set()) & keys
+                is_old = bool(run.is_finished and run.run_id not in kept and is_own)
                 deleted += is_old
                 if is_old and not dry_run:
                     # Dagster deletes a run without the stdout and stderr of its steps.
@@ -66,6 +55,31 @@ def purge_runs(
     return {"runs": deleted, "check evaluations": evaluations}
 
 
+def purge_data(
+    postgres: PostgresResource | None,
+    instance: dg.DagsterInstance | None,
+    clusters: Iterable[str],
+    specs: Sequence[SyncSpec],
+    *,
+    log_days: float,
+    history_days: float | None,
+    run_days: float,
+    dry_run: bool = False,
+) -> list[tuple[str, float, int]]:
+    """Delete what is older than the given days in a target and in an instance, or only count it; return each kind
+    with its days and its number."""
+    counts: list[tuple[float, dict[str, int]]] = []
+    if postgres:
+        logs, history = Counter[str](), Counter[str]()
+        for cluster in clusters:
+            logs.update(purge_logs(postgres, cluster, log_days, dry_run=dry_run))
+            history.update(purge_history(postgres, cluster, specs, history_days, dry_run=dry_run))
+        counts += [(log_days, logs), (history_days or 0, history)]
+    if instance:
+        counts.append((run_days, purge_runs(instance, specs, run_days, dry_run=dry_run)))
+    return [(kind, days, number) for days, numbers in counts for kind, number in numbers.items()]
+
+
 def build_maintenance(specs: Sequence[SyncSpec], settings: Settings) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
     """Build the job that deletes old data, and its schedule."""
 
@@ -74,15 +88,19 @@ def build_maintenance(specs: Sequence[SyncSpec], settings: Settings) -> tuple[dg
         "DAGSTER_RUN_RETENTION_DAYS."
     )
     def purge(context: dg.OpExecutionContext, postgres: dg.ResourceParam[PostgresResource]) -> None:
-        deleted: Counter[str] = Counter()
         with redact_exceptions():
             ensure_schema(postgres)
-            for cluster in settings.by_cluster():
-                deleted.update(purge_history(postgres, cluster, specs, settings.quper_retention_days))
-                deleted.update(purge_logs(postgres, cluster, settings.sync_log_retention_days))
-            deleted.update(purge_runs(context.instance, specs, settings.dagster_run_retention_days))
-        context.log.info("Deleted: " + ", ".join(f"{count} {what}" for what, count in deleted.items()))
-        context.add_output_metadata({f"deleted {what}": count for what, count in deleted.items()})
+            deleted = purge_data(
+                postgres,
+                context.instance,
+                settings.by_cluster(),
+                specs,
+                log_days=settings.sync_log_retention_days,
+                history_days=settings.quper_retention_days,
+                run_days=settings.dagster_run_retention_days,
+            )
+        context.log.info("Deleted: " + ", ".join(f"{number} {kind}" for kind, _, number in deleted))
+        context.add_output_metadata({f"deleted {kind}": number for kind, _, number in deleted})
 
     @dg.job(
         name=MAINTENANCE_NAME,

@@ -9,7 +9,7 @@ correct: a load holds the advisory lock of its job, and no second load starts be
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -20,18 +20,14 @@ from qupersync_assets.defs.partitions import cluster_of_run
 from qupersync_assets.postgres import sync_logs
 from qupersync_assets.postgres.advisory_lock import locked_jobs
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.sync_logs import SyncStatus
+from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.spec import SyncSpec
 
-UNFINISHED_STATUSES = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
+Kind = dg.DagsterEventType
+Status = dg.DagsterRunStatus
 
-FAILED_STATUSES = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+UNFINISHED_STATUSES = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.CANCELING]
+FAILED_STATUSES = [Status.FAILURE, Status.CANCELED]
 
 
 def unfinished_runs(instance: dg.DagsterInstance, specs: Sequence[SyncSpec]) -> list[dg.RunRecord]:
@@ -53,16 +49,10 @@ def dead_runs(
     records: Iterable[dg.RunRecord],
     max_silence: float,
 ) -> list[dg.RunRecord]:
-    """Return the unfinished runs that cannot finish, because their process died.
+    """Return those of the runs that cannot finish, because their process died.
 
-    Args:
-        instance: stores the runs.
-        postgres: stores the locks and quper.sync_logs.
-        clusters: the clusters of this code location; runs of others are not checked.
-        specs: the sync jobs.
-        records: the runs to check.
-        max_silence: seconds without an event, or the end of a load, after which a run that loads no job is
-            dead.
+    A run that loads no job is dead if it had no event and ended no load for `max_silence` seconds. Runs of
+    other clusters are not checked.
 
     Raises:
         SyncError: PostgreSQL cannot be reached; it is asked only if a run is silent.
@@ -87,7 +77,7 @@ def dead_runs(
 def _is_silent(instance: dg.DagsterInstance, record: dg.RunRecord, max_silence: float) -> bool:
     """Return whether an unfinished run depends on a process that gave no event for too long."""
     run = record.dagster_run
-    if run.is_finished or run.status == dg.DagsterRunStatus.QUEUED:
+    if run.is_finished or run.status == Status.QUEUED:
         return False
     if instance.run_launcher.supports_check_run_worker_health:
         return False  # Dagster's run monitoring asks the launcher, and ends the run
@@ -96,28 +86,28 @@ def _is_silent(instance: dg.DagsterInstance, record: dg.RunRecord, max_silence: 
     return time.time() - last_event > max_silence
 
 
+def run_events(instance: dg.DagsterInstance, run: dg.DagsterRun, *kinds: Kind) -> Iterator[dg.DagsterEvent]:
+    """Yield the events of a run that have one of these types."""
+    for entry in instance.all_logs(run.run_id, of_type=set(kinds)):
+        if entry.dagster_event:
+            yield entry.dagster_event
+
+
 def failed_jobs(instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequence[SyncSpec]) -> dict[str, str]:
     """Return the planned jobs of a finished run that did not succeed, each with the reason."""
     jobs = {asset_key(spec): spec.sync_job_id for spec in specs}
     steps = {"__".join(key.path): job for key, job in jobs.items()}
-    default = "terminated" if run.status == dg.DagsterRunStatus.CANCELED else "the run broke off"
+    default = "terminated" if run.status == Status.CANCELED else "the run broke off"
     errors: dict[str, str] = {}
     done = set()
-    kinds = {
-        dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
-        dg.DagsterEventType.ASSET_MATERIALIZATION,
-        dg.DagsterEventType.STEP_FAILURE,
-    }
-    for entry in instance.all_logs(run.run_id, of_type=kinds):
-        event = entry.dagster_event
-        if event is None:
-            continue
-        if event.event_type == dg.DagsterEventType.STEP_FAILURE:
+    kinds = (Kind.ASSET_MATERIALIZATION_PLANNED, Kind.ASSET_MATERIALIZATION, Kind.STEP_FAILURE)
+    for event in run_events(instance, run, *kinds):
+        if event.event_type == Kind.STEP_FAILURE:
             error = event.step_failure_data.error
             if event.step_key in steps:
                 errors[steps[event.step_key]] = redact(reason(error)) if error else default
         elif event.asset_key in jobs:
-            if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+            if event.event_type == Kind.ASSET_MATERIALIZATION:
                 done.add(jobs[event.asset_key])
             else:
                 errors.setdefault(jobs[event.asset_key], default)
@@ -125,11 +115,7 @@ def failed_jobs(instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequenc
 
 
 def reason(error: Any) -> str:
-    """Return the message of the Failure or SyncError among the causes of a step's error.
-
-    Args:
-        error: the error of a step failure event; without such a cause its innermost error counts.
-    """
+    """Return the message of the Failure or SyncError among the causes of a step's error, else of the innermost."""
     own_errors = ("Failure", "SyncError")
     while error.cause is not None and error.cls_name not in own_errors:
         error = error.cause
@@ -147,8 +133,7 @@ def close_logs(
     """Close or add the quper.sync_logs rows of a run that finished without success; return their number."""
     run = record.dagster_run
     errors = failed_jobs(instance, run, specs)
-    canceled = run.status == dg.DagsterRunStatus.CANCELED
-    status = SyncStatus.CANCELED if canceled else SyncStatus.FAILED
+    status = SyncStatus.CANCELED if run.status == Status.CANCELED else SyncStatus.FAILED
     started = record.start_time or record.create_timestamp.timestamp()
     ended = record.end_time or record.update_timestamp.timestamp()
     with postgres.transaction() as connection:
@@ -183,14 +168,8 @@ def close_stale_rows(
     for cluster, run_ids in running.items():
         for run_id in sorted(run_ids):
             if run_id not in records:
-                _close_unlocked(postgres, cluster, jobs, run_id)
+                with postgres.transaction() as connection:
+                    locked, error = locked_jobs(connection, cluster, jobs), "Dagster does not know this run"
+                    sync_logs.mark_stale(connection, cluster, run_id, SyncStatus.FAILED, error, except_for=locked)
             elif records[run_id].dagster_run.is_finished:
                 close_logs(instance, postgres, cluster, specs, records[run_id])
-
-
-def _close_unlocked(postgres: PostgresResource, cluster: str, jobs: Sequence[str], run_id: str) -> None:
-    """Close the rows of a run that Dagster does not know, except for jobs that a process loads."""
-    with postgres.transaction() as connection:
-        locked = locked_jobs(connection, cluster, jobs)
-        error = "Dagster does not know this run"
-        sync_logs.mark_stale(connection, cluster, run_id, SyncStatus.FAILED, error, except_for=locked)

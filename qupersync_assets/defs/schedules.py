@@ -1,8 +1,7 @@
 """The schedule of the syncs: every SYNC_INTERVAL seconds, one run per cluster at a time, no late runs.
 
 Cron expresses only some intervals exactly, and none below a minute
-(https://docs.dagster.io/guides/automate/schedules). A sensor with the same rules serves the others: see
-`sensors`.
+(https://docs.dagster.io/guides/automate/schedules). A sensor with the same rules serves the others: see `sensors`.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ def evaluate_tick(
         dead = dead_runs(instance, postgres, clusters, specs, unfinished, settings.max_silence)
     running = [record.dagster_run for record in unfinished if record not in dead]
     several = len(clusters) > 1
-    trigger = "schedule" if cron_for(settings.sync_interval) else "sensor"
+    tags = {SCHEDULED_TAG: due.isoformat(), TRIGGER_TAG: "schedule" if cron_for(settings.sync_interval) else "sensor"}
     requests: list[dg.RunRequest] = []
     reasons: list[str] = []
     for cluster in clusters:
@@ -107,11 +106,7 @@ def evaluate_tick(
             of = f" of {cluster}" if several else ""
             reasons.append(f"Run {busy.run_id}{of} is {busy.status.value}; only one sync{of} runs at a time.")
             continue
-        requests.append(
-            dg.RunRequest(
-                run_key=f"{due.isoformat()} {cluster}" if several else due.isoformat(),
-                partition_key=cluster if several else None,
-                tags={SCHEDULED_TAG: due.isoformat(), CLUSTER_TAG: cluster, TRIGGER_TAG: trigger},
-            )
-        )
+        run_key = f"{due.isoformat()} {cluster}" if several else due.isoformat()
+        partition = cluster if several else None
+        requests.append(dg.RunRequest(run_key, partition_key=partition, tags={CLUSTER_TAG: cluster, **tags}))
     return requests or dg.SkipReason(" ".join(reasons))

@@ -67,6 +67,8 @@ def _interval_sensor(
 
 
 def _stale_rows_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.SensorDefinition:
+    clusters = list(settings.by_cluster())
+
     @dg.sensor(
         name=STALE_ROWS_NAME,
         minimum_interval_seconds=STALE_ROWS_SECONDS,
@@ -76,32 +78,25 @@ def _stale_rows_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.Sens
     def stale_rows_sensor(
         context: dg.SensorEvaluationContext, postgres: dg.ResourceParam[PostgresResource]
     ) -> dg.SensorResult:
+        instance = context.instance
+        # Runs that failed before the first evaluation are ignored.
+        since = float(context.cursor) if context.cursor else time.time() - STALE_ROWS_SECONDS
         with redact_exceptions():
-            return _close_rows(context, postgres, specs, settings)
+            ensure_schema(postgres)  # this may be the first use of the target
+            close_stale_rows(instance, postgres, clusters, specs, settings.max_silence)
+            failed = instance.get_run_records(
+                dg.RunsFilter(statuses=FAILED_STATUSES, updated_after=datetime.fromtimestamp(since, UTC)),
+                limit=100,
+                order_by="update_timestamp",
+                ascending=True,
+            )
+            closed = 0
+            for record in failed:
+                cluster = cluster_of_run(record.dagster_run, clusters)
+                if cluster in clusters:
+                    closed += close_logs(instance, postgres, cluster, specs, record)
+        # The cursor moves last: if PostgreSQL cannot be reached, the next evaluation does these runs again.
+        latest = max((r.update_timestamp.timestamp() for r in failed), default=since)
+        return dg.SensorResult(skip_reason=f"{closed} rows of quper.sync_logs closed.", cursor=str(latest))
 
     return stale_rows_sensor
-
-
-def _close_rows(
-    context: dg.SensorEvaluationContext, postgres: PostgresResource, specs: Sequence[SyncSpec], settings: Settings
-) -> dg.SensorResult:
-    """Close running rows of dead and finished runs, and add the rows that failed runs have not written."""
-    instance, clusters = context.instance, list(settings.by_cluster())
-    ensure_schema(postgres)  # this may be the first use of the target
-    close_stale_rows(instance, postgres, clusters, specs, settings.max_silence)
-    # Runs that failed before the first evaluation are ignored.
-    since = float(context.cursor) if context.cursor else time.time() - STALE_ROWS_SECONDS
-    failed = instance.get_run_records(
-        dg.RunsFilter(statuses=FAILED_STATUSES, updated_after=datetime.fromtimestamp(since, UTC)),
-        limit=100,
-        order_by="update_timestamp",
-        ascending=True,
-    )
-    closed = 0
-    for record in failed:
-        cluster = cluster_of_run(record.dagster_run, clusters)
-        if cluster in clusters:
-            closed += close_logs(instance, postgres, cluster, specs, record)
-    # The cursor moves last: if PostgreSQL cannot be reached, the next evaluation does these runs again.
-    latest = max((r.update_timestamp.timestamp() for r in failed), default=since)
-    return dg.SensorResult(skip_reason=f"{closed} rows of quper.sync_logs closed.", cursor=str(latest))

@@ -8,13 +8,7 @@ from qupersync_assets.doctor import postgres, redshift
 from qupersync_assets.doctor.report import Finding
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
-from qupersync_assets.settings.redshift_login import (
-    IamClusterLogin,
-    IamServerlessLogin,
-    PasswordLogin,
-    RedshiftSettings,
-    SecretLogin,
-)
+from qupersync_assets.settings import redshift_login as logins
 from qupersync_assets.sync_jobs import all_specs
 
 __all__ = ["Finding", "examine"]
@@ -29,16 +23,16 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from postgres.examine(postgres_resource(settings))
 
 
-def _login(settings: RedshiftSettings) -> str:
+def _login(settings: logins.RedshiftSettings) -> str:
     """Describe how to log in to Redshift, without a secret."""
     match settings:
-        case SecretLogin():
+        case logins.SecretLogin():
             how = f"secret {settings.secret_arn}"
-        case IamServerlessLogin():
+        case logins.IamServerlessLogin():
             how = f"IAM, {settings.workgroup}"
-        case IamClusterLogin():
+        case logins.IamClusterLogin():
             how = f"IAM, {settings.cluster_identifier}"
-        case PasswordLogin():
+        case logins.PasswordLogin():
             how = f"password of {settings.user}"
     tls = f"TLS {settings.sslmode}" if settings.ssl else "no TLS"
     return f"{how} at {settings.endpoint}, database {settings.database}, {tls}"

@@ -15,13 +15,7 @@ from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.redshift.session import Session
 from qupersync_assets.redshift.source import refusal
 from qupersync_assets.settings.redshift_login import IamServerlessLogin
-from qupersync_assets.spec import SyncSpec, Variant
-from qupersync_assets.spec.redshift_views import (
-    READABLE_IF_PROVISIONED,
-    UNDOCUMENTED,
-    needs_provisioned,
-    shows_own_rows,
-)
+from qupersync_assets.spec import SyncSpec, Variant, redshift_views
 
 # Superusers can read it on Serverless.
 SERVERLESS_VIEW = "sys_serverless_usage"
@@ -33,25 +27,17 @@ _finding = partial(Finding, "redshift")
 
 @dataclass(frozen=True)
 class Cluster:
-    """Facts about the cluster and the user.
+    """Facts about the cluster and the user."""
 
-    Attributes:
-        kind: provisioned, Serverless, Multi-AZ, or "Serverless or Multi-AZ".
-        nodes: number of nodes; None if it is unknown.
-        catalog: columns of the views.
-        refusals: error of each view that cannot be read.
-        privileges: of the user.
-    """
-
-    kind: str
-    nodes: int | None
-    catalog: Catalog
-    refusals: dict[str, SyncError]
-    privileges: Privileges
+    kind: str  # provisioned, Serverless, Multi-AZ, or "Serverless or Multi-AZ"
+    nodes: int | None  # number of nodes, if it is known
+    catalog: Catalog  # columns of the views
+    refusals: dict[str, SyncError]  # error of each view that cannot be read
+    privileges: Privileges  # of the user
 
     def lacks(self, view: str) -> bool:
         """Return whether this kind of cluster does not have the view."""
-        return self.kind != "provisioned" and needs_provisioned(view)
+        return self.kind != "provisioned" and redshift_views.needs_provisioned(view)
 
 
 def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str) -> Iterator[Finding]:
@@ -85,13 +71,11 @@ def _server(session: Session) -> Iterator[Finding]:
 
 def _cluster(session: Session, redshift: RedshiftResource, specs: Sequence[SyncSpec]) -> Cluster:
     views = list(dict.fromkeys(view for spec in specs for view in spec.all_sources))
-    refusals = {}
-    for view in dict.fromkeys([*views, READABLE_IF_PROVISIONED, SERVERLESS_VIEW, NODES_VIEW]):
-        if error := refusal(session, view):
-            refusals[view] = error
+    probed = dict.fromkeys([*views, redshift_views.READABLE_IF_PROVISIONED, SERVERLESS_VIEW, NODES_VIEW])
+    refusals = {view: error for view in probed if (error := refusal(session, view))}
     login = redshift.settings
     serverless = isinstance(login, IamServerlessLogin) or "-serverless." in (login.host or "")
-    if READABLE_IF_PROVISIONED not in refusals:
+    if redshift_views.READABLE_IF_PROVISIONED not in refusals:
         kind = "provisioned"
     elif SERVERLESS_VIEW not in refusals or serverless:
         kind = "Serverless"
@@ -99,9 +83,7 @@ def _cluster(session: Session, redshift: RedshiftResource, specs: Sequence[SyncS
         kind = "Multi-AZ"
     else:
         kind = "Serverless or Multi-AZ"
-    nodes = None
-    if NODES_VIEW not in refusals:
-        nodes = session.rows(f"SELECT COUNT(*) FROM {NODES_VIEW}")[0][0]
+    nodes = None if NODES_VIEW in refusals else session.rows(f"SELECT COUNT(*) FROM {NODES_VIEW}")[0][0]
     return Cluster(kind, nodes, read_catalog(session, views), refusals, find_privileges(session))
 
 
@@ -136,13 +118,13 @@ def _view(view: str, cluster: Cluster, needed: bool) -> Finding:
     what = f"view {view}"
     error = cluster.refusals.get(view)
     if error is None:
-        own = shows_own_rows([view]) and not cluster.privileges.sees_all_rows
+        own = redshift_views.shows_own_rows([view]) and not cluster.privileges.sees_all_rows
         return _finding(what, f"readable, {'own rows only' if own else 'all rows'}")
     if cluster.lacks(view):
         return _finding(what, f"not on {cluster.kind}")
     is_forbidden = error.sqlstate == INSUFFICIENT_PRIVILEGE
     detail = "not readable" if is_forbidden else "does not exist"
-    if not needed or (view in UNDOCUMENTED and not is_forbidden):
+    if not needed or (view in redshift_views.UNDOCUMENTED and not is_forbidden):
         return _finding(what, f"{detail}, not needed")
     if is_forbidden:
         grant = grant_select([view], cluster.privileges.user)

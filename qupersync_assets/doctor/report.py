@@ -1,8 +1,8 @@
 """Findings of the doctor."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 Side = Literal["settings", "redshift", "postgres"]
 
@@ -12,21 +12,13 @@ MAX_CLOCK_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check.
-
-    Attributes:
-        side: the system that was checked.
-        what: the subject.
-        detail: the result.
-        remedy: SQL or setting that fixes the problem; None if there is no problem.
-        cluster: one of several clusters; None if there is only one, or it does not concern a cluster.
-    """
+    """The result of one check."""
 
     side: Side
-    what: str
-    detail: str
-    remedy: str | None = None
-    cluster: str | None = None
+    what: str  # the subject
+    detail: str  # the result
+    remedy: str | None = None  # SQL or setting that fixes the problem; None if there is no problem
+    cluster: str | None = None  # one of several clusters, if the check concerns one
 
     @property
     def where(self) -> str:
@@ -37,10 +29,6 @@ class Finding:
     def ok(self) -> bool:
         """Whether there is no problem."""
         return self.remedy is None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields and `ok`."""
-        return {**asdict(self), "ok": self.ok}
 
 
 def check_clock(side: Side, before: datetime, server_time: datetime, after: datetime, remedy: str) -> Finding:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -21,19 +22,17 @@ REDSHIFT_SECONDS = 60.0
 Finding = dict[str, Any]
 
 
+@dataclass
 class Health:
     """Checks on request, one request at a time."""
 
-    def __init__(
-        self, settings: Settings, postgres: PostgresResource, redshifts: Mapping[str, RedshiftResource]
-    ) -> None:
-        self._redshifts = redshifts
-        self._settings = settings
-        self._postgres = postgres
-        self._lock = threading.Lock()
-        self._cache: dict[str, tuple[float, Finding]] = {}
-        self._instance: dg.DagsterInstance | None = None
-        self._stack = ExitStack()
+    _settings: Settings
+    _postgres: PostgresResource
+    _redshifts: Mapping[str, RedshiftResource]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _cache: dict[str, tuple[float, Finding]] = field(default_factory=dict)
+    _instance: dg.DagsterInstance | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
 
     def check(self) -> tuple[bool, dict[str, Any]]:
         """Return whether everything is healthy, and `ok` and `detail` of each part."""
@@ -66,7 +65,7 @@ class Health:
             return _finding(False, str(error))
         except Exception as error:  # of whichever storage the instance has
             return _finding(False, f"unknown: {type(error).__name__}: {error}")
-        return {**_finding(pulse.fresh, str(pulse)), "heartbeat_seconds": pulse.age}
+        return {**_finding(pulse.fresh, pulse.text), "heartbeat_seconds": pulse.age}
 
 
 def _connect(session: Callable[[], AbstractContextManager[object]]) -> Finding:

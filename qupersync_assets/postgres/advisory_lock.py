@@ -50,16 +50,11 @@ class JobLocked(Exception):
 
 
 class JobConnection:
-    """A connection outside the pool that holds the advisory lock of one job; opened by the first `begin`.
-
-    Attributes:
-        cluster: the source cluster.
-        opened: number of connections so far. A new connection has none of the temporary tables of the former.
-    """
+    """A connection outside the pool that holds the advisory lock of one job; opened by the first `begin`."""
 
     def __init__(self, engine: sa.Engine, cluster: str, sync_job_id: str) -> None:
         self.cluster = cluster
-        self.opened = 0
+        self.opened = 0  # connections so far; a new one has none of the temporary tables of the former
         self._engine = engine
         self._job = sync_job_id
         self._connection: sa.Connection | None = None
@@ -94,18 +89,16 @@ class JobConnection:
         connection = self._engine.connect()
         connection.detach()  # a connection that returns to the pool would keep the lock
         try:
-            with connection.begin():
-                connection.execute(_LOCK_TIMEOUT)
-                connection.execute(_LOCK, names)
-        except sa.exc.DBAPIError as error:
             try:
+                with connection.begin():
+                    connection.execute(_LOCK_TIMEOUT)
+                    connection.execute(_LOCK, names)
+            except sa.exc.DBAPIError as error:
                 if sqlstate(error) != LOCK_NOT_AVAILABLE:
                     raise
                 with connection.begin():
                     holder = connection.execute(_HOLDER, names).first()
                 raise JobLocked(self._locked_by(holder)) from None
-            finally:
-                connection.close()
         except BaseException:
             connection.close()
             raise

@@ -53,19 +53,10 @@ Strategy = Callable[[sa.Connection], Batch]
 
 
 class BatchWriter:
-    """Writes the batches of one load, each in its own transaction.
-
-    Attributes:
-        counts: totals of all committed batches.
-    """
+    """Writes the batches of one load, each in its own transaction."""
 
     def __init__(self, target: JobConnection, spec: SyncSpec, finish: Finish) -> None:
-        """
-        Args:
-            target: the load's connection; it is replaced when it is lost.
-            finish: called in the transaction of each batch, with the totals and the skipped rows.
-        """
-        self.counts = RowCounts()
+        self.counts = RowCounts()  # totals of all committed batches
         self._target = target
         self._spec = spec
         self._first_opened = target.opened
@@ -75,10 +66,7 @@ class BatchWriter:
         self._raw: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[Staging, DirectCopy | None] | None] = {}
 
     def write(self, page: AnyPage) -> tuple[SkippedRow, ...]:
-        """Write one batch; a row with invalid data is skipped alone.
-
-        Returns:
-            The skipped rows of the batch.
+        """Write one batch and return its skipped rows; a row with invalid data is skipped alone.
 
         Raises:
             sqlalchemy.exc.DBAPIError, psycopg2.Error: an error that is not caused by a row; a transient one
@@ -90,13 +78,10 @@ class BatchWriter:
         )
 
     def mark_removed(self, connection: sa.Connection) -> RowCounts:
-        """After the last batch of a snapshot, mark the rows that the source no longer has.
+        """After the last batch of a snapshot, mark the rows that the source no longer has; return all totals.
 
         Nothing is marked if the source gave no rows, which is what missing privileges look like; if rows were
         skipped; or if the session was replaced. In these cases it is unknown what the source holds.
-
-        Returns:
-            The totals of the load, with the marked rows.
         """
         is_complete = self.counts.extracted and not self.counts.skipped
         if self._spec.kind == "snapshot" and is_complete and self._target.opened == self._first_opened:

@@ -14,21 +14,14 @@ if TYPE_CHECKING:
 def read_table(
     engine: sa.Engine, table: sa.Table, names: Sequence[str] | None, clusters: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Return a table as a DataFrame; no value is converted to float.
-
-    Args:
-        engine: engine of the target database.
-        table: the table.
-        names: the columns, in this order; None for all.
-        clusters: the clusters whose rows are read; None for all.
+    """Return the columns `names` of the rows of `clusters` (None: all) as a DataFrame, without floats.
 
     Raises:
         ValueError: the table has no column of that name.
     """
     import pandas as pd  # slow to import, and a sync does not need it
 
-    unknown = sorted(set(names or ()) - set(table.c.keys()))
-    if unknown:
+    if unknown := sorted(set(names or ()) - set(table.c.keys())):
         raise ValueError(f"{table.fullname} has no column {', '.join(unknown)}; it has {', '.join(table.c.keys())}")
     columns = [table.c[n] for n in names] if names is not None else list(table.c)
     wanted = sa.true() if clusters is None else table.c.cluster.in_(clusters)
@@ -41,10 +34,5 @@ def read_table(
 
 
 def _dtype(type_: sa.types.TypeEngine[Any]) -> Any:
-    if isinstance(type_, sa.Integer):
-        return "Int64"
-    if isinstance(type_, sa.Boolean):
-        return "boolean"
-    if isinstance(type_, sa.DateTime):
-        return "datetime64[us, UTC]"
-    return "object"
+    dtypes = {sa.Integer: "Int64", sa.Boolean: "boolean", sa.DateTime: "datetime64[us, UTC]"}
+    return next((dtype for kind, dtype in dtypes.items() if isinstance(type_, kind)), "object")

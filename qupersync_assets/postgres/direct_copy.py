@@ -24,15 +24,9 @@ _VALUES_OF = itemgetter(slice(_COUNT.size, None))
 
 
 class DirectCopy:
-    """The direct copy of one cluster's rows into the table of a history."""
+    """The direct copy of one cluster's rows into the table of a history, whose types the staging table has."""
 
     def __init__(self, spec: SyncSpec, cluster: str, staging: Staging) -> None:
-        """
-        Args:
-            spec: the job of a history.
-            cluster: the source cluster.
-            staging: the raw staging table; its types are those of the target.
-        """
         names, table = ", ".join(map(quote, staging.types)), spec.table.fullname
         self._time = str(spec.time_column)
         self._cluster = cluster
@@ -65,8 +59,10 @@ class DirectCopy:
                     raise NeedsCoercion
                 self._expects_new = True
                 return len(page)
-        if known != page.bodies and not _are_known(page.bodies, known):
-            raise NeedsCoercion
+        if known != page.bodies:
+            distinct = set(page.bodies)
+            if len(distinct) < len(page) or not distinct.issubset(known):  # the merge counts duplicates
+                raise NeedsCoercion
         return 0
 
     def _rows_between(self, cursor: Any, page: RawPage) -> list[bytes]:
@@ -76,10 +72,10 @@ class DirectCopy:
         if first is None or last is None:
             raise NeedsCoercion
         rows = _CopiedRows()
-        limit = 2 * len(page)
-        statement = cursor.mogrify(self._known, (self._cluster, first, last, limit)).decode()
+        statement = cursor.mogrify(self._known, (self._cluster, first, last, 2 * len(page))).decode()
         cursor.copy_expert(statement, rows)
-        return rows.bodies()
+        rows[0] = rows[0].removeprefix(COPY_HEADER)
+        return rows[:-1]
 
     def _with_cluster(self, bodies: Sequence[bytes]) -> bytes:
         """Return rows in COPY's binary format, each with the cluster before its values."""
@@ -95,19 +91,7 @@ def direct_copy(spec: SyncSpec, cluster: str, staging: Staging) -> DirectCopy | 
     return DirectCopy(spec, cluster, staging) if spec.time_column and has_target_types else None
 
 
-def _are_known(bodies: Sequence[bytes], known: Sequence[bytes]) -> bool:
-    """Return whether all rows are known and distinct; duplicates have to be counted by the merge."""
-    distinct = set(bodies)
-    return len(distinct) == len(bodies) and distinct.issubset(known)
-
-
-class _CopiedRows:
+class _CopiedRows(list[bytes]):
     """A file for COPY TO: one message per row, the first with the header, and one for the end."""
 
-    def __init__(self) -> None:
-        self._messages: list[bytes] = []
-        self.write = self._messages.append
-
-    def bodies(self) -> list[bytes]:
-        self._messages[0] = self._messages[0].removeprefix(COPY_HEADER)
-        return self._messages[:-1]
+    write = list.append

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import VersionState, read_version
-from qupersync_assets.postgres.sync_logs import SYNC_LOGS
+from qupersync_assets.postgres.sync_logs import IS_RUNNING, SYNC_LOGS, rows_of, successes
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.postgres.watermark import newest
 from qupersync_assets.spec import SyncSpec
@@ -19,40 +19,23 @@ Log = dict[str, Any]
 
 @dataclass(frozen=True)
 class JobState:
-    """The state of one job of one cluster.
-
-    Attributes:
-        cluster, sync_job_id: the job.
-        now: the clock of PostgreSQL (UTC).
-        running: the row of quper.sync_logs of the running run, if there is one.
-        last: the row of the last run that ended, if there is one.
-        last_success_at: end of the last success.
-        failures: failed runs since then.
-        newest_row_at: time of the newest row of a history; last read of a snapshot.
-        today: number of runs that ended since midnight UTC, by status.
-        rows_today: their rows, by kind.
-    """
+    """The state of one job of one cluster."""
 
     cluster: str
     sync_job_id: str
-    now: datetime
-    running: Log | None = None
-    last: Log | None = None
-    last_success_at: datetime | None = None
-    failures: int = 0
-    newest_row_at: datetime | None = None
-    today: dict[str, int] = field(default_factory=dict)
-    rows_today: dict[str, int] = field(default_factory=dict)
+    now: datetime  # the clock of PostgreSQL (UTC)
+    running: Log | None = None  # the row of quper.sync_logs of the running run
+    last: Log | None = None  # the row of the last run that ended
+    last_success_at: datetime | None = None  # end of the last success
+    failures: int = 0  # failed runs since then
+    newest_row_at: datetime | None = None  # time of the newest row of a history; last read of a snapshot
+    today: dict[str, int] = field(default_factory=dict)  # runs that ended since midnight UTC, by status
+    rows_today: dict[str, int] = field(default_factory=dict)  # their rows, by kind
 
     @property
     def lag(self) -> float | None:
         """Seconds since the newest row; None without rows."""
         return (self.now - self.newest_row_at).total_seconds() if self.newest_row_at else None
-
-    @property
-    def since_success(self) -> float | None:
-        """Seconds since the last success; None without a success."""
-        return (self.now - self.last_success_at).total_seconds() if self.last_success_at else None
 
 
 # Kind of rows -> column of quper.sync_logs.
@@ -86,29 +69,26 @@ def job_states(postgres: PostgresResource, clusters: Sequence[str], specs: Seque
 
 
 def _job_state(connection: sa.Connection, now: datetime, cluster: str, spec: SyncSpec) -> JobState:
-    own = (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.sync_job_id == spec.sync_job_id)
-    status = SYNC_LOGS.c.status
+    own, status = rows_of(cluster, spec.sync_job_id), SYNC_LOGS.c.status
     newest_first = (SYNC_LOGS.c.started_at.desc(), SYNC_LOGS.c.id.desc())
     last = sa.select(SYNC_LOGS).where(own).order_by(*newest_first).limit(1)
-    success = _row(connection, last.where(status == SyncStatus.SUCCESS))
+    success = _row(connection, last.where(successes(cluster, spec.sync_job_id)))
     failed = sa.select(sa.func.count()).where(own, status == SyncStatus.FAILED)
     if success:
         failed = failed.where(SYNC_LOGS.c.started_at > success["started_at"])
     midnight = sa.func.date_trunc("day", sa.func.now(), "UTC")
     # A run takes less than a day; started_at has an index.
-    ended_today = [
-        SYNC_LOGS.c.completed_at >= midnight,
-        SYNC_LOGS.c.started_at >= midnight - sa.text("interval '1 day'"),
-    ]
+    started_lately = SYNC_LOGS.c.started_at >= midnight - sa.text("interval '1 day'")
     sums = [sa.func.sum(SYNC_LOGS.c[name]).label(kind) for kind, name in KINDS.items()]
-    by_status = sa.select(status, sa.func.count().label("runs"), *sums).where(own, *ended_today)
-    today = connection.execute(by_status.group_by(status)).mappings().all()
+    by_status = sa.select(status, sa.func.count().label("runs"), *sums).group_by(status)
+    ended_today = by_status.where(own, started_lately, SYNC_LOGS.c.completed_at >= midnight)
+    today = connection.execute(ended_today).mappings().all()
     return JobState(
         cluster,
         spec.sync_job_id,
         now,
-        running=_row(connection, last.where(status == SyncStatus.RUNNING)),
-        last=_row(connection, last.where(status != SyncStatus.RUNNING)),
+        running=_row(connection, last.where(IS_RUNNING)),
+        last=_row(connection, last.where(~IS_RUNNING)),
         last_success_at=success["completed_at"] if success else None,
         failures=connection.scalar(failed) or 0,
         newest_row_at=connection.scalar(newest(spec, cluster)),

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,11 +16,11 @@ from qupersync_assets.postgres.advisory_lock import JobConnection, JobLocked
 from qupersync_assets.postgres.batch_writer import BatchWriter
 from qupersync_assets.postgres.resource import PostgresResource, postgres_errors
 from qupersync_assets.postgres.schema import ensure_schema
-from qupersync_assets.postgres.sync_logs import SyncStatus
+from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.postgres.watermark import find_lag, plan_window
 from qupersync_assets.rows.row_counts import RowCounts, SkippedRow
 from qupersync_assets.rows.source_read import SourceRead, SourceUnavailable, SyncSource
-from qupersync_assets.spec import RETENTION, SyncSpec
+from qupersync_assets.spec import SyncSpec
 
 MAX_SAMPLES = 5
 MAX_LAST_RUNS = 10
@@ -27,59 +28,35 @@ Gap = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True)
-class LoadOptions:
-    """How to load.
-
-    Attributes:
-        lookback: time before the watermark that is read again, because Redshift logs late.
-        full_refresh: read everything that Redshift holds, whatever the target has.
-    """
-
-    lookback: timedelta = timedelta(hours=1)
-    full_refresh: bool = False
-
-
-@dataclass(frozen=True)
 class LoadResult:
-    """What a load did.
+    """What a load did."""
 
-    Attributes:
-        status: SUCCESS, UNAVAILABLE (the cluster has no source) or SKIPPED (another run loads the job).
-        reason: why the job is unavailable or was skipped; empty for SUCCESS.
-        read: the source that was read, None if nothing was read; its pages are used up.
-        counts: counts of all batches.
-        samples: the first skipped rows.
-        gap: start and end of the time whose rows are lost, None if none are.
-        seconds: duration of the load.
-    """
-
-    status: SyncStatus
-    reason: str = ""
-    read: SourceRead | None = None
-    counts: RowCounts = field(default_factory=RowCounts)
-    samples: tuple[SkippedRow, ...] = ()
-    gap: Gap | None = None
-    seconds: float = 0.0
+    status: SyncStatus  # SUCCESS, UNAVAILABLE (the cluster has no source) or SKIPPED (another run loads the job)
+    reason: str = ""  # why the job is unavailable or was skipped
+    read: SourceRead | None = None  # the source, None if nothing was read; its pages are used up
+    counts: RowCounts = field(default_factory=RowCounts)  # of all batches
+    samples: tuple[SkippedRow, ...] = ()  # the first skipped rows
+    gap: Gap | None = None  # start and end of the time whose rows are lost
+    seconds: float = 0.0  # duration of the load
 
     @property
     def source_name(self) -> str:
         """The views that were read; the status if nothing was read."""
         return self.read.name if self.read else str(self.status)
 
+    @property
+    def gap_seconds(self) -> int:
+        """Length of the gap; 0 if there is none."""
+        return round((self.gap[1] - self.gap[0]).total_seconds()) if self.gap else 0
+
 
 @dataclass(frozen=True)
 class TableState:
-    """A target table after a load.
+    """A target table after a load."""
 
-    Attributes:
-        row_count: rows of the cluster, estimated above 100,000.
-        lag_seconds: age of a history's newest row; for a snapshot, time since its last read.
-        last_runs: the newest rows of the job in quper.sync_logs, newest first.
-    """
-
-    row_count: int
-    lag_seconds: int
-    last_runs: tuple[sa.RowMapping, ...]
+    row_count: int  # rows of the cluster, estimated above 100,000
+    lag_seconds: int  # age of a history's newest row; for a snapshot, time since its last read
+    last_runs: Sequence[sa.RowMapping]  # the newest rows of the job in quper.sync_logs, newest first
 
 
 def load(
@@ -88,14 +65,14 @@ def load(
     cluster: str,
     run_id: str,
     source: SyncSource,
-    options: LoadOptions,
     log: logging.Logger,
+    lookback: timedelta,
+    full_refresh: bool = False,
 ) -> LoadResult:
-    """Load one sync job of one cluster; each batch is one transaction.
+    """Load one sync job of one cluster; each batch is one transaction. `log` gets skipped rows and reasons.
 
-    Args:
-        run_id: identifies the run in quper.sync_logs.
-        log: receives skipped rows and reasons, for people.
+    An incremental load reads again from `lookback` before the watermark, because Redshift logs late;
+    `full_refresh` reads everything that Redshift holds, whatever the target has.
 
     Raises:
         SyncError: the load failed. Committed batches stay. The row in quper.sync_logs is closed; the next
@@ -103,7 +80,7 @@ def load(
     """
     ensure_schema(postgres)
     with closing(JobConnection(postgres.engine(), cluster, spec.sync_job_id)) as target:
-        return _Load(postgres, target, spec, cluster, run_id, options, log, time.monotonic()).run(source)
+        return _Load(postgres, target, spec, cluster, run_id, log, lookback, full_refresh, time.monotonic()).run(source)
 
 
 def table_state(postgres: PostgresResource, spec: SyncSpec, cluster: str) -> TableState:
@@ -115,7 +92,7 @@ def table_state(postgres: PostgresResource, spec: SyncSpec, cluster: str) -> Tab
     with postgres.transaction() as connection:
         lag = find_lag(connection, spec, cluster)
         last_runs = sync_logs.last_runs(connection, cluster, spec.sync_job_id, MAX_LAST_RUNS)
-    return TableState(postgres.count_rows(spec.table, cluster), lag, tuple(last_runs))
+    return TableState(postgres.count_rows(spec.table, cluster), lag, last_runs)
 
 
 @dataclass(frozen=True)
@@ -127,23 +104,22 @@ class _Load:
     spec: SyncSpec
     cluster: str
     run_id: str
-    options: LoadOptions
     log: logging.Logger
+    lookback: timedelta
+    full_refresh: bool
     started: float
 
     def run(self, source: SyncSource) -> LoadResult:
-        table = self.spec.table.fullname
+        table, job = self.spec.table.fullname, self.spec.sync_job_id
         try:
             with postgres_errors(f"Starting to load {table} failed"), self.target.begin() as connection:
-                job = self.spec.sync_job_id
                 log_id = sync_logs.start(connection, self.cluster, job, self.run_id)
                 sync_logs.close_stale_rows(connection, self.cluster, job, self.run_id)
         except JobLocked as locked:
-            return self._without_read(self._skipped_log_row(), SyncStatus.SKIPPED, str(locked))
-        try:
-            return self._read_and_write(source, log_id)
-        except SourceUnavailable as unavailable:
-            return self._without_read(log_id, SyncStatus.UNAVAILABLE, str(unavailable))
+            with self.postgres.transaction() as connection:
+                log_id = sync_logs.start(connection, self.cluster, job, self.run_id)
+            return self._without_read(log_id, SyncStatus.SKIPPED, str(locked))
+        return self._read_and_write(source, log_id)
 
     def _read_and_write(self, source: SyncSource, log_id: int) -> LoadResult:
         """Load the pages, and close the log row however the load ends."""
@@ -151,11 +127,9 @@ class _Load:
         read: SourceRead | None = None
         try:
             with postgres_errors(f"Planning the load of {table} failed"), self.target.begin() as connection:
-                lookback, full_refresh = self.options.lookback, self.options.full_refresh
-                window = plan_window(connection, spec, self.cluster, lookback, full_refresh)
-                gap = None
-                if spec.kind == "history":
-                    gap = sync_logs.find_gap(connection, self.cluster, spec.sync_job_id, RETENTION)
+                window = plan_window(connection, spec, self.cluster, self.lookback, self.full_refresh)
+                is_history = spec.kind == "history"
+                gap = sync_logs.find_gap(connection, self.cluster, spec.sync_job_id) if is_history else None
             with postgres_errors(f"Writing {table} failed"), source.open(window) as read:
                 writer, samples = self._write_pages(read, log_id)
             with postgres_errors(f"Finishing {table} failed"), self.target.begin() as connection:
@@ -163,8 +137,8 @@ class _Load:
                 if spec.after_load is not None:
                     connection.execute(spec.after_load, {"cluster": self.cluster})
                 sync_logs.finish_success(connection, log_id, read, counts, gap)
-        except SourceUnavailable:
-            raise
+        except SourceUnavailable as unavailable:
+            return self._without_read(log_id, SyncStatus.UNAVAILABLE, str(unavailable))
         except BaseException as error:
             self._close_after(error, log_id, read)
             raise
@@ -184,10 +158,6 @@ class _Load:
                 self.log.warning(f"Skipped a row: {skipped.column}: {skipped.reason}")
         return writer, samples
 
-    def _skipped_log_row(self) -> int:
-        with self.postgres.transaction() as connection:
-            return sync_logs.start(connection, self.cluster, self.spec.sync_job_id, self.run_id)
-
     def _without_read(self, log_id: int, status: SyncStatus, reason: str) -> LoadResult:
         self.log.info(f"{status.capitalize()}: {reason}")
         with self.postgres.transaction() as connection:
@@ -202,6 +172,6 @@ class _Load:
         text = "terminated" if terminated else redact(f"{type(error).__name__}: {error}")
         try:
             with self.postgres.transaction() as connection:
-                sync_logs.finish(connection, log_id, status, read.name if read else None, text)
+                sync_logs.finish(connection, log_id, status, source=read.name if read else None, error=text)
         except SyncError as unreachable:
             self.log.warning(f"quper.sync_logs could not be closed: {redact(str(unreachable))}")

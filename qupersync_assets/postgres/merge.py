@@ -6,9 +6,6 @@ order of their keys, so that they cannot deadlock.
 """
 
 from collections.abc import Sequence
-from typing import Any
-
-import sqlalchemy as sa
 
 from qupersync_assets.core.sql import quote_identifier as quote
 from qupersync_assets.postgres.staging import Staging
@@ -36,8 +33,7 @@ def merge_statement(spec: SyncSpec, staging: Staging) -> str:
             # ON CONFLICT locks each known row, which takes longer than to look the row up first.
             condition += f" AND {_differs_from_target(spec, 'typed')}"
         picked = f"SELECT {_names(spec)} FROM {typed} WHERE {condition} ORDER BY {keys}"
-    merged = {name: _merged(c, "excluded") for name, c in _changing(spec).items()}
-    merged["synced_at"] = "now()"
+    merged = {**_merged_values(spec, "excluded"), "synced_at": "now()"}
     if spec.kind == "snapshot":
         merged["removed_at"] = "NULL"
     return f"""
@@ -60,7 +56,7 @@ FROM merged"""
 
 def _changes(spec: SyncSpec, source: str) -> str:
     """Return the condition that merging a row of `source` changes the row `t` of the target."""
-    merged = {name: _merged(c, source) for name, c in _changing(spec).items()}
+    merged = _merged_values(spec, source)
     differs = f"({', '.join(f't.{name}' for name in merged)}) IS DISTINCT FROM ({', '.join(merged.values())})"
     if spec.kind == "snapshot":
         differs = f"({differs} OR t.removed_at IS NOT NULL)"
@@ -78,11 +74,6 @@ def _differs_from_target(spec: SyncSpec, source: str) -> str:
         f"NOT EXISTS (SELECT FROM {spec.table.fullname} AS t WHERE t.cluster = :cluster "
         f"AND {_equal('t', source, names)} AND NOT ({_changes(spec, source)}) OFFSET 0)"
     )
-
-
-def _changing(spec: SyncSpec) -> dict[str, sa.Column[Any]]:
-    key_names = {c.name for c in spec.key}
-    return {quote(c.name): c for c in spec.columns if c.name not in key_names}
 
 
 def record_keys_statements(spec: SyncSpec, staging: Staging) -> list[str]:
@@ -116,10 +107,15 @@ def _equal(left: str, right: str, names: Sequence[str]) -> str:
     return " AND ".join(f"{left}.{name} = {right}.{name}" for name in names)
 
 
-def _merged(column: sa.Column[Any], source: str) -> str:
-    name = quote(column.name)
-    merge = column.info["merge"]
-    return f"{source}.{name}" if merge == "replace" else f"{merge}(t.{name}, {source}.{name})"
+def _merged_values(spec: SyncSpec, source: str) -> dict[str, str]:
+    """Return, by column outside the key, the value that merging a row of `source` into the row `t` gives."""
+    key_names = {c.name for c in spec.key}
+    values = {}
+    for column in spec.columns:
+        if column.name not in key_names:
+            name, merge = quote(column.name), column.info["merge"]
+            values[name] = f"{source}.{name}" if merge == "replace" else f"{merge}(t.{name}, {source}.{name})"
+    return values
 
 
 def _read_keys(spec: SyncSpec) -> str:

@@ -1,13 +1,15 @@
 """Delete old rows of history and bookkeeping tables, in small transactions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
 import sqlalchemy as sa
 
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
-from qupersync_assets.postgres.sync_logs import SYNC_LOGS, SyncStatus
+from qupersync_assets.postgres.sync_logs import IS_RUNNING, SYNC_LOGS
+from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.spec import SyncSpec
 
 BATCH_ROWS = 5000
@@ -16,30 +18,23 @@ BATCH_ROWS = 5000
 def purge_history(
     postgres: PostgresResource, cluster: str, specs: Sequence[SyncSpec], days: float | None, *, dry_run: bool = False
 ) -> dict[str, int]:
-    """Delete rows of history tables that are older than `days` (None: delete nothing), or only count them.
-
-    Returns:
-        The number of rows, by table.
-    """
-    deleted = {}
-    for spec in specs if days is not None else ():
+    """Delete history rows older than `days` (None: none), or only count them; return their number by table."""
+    deleted: dict[str, int] = {}
+    if days is None:
+        return deleted
+    oldest = sa.func.now() - timedelta(days=days)
+    for spec in specs:
         if spec.time_column is None:
             continue
         time, written = spec.table.c[spec.time_column], spec.table.c.synced_at
-        oldest = sa.func.now() - timedelta(days=days or 0)
         old = (spec.table.c.cluster == cluster) & ((time < oldest) | (time.is_(None) & (written < oldest)))
         deleted[spec.table.fullname] = _delete(postgres, spec.table, old, dry_run)
     return deleted
 
 
 def purge_logs(postgres: PostgresResource, cluster: str, days: float, *, dry_run: bool = False) -> dict[str, int]:
-    """Delete rows of quper.sync_logs and quper.skipped_rows that are older than `days`, or only count them.
-
-    The last success of each job stays, because gaps are measured from it.
-
-    Returns:
-        The number of rows, by table.
-    """
+    """Delete rows of quper.sync_logs and quper.skipped_rows that are older than `days`, or only count them; return
+    their number by table. The last success of each job stays, because gaps are measured from it."""
     oldest = sa.func.now() - timedelta(days=days)
     successes = (
         sa.select(sa.func.max(SYNC_LOGS.c.id))
@@ -47,7 +42,7 @@ def purge_logs(postgres: PostgresResource, cluster: str, days: float, *, dry_run
         .group_by(SYNC_LOGS.c.sync_job_id)
     )
     logs = (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.started_at < oldest)
-    logs &= (SYNC_LOGS.c.status != SyncStatus.RUNNING) & SYNC_LOGS.c.id.not_in(successes)
+    logs &= ~IS_RUNNING & SYNC_LOGS.c.id.not_in(successes)
     skipped = (SKIPPED_ROWS.c.cluster == cluster) & (SKIPPED_ROWS.c.last_seen < oldest)
     return {
         SYNC_LOGS.fullname: _delete(postgres, SYNC_LOGS, logs, dry_run),
@@ -56,7 +51,6 @@ def purge_logs(postgres: PostgresResource, cluster: str, days: float, *, dry_run
 
 
 def _delete(postgres: PostgresResource, table: sa.Table, condition: sa.ColumnElement[bool], dry_run: bool) -> int:
-    """Delete rows in transactions of BATCH_ROWS rows, which hold locks briefly; return their number."""
     if dry_run:
         with postgres.transaction() as connection:
             count = sa.select(sa.func.count()).select_from(table).where(condition)
@@ -64,9 +58,15 @@ def _delete(postgres: PostgresResource, table: sa.Table, condition: sa.ColumnEle
     ctid: sa.ColumnClause[str] = sa.column("ctid", sa.Text)
     some = sa.select(ctid).select_from(table).where(condition).limit(BATCH_ROWS)
     statement = sa.delete(table).where(ctid == sa.any_(sa.func.array(some.scalar_subquery())))
+    return delete_in_batches(postgres.transaction, statement)
+
+
+def delete_in_batches(transaction: Callable[[], AbstractContextManager[sa.Connection]], statement: sa.Delete) -> int:
+    """Execute a statement that deletes up to BATCH_ROWS rows until none remain, in transactions that hold locks
+    briefly; return the number of rows."""
     deleted = 0
     while True:
-        with postgres.transaction() as connection:
+        with transaction() as connection:
             rows = connection.execute(statement).rowcount
         deleted += rows
         if rows < BATCH_ROWS:

@@ -56,19 +56,12 @@ UPGRADABLE = (VersionState.CURRENT, VersionState.NONE, VersionState.OLDER)
 
 @dataclass(frozen=True)
 class SchemaVersion:
-    """The version of the schema in a database.
+    """The version of the schema in a database."""
 
-    Attributes:
-        version: the recorded version, None if there is none.
-        newest: the version that this code needs.
-        state: how the two relate.
-        missing: the tables that this code needs and the schema lacks.
-    """
-
-    version: str | None
-    newest: str
+    version: str | None  # as recorded
+    newest: str  # the version that this code needs
     state: VersionState
-    missing: tuple[str, ...]
+    missing: tuple[str, ...]  # tables that this code needs and the schema lacks
 
     @property
     def remedy(self) -> str:
@@ -81,9 +74,7 @@ class SchemaVersion:
                 f"Only {oldest} and later can be upgraded: upgrade it to {oldest} with an earlier QuperSync; "
                 f"or, if old rows may be lost, DROP SCHEMA {SCHEMA} CASCADE, and a sync creates it again."
             )
-        if self.state is VersionState.CURRENT and not self.missing:
-            return ""
-        return "Run `qupersync migrate`."
+        return "" if self.state is VersionState.CURRENT and not self.missing else "Run `qupersync migrate`."
 
     def error(self, reason: str = "") -> SyncError:
         """Return an error that names the version, the missing tables, the reason and the remedy."""
@@ -93,12 +84,7 @@ class SchemaVersion:
 
 
 def check_version(version: str | None, present: Collection[str]) -> SchemaVersion:
-    """Return how a version relates to the versions that this code knows, and the tables that are missing.
-
-    Args:
-        version: the recorded version, None if there is none.
-        present: the tables of the schema.
-    """
+    """Return how a recorded version relates to the versions that this code knows, and which tables are missing."""
     oldest, *_, newest = known = versions()
     needed = {table.name for table in tables()}
     if version == newest:
@@ -142,8 +128,7 @@ def versions() -> list[str]:
 
 
 def ensure_schema(postgres: PostgresResource) -> None:
-    """Migrate the schema if it is not current or lacks a table; if there is nothing to do, this costs one
-    statement.
+    """Migrate the schema if it is not current or lacks a table; if there is nothing to do, this costs one statement.
 
     Raises:
         SyncError: as for `migrate`; or there is something to do and SYNC_AUTO_MIGRATE is false.
@@ -159,12 +144,10 @@ def ensure_schema(postgres: PostgresResource) -> None:
 
 
 def migrate(postgres: PostgresResource) -> tuple[str | None, str]:
-    """Bring the schema to the newest version in one transaction, whatever SYNC_AUTO_MIGRATE says.
+    """Bring the schema to the newest version in one transaction, whatever SYNC_AUTO_MIGRATE says; return the
+    versions before and after.
 
     Several processes may call it at the same time: one migrates, the others wait and find a current schema.
-
-    Returns:
-        The version before, None if there was none, and the version after.
 
     Raises:
         SyncError: the schema is too old or newer than this code; PostgreSQL cannot be reached; the user may

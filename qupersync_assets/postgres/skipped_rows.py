@@ -54,10 +54,7 @@ def record(connection: sa.Connection, spec: SyncSpec, cluster: str, run_id: str,
     statement = new.on_conflict_do_update(
         index_elements=SKIPPED_ROWS.primary_key.columns,
         set_={
-            "run_id": new.excluded.run_id,
-            "column_name": new.excluded.column_name,
-            "reason": new.excluded.reason,
-            "row": new.excluded.row,
+            **{name: new.excluded[name] for name in ("run_id", "column_name", "reason", "row")},
             "last_seen": sa.func.now(),
             "times_seen": SKIPPED_ROWS.c.times_seen + new.excluded.times_seen,
         },
@@ -76,8 +73,7 @@ def fingerprint(spec: SyncSpec, skipped: SkippedRow) -> str:
     if not names or skipped.column in key or None in key.values():
         key = skipped.row
     identity = {"column": skipped.column, "row": {name: _as_json(value) for name, value in key.items()}}
-    text = json.dumps(identity, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _as_json(value: Any) -> Any:
@@ -86,6 +82,5 @@ def _as_json(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    text = value if isinstance(value, str) else str(value)
     # jsonb accepts neither NUL nor lone surrogates.
-    return text.replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
+    return str(value).replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()

@@ -29,21 +29,13 @@ class NeedsCoercion(Exception):
 
 @dataclass(frozen=True)
 class Staging:
-    """A staging table, empty after each transaction.
+    """A staging table, empty after each transaction."""
 
-    Attributes:
-        name: name of the temporary table.
-        types: the PostgreSQL type of each column, by name, in the order of the copied values.
-        values: the SQL expression of each target column, by name.
-        is_numbered: whether a column `_row` numbers the rows, to find the last one of each key.
-        needs_coercion: a condition on a row; if a row meets it, only `transform` can coerce the batch.
-    """
-
-    name: str
-    types: Mapping[str, str]
-    values: Mapping[str, str]
-    is_numbered: bool = False
-    needs_coercion: str = "false"
+    name: str  # of the temporary table
+    types: Mapping[str, str]  # PostgreSQL type of each column, by name, in the order of the copied values
+    values: Mapping[str, str]  # SQL expression of each target column, by name
+    is_numbered: bool = False  # whether a column `_row` numbers the rows, to find the last one of each key
+    needs_coercion: str = "false"  # a condition: if a row meets it, only `transform` can coerce the batch
 
     @property
     def definition(self) -> str:
@@ -65,13 +57,8 @@ def typed_staging(spec: SyncSpec) -> Staging:
 
 
 def raw_staging(spec: SyncSpec, labels: Sequence[str], types: Sequence[str]) -> Staging | None:
-    """Return the staging table for raw rows, None if PostgreSQL cannot coerce them as `transform` does.
-
-    Args:
-        spec: the job.
-        labels: the names of the received values, in their order.
-        types: their types, as `WireType.name`.
-    """
+    """Return the staging table for raw rows with these labels and types (names of `WireType`); None if
+    PostgreSQL cannot coerce them as `transform` does."""
     received = dict(zip(labels, types, strict=True))
     values, conditions = {}, []
     for column in spec.columns:

@@ -11,17 +11,25 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from qupersync_assets.postgres.sync_status import SyncStatus as SyncStatus
+from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.rows.row_counts import RowCounts
 from qupersync_assets.rows.source_read import SourceRead
-from qupersync_assets.spec import METADATA
+from qupersync_assets.spec import METADATA, RETENTION
 
 STALE = "the process that loaded this job ended without closing this row"
 _UTC = sa.DateTime(timezone=True)
+_DURATION = "milliseconds from start to end"
+_UPSERTED = "rows that the target holds as read: inserted + updated + unchanged"
+_COLUMNS_MISSING = "source columns that the cluster lacks, as view.column; they are read as NULL"
+_GAP_FROM = "start of rows that were lost (UTC): Redshift deleted them before this load; NULL: none"
 
 
 def _count(name: str, comment: str) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger, nullable=False, server_default="0", comment=comment)
+
+
+def _generated(name: str, expression: str, comment: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, sa.Computed(expression, persisted=True), comment=comment)
 
 
 SYNC_LOGS = sa.Table(
@@ -34,20 +42,10 @@ SYNC_LOGS = sa.Table(
     sa.Column("status", sa.Text, nullable=False, comment=f"{', '.join(SyncStatus)[: -len(', skipped')]} or skipped"),
     sa.Column("started_at", _UTC, nullable=False, comment="start of the first attempt (UTC)"),
     sa.Column("completed_at", _UTC, comment="end (UTC); NULL while running"),
-    sa.Column(
-        "duration_ms",
-        sa.BigInteger,
-        sa.Computed("(extract(epoch FROM completed_at - started_at) * 1000)::bigint", persisted=True),
-        comment="milliseconds from start to end",
-    ),
+    _generated("duration_ms", "(extract(epoch FROM completed_at - started_at) * 1000)::bigint", _DURATION),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="1", comment="attempts within the run"),
     _count("rows_extracted", "rows read from Redshift in committed batches"),
-    sa.Column(
-        "rows_upserted",
-        sa.BigInteger,
-        sa.Computed("rows_inserted + rows_updated + rows_unchanged", persisted=True),
-        comment="rows that the target holds as read: inserted + updated + unchanged",
-    ),
+    _generated("rows_upserted", "rows_inserted + rows_updated + rows_unchanged", _UPSERTED),
     _count("rows_inserted", "rows that were new"),
     _count("rows_updated", "rows that differed and were replaced"),
     _count("rows_unchanged", "rows that the target had already; they were not written"),
@@ -56,20 +54,12 @@ SYNC_LOGS = sa.Table(
     _count("batches", "committed batches"),
     sa.Column("error", sa.Text, comment="why the job failed, was skipped or is unavailable"),
     sa.Column("source", sa.Text, comment="the Redshift views that were read; NULL: nothing was read"),
-    sa.Column(
-        "columns_missing",
-        ARRAY(sa.Text),
-        comment="source columns that the cluster lacks, as view.column; they are read as NULL",
-    ),
+    sa.Column("columns_missing", ARRAY(sa.Text), comment=_COLUMNS_MISSING),
     _count("rows_removed", "rows of the target that a complete read did not find; they got a removed_at"),
     sa.Column("read_from", _UTC, comment="start of the rows that were read (UTC); NULL: everything that Redshift held"),
     sa.Column("read_to", _UTC, comment="end of the rows that were read, by the clock of Redshift (UTC)"),
     sa.Column("read_reason", sa.Text, comment="why this mode was chosen"),
-    sa.Column(
-        "gap_from",
-        _UTC,
-        comment="start of rows that were lost (UTC): Redshift deleted them before this load; NULL: none",
-    ),
+    sa.Column("gap_from", _UTC, comment=_GAP_FROM),
     sa.Column("gap_to", _UTC, comment="end of rows that were lost (UTC)"),
     sa.Column("read_mode", sa.Text, comment="full or incremental; NULL: nothing was read"),
     sa.UniqueConstraint("cluster", "sync_job_id", "run_id", name="sync_logs_run_key"),
@@ -77,6 +67,8 @@ SYNC_LOGS = sa.Table(
     sa.Index("sync_logs_running_idx", "run_id", postgresql_where=sa.text("status = 'running'")),
     comment="One row per sync job per run. rows_extracted = rows_upserted + rows_duplicate + rows_skipped.",
 )
+
+IS_RUNNING = SYNC_LOGS.c.status == SyncStatus.RUNNING
 
 # Compiled once: it runs with each batch.
 _UPDATE_COUNTS = (
@@ -104,32 +96,27 @@ def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str
     return log_id
 
 
-def find_gap(
-    connection: sa.Connection, cluster: str, sync_job_id: str, retention: timedelta
-) -> tuple[datetime, datetime] | None:
-    """Return start and end of the time whose rows are lost: the source deleted them after the last success.
+def rows_of(cluster: str, sync_job_id: str) -> sa.ColumnElement[bool]:
+    """Return the condition for the rows of a job."""
+    return (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.sync_job_id == sync_job_id)
 
-    Args:
-        retention: how long the source holds its rows.
-    """
-    last_success = (
-        sa.select(sa.func.max(SYNC_LOGS.c.started_at))
-        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id == sync_job_id)
-        .where(SYNC_LOGS.c.status == SyncStatus.SUCCESS)
-    )
+
+def successes(cluster: str, sync_job_id: str) -> sa.ColumnElement[bool]:
+    """Return the condition for the rows of a job's successful loads."""
+    return rows_of(cluster, sync_job_id) & (SYNC_LOGS.c.status == SyncStatus.SUCCESS)
+
+
+def find_gap(connection: sa.Connection, cluster: str, sync_job_id: str) -> tuple[datetime, datetime] | None:
+    """Return start and end of the time whose rows are lost: the source deleted them after the last success."""
+    last_success = sa.select(sa.func.max(SYNC_LOGS.c.started_at)).where(successes(cluster, sync_job_id))
     last, now = connection.execute(sa.select(last_success.scalar_subquery(), sa.func.now())).one()
-    return (last, now - retention) if last is not None and last < now - retention else None
+    return (last, now - RETENTION) if last is not None and last < now - RETENTION else None
 
 
-def last_runs(connection: sa.Connection, cluster: str, sync_job_id: str, limit: int) -> list[sa.RowMapping]:
+def last_runs(connection: sa.Connection, cluster: str, sync_job_id: str, limit: int) -> Sequence[sa.RowMapping]:
     """Return the newest rows of a job, newest first."""
-    statement = (
-        sa.select(SYNC_LOGS)
-        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id == sync_job_id)
-        .order_by(SYNC_LOGS.c.id.desc())
-        .limit(limit)
-    )
-    return list(connection.execute(statement).mappings())
+    rows = sa.select(SYNC_LOGS).where(rows_of(cluster, sync_job_id))
+    return connection.execute(rows.order_by(SYNC_LOGS.c.id.desc()).limit(limit)).mappings().all()
 
 
 def update_counts(connection: sa.Connection, log_id: int, counts: RowCounts) -> None:
@@ -137,20 +124,9 @@ def update_counts(connection: sa.Connection, log_id: int, counts: RowCounts) -> 
     connection.execute(_UPDATE_COUNTS, {"log_id": log_id, **counts.columns()})
 
 
-def finish(
-    connection: sa.Connection,
-    log_id: int,
-    status: SyncStatus,
-    source: str | None = None,
-    error: str | None = None,
-    **columns: Any,
-) -> None:
+def finish(connection: sa.Connection, log_id: int, status: SyncStatus, **columns: Any) -> None:
     """Close a running row; `columns` are further columns."""
-    connection.execute(
-        sa.update(SYNC_LOGS)
-        .where(SYNC_LOGS.c.id == log_id)
-        .values(status=status, source=source, error=error, completed_at=sa.func.clock_timestamp(), **columns)
-    )
+    _close(connection, SYNC_LOGS.c.id == log_id, status, **columns)
 
 
 def finish_success(
@@ -162,7 +138,7 @@ def finish_success(
         connection,
         log_id,
         SyncStatus.SUCCESS,
-        read.name,
+        source=read.name,
         columns_missing=list(read.missing_columns) or None,
         rows_removed=counts.removed,
         read_from=read.window.since,
@@ -183,47 +159,32 @@ def close_run(
     started_at: float,
     ended_at: float,
 ) -> int:
-    """Close or add the rows of a run that ended without closing them itself.
+    """Close or add the rows of a run that ended without closing them itself; return their number.
 
-    Args:
-        errors: by sync_job_id, why each job that the run should have loaded did not succeed.
-        status: FAILED or CANCELED.
-        started_at, ended_at: Unix timestamps of the run.
-
-    Returns:
-        The number of closed or added rows. A row that its own step closed is not changed.
+    `errors` holds, by sync_job_id, why each job of the run did not succeed; the times are Unix timestamps. A row
+    that its own step closed is not changed.
     """
-    if not errors:
-        return 0
-    new = insert(SYNC_LOGS)
-    statement = new.on_conflict_do_update(
-        index_elements=["cluster", "sync_job_id", "run_id"],
-        set_={name: new.excluded[name] for name in ("status", "completed_at", "error")},
-        where=SYNC_LOGS.c.status == SyncStatus.RUNNING,
-    )
-    rows = [
-        {
-            "cluster": cluster,
-            "sync_job_id": job,
-            "run_id": run_id,
-            "status": status,
-            "started_at": sa.func.to_timestamp(started_at),
-            "completed_at": sa.func.to_timestamp(ended_at),
-            "error": error,
-        }
-        for job, error in sorted(errors.items())
-    ]
-    return sum(connection.execute(statement.values(row)).rowcount for row in rows)
+    closed = 0
+    for job, error in sorted(errors.items()):
+        new = insert(SYNC_LOGS).values(
+            cluster=cluster,
+            sync_job_id=job,
+            run_id=run_id,
+            status=status,
+            started_at=sa.func.to_timestamp(started_at),
+            completed_at=sa.func.to_timestamp(ended_at),
+            error=error,
+        )
+        changed = {name: new.excluded[name] for name in ("status", "completed_at", "error")}
+        statement = new.on_conflict_do_update(constraint="sync_logs_run_key", set_=changed, where=IS_RUNNING)
+        closed += connection.execute(statement).rowcount
+    return closed
 
 
 def close_stale_rows(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str) -> None:
     """Close the running rows that other runs left behind; the caller holds the lock of the job."""
-    connection.execute(
-        sa.update(SYNC_LOGS)
-        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id == sync_job_id)
-        .where(SYNC_LOGS.c.status == SyncStatus.RUNNING, SYNC_LOGS.c.run_id != run_id)
-        .values(status=SyncStatus.FAILED, error=STALE, completed_at=sa.func.clock_timestamp())
-    )
+    of_others = rows_of(cluster, sync_job_id) & (SYNC_LOGS.c.run_id != run_id)
+    _close(connection, of_others & IS_RUNNING, SyncStatus.FAILED, error=STALE)
 
 
 def mark_stale(
@@ -235,23 +196,13 @@ def mark_stale(
     except_for: Collection[str] = (),
 ) -> None:
     """Close all rows of a run that are still running, except for those of some jobs."""
-    connection.execute(
-        sa.update(SYNC_LOGS)
-        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.run_id == run_id)
-        .where(SYNC_LOGS.c.status == SyncStatus.RUNNING, SYNC_LOGS.c.sync_job_id.not_in(except_for))
-        .values(status=status, error=error, completed_at=sa.func.clock_timestamp())
-    )
+    of_run = (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.run_id == run_id)
+    _close(connection, of_run & IS_RUNNING & SYNC_LOGS.c.sync_job_id.not_in(except_for), status, error=error)
 
 
 def running(connection: sa.Connection, cluster: str, sync_job_ids: Sequence[str]) -> set[str]:
     """Return the ids of the runs that have running rows of these jobs."""
-    return set(
-        connection.scalars(
-            sa.select(SYNC_LOGS.c.run_id)
-            .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id.in_(sync_job_ids))
-            .where(SYNC_LOGS.c.status == SyncStatus.RUNNING)
-        )
-    )
+    return _run_ids(connection, cluster, sync_job_ids, IS_RUNNING)
 
 
 def active_runs(
@@ -267,12 +218,18 @@ def active_runs(
     A load closes the running rows of other runs when it gets the lock: the running row of a `locked` job is
     the row of the load.
     """
-    loading = (SYNC_LOGS.c.status == SyncStatus.RUNNING) & SYNC_LOGS.c.sync_job_id.in_(locked)
+    loading = IS_RUNNING & SYNC_LOGS.c.sync_job_id.in_(locked)
     ended = SYNC_LOGS.c.completed_at > sa.func.clock_timestamp() - timedelta(seconds=seconds)
-    return set(
-        connection.scalars(
-            sa.select(SYNC_LOGS.c.run_id)
-            .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id.in_(sync_job_ids))
-            .where(SYNC_LOGS.c.run_id.in_(run_ids), loading | ended)
-        )
-    )
+    return _run_ids(connection, cluster, sync_job_ids, SYNC_LOGS.c.run_id.in_(run_ids) & (loading | ended))
+
+
+def _close(connection: sa.Connection, rows: sa.ColumnElement[bool], status: SyncStatus, **columns: Any) -> None:
+    ended = {"status": status, "completed_at": sa.func.clock_timestamp(), **columns}
+    connection.execute(sa.update(SYNC_LOGS).where(rows).values(ended))
+
+
+def _run_ids(
+    connection: sa.Connection, cluster: str, sync_job_ids: Sequence[str], rows: sa.ColumnElement[bool]
+) -> set[str]:
+    of_jobs = (SYNC_LOGS.c.cluster == cluster) & SYNC_LOGS.c.sync_job_id.in_(sync_job_ids)
+    return set(connection.scalars(sa.select(SYNC_LOGS.c.run_id).where(of_jobs, rows)))

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from qupersync_assets.postgres.sync_logs import SYNC_LOGS, SyncStatus
+from qupersync_assets.postgres.sync_logs import SYNC_LOGS, successes
 from qupersync_assets.spec import FULL_READ, METADATA, RETENTION, SCHEMA, ReadMode, SyncSpec, Window
 
 # Mutable rows are looked up by key; the daily full read covers those beyond this number.
@@ -19,17 +19,13 @@ MAX_MUTABLE_KEYS = 1000
 def plan_window(
     connection: sa.Connection, spec: SyncSpec, cluster: str, lookback: timedelta, full_refresh: bool
 ) -> Window:
-    """Return the window of the next sync.
-
-    Args:
-        lookback: time before the watermark that is read again, because Redshift logs late.
-        full_refresh: read everything, whatever the target holds.
-    """
+    """Return the window of the next sync: everything for `full_refresh`, else from `lookback` before the
+    watermark, because Redshift logs late."""
     if spec.time_column is None or not spec.is_incremental:
         return FULL_READ
     if full_refresh:
         return Window(ReadMode.FULL, "full refresh requested")
-    succeeded = _succeeded(spec, cluster)
+    succeeded = successes(cluster, spec.sync_job_id)
     last_full_read = sa.select(sa.func.max(SYNC_LOGS.c.started_at)).where(
         succeeded, SYNC_LOGS.c.read_mode == ReadMode.FULL
     )
@@ -66,18 +62,10 @@ def newest(spec: SyncSpec, cluster: str) -> sa.Select[datetime]:
     the time of its last read."""
     if spec.time_column is None:
         read = sa.func.coalesce(SYNC_LOGS.c.read_to, SYNC_LOGS.c.started_at)
-        return sa.select(sa.func.max(read)).where(_succeeded(spec, cluster))
+        return sa.select(sa.func.max(read)).where(successes(cluster, spec.sync_job_id))
     time = spec.table.c[spec.time_column]
     # A time in the future is a fault of the source and would hide every lag.
     return sa.select(sa.func.max(time)).where(spec.table.c.cluster == cluster, time <= sa.func.now())
-
-
-def _succeeded(spec: SyncSpec, cluster: str) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        SYNC_LOGS.c.cluster == cluster,
-        SYNC_LOGS.c.sync_job_id == spec.sync_job_id,
-        SYNC_LOGS.c.status == SyncStatus.SUCCESS,
-    )
 
 
 def _oldest_running_query(connection: sa.Connection, cluster: str, since: datetime) -> datetime | None:

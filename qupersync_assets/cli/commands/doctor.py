@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
@@ -31,7 +32,7 @@ def doctor(as_json: Json = False) -> None:
         findings = [Finding("settings", "variables", "not usable", str(error))]
     ok = all(finding.ok for finding in findings)
     if as_json:
-        print_json({"ok": ok, "findings": [finding.as_json() for finding in findings]})
+        print_json({"ok": ok, "findings": [{**asdict(finding), "ok": finding.ok} for finding in findings]})
     else:
         _print(findings)
     raise typer.Exit(0 if ok else 1)

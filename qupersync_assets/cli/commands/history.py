@@ -6,17 +6,9 @@ from typing import Annotated
 
 import typer
 
+from qupersync_assets.cli import summary
 from qupersync_assets.cli.arguments import parse_time, select_clusters, select_jobs
 from qupersync_assets.cli.console import Cluster, Json, exit_on_errors, out, print_json
-from qupersync_assets.cli.summary import (
-    Row,
-    format_duration,
-    has_several_clusters,
-    plain_table,
-    print_errors,
-    start_time,
-    style_of,
-)
 from qupersync_assets.postgres.sync_status import SyncStatus
 
 
@@ -55,22 +47,22 @@ def history(
             _print(rows)
 
 
-def _print(rows: Sequence[Row]) -> None:
+def _print(rows: Sequence[summary.Row]) -> None:
     console = out()
     if not rows:
         console.print("No such runs in quper.sync_logs.")
         return
-    cluster = ["cluster"] if has_several_clusters(rows) else []
+    cluster = ["cluster"] if summary.has_several_clusters(rows) else []
     numbers = ("took", "read", "written", "skipped")
-    table = plain_table(("started (UTC)", *cluster, "job", "status", *numbers), numbers)
+    table = summary.plain_table(("started (UTC)", *cluster, "job", "status", *numbers), numbers)
     for row in rows:
         counts = (row["rows_extracted"], row["rows_inserted"] + row["rows_updated"], row["rows_skipped"])
         table.add_row(
-            start_time(row),
+            summary.start_time(row),
             *(row[name] for name in (*cluster, "sync_job_id", "status")),
-            format_duration(row["duration_ms"] / 1000 if row["duration_ms"] is not None else None),
+            summary.format_duration(row["duration_ms"] / 1000 if row["duration_ms"] is not None else None),
             *(f"{count:,}" for count in counts),
-            style=style_of(row["status"]),
+            style=summary.style_of(row["status"]),
         )
     console.print(table)
-    print_errors(console, rows, with_time=True)
+    summary.print_errors(console, rows, with_time=True)

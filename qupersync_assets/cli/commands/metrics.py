@@ -35,8 +35,7 @@ def metrics(
                 if as_json:
                     print_json({"metrics": f"{base}/metrics", "health": f"{base}/health"})
                 else:
-                    text = f"Metrics: {base}/metrics, health: {base}/health. Press Ctrl-C to stop."
-                    print_line(out(), text)
+                    print_line(out(), f"Metrics: {base}/metrics, health: {base}/health. Press Ctrl-C to stop.")
                 sys.stdout.flush()
                 server.serve_forever()
         except OSError as error:

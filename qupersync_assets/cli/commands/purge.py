@@ -1,12 +1,9 @@
 """`qupersync purge`: delete old rows and runs."""
 
-from __future__ import annotations
-
 import sys
-from collections import Counter
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,18 +12,12 @@ from qupersync_assets.cli.arguments import parse_duration
 from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, note, out, print_json
 from qupersync_assets.cli.summary import format_duration, plain_table
 
-if TYPE_CHECKING:
-    import dagster as dg
-
-    from qupersync_assets.settings import Settings
-
 DAY = timedelta(days=1)
 # Redshift holds seven days: the next sync would load younger rows again.
 MIN_HISTORY_AGE = 8 * DAY
 
-
-# Counts by kind of row, with the key "what", and "older_than" in seconds.
-Counts = list[dict[str, Any]]
+# Kind of row, age in days, number.
+Counts = list[tuple[str, float, int]]
 
 
 def purge(
@@ -53,16 +44,31 @@ def purge(
     """
     with exit_on_errors(as_json):
         from qupersync_assets.defs.instance import configured_instance
+        from qupersync_assets.defs.resources import postgres_resource
+        from qupersync_assets.defs.retention_job import purge_data
+        from qupersync_assets.postgres.job_status import is_usable
         from qupersync_assets.settings import Settings
+        from qupersync_assets.sync_jobs import all_specs
 
         _check_options(older_than, with_history, dry_run, yes)
         settings = Settings.load()
+        postgres = postgres_resource(settings)
+        days = older_than / DAY if older_than else None
         with configured_instance(settings) as instance:
             if instance is None:
                 note("DAGSTER_HOME is not set: Dagster's runs are kept.")
-            count = partial(_purge, settings, instance, older_than, with_history=with_history)
+            count = partial(
+                purge_data,
+                postgres if is_usable(postgres) else None,
+                instance,
+                settings.by_cluster(),
+                all_specs(),
+                log_days=days or settings.sync_log_retention_days,
+                history_days=(days if with_history else None) or settings.quper_retention_days,
+                run_days=days or settings.dagster_run_retention_days,
+            )
             found = count(dry_run=True)
-            deletes = not dry_run and any(old["rows"] for old in found)
+            deletes = not dry_run and any(number for _, _, number in found)
             if deletes and not yes:
                 _print(found, out(stderr=True))
                 if not typer.confirm("Delete them?", err=True):
@@ -70,7 +76,8 @@ def purge(
             if deletes:
                 found = count(dry_run=False)
         if as_json:
-            print_json({"deleted": not dry_run, "old": found})
+            old = [{"what": kind, "older_than": age * DAY.total_seconds(), "rows": rows} for kind, age, rows in found]
+            print_json({"deleted": not dry_run, "old": old})
         else:
             _print(found, out())
             out().print("Deleted." if deletes else "Nothing was deleted.")
@@ -96,43 +103,8 @@ def _is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _purge(
-    settings: Settings,
-    instance: dg.DagsterInstance | None,
-    older_than: timedelta | None,
-    *,
-    with_history: bool,
-    dry_run: bool,
-) -> Counts:
-    from qupersync_assets.defs.resources import postgres_resource
-    from qupersync_assets.defs.retention_job import purge_runs
-    from qupersync_assets.postgres.job_status import is_usable
-    from qupersync_assets.postgres.retention import purge_history, purge_logs
-    from qupersync_assets.sync_jobs import all_specs
-
-    postgres, specs = postgres_resource(settings), all_specs()
-    days = older_than / DAY if older_than else None
-    log_days = days or settings.sync_log_retention_days
-    run_days = days or settings.dagster_run_retention_days
-    history_days = (days if with_history else None) or settings.quper_retention_days
-    counts: list[tuple[float, dict[str, int]]] = []
-    if is_usable(postgres):
-        logs, history = Counter[str](), Counter[str]()
-        for cluster in settings.by_cluster():
-            logs.update(purge_logs(postgres, cluster, log_days, dry_run=dry_run))
-            history.update(purge_history(postgres, cluster, specs, history_days, dry_run=dry_run))
-        counts += [(log_days, logs), (history_days or 0, history)]
-    if instance:
-        counts.append((run_days, purge_runs(instance, specs, run_days, dry_run=dry_run)))
-    return [
-        {"what": what, "older_than": age * DAY.total_seconds(), "rows": rows}
-        for age, by_kind in counts
-        for what, rows in by_kind.items()
-    ]
-
-
 def _print(counts: Counts, console: Console) -> None:
     table = plain_table(("what", "older than", "rows"), ("older than", "rows"))
-    for old in counts:
-        table.add_row(old["what"], format_duration(old["older_than"]), f"{old['rows']:,}")
+    for kind, age, number in counts:
+        table.add_row(kind, format_duration(age * DAY), f"{number:,}")
     console.print(table)

@@ -67,7 +67,7 @@ def _schedule(settings: Settings, now: datetime, instance: dg.DagsterInstance | 
         switched = {state.instigator_name: state.is_running for state in instance.all_instigator_state()}
         on = switched.get(name, True)
         pulse = heartbeat(instance)
-        daemon = {"fresh": pulse.fresh, "heartbeat_seconds": pulse.age, "detail": str(pulse)}
+        daemon = {"fresh": pulse.fresh, "heartbeat_seconds": pulse.age, "detail": pulse.text}
     return {
         "name": name,
         "interval_seconds": settings.sync_interval,
@@ -100,11 +100,8 @@ def _evaluation(latest: tuple[dg.AssetCheckEvaluation, datetime] | None) -> dict
         return {"status": "unknown", "text": None, "evaluated_at": None}
     evaluation, evaluated_at = latest
     severity = "warning" if evaluation.severity.value == "WARN" else "error"
-    return {
-        "status": "passed" if evaluation.passed else severity,
-        "text": evaluation.description,
-        "evaluated_at": evaluated_at,
-    }
+    result = "passed" if evaluation.passed else severity
+    return {"status": result, "text": evaluation.description, "evaluated_at": evaluated_at}
 
 
 def _as_json(state: JobState, next_run: datetime | None, checks: Checks) -> dict[str, Any]:
@@ -117,7 +114,7 @@ def _as_json(state: JobState, next_run: datetime | None, checks: Checks) -> dict
         "failures_since_success": state.failures,
         "next_run": next_run,
         "lag_seconds": state.lag,
-        "seconds_since_success": state.since_success,
+        "seconds_since_success": (state.now - at).total_seconds() if (at := state.last_success_at) else None,
         "checks": checks.get((state.cluster, state.sync_job_id)),
     }
 

@@ -16,6 +16,7 @@ from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.postgres import sync_logs
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.support.integration import Query
 from qupersync_assets_tests.support.ticks import Ticker
@@ -109,7 +110,7 @@ def test_the_end_of_a_load_is_a_sign_of_life(
     run_id = create_run(instance, Status.STARTED)
     with postgres.transaction() as connection:
         log_id = sync_logs.start(connection, "sandbox", JOB, run_id)
-        sync_logs.finish(connection, log_id, sync_logs.SyncStatus.SUCCESS)
+        sync_logs.finish(connection, log_id, SyncStatus.SUCCESS)
     monkeypatch.setattr(Settings, "max_silence", 5.0)
     monkeypatch.setattr("qupersync_assets.defs.run_health._is_silent", lambda *_: True)
     assert run_id in tick(definitions, instance).skip_message

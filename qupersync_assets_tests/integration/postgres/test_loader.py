@@ -8,16 +8,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
-from qupersync_assets.postgres.loader import LoadOptions, LoadResult, load
+from qupersync_assets.postgres.loader import LoadResult, load
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.sync_logs import SyncStatus
+from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.rows.page import Page, Pages
 from qupersync_assets.rows.source_read import SourceRead, SourceUnavailable
 from qupersync_assets.spec import ReadMode, Window
@@ -27,6 +27,7 @@ from qupersync_assets_tests.support.integration import Query
 
 COLUMNS = ("node", "used_mb", "capacity_mb")
 LOG = logging.getLogger(__name__)
+LOOKBACK = timedelta(hours=1)
 
 
 @dataclass
@@ -54,7 +55,7 @@ class ListSource:
 
 
 def load_list(postgres: PostgresResource, source: Any, cluster: str = "one", spec: Any = SPEC) -> LoadResult:
-    return load(postgres, spec, cluster, str(uuid4()), source, LoadOptions(), LOG)
+    return load(postgres, spec, cluster, str(uuid4()), source, LOG, LOOKBACK)
 
 
 def test_two_lists_are_loaded(postgres: PostgresResource, target: Query) -> None:
@@ -118,7 +119,7 @@ def test_a_history_is_read_incrementally_the_second_time(postgres: PostgresResou
     for _ in range(2):
         load_list(postgres, source, spec=QUERIES)
     assert [window.mode for window in source.windows] == [ReadMode.FULL, ReadMode.INCREMENTAL]
-    assert source.windows[1].since == now - LoadOptions().lookback
+    assert source.windows[1].since == now - LOOKBACK
 
 
 def test_the_loader_imports_no_dagster() -> None:
