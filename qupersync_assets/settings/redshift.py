@@ -1,14 +1,14 @@
 """Reads the settings of one cluster from REDSHIFT_*, or of each of several from REDSHIFT_<NAME>_*."""
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
+from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, explain
-from qupersync_assets.settings.redshift_login import LOGINS, RedshiftSettings, login_class
+from qupersync_assets.settings.redshift_login import LOGIN, LOGINS, RedshiftSettings
 
 # The fields of all logins.
 FIELDS = {name: field for login in reversed(LOGINS) for name, field in login.model_fields.items()}
@@ -18,6 +18,7 @@ NEVER_INHERITED = frozenset(
     {"host", "cluster_identifier", "workgroup", "account_id", "secret_arn", "password"}
     | {"profile", "access_key_id", "secret_access_key", "session_token"}
 )
+_Texts = create_model("_Texts", __base__=BaseSettings, **dict.fromkeys(FIELDS, (str | None, None)))  # type: ignore[call-overload]
 
 
 def cluster_names(text: str) -> list[str]:
@@ -70,24 +71,22 @@ def _load_cluster(prefix: str = REDSHIFT, shared: Mapping[str, str] = {}) -> Red
     own = _read(prefix)
     inherited = {field: shared[field] for field in shared.keys() - own.keys() - NEVER_INHERITED}
     while True:
-        login = login_class({**inherited, **own})
         try:
-            settings = login.model_validate({**inherited, **own})
+            settings = LOGIN.validate_python({**inherited, **own})
         except ValidationError as error:
-            problems = error.errors()
+            problems: list[Any] = error.errors()
         else:
             settings._prefix = prefix
             return settings
-        unused = {p["loc"][0] for p in problems if p["type"] in (COMBINATION, "extra_forbidden")}
+        unused = {p["loc"][-1] for p in problems if p["type"] in (COMBINATION, "extra_forbidden")}
         if not unused & inherited.keys():
-            raise SettingsError([_line(problem, login, prefix, inherited) for problem in problems])
+            raise SettingsError([_line(problem, prefix, inherited) for problem in problems])
         inherited = {field: inherited[field] for field in inherited.keys() - unused}
 
 
 def _read(prefix: str) -> dict[str, str]:
     """Return the texts of the variables that begin with a prefix and are not empty, by field."""
-    texts = {name.upper(): text for name, text in os.environ.items() if text}
-    return {field: texts[name] for field in FIELDS if (name := f"{prefix}_{field.upper()}") in texts}
+    return EnvSettingsSource(_Texts, env_prefix=f"{prefix}_", env_ignore_empty=True)()
 
 
 def _prefix(cluster: str) -> str:
@@ -95,10 +94,10 @@ def _prefix(cluster: str) -> str:
     return f"{REDSHIFT}_{cluster.upper().replace('-', '_')}"
 
 
-def _line(problem: Any, login: type[RedshiftSettings], prefix: str, inherited: Mapping[str, str]) -> str:
-    [field] = problem["loc"]
+def _line(problem: Any, prefix: str, inherited: Mapping[str, str]) -> str:
+    method, field = problem["loc"]
     if problem["type"] == "extra_forbidden":
-        methods = ", or ".join(other.method for other in LOGINS if field in other.model_fields)
-        problem = {"type": COMBINATION, "msg": f"not allowed with {login.method}, only with {methods}"}
+        methods = ", or ".join(login.method for login in LOGINS if field in login.model_fields)
+        problem = {"type": COMBINATION, "msg": f"not allowed with {method}, only with {methods}"}
     variable = f"{REDSHIFT if field in inherited else prefix}_{field.upper()}"
     return explain(problem, variable, FIELDS[field], prefix)

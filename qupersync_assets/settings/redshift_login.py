@@ -7,9 +7,19 @@ import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Union
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, TypeAdapter, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+)
 
 from qupersync_assets.settings.errors import REDSHIFT, combination_error
 
@@ -164,6 +174,8 @@ class SecretLogin(AwsLogin):
 class UndecidedLogin(RedshiftSettings, extra="ignore"):
     """REDSHIFT_IAM is not valid or contradicts REDSHIFT_SECRET_ARN: always invalid."""
 
+    method = "REDSHIFT_IAM"
+
     secret_arn: str | None = None
 
     @field_validator("secret_arn")
@@ -177,14 +189,22 @@ class UndecidedLogin(RedshiftSettings, extra="ignore"):
 LOGINS = (PasswordLogin, IamClusterLogin, IamServerlessLogin, SecretLogin)
 
 
-def login_class(values: Mapping[str, str]) -> type[RedshiftSettings]:
-    """Return the login that the given variables select."""
+def _method(values: Mapping[str, str]) -> str:
+    """Return the `method` of the login that the given variables select."""
     try:
         iam = TypeAdapter(bool).validate_python(values.get("iam", False))
     except ValueError:
-        return UndecidedLogin
+        return UndecidedLogin.method
     if "secret_arn" in values:
-        return UndecidedLogin if iam else SecretLogin
+        return UndecidedLogin.method if iam else SecretLogin.method
     if iam:
-        return IamServerlessLogin if "workgroup" in values else IamClusterLogin
-    return PasswordLogin
+        return IamServerlessLogin.method if "workgroup" in values else IamClusterLogin.method
+    return PasswordLogin.method
+
+
+LOGIN: TypeAdapter[RedshiftSettings] = TypeAdapter(
+    Annotated[  # type: ignore[arg-type]  # built from LOGINS
+        Union[tuple(Annotated[login, Tag(login.method)] for login in (*LOGINS, UndecidedLogin))],  # noqa: UP007
+        Discriminator(_method),
+    ]
+)
