@@ -89,7 +89,14 @@ def definitions() -> dg.Definitions:
 
 @pytest.fixture(scope="session")
 def shared_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
+    """An instance with one database for the events of all runs, because a database for each run is slow."""
+    folder = str(tmp_path_factory.mktemp("dagster"))
+    events = {
+        "module": "dagster._core.storage.event_log",
+        "class": "ConsolidatedSqliteEventLogStorage",
+        "config": {"base_dir": folder},
+    }
+    with dg.DagsterInstance.local_temp(folder, overrides={"event_log_storage": events}) as instance:
         yield instance
 
 
@@ -98,6 +105,7 @@ def instance(shared_instance: dg.DagsterInstance) -> Iterator[dg.DagsterInstance
     """An instance without runs."""
     yield shared_instance
     shared_instance.run_storage.wipe()
+    shared_instance.event_log_storage.wipe()
 
 
 @pytest.fixture
