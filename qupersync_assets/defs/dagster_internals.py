@@ -15,7 +15,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster_shared.serdes import unpack_value
 
-from qupersync_assets.postgres.retention import BATCH_ROWS, delete_in_batches
+from qupersync_assets.postgres import retention
 
 NO_COMPUTE_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 
@@ -73,6 +73,6 @@ def purge_evaluations(
         with storage.index_connection() as connection:
             count: int = connection.scalar(sa.select(sa.func.count()).select_from(table).where(old))
             return count
-    batch = sa.select(table.c.id).where(old).limit(BATCH_ROWS).subquery()
+    batch = sa.select(table.c.id).where(old).limit(retention.BATCH_ROWS).subquery()
     statement = sa.delete(table).where(table.c.id.in_(sa.select(batch)))
-    return delete_in_batches(storage.index_connection, statement)
+    return retention.delete_in_batches(storage.index_connection, statement)

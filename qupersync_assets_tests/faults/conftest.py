@@ -17,11 +17,19 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.faults import Fault
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.integration.conftest import environment, instance, logged, source, sync, target
+from qupersync_assets_tests.integration.conftest import (
+    environment,
+    instance,
+    logged,
+    shared_instance,
+    source,
+    sync,
+    target,
+)
 from qupersync_assets_tests.support.expected_rows import oracle
 from qupersync_assets_tests.support.integration import LOG_COLUMNS, Query, Sync
 
-__all__ = ["LOG_COLUMNS", "environment", "instance", "logged", "source", "sync", "target"]
+__all__ = ["LOG_COLUMNS", "environment", "instance", "logged", "shared_instance", "source", "sync", "target"]
 
 SPECS = {spec.table.name: spec for spec in all_specs()}
 NODES = "INSERT INTO stv_node_storage_capacity SELECT n, 7 * n, 9000 FROM generate_series(%s, %s) n"

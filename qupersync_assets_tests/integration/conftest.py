@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -77,22 +78,32 @@ def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> Sand
     return sandbox
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    """An ephemeral Dagster instance."""
+@pytest.fixture(scope="session")
+def shared_instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance in memory."""
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
 
 
 @pytest.fixture
+def instance(shared_instance: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
+    """An empty Dagster instance in memory."""
+    yield shared_instance
+    shared_instance.wipe()
+
+
+@pytest.fixture
 def sync(environment: dict[str, str], instance: dg.DagsterInstance) -> Sync:
-    """Runs the given sync assets (tables), or all, with the settings of the environment."""
+    """Run the given sync assets (tables), or all, with the settings of the environment."""
+    jobs: dict[Any, dg.JobDefinition] = {}
 
     def run(*tables: str) -> dg.ExecuteInProcessResult:
-        job = build_definitions(Settings.load()).resolve_job_def(JOB_NAME)
-        return job.execute_in_process(
-            instance=instance, raise_on_error=False, asset_selection=[dg.AssetKey(["quper", t]) for t in tables] or None
-        )
+        key = (tables, *sorted(os.environ.items()))
+        if key not in jobs:
+            job = build_definitions(Settings.load()).resolve_job_def(JOB_NAME)
+            assets = {dg.AssetKey(["quper", table]) for table in tables}
+            jobs[key] = job.get_subset(asset_selection=assets) if assets else job
+        return jobs[key].execute_in_process(instance=instance, raise_on_error=False)
 
     return run
 

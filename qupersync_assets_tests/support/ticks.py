@@ -54,7 +54,7 @@ class Ticker:
             with dg.build_schedule_context(
                 self.instance, due, repository_def=self.repository, resources=self._resources
             ) as schedule_context:
-                schedule_context._instance = self.instance  # otherwise the context opens a second one
+                schedule_context._instance = self.instance  # type: ignore[assignment]  # it would open another
                 return self.definition.evaluate_tick(schedule_context)
         with dg.build_sensor_context(
             self.instance, self.cursor, repository_def=self.repository, resources=self._resources

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from qupersync_assets.defs import build_definitions, dagster_internals, retention_job
+from qupersync_assets.defs import build_definitions, retention_job
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.defs.retention_job import MAINTENANCE_NAME, purge_runs
 from qupersync_assets.postgres import retention
@@ -105,7 +105,7 @@ def test_old_runs_are_deleted_with_their_events_and_evaluations(
 ) -> None:
     monkeypatch.setattr(retention_job, "KEPT_RUNS", 2)
     monkeypatch.setattr(retention_job, "BATCH_RUNS", 2)
-    monkeypatch.setattr(dagster_internals, "BATCH_ROWS", 7)
+    monkeypatch.setattr(retention, "BATCH_ROWS", 7)
     job = build_definitions(Settings.load()).resolve_job_def(JOB_NAME)
 
     @dg.job
