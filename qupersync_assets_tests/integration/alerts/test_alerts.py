@@ -25,13 +25,6 @@ from qupersync_assets_tests.support.integration import Query, Sync
 MAIL_PASSWORD = token_hex()
 
 
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """An instance that the sensor and the runs share."""
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as local:
-        yield local
-
-
 def mail_url(server: MailServer, password: str = MAIL_PASSWORD) -> str:
     recipients = "me@example.com,you@example.com"
     return f"mailtos://bot:{password}@127.0.0.1:{server.port}/?from=bot@example.com&to={recipients}"
