@@ -167,7 +167,9 @@ def qupersync(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def dagster_home(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def dagster_home(
+    environment: dict[str, str], target: Query, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A DAGSTER_HOME with the project's dagster.yaml, whose storage is in the sandbox; wiped afterwards."""
     home = tmp_path / "home"
     home.mkdir()
@@ -177,6 +179,7 @@ def dagster_home(environment: dict[str, str], tmp_path: Path, monkeypatch: pytes
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.wipe()
         instance.schedule_storage.wipe()
+    target("TRUNCATE asset_check_executions")  # Dagster wipes all tables but this one
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_second_demo_at_the_same_time_is_refused(project: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         answer = demo(project, "--once")
     assert answer.returncode == 1
-    assert "is running" in answer.stdout and "Traceback" not in answer.stdout + answer.stderr
+    assert "is already running" in answer.stdout and "Traceback" not in answer.stdout + answer.stderr
 
 
 def test_port_in_use_is_one_sentence(project: Path) -> None:

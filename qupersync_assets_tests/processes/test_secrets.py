@@ -79,6 +79,14 @@ def stored(sandbox: Sandbox) -> Iterator[str]:
             yield from (text for (text,) in cursor.fetchall())
 
 
+def command_of(process: psutil.Process) -> str:
+    """Return the command line of a process, "" if the process has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
+
+
 def test_no_secret_is_shown(served: Served, project: Path, made: Secrets) -> None:
     def page(query: str) -> str:
         return json.dumps(served.ask(query), ensure_ascii=False)
@@ -107,7 +115,7 @@ def test_no_secret_is_shown(served: Served, project: Path, made: Secrets) -> Non
         "log of the run": json.dumps(logs),
         "compute logs": "\n".join(captured),
         "debug file": downloaded,
-        "commands": "\n".join(" ".join(process.cmdline()) for process in family if process.is_running()),
+        "commands": "\n".join(map(command_of, family)),
         "tables": "\n".join(stored(served.sandbox)),
         "output": served.output(),
         "files": "\n".join(path.read_text("utf-8", errors="replace") for path in files),
