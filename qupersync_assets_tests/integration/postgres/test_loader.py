@@ -87,6 +87,18 @@ def test_clusters_do_not_touch_each_other(postgres: PostgresResource, target: Qu
     ) == [("one", 0, 1, False), ("one", 1, 7, True), ("two", 0, 5, True), ("two", 1, 6, True)]
 
 
+def test_stale_rows_are_closed_in_the_own_cluster_only(postgres: PostgresResource, target: Query) -> None:
+    target(
+        "INSERT INTO quper.sync_logs (cluster, sync_job_id, run_id, status, started_at) "
+        "SELECT cluster, 'node_details_sync', 'earlier', 'running', now() FROM unnest(ARRAY['one', 'two']) cluster"
+    )
+    load_list(postgres, ListSource([[(0, 1, 10)]]), "one")
+    assert target("SELECT cluster, status FROM quper.sync_logs WHERE run_id = 'earlier' ORDER BY cluster") == [
+        ("one", "failed"),
+        ("two", "running"),
+    ]
+
+
 def test_a_failed_read_keeps_committed_batches(postgres: PostgresResource, target: Query) -> None:
     error = SyncError("The connection failed.", ErrorClass.TRANSIENT)
     source = ListSource([[(0, 1, 10)], error])
@@ -118,7 +130,8 @@ def test_a_history_is_read_incrementally_the_second_time(postgres: PostgresResou
     source = ListSource([[row]], names)
     for _ in range(2):
         load_list(postgres, source, spec=QUERIES)
-    assert [window.mode for window in source.windows] == [ReadMode.FULL, ReadMode.INCREMENTAL]
+    load_list(postgres, source, "two", QUERIES)
+    assert [window.mode for window in source.windows] == [ReadMode.FULL, ReadMode.INCREMENTAL, ReadMode.FULL]
     assert source.windows[1].since == now - LOOKBACK
 
 
