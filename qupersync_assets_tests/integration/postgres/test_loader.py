@@ -132,6 +132,7 @@ def test_a_history_is_read_incrementally_the_second_time(postgres: PostgresResou
         load_list(postgres, source, spec=QUERIES)
     load_list(postgres, source, "two", QUERIES)
     assert [window.mode for window in source.windows] == [ReadMode.FULL, ReadMode.INCREMENTAL, ReadMode.FULL]
+    assert source.windows[2].reason == "the target table is empty"  # that of this cluster
     assert source.windows[1].since == now - LOOKBACK
 
 
