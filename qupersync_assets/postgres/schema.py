@@ -113,6 +113,8 @@ def read_version(postgres: PostgresResource) -> SchemaVersion:
             raise
         with postgres.transaction() as connection:
             version, present = None, connection.execute(_TABLES).scalar_one()
+        if VERSION_TABLE in present:  # another process has created the schema between the two statements
+            return read_version(postgres)
     return check_version(version, present)
 
 

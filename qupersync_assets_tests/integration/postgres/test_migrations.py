@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.postgres import migrations, schema
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.schema import VersionState, check_version, ensure_schema, migrate, versions
+from qupersync_assets.postgres.schema import VersionState, check_version, ensure_schema, migrate, read_version, versions
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.spec import METADATA, SyncSpec, column, quper_table
 from qupersync_assets.sync_jobs import all_specs
@@ -165,6 +165,18 @@ def test_a_current_schema_costs_one_statement(postgres: PostgresResource) -> Non
     with statements(postgres.engine()) as sent:
         ensure_schema(postgres)
     assert len(sent) == 1 and sent[0].startswith("SELECT")
+
+
+def test_a_schema_that_appears_while_its_version_is_read_is_current(bare: PostgresResource) -> None:
+    other = bare.model_copy()
+    migrated: list[object] = []
+
+    def migrate_meanwhile(_context: sa.engine.ExceptionContext) -> None:
+        migrated.append(migrate(other))
+
+    sa.event.listen(bare.engine(), "handle_error", migrate_meanwhile, once=True)
+    assert read_version(bare).state is VersionState.CURRENT
+    assert migrated == [(None, versions()[-1])]
 
 
 def test_migrate_returns_the_version_before_and_after(bare: PostgresResource, add_version: AddVersion) -> None:
