@@ -29,6 +29,7 @@ class SyncSpec:
         after_load: a statement to run after the last batch; its parameter is `cluster`.
         present_where: for a snapshot whose source leaves rows out: a condition on the table's row `t`; a row
             that meets it is present in Redshift even if it was not read.
+        optional: the job runs only if SYNC_JOBS names it.
     """
 
     sync_job_id: str
@@ -46,6 +47,7 @@ class SyncSpec:
     version_column: str | None = None
     after_load: sa.Executable | None = None
     present_where: str | None = None
+    optional: bool = False
 
     def __post_init__(self) -> None:
         if self.kind == "snapshot" and "removed_at" not in self.table.c:
