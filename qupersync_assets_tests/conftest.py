@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 from hypothesis import settings
+from sqlalchemy import BigInteger
 
+from qupersync_assets import sync_jobs
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.spec import METADATA, SyncSpec, column, quper_table
 
 # Placeholders of required settings; tests do not connect to these hosts.
 PROJECT = Path(__file__).parents[1]
@@ -45,6 +48,22 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A running sandbox with empty views, which tests fill and empty."""
     with Sandbox(tmp_path_factory.mktemp("sandbox")) as running:
         yield running
+
+
+@pytest.fixture
+def optional_job(monkeypatch: pytest.MonkeyPatch) -> Iterator[SyncSpec]:
+    """A further sync job, off by default: session_sync, which reads stv_sessions."""
+    registry = sync_jobs._modules()
+    columns = column("process", BigInteger(), "process id"), column("timeout_sec", BigInteger(), "maximum idle time")
+    table = quper_table("sessions", *columns, key=("process",), comment="Sessions of one cluster.")
+    spec = SyncSpec(
+        *("session_sync", table, "snapshot", "Sessions.", ("stv_sessions",), "FROM stv_sessions"), optional=True
+    )
+    monkeypatch.setattr(sync_jobs, "_modules", lambda: {**registry, spec.sync_job_id: (spec, Path(__file__))})
+    sync_jobs.all_specs.cache_clear()
+    yield spec
+    METADATA.remove(table)
+    sync_jobs.all_specs.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from qupersync_assets.sync_jobs import all_specs
 PROJECT = Path(__file__).parents[1]
 # Title and variables of each section of the settings; a variable is in the first section that matches.
 SECTIONS = {
-    "Sync": "SYNC_(?!EXECUTOR|MAX_CONCURRENT).*|.*_RETENTION_DAYS|CLUSTER.*",
+    "Sync": "SYNC_(?!EXECUTOR|MAX_CONCURRENT).*|.*_RETENTION_DAYS|CLUSTER.*|REDSHIFT_SYNC_JOBS",
     "Executor": "SYNC_.*|CELERY_.*|KUBERNETES_.*",
     "Redshift": "REDSHIFT_(HOST|PORT|DATABASE|USER|PASSWORD)",
     "Redshift: IAM instead of a password": "REDSHIFT_(IAM|CLUSTER_.*|WORKGROUP|ACCOUNT_ID|REGION)",

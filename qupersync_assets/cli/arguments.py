@@ -48,9 +48,9 @@ def parse_time(text: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def select_jobs(names: Sequence[str] | None) -> list[SyncSpec]:
-    """Return the sync jobs with these names (sync_job_id or table), all without names; an unknown one is a
-    CommandError."""
+def select_jobs(names: Sequence[str] | None, on: Sequence[SyncSpec]) -> list[SyncSpec]:
+    """Return those of the jobs `on` with these names (sync_job_id or table), all without names; an unknown name, and
+    that of a job that is off, is a CommandError."""
     from qupersync_assets.sync_jobs import all_specs
 
     specs = all_specs()
@@ -59,7 +59,9 @@ def select_jobs(names: Sequence[str] | None) -> list[SyncSpec]:
         known = "\n".join(f"  {spec.sync_job_id:22}{spec.table.fullname}" for spec in specs)
         raise CommandError(f"There is no job {', '.join(unknown)}. Jobs and their tables:\n{known}", exit_code=2)
     selected = {named[name].sync_job_id: named[name] for name in names or ()}
-    return list(selected.values()) or list(specs)
+    if off := [job for job, spec in selected.items() if spec not in on]:
+        raise CommandError(f"{', '.join(off)} is off: add it to SYNC_JOBS.", exit_code=2)
+    return list(selected.values()) or list(on)
 
 
 def select_clusters(settings: Settings, names: Sequence[str] | None) -> list[str]:

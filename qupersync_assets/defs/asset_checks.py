@@ -118,7 +118,8 @@ def _source_schema(result: LoadResult) -> dg.AssetCheckResult:
             text += f" NULL, because this cluster lacks them: {', '.join(missing)}."
         if new:
             text += f" New columns, not read: {', '.join(new)}."
-    passed = result.status is not SyncStatus.UNAVAILABLE and not missing and not new
+    is_read = result.status is not SyncStatus.UNAVAILABLE or result.is_off
+    passed = is_read and not missing and not new
     metadata = {"source": result.source_name, "columns_missing": len(missing), "columns_ignored": len(new)}
     return _warning(SCHEMA, passed, text, metadata)
 

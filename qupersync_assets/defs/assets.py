@@ -10,10 +10,12 @@ from pydantic import Field
 from qupersync_assets.defs.asset_checks import check_results, check_specs
 from qupersync_assets.defs.asset_metadata import definition_metadata, description
 from qupersync_assets.defs.io_manager import SyncRequest
+from qupersync_assets.defs.job_choice import jobs_by_cluster, why_off
 from qupersync_assets.defs.names import IO_MANAGER_KEY, asset_key, source_key
 from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, resource_keys
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.redshift.source import RedshiftSource
+from qupersync_assets.rows.source_read import NoSource, SyncSource
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
@@ -28,6 +30,7 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
     """Build the asset of a sync job; its checks run in the same step, which saves a process."""
     key = asset_key(spec)
     resources = resource_keys(settings)
+    on = {cluster for cluster, specs in jobs_by_cluster(settings).items() if spec in specs}
 
     @dg.asset(
         key=key,
@@ -53,9 +56,11 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
     def sync(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[Any]:
         cluster = cluster_of_step(context, list(resources))
         redshift: RedshiftResource = getattr(context.resources, resources[cluster])
-        source = RedshiftSource(
-            redshift, spec, settings.sync_batch_size, settings.sync_query_text, settings.sync_include_self
-        )
+        source: SyncSource = NoSource(why_off(spec, cluster))
+        if cluster in on:
+            source = RedshiftSource(
+                redshift, spec, settings.sync_batch_size, settings.sync_query_text, settings.sync_include_self
+            )
         request = SyncRequest(spec, cluster, source, config.full_refresh)
         yield dg.Output(request)  # Dagster resumes here after the IO manager has loaded it
         result, state = request.loaded.result(timeout=0)

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from qupersync_assets.defs.job_choice import jobs_by_cluster, jobs_on
 from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.doctor import postgres, redshift
 from qupersync_assets.doctor.report import Finding
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.settings import redshift_login as logins
-from qupersync_assets.sync_jobs import all_specs
 
 __all__ = ["Finding", "examine"]
 
@@ -17,10 +17,11 @@ __all__ = ["Finding", "examine"]
 def examine(settings: Settings) -> Iterator[Finding]:
     """Yield all findings; change nothing in either database."""
     sources = settings.by_cluster()
+    specs = jobs_by_cluster(settings)
     for cluster, source in sources.items():
-        for finding in redshift.examine(RedshiftResource(source), all_specs(), _login(source)):
+        for finding in redshift.examine(RedshiftResource(source), specs[cluster], _login(source)):
             yield replace(finding, cluster=cluster) if len(sources) > 1 else finding
-    yield from postgres.examine(postgres_resource(settings))
+    yield from postgres.examine(postgres_resource(settings), jobs_on(settings))
 
 
 def _login(settings: logins.RedshiftSettings) -> str:

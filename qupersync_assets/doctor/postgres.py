@@ -1,6 +1,6 @@
 """Checks of PostgreSQL: login, server, privileges, and the version of the schema."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from qupersync_assets.core.sql import quote_identifier
 from qupersync_assets.doctor.report import Finding, check_clock
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import UPGRADABLE, VERSION_TABLE, read_version, tables
-from qupersync_assets.spec import SCHEMA
+from qupersync_assets.spec import SCHEMA, SyncSpec
 
 # Older versions are not supported: https://www.postgresql.org/support/versioning/
 OLDEST = 14
@@ -34,10 +34,10 @@ WHERE c.relnamespace = to_regnamespace(:schema) AND c.relname = ANY (:names)
 GROUP BY c.relname ORDER BY c.relname"""
 
 
-def examine(postgres: PostgresResource) -> Iterator[Finding]:
-    """Yield the findings about PostgreSQL; a failed login is the only finding."""
+def examine(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> Iterator[Finding]:
+    """Yield the findings about PostgreSQL with the tables of `specs`; a failed login is the only finding."""
     login = f"{postgres.user} at {postgres.host}:{postgres.port}, database {postgres.database}"
-    names = [VERSION_TABLE, *(table.name for table in tables())]
+    names = [VERSION_TABLE, *(table.name for table in tables(specs))]
     parameters = {
         "schema": SCHEMA,
         "version_table": VERSION_TABLE,  # needs SELECT only
@@ -67,7 +67,7 @@ def examine(postgres: PostgresResource) -> Iterator[Finding]:
     yield _check("temporary tables", "allowed" if temporary else "not allowed", temporary, grant)
     exists, usage, create_tables, present = schema
     if exists and usage and VERSION_TABLE not in {table for table, _ in forbidden}:
-        yield _version(postgres)
+        yield _version(postgres, specs)
     if exists:
         # CREATE is needed only while a table is missing: see deploy/sql/postgres.sql.
         needed = {"USAGE": usage, "CREATE": create_tables or present == len(names)}
@@ -86,9 +86,9 @@ def _check(what: str, detail: str, ok: bool, remedy: str) -> Finding:
     return Finding("postgres", what, detail, None if ok else remedy)
 
 
-def _version(postgres: PostgresResource) -> Finding:
+def _version(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> Finding:
     try:
-        found = read_version(postgres)
+        found = read_version(postgres, specs)
     except SyncError as error:
         return Finding("postgres", "schema version", "unknown", redact(str(error)))
     is_migrated_by_syncs = postgres.auto_migrate and found.state in UPGRADABLE

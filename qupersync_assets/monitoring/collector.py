@@ -5,7 +5,7 @@ decrease, which Prometheus would interpret as the reset of a counter
 (https://prometheus.io/docs/concepts/metric_types/).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import sqlalchemy as sa
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -68,12 +68,11 @@ _LABELED_VALUES: dict[str, tuple[str, str, Callable[[JobState], dict[str, float]
 
 
 class SyncCollector(Collector):
-    """The metrics of all jobs of all clusters; only qupersync_up while PostgreSQL does not answer."""
+    """The metrics of the jobs of each cluster; only qupersync_up while PostgreSQL does not answer."""
 
-    def __init__(self, postgres: PostgresResource, clusters: Sequence[str], specs: Sequence[SyncSpec]) -> None:
+    def __init__(self, postgres: PostgresResource, jobs: Mapping[str, Sequence[SyncSpec]]) -> None:
         self._postgres = postgres
-        self._clusters = clusters
-        self._specs = specs
+        self._jobs = jobs
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that registering the collector computes no metric."""
@@ -82,7 +81,7 @@ class SyncCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Compute the current metrics."""
         try:
-            states = job_states(self._postgres, self._clusters, self._specs)
+            states = job_states(self._postgres, self._jobs)
         except (SyncError, sa.exc.SQLAlchemyError):
             states = []
         # Each job has a state, whether it ran or not.

@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 from pydantic import BaseModel
 
+from qupersync_assets.defs.job_choice import jobs_by_cluster
 from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.monitoring.collector import SyncCollector
 from qupersync_assets.monitoring.health import Health
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
-from qupersync_assets.sync_jobs import all_specs
 
 # The default timeout of a scrape is 10 seconds.
 STATEMENT_SECONDS = 8
@@ -48,7 +48,7 @@ def metrics_server(settings: Settings, host: str, port: int) -> Iterator[Threadi
         for name, source in settings.by_cluster().items()
     }
     registry = CollectorRegistry()
-    registry.register(SyncCollector(postgres, list(redshifts), all_specs()))
+    registry.register(SyncCollector(postgres, jobs_by_cluster(settings)))
     health = Health(settings, postgres, redshifts)
     server_class = _Server6 if ":" in host else ThreadingWSGIServer
     with make_server(host, port, _app(registry, health), server_class, _Silent) as server:

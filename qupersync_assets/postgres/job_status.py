@@ -1,6 +1,6 @@
 """The state of each job, from quper.sync_logs and, for its lag, from its table."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from qupersync_assets.postgres.watermark import newest
 from qupersync_assets.spec import SyncSpec
 
 Log = dict[str, Any]
+OFF = "off (SYNC_JOBS)"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class JobState:
     newest_row_at: datetime | None = None  # time of the newest row of a history; last read of a snapshot
     today: dict[str, int] = field(default_factory=dict)  # runs that ended since midnight UTC, by status
     rows_today: dict[str, int] = field(default_factory=dict)  # their rows, by kind
+    is_off: bool = False  # SYNC_JOBS of the cluster does not name the job; its table and its runs are kept
+
+    @property
+    def status(self) -> str:
+        """The status of the running run, else of the last one, for people."""
+        log = self.running or self.last
+        return OFF if self.is_off else str(log["status"]) if log else "never"
 
     @property
     def lag(self) -> float | None:
@@ -54,18 +62,23 @@ def is_usable(postgres: PostgresResource) -> bool:
     return found.state is VersionState.CURRENT
 
 
-def job_states(postgres: PostgresResource, clusters: Sequence[str], specs: Sequence[SyncSpec]) -> list[JobState]:
-    """Return the state of each job of each cluster, in the order of the arguments.
+def job_states(postgres: PostgresResource, jobs: Mapping[str, Sequence[SyncSpec]]) -> list[JobState]:
+    """Return the states of the jobs of each cluster, in their order.
 
     Raises:
         SyncError: PostgreSQL cannot be reached, or its schema has another version.
     """
     usable = is_usable(postgres)
+    missing = read_version(postgres, [spec for specs in jobs.values() for spec in specs]).missing
     with postgres.transaction() as connection:
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
-        if not usable:
-            return [JobState(c, spec.sync_job_id, now) for c in clusters for spec in specs]
-        return [_job_state(connection, now, cluster, spec) for cluster in clusters for spec in specs]
+        return [
+            _job_state(connection, now, cluster, spec)
+            if usable and spec.table.name not in missing
+            else JobState(cluster, spec.sync_job_id, now)
+            for cluster, specs in jobs.items()
+            for spec in specs
+        ]
 
 
 def _job_state(connection: sa.Connection, now: datetime, cluster: str, spec: SyncSpec) -> JobState:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -38,6 +38,7 @@ class LoadResult:
     samples: tuple[SkippedRow, ...] = ()  # the first skipped rows
     gap: Gap | None = None  # start and end of the time whose rows are lost
     seconds: float = 0.0  # duration of the load
+    is_off: bool = False  # SYNC_JOBS of the cluster does not name the job, which is therefore unavailable
 
     @property
     def source_name(self) -> str:
@@ -78,7 +79,7 @@ def load(
         SyncError: the load failed. Committed batches stay. The row in quper.sync_logs is closed; the next
             load closes it if PostgreSQL cannot be reached.
     """
-    ensure_schema(postgres)
+    ensure_schema(postgres, [spec])
     with closing(JobConnection(postgres.engine(), cluster, spec.sync_job_id)) as target:
         return _Load(postgres, target, spec, cluster, run_id, log, lookback, full_refresh, time.monotonic()).run(source)
 
@@ -138,7 +139,8 @@ class _Load:
                     connection.execute(spec.after_load, {"cluster": self.cluster})
                 sync_logs.finish_success(connection, log_id, read, counts, gap)
         except SourceUnavailable as unavailable:
-            return self._without_read(log_id, SyncStatus.UNAVAILABLE, str(unavailable))
+            result = self._without_read(log_id, SyncStatus.UNAVAILABLE, str(unavailable))
+            return replace(result, is_off=unavailable.is_chosen)
         except BaseException as error:
             self._close_after(error, log_id, read)
             raise

@@ -7,6 +7,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.schema import read_version
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import IS_RUNNING, SYNC_LOGS
 from qupersync_assets.postgres.sync_status import SyncStatus
@@ -23,8 +24,9 @@ def purge_history(
     if days is None:
         return deleted
     oldest = sa.func.now() - timedelta(days=days)
+    missing = read_version(postgres, specs).missing
     for spec in specs:
-        if spec.time_column is None:
+        if spec.time_column is None or spec.table.name in missing:
             continue
         time, written = spec.table.c[spec.time_column], spec.table.c.synced_at
         old = (spec.table.c.cluster == cluster) & ((time < oldest) | (time.is_(None) & (written < oldest)))

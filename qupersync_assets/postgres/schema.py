@@ -4,7 +4,7 @@ Alembic runs the migrations in migrations/versions/ and records the version in q
 that no migration creates is created from its spec. Comments and views follow the specs.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -22,7 +22,7 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.spec import METADATA, SCHEMA, SyncSpec
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import all_specs, default_specs
 
 MIGRATIONS = str(Path(__file__).with_name("migrations"))
 # Not Alembic's default name: Dagster uses it, and finds it in any schema of the search path.
@@ -83,10 +83,11 @@ class SchemaVersion:
         return SyncError(f"{text} {self.remedy}", ErrorClass.FATAL)
 
 
-def check_version(version: str | None, present: Collection[str]) -> SchemaVersion:
-    """Return how a recorded version relates to the versions that this code knows, and which tables are missing."""
+def check_version(version: str | None, present: Collection[str], specs: Sequence[SyncSpec] = ()) -> SchemaVersion:
+    """Return how a recorded version relates to the versions that this code knows, and which tables are missing; those
+    of `specs` are needed too."""
     oldest, *_, newest = known = versions()
-    needed = {table.name for table in tables()}
+    needed = {table.name for table in tables(specs)}
     if version == newest:
         state = VersionState.CURRENT
     elif version in known:
@@ -99,8 +100,9 @@ def check_version(version: str | None, present: Collection[str]) -> SchemaVersio
     return SchemaVersion(version, newest, state, tuple(sorted(needed.difference(present))))
 
 
-def read_version(postgres: PostgresResource) -> SchemaVersion:
-    """Return the version of the schema; if there is one, this costs one statement.
+def read_version(postgres: PostgresResource, specs: Sequence[SyncSpec] = ()) -> SchemaVersion:
+    """Return the version of the schema, which needs the tables of `specs` too; if there is one, this costs one
+    statement.
 
     Raises:
         SyncError: PostgreSQL cannot be reached, or the user may not read the schema.
@@ -114,13 +116,14 @@ def read_version(postgres: PostgresResource) -> SchemaVersion:
         with postgres.transaction() as connection:
             version, present = None, connection.execute(_TABLES).scalar_one()
         if VERSION_TABLE in present:  # another process has created the schema between the two statements
-            return read_version(postgres)
-    return check_version(version, present)
+            return read_version(postgres, specs)
+    return check_version(version, present, specs)
 
 
-def tables() -> list[sa.Table]:
-    """Return all tables of the schema."""
-    return [SYNC_LOGS, SKIPPED_ROWS, *(spec.table for spec in all_specs())]
+def tables(specs: Sequence[SyncSpec] = ()) -> list[sa.Table]:
+    """Return the tables that every schema has, and those of `specs`: an optional job gets its table when it is first
+    on."""
+    return [SYNC_LOGS, SKIPPED_ROWS, *dict.fromkeys(spec.table for spec in (*default_specs(), *specs))]
 
 
 def versions() -> list[str]:
@@ -129,25 +132,26 @@ def versions() -> list[str]:
     return sorted(path.name[:4] for path in Path(MIGRATIONS, "versions").glob("[0-9]*.py"))
 
 
-def ensure_schema(postgres: PostgresResource) -> None:
-    """Migrate the schema if it is not current or lacks a table; if there is nothing to do, this costs one statement.
+def ensure_schema(postgres: PostgresResource, specs: Sequence[SyncSpec] = ()) -> None:
+    """Migrate the schema if it is not current or lacks a table, also one of `specs`; if there is nothing to do, this
+    costs one statement.
 
     Raises:
         SyncError: as for `migrate`; or there is something to do and SYNC_AUTO_MIGRATE is false.
     """
-    found = read_version(postgres)
+    found = read_version(postgres, specs)
     if not found.remedy:
         return
     if found.state not in UPGRADABLE:
         raise found.error()
     if not postgres.auto_migrate:
         raise found.error(", and SYNC_AUTO_MIGRATE is false")
-    migrate(postgres)
+    migrate(postgres, specs)
 
 
-def migrate(postgres: PostgresResource) -> tuple[str | None, str]:
-    """Bring the schema to the newest version in one transaction, whatever SYNC_AUTO_MIGRATE says; return the
-    versions before and after.
+def migrate(postgres: PostgresResource, specs: Sequence[SyncSpec] = ()) -> tuple[str | None, str]:
+    """Bring the schema to the newest version in one transaction, whatever SYNC_AUTO_MIGRATE says, with the tables of
+    `specs`; return the versions before and after.
 
     Several processes may call it at the same time: one migrates, the others wait and find a current schema.
 
@@ -157,13 +161,13 @@ def migrate(postgres: PostgresResource) -> tuple[str | None, str]:
             is unchanged.
     """
     return call_with_retries(
-        partial(_migrate, postgres),
+        partial(_migrate, postgres, specs),
         lambda e: getattr(e, "sqlstate", None) in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED),
         RETRY_SECONDS,
     )
 
 
-def _migrate(postgres: PostgresResource) -> tuple[str | None, str]:
+def _migrate(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> tuple[str | None, str]:
     with postgres.transaction() as connection:
         # Set no lock_timeout before: another process holds this lock as long as it migrates.
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
@@ -178,10 +182,11 @@ def _migrate(postgres: PostgresResource) -> tuple[str | None, str]:
         if not sa.inspect(connection).has_schema(SCHEMA):
             connection.execute(CreateSchema(SCHEMA))
         command.upgrade(alembic_config(connection), found.newest)
-        METADATA.create_all(connection, tables=tables())
-        _set_comments(connection)
+        METADATA.create_all(connection, tables=tables(specs))
+        present = connection.execute(_TABLES).scalar_one()
+        _set_comments(connection, present)
         for spec in all_specs():
-            if spec.kind == "snapshot":
+            if spec.kind == "snapshot" and spec.table.name in present:
                 connection.execute(sa.text(current_view(spec)))
         return found.version, found.newest
 
@@ -200,10 +205,10 @@ def current_view(spec: SyncSpec) -> str:
     return f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {spec.table.fullname} WHERE removed_at IS NULL"
 
 
-def _set_comments(connection: sa.Connection) -> None:
+def _set_comments(connection: sa.Connection, present: Collection[str]) -> None:
     """Set the comments of the specs on tables and columns whose comments differ."""
     inspector = sa.inspect(connection)
-    for table in tables():
+    for table in (table for table in tables(all_specs()) if table.name in present):
         if inspector.get_table_comment(table.name, SCHEMA)["text"] != table.comment:
             connection.execute(SetTableComment(table))
         comments = {c["name"]: c["comment"] for c in inspector.get_columns(table.name, SCHEMA)}

@@ -10,7 +10,11 @@ from qupersync_assets.spec import Window
 
 
 class SourceUnavailable(Exception):
-    """The cluster has no source for a table; the text says why."""
+    """The cluster has no source for a table, or the settings choose none; the text says why."""
+
+    def __init__(self, reason: str, *, is_chosen: bool = False) -> None:
+        super().__init__(reason)
+        self.is_chosen = is_chosen
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,17 @@ class SourceRead:
     new_columns: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     visibility: RowVisibility | None = None
+
+
+@dataclass(frozen=True)
+class NoSource:
+    """The source of a job that is off in a cluster: nothing is connected."""
+
+    reason: str
+
+    def open(self, window: Window) -> AbstractContextManager[SourceRead]:
+        """Raise SourceUnavailable with the reason."""
+        raise SourceUnavailable(self.reason, is_chosen=True)
 
 
 class SyncSource(Protocol):

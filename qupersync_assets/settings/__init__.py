@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from qupersync_assets.settings.alerts import check_alert_urls
-from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, explain
+from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain
 from qupersync_assets.settings.executor import ExecutorSettings
 from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_clusters
 from qupersync_assets.settings.redshift_login import Port, RedshiftSettings, Seconds
@@ -41,6 +41,8 @@ class Settings(BaseSettings, ExecutorSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     sync_interval: int = Field(300, ge=10, le=31 * 86400, description="Seconds between two syncs.")
+    sync_jobs: Annotated[str, AfterValidator(check_names)] = "default"
+    """Sync jobs that are on, as a,b; `default` is all but the optional ones: default,b adds one."""
     sync_batch_size: int = Field(1000, ge=1, le=100_000)
     """Rows read from Redshift at a time, and written in one transaction."""
     sync_lookback: int = Field(3600, ge=0, le=7 * 86400)

@@ -25,6 +25,14 @@ def combination_error(text: str) -> PydanticCustomError:
     return PydanticCustomError(COMBINATION, "{text}", {"text": text})
 
 
+def check_names(text: str) -> str:
+    """Return names in a text, without the spaces around the commas; a ValueError if one of them is empty."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ValueError("allowed are names with one comma between two; one of these is empty")
+    return ",".join(names)
+
+
 def is_secret(field: FieldInfo) -> bool:
     """Return whether a field contains a secret."""
     return "SecretStr" in str(field.annotation)

@@ -7,25 +7,23 @@ from typing import Any
 from pydantic import ValidationError, create_model
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, explain
+from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain
 from qupersync_assets.settings.redshift_login import LOGIN, LOGINS, RedshiftSettings
 
 # The fields of all logins.
 FIELDS = {name: field for login in reversed(LOGINS) for name, field in login.model_fields.items()}
 # What identifies a cluster and what proves our identity. Inherited, it would copy one cluster under the name
-# of another, or send the password of one cluster to another.
+# of another, or send the password of one cluster to another. The shared value of sync_jobs is SYNC_JOBS.
 NEVER_INHERITED = frozenset(
     {"host", "cluster_identifier", "workgroup", "account_id", "secret_arn", "password"}
-    | {"profile", "access_key_id", "secret_access_key", "session_token"}
+    | {"profile", "access_key_id", "secret_access_key", "session_token", "sync_jobs"}
 )
 _Texts = create_model("_Texts", __base__=BaseSettings, **dict.fromkeys(FIELDS, (str | None, None)))  # type: ignore[call-overload]
 
 
 def cluster_names(text: str) -> list[str]:
     """Return the names in the value of CLUSTERS, or raise a ValueError if they cannot name different variables."""
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise ValueError("allowed are names with one comma between two; one of these is empty")
+    names = check_names(text).split(",")
     prefixes: dict[str, str] = {}
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):

@@ -21,7 +21,7 @@ from pydantic import (
     field_validator,
 )
 
-from qupersync_assets.settings.errors import REDSHIFT, combination_error
+from qupersync_assets.settings.errors import REDSHIFT, check_names, combination_error
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 # Servers count them in milliseconds, as a 32-bit integer.
@@ -71,6 +71,8 @@ class RedshiftSettings(
     """PEM file of a private CA, trusted in addition to the CAs of AWS."""
     connect_timeout: Seconds = Field(10, description="Seconds to wait for a connection.")
     statement_timeout: Seconds = Field(300, description="Seconds that one statement may take in Redshift.")
+    sync_jobs: Annotated[str, AfterValidator(check_names)] | None = None
+    """The sync jobs of this cluster, instead of SYNC_JOBS."""
 
     # The variables that select a login, and those to check when it fails.
     method: ClassVar[str]

@@ -27,6 +27,11 @@ def all_specs() -> tuple[SyncSpec, ...]:
     return tuple(spec for _, (spec, _) in sorted(_modules().items()))
 
 
+def default_specs() -> tuple[SyncSpec, ...]:
+    """Return the sync jobs that are on by default, sorted by sync_job_id."""
+    return tuple(spec for spec in all_specs() if not spec.optional)
+
+
 def file_of(spec: SyncSpec) -> Path:
     """Return the file that defines a sync job."""
     return _modules()[spec.sync_job_id][1]

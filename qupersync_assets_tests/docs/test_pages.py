@@ -65,7 +65,7 @@ def test_make_targets_exist(document: Path) -> None:
 def relations() -> set[str]:
     """Return the names of all tables and views of the schema."""
     snapshots = [f"{spec.table.name}_current" for spec in all_specs() if spec.kind == "snapshot"]
-    return {VERSION_TABLE, *(table.name for table in tables()), *snapshots}
+    return {VERSION_TABLE, *(table.name for table in tables(all_specs())), *snapshots}
 
 
 @EACH
@@ -74,7 +74,7 @@ def test_tables_and_columns_exist(document: Path) -> None:
     for block in blocks(document):  # they are executed
         text = text.replace(block.text, "")
     created = {"sessions", "sessions_current"} if document.name == "ninth-job.md" else set()
-    columns = {table.name: set(table.c.keys()) for table in tables()}
+    columns = {table.name: set(table.c.keys()) for table in tables(all_specs())}
     for table, column in re.findall(rf"\b{SCHEMA}\.([a-z_]+)(?:\.([a-z_]+))?\b", text):
         assert table in relations() | created, f"{SCHEMA}.{table}"
         assert not column or column in columns[table], f"{SCHEMA}.{table}.{column}"

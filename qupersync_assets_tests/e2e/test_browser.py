@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.e2e.conftest import Query
 from qupersync_assets_tests.support.browser import collect_errors
 from qupersync_assets_tests.support.demo_process import Demo, until
@@ -65,7 +65,7 @@ def test_lineage_links_table_and_view(page: Page) -> None:
     for group in ("redshift", "quper"):
         heading = page.get_by_role("button", name=f"{group} {group}")
         heading.locator("xpath=preceding::button[1]").click()
-    for name in {spec.table.name for spec in all_specs()} | {v for s in all_specs() for v in s.all_sources}:
+    for name in {spec.table.name for spec in default_specs()} | {v for s in default_specs() for v in s.all_sources}:
         assert page.get_by_role("button", name=f"{name} {name}", exact=False).count() == 1, name
     page.get_by_role("button", name="table_stats table_stats").click()
     page.get_by_text("as svv_table_info shows them").wait_for()
@@ -129,7 +129,7 @@ def test_checks_pass_and_show_last_runs(page: Page, paused: None, target: Query)
 def test_run_shows_trigger_and_result(page: Page, target: Query) -> None:
     first = target("SELECT run_id FROM quper.sync_logs ORDER BY id LIMIT 1")[0]["run_id"]
     page.goto(f"/runs/{first}")
-    for text in ("Success", "8 assets", "RUN_SUCCESS", "quper__table_stats"):
+    for text in ("Success", f"{len(default_specs())} assets", "RUN_SUCCESS", "quper__table_stats"):
         page.get_by_text(text, exact=True).first.wait_for()
     page.get_by_role("button", name="View tags and config").click()
     for tag in ("qupersync/cluster: sandbox", "qupersync/trigger: cli"):
@@ -144,7 +144,11 @@ def test_schedule_ticks_and_can_be_paused(page: Page, demo: Demo, target: Query)
     run_id = until(lambda: demo.ask(query)["runsOrError"]["results"], 60)[0]["runId"]
     page.get_by_role("link", name=run_id[:8]).first.wait_for()
     until(
-        lambda: len(target("SELECT 1 FROM quper.sync_logs WHERE run_id = %s AND status = 'success'", run_id)) == 8, 120
+        lambda: (
+            len(target("SELECT 1 FROM quper.sync_logs WHERE run_id = %s AND status = 'success'", run_id))
+            == len(default_specs())
+        ),
+        120,
     )
     toggle(page, on=False)
     page.get_by_role("row", name="Next tick").wait_for(state="detached")

@@ -29,7 +29,7 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec.redshift_views import documented_views
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.integration import Query, Sync
 
 PROJECT = Path(__file__).parents[2]
@@ -188,7 +188,9 @@ def test_the_writer_has_only_the_needed_privileges(
         assert result.success
         assert all(check.passed for check in result.get_asset_check_evaluations())
     logs = "SELECT sync_job_id, status FROM quper.sync_logs ORDER BY id"
-    assert sorted(deployment.run(WRITER, logs)) == sorted(2 * [(spec.sync_job_id, "success") for spec in all_specs()])
+    assert sorted(deployment.run(WRITER, logs)) == sorted(
+        2 * [(spec.sync_job_id, "success") for spec in default_specs()]
+    )
     maintenance = build_definitions(Settings.load()).resolve_job_def(MAINTENANCE_NAME)
     assert maintenance.execute_in_process(instance=instance).success
     instance.delete_run(result.run_id)
@@ -252,7 +254,7 @@ def test_each_view_for_superusers_that_a_job_reads_is_granted() -> None:
     facts = documented_views()
     needed = {
         view
-        for spec in all_specs()
+        for spec in default_specs()
         for view in spec.all_sources
         if view not in facts or facts[view]["visibility"] == "superuser"
     }
@@ -311,7 +313,7 @@ def test_the_reader_sees_all_rows_and_reads_nothing_else(
     assert {check.check_name for check in checks} >= {"sees_all_rows", "source_schema"}
 
     source("CREATE TABLE public.customers AS SELECT 1 AS a")
-    read = {view for spec in all_specs() for view in spec.all_sources}
+    read = {view for spec in default_specs() for view in spec.all_sources}
     others = [
         f"redshift.{view}"
         for view, facts in documented_views().items()

@@ -15,6 +15,7 @@ import pytest
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import migrate
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.containers import PROJECT, Image, Service, compose_services
 from qupersync_assets_tests.support.demo_process import (
     RunningInstance,
@@ -121,7 +122,7 @@ class Deployment(RunningInstance):
     def succeeds(self) -> None:
         run_id = self.launch()
         assert self.end(run_id) == "SUCCESS", self.services["code"].output()
-        assert len(self._logs("WHERE run_id = %s AND status = 'success'", run_id)) == 8
+        assert len(self._logs("WHERE run_id = %s AND status = 'success'", run_id)) == len(default_specs())
 
 
 @pytest.fixture(scope="module")

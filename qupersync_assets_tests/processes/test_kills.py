@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 
 from qupersync_assets.sandbox.workload.workload import LOCK
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.demo_process import Demo, execute, has_ended, remaining_processes, until, waiting
 from qupersync_assets_tests.support.expected_rows import TIMES, oracle
 
@@ -65,7 +65,7 @@ class PausedDemo(Demo):
         def target(sql: str) -> list[tuple[Any, ...]]:
             return _query(self.sandbox.connect_quper, sql)
 
-        for spec in all_specs():
+        for spec in default_specs():
             expected, actual = oracle(spec, source, target)
             assert len(actual) > 1 and actual == expected, spec.sync_job_id
 
@@ -102,7 +102,7 @@ def demo(new_project: Any) -> Iterator[PausedDemo]:
                 "BETWEEN '2010-01-01' AND redshift.getdate() - interval '6 days 23 hours'",
             )
         running.advance()  # it deletes rows that depended on them
-        for spec in all_specs():
+        for spec in default_specs():
             execute(running.sandbox.connect_quper, f"TRUNCATE {spec.table.fullname}")
         yield running
         running.end_pause()

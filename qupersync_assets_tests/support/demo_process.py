@@ -20,6 +20,7 @@ import psycopg2
 from dotenv import set_key
 
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sync_jobs import default_specs
 
 
 def free_port() -> int:
@@ -67,9 +68,11 @@ class RunningInstance:
         return self._logs("WHERE status = %s AND sync_job_id = %s", status, sync_job_id)
 
     def complete_run(self, after: float) -> str | None:
-        """Return a run that started all eight jobs after that time and succeeded."""
+        """Return a run that started all jobs after that time and succeeded."""
         found = self._logs(
-            "WHERE status = 'success' AND started_at > to_timestamp(%s) GROUP BY run_id HAVING count(*) = 8", after
+            "WHERE status = 'success' AND started_at > to_timestamp(%s) GROUP BY run_id HAVING count(*) = %s",
+            after,
+            len(default_specs()),
         )
         return found[0] if found else None
 

@@ -13,7 +13,7 @@ from alembic import command
 from qupersync_assets.postgres import schema
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.spec import METADATA
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.integration import Query
 
 # The whole definition of the schema except the order of columns, which no ALTER changes.
@@ -58,7 +58,7 @@ def catalog_of_models(bare: PostgresResource, target: Query) -> dict[tuple[str, 
     """Return the catalog of a schema that is created from the models alone, and drop that schema."""
     target("CREATE SCHEMA quper AUTHORIZATION qupersync")
     METADATA.create_all(bare.engine(), tables=schema.tables())
-    for spec in all_specs():
+    for spec in default_specs():
         if spec.kind == "snapshot":
             target(schema.current_view(spec))
     found = catalog(target)

@@ -30,8 +30,9 @@ def history(
         from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.postgres.job_status import log_rows
         from qupersync_assets.settings import Settings
+        from qupersync_assets.sync_jobs import all_specs
 
-        jobs = [spec.sync_job_id for spec in select_jobs(job)] if job else []
+        jobs = [spec.sync_job_id for spec in select_jobs(job, all_specs())] if job else []
         settings = Settings.load()
         rows = log_rows(
             postgres_resource(settings),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from qupersync_assets.cli.console import Cluster, Json, exit_on_errors, out, pri
 from qupersync_assets.cli.summary import format_duration, plain_table, print_errors, style_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import dagster as dg
 
@@ -33,14 +34,16 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
     """
     with exit_on_errors(as_json):
         from qupersync_assets.defs.instance import configured_instance
+        from qupersync_assets.defs.job_choice import jobs_by_cluster
         from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.postgres.job_status import job_states
         from qupersync_assets.settings import Settings
-        from qupersync_assets.sync_jobs import all_specs
+        from qupersync_assets.sync_jobs import all_specs, default_specs
 
         settings, specs = Settings.load(), all_specs()
         clusters = select_clusters(settings, cluster)
-        states = job_states(postgres_resource(settings), clusters, specs)
+        states = job_states(postgres_resource(settings), dict.fromkeys(clusters, specs))
+        states = _with_jobs_off(states, jobs_by_cluster(settings), {spec.sync_job_id for spec in default_specs()})
         with configured_instance(settings) as instance:
             schedule = _schedule(settings, states[0].now, instance)
             checks = _checks(instance, settings, clusters, specs) if instance else {}
@@ -53,6 +56,15 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
             for name in clusters:
                 title = f"\nCluster {name}" if len(settings.by_cluster()) > 1 else None
                 _print_jobs(console, title, [state for state in states if state.cluster == name], checks)
+
+
+def _with_jobs_off(
+    states: Sequence[JobState], on: Mapping[str, Sequence[SyncSpec]], default: Collection[str]
+) -> list[JobState]:
+    """Mark the jobs that are off, and leave out optional jobs that were never on."""
+    jobs_on = {(cluster, spec.sync_job_id) for cluster, specs in on.items() for spec in specs}
+    marked = [replace(state, is_off=(state.cluster, state.sync_job_id) not in jobs_on) for state in states]
+    return [state for state in marked if not state.is_off or state.last or state.sync_job_id in default]
 
 
 def _schedule(settings: Settings, now: datetime, instance: dg.DagsterInstance | None) -> dict[str, Any]:
@@ -108,14 +120,15 @@ def _as_json(state: JobState, next_run: datetime | None, checks: Checks) -> dict
     return {
         "cluster": state.cluster,
         "sync_job_id": state.sync_job_id,
+        "status": state.status,
         "running": state.running,
         "last_run": state.last,
         "last_success_at": state.last_success_at,
         "failures_since_success": state.failures,
-        "next_run": next_run,
+        "next_run": None if state.is_off else next_run,
         "lag_seconds": state.lag,
         "seconds_since_success": (state.now - at).total_seconds() if (at := state.last_success_at) else None,
-        "checks": checks.get((state.cluster, state.sync_job_id)),
+        "checks": None if state.is_off else checks.get((state.cluster, state.sync_job_id)),
     }
 
 
@@ -126,16 +139,16 @@ def _print_jobs(console: Console, title: str | None, states: Sequence[JobState],
         log = state.running or state.last
         table.add_row(
             state.sync_job_id,
-            log["status"] if log else "never",
+            state.status,
             format_duration(state.now - (log["completed_at"] or log["started_at"]) if log else None),
             format_duration((log["duration_ms"] or 0) / 1000 if log and not state.running else None),
             f"{log['rows_extracted']:,}" if log else "-",
             format_duration(state.lag),
-            _check_summary(checks.get((state.cluster, state.sync_job_id), {})),
-            style=style_of(log["status"] if log else None),
+            "-" if state.is_off else _check_summary(checks.get((state.cluster, state.sync_job_id), {})),
+            style=style_of(log["status"] if log and not state.is_off else None),
         )
     console.print(table)
-    for state in states:
+    for state in (state for state in states if not state.is_off):
         print_errors(console, [state.last] if state.last else [])
         for name, check in checks.get((state.cluster, state.sync_job_id), {}).items():
             if style := {"error": "red", "warning": "yellow"}.get(check["status"]):

@@ -11,7 +11,7 @@ from qupersync_assets.postgres.sync_status import ACCEPTED
 
 def sync(
     jobs: Annotated[
-        list[str] | None, typer.Argument(metavar="JOB", help="sync_job_id or table; default: all jobs.")
+        list[str] | None, typer.Argument(metavar="JOB", help="sync_job_id or table; default: all jobs of SYNC_JOBS.")
     ] = None,
     cluster: Cluster = None,
     full_refresh: Annotated[
@@ -31,12 +31,13 @@ def sync(
         from qupersync_assets.cli.summary import print_summary
         from qupersync_assets.cli.sync_run import run_sync
         from qupersync_assets.defs.instance import configured_instance
+        from qupersync_assets.defs.job_choice import jobs_on
         from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.settings import Settings
 
-        specs = select_jobs(jobs)
         settings = Settings.load()
         clusters = select_clusters(settings, cluster)
+        specs = select_jobs(jobs, jobs_on(settings, clusters))
         postgres = postgres_resource(settings)
         with postgres.transaction():
             pass  # PostgreSQL answers

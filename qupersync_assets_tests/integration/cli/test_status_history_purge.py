@@ -19,10 +19,10 @@ from dagster._core.scheduler.instigation import (
 from dagster._daemon.types import DaemonHeartbeat
 
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.integration import Command, Query
 
-JOBS = [spec.sync_job_id for spec in all_specs()]
+JOBS = [spec.sync_job_id for spec in default_specs()]
 
 
 @pytest.fixture

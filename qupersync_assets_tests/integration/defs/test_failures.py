@@ -10,10 +10,10 @@ import pytest
 
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.integration import Query, Sync
 
-JOBS = [spec.sync_job_id for spec in all_specs()]
+JOBS = [spec.sync_job_id for spec in default_specs()]
 
 
 @pytest.fixture

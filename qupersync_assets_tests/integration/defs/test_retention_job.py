@@ -15,7 +15,7 @@ from qupersync_assets.defs.retention_job import MAINTENANCE_NAME, purge_runs
 from qupersync_assets.postgres import retention
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.integration import Query
 
 
@@ -38,7 +38,7 @@ def test_old_history_is_deleted(
     monkeypatch.setenv("QUPER_RETENTION_DAYS", "30")
     monkeypatch.setattr(retention, "BATCH_ROWS", 7)
     ages = [1, 29, 31, 400]
-    for spec in all_specs():
+    for spec in default_specs():
         if spec.kind == "history":
             keys = [c.name for c in spec.key if c.computed is None and c.name not in ("cluster", "event_md5")]
             names = dict.fromkeys([*keys, spec.time_column, *(["event"] if "event" in spec.table.c else [])])
@@ -59,7 +59,7 @@ def test_old_history_is_deleted(
     target("INSERT INTO quper.query_history (cluster, query_id, synced_at) VALUES ('sandbox', 1, '2001-01-01')")
     target("INSERT INTO quper.query_history (cluster, query_id) VALUES ('sandbox', 2)")
     assert run_maintenance(instance).success
-    for spec in all_specs():
+    for spec in default_specs():
         if spec.kind == "history":
             remaining = (
                 f"SELECT count(*), min({spec.time_column}) > now() - interval '30 days' "
@@ -124,7 +124,7 @@ def test_old_runs_are_deleted_with_their_events_and_evaluations(
         [[*old, other.run_id]],
     )
     target("UPDATE asset_check_executions SET create_timestamp = create_timestamp - interval '21 days'")
-    specs = all_specs()
+    specs = default_specs()
     files = Path(postgres_instance.storage_directory())  # what the steps wrote to stdout and stderr
     for run in runs:
         (files / run.run_id / "compute_logs").mkdir(parents=True, exist_ok=True)

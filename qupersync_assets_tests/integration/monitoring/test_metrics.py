@@ -24,7 +24,7 @@ from qupersync_assets.monitoring.server import metrics_server
 from qupersync_assets.postgres.job_status import KINDS
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.integration import Query, Sync
 
 BOARD = Path(__file__).parents[3] / "deploy" / "grafana" / "qupersync.json"
@@ -91,7 +91,7 @@ def test_metrics_equal_the_log(base: str, sync: Sync, source: Query, target: Que
     found = samples(base)
     assert found["qupersync_up", frozenset()] == 1
     assert not [labels for _, labels in found if ("cluster", "other") in labels]
-    for spec in all_specs():
+    for spec in default_specs():
         job = spec.sync_job_id
         own = f"FROM quper.sync_logs WHERE cluster = 'sandbox' AND sync_job_id = '{job}'"
         today = f"{own} AND completed_at >= date_trunc('day', now(), 'UTC')"
@@ -141,7 +141,7 @@ def test_outage_of_postgresql_is_reported_and_survived(base: str, sandbox: Any, 
 def test_metrics_before_the_first_run_have_every_job(base: str) -> None:
     found = samples(base)
     assert found["qupersync_up", frozenset()] == 1
-    assert all(of(found, "last_success_timestamp_seconds", spec.sync_job_id) == 0 for spec in all_specs())
+    assert all(of(found, "last_success_timestamp_seconds", spec.sync_job_id) == 0 for spec in default_specs())
 
 
 def test_health_of_databases_and_daemon(

@@ -22,8 +22,8 @@ from qupersync_assets.postgres import migrations, schema
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import VersionState, check_version, ensure_schema, migrate, read_version, versions
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.spec import METADATA, SyncSpec, column, quper_table
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.spec import METADATA, SyncSpec
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.integration import Query, Sync
 from qupersync_assets_tests.support.schema_catalog import (
     catalog,
@@ -112,7 +112,7 @@ def test_the_baseline_equals_the_schemas_that_it_adopts(bare: PostgresResource, 
     baseline = catalog(target)
     target("DROP SCHEMA quper CASCADE")
     create_adopted(bare)
-    target("DROP VIEW " + ", ".join(f"quper.{s.table.name}_current" for s in all_specs() if s.kind == "snapshot"))
+    target("DROP VIEW " + ", ".join(f"quper.{s.table.name}_current" for s in default_specs() if s.kind == "snapshot"))
     target("COMMENT ON TABLE quper.node_details IS NULL")
     for c in METADATA.tables["quper.node_details"].c:
         target(f"COMMENT ON COLUMN quper.node_details.{c.name} IS NULL")
@@ -188,26 +188,23 @@ def test_migrate_returns_the_version_before_and_after(bare: PostgresResource, ad
     assert migrate(bare) == (first, last)
 
 
-def test_a_table_without_a_migration_is_created(
-    bare: PostgresResource, target: Query, monkeypatch: pytest.MonkeyPatch
+def test_the_table_of_an_optional_job_is_created_when_it_is_needed(
+    bare: PostgresResource, target: Query, optional_job: SyncSpec
 ) -> None:
     migrate(bare)
     before = catalog(target)
-    table = quper_table(
-        "sessions", column("process", sa.Integer(), "process id"), key=("process",), comment="Sessions."
-    )
-    spec = SyncSpec("session_sync", table, "snapshot", "Sessions.", ("stv_sessions",), "FROM stv_sessions")
-    try:
-        monkeypatch.setattr(schema, "all_specs", lambda: (spec,))
-        ensure_schema(bare)
-        with statements(bare.engine()) as sent:
-            ensure_schema(bare)
-    finally:
-        METADATA.remove(table)
+    assert ("column", "sessions.process") not in before
+    ensure_schema(bare, [optional_job])
+    with statements(bare.engine()) as sent:
+        ensure_schema(bare, [optional_job])
     after = catalog(target)
     assert after[("column", "sessions.process")] and before.items() <= after.items()
+    assert target("SELECT obj_description('quper.sessions'::regclass)") == [(optional_job.table.comment,)]
+    assert target("SELECT count(*) FROM quper.sessions_current") == [(0,)]
     assert recorded(target) == [(versions()[-1],)]
     assert len(sent) == 1
+    migrate(bare)
+    assert catalog(target) == after
 
 
 def test_an_existing_schema_needs_no_create_privilege_on_the_database(bare: PostgresResource, target: Query) -> None:

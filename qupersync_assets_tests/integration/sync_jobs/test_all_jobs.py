@@ -1,11 +1,11 @@
-"""All eight jobs against a realistic source: every value is loaded, and a second run writes only new rows."""
+"""All jobs against a realistic source: every value is loaded, and a second run writes only new rows."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.expected_rows import oracle
 from qupersync_assets_tests.support.integration import LOG_COLUMNS, Query, Sync
 
@@ -15,13 +15,13 @@ def test_every_value_is_loaded_and_only_new_rows_are_written(
 ) -> None:
     assert sync().success
     before = {}
-    for spec in all_specs():
+    for spec in default_specs():
         expected, actual = oracle(spec, source, target)
         assert len(actual) > 1, spec.sync_job_id
         assert actual == expected, spec.sync_job_id
         before[spec.sync_job_id] = target(f"SELECT ctid, xmin FROM {spec.table.fullname} ORDER BY ctid")
     logs = target(f"SELECT sync_job_id, {LOG_COLUMNS} FROM quper.sync_logs ORDER BY sync_job_id")
-    assert [row[0] for row in logs] == [spec.sync_job_id for spec in all_specs()]
+    assert [row[0] for row in logs] == [spec.sync_job_id for spec in default_specs()]
     for _job, extracted, inserted, updated, unchanged, duplicates, skipped, batches, status in logs:
         assert status == "success"
         assert extracted == inserted and (updated, unchanged, duplicates, skipped) == (0, 0, 0, 0)
@@ -29,7 +29,7 @@ def test_every_value_is_loaded_and_only_new_rows_are_written(
 
     second = sync()
     assert second.success
-    for spec in all_specs():
+    for spec in default_specs():
         after = target(f"SELECT ctid, xmin FROM {spec.table.fullname} ORDER BY ctid")
         assert after == before[spec.sync_job_id], f"{spec.sync_job_id} wrote unchanged rows"
     again = target(
@@ -50,7 +50,7 @@ def test_new_rows_are_merged(filled: Sandbox, sync: Sync, source: Query, target:
     for _ in range(5):
         filled.workload().advance(datetime.now(UTC))
     assert sync().success
-    for spec in all_specs():
+    for spec in default_specs():
         expected, actual = oracle(spec, source, target)
         assert set(expected) <= set(actual), spec.sync_job_id
     ended = target(
@@ -67,5 +67,5 @@ def test_vacuums_complete_table_stats_in_any_order(filled: Sandbox, sync: Sync, 
         assert sync(last).success
         rows = target("SELECT last_vacuum_date, vacuum_type FROM quper.table_stats")
         assert any(date is not None and kind is not None for date, kind in rows)
-        expected, actual = oracle(next(s for s in all_specs() if s.table.name == "table_stats"), source, target)
+        expected, actual = oracle(next(s for s in default_specs() if s.table.name == "table_stats"), source, target)
         assert actual == expected

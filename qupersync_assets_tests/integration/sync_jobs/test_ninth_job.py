@@ -15,7 +15,7 @@ import pytest
 import qupersync_assets
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import migrate, versions
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.integration import Query
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "ninth-job.md").read_text("utf-8")
@@ -87,7 +87,7 @@ def test_a_file_is_a_complete_job_that_syncs(
     done = run(copy, LIST_ALL_AND_SYNC, environment)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    others = {f"quper/{spec.table.name}" for spec in all_specs()}
+    others = {f"quper/{spec.table.name}" for spec in default_specs()}
     assert set(found["assets"]) == {"quper/sessions", *others}  # which has it too where a user followed the page
     assert "redshift/stv_sessions" in found["sources"]
     assert found["upstream"]["quper/sessions"] == ["redshift/stv_sessions"]

@@ -15,11 +15,11 @@ from dagster_shared.serdes import serialize_value
 import qupersync_assets
 from qupersync_assets.spec import SyncSpec
 from qupersync_assets.spec.redshift_views import column_types
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.unit.conftest import PASSWORDS, Build
 
 PACKAGE = Path(qupersync_assets.__file__).parent
-SPECS = pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.sync_job_id)
+SPECS = pytest.mark.parametrize("spec", default_specs(), ids=lambda spec: spec.sync_job_id)
 
 
 def node_of(definitions: dg.Definitions, spec: SyncSpec) -> Any:
@@ -122,7 +122,7 @@ def test_an_asset_is_retried_with_growing_delays(definitions: dg.Definitions, sp
 )
 def test_freshness_is_two_and_three_intervals(build: Build, interval: int, warn: int, fail: int | None) -> None:
     definitions = build(SYNC_INTERVAL=str(interval))
-    for spec in all_specs():
+    for spec in default_specs():
         policy = node_of(definitions, spec).freshness_policy
         assert policy.warn_window.to_timedelta() == timedelta(seconds=warn)
         late = policy.fail_window.to_timedelta()
@@ -133,7 +133,7 @@ def test_one_job_has_all_assets(definitions: dg.Definitions) -> None:
     repository = definitions.get_repository_def()
     job = repository.get_job("qupersync_main")
     assert set(job.asset_layer.executable_asset_keys) == {
-        dg.AssetKey(["quper", spec.table.name]) for spec in all_specs()
+        dg.AssetKey(["quper", spec.table.name]) for spec in default_specs()
     }
     assert set(job.asset_layer.executable_asset_keys) == set(repository.asset_graph.materializable_asset_keys)
 
