@@ -70,7 +70,7 @@ _LOADS = """\
   all rows, with `full_refresh: true`. Its time is that of the Dagster run after all imports, as in a forked
   step. The time of dlt is that of its pipeline after the imports. The time of the Go programs, which start
   immediately, is that of the process. The last column includes the imports. The table of {qupersync} has
-  three indexes besides the key, two of them partial, and three additional columns.
+  five indexes besides the key, two of them partial, and three additional columns.
 - CPU seconds include the pipeline, PostgreSQL and the gateway; they depend less on other processes of the
   machine.
 - The seed's steps load only the first {share:.0%} of the rows. This favours them, because OFFSET costs more

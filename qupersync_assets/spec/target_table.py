@@ -66,13 +66,17 @@ def filled_after_load(name: str, type_: ColumnType, comment: str, *, reads: Sequ
 
 
 def quper_table(
-    name: str, *columns: sa.Column[Any], key: Sequence[str], comment: str, indexes: Sequence[Sequence[str]] = ()
+    name: str,
+    *columns: sa.Column[Any],
+    key: Sequence[str],
+    comment: str,
+    indexes: Sequence[Sequence[str]] = (),
+    shared_indexes: Sequence[Sequence[str]] = (),
 ) -> sa.Table:
     """Define a target table in schema quper; `cluster` comes first in its key, `synced_at` last.
 
-    `key` identifies a row within one cluster. `indexes` are further indexes, each a list of columns after `cluster`:
-    `x DESC` serves queries that sort by x in descending order with NULLs last; a last term `WHERE ...` makes a
-    partial index.
+    `key` identifies a row within one cluster. `indexes` are further indexes, each a list of columns after `cluster`;
+    `shared_indexes` have no `cluster`, for queries over all clusters. A last term `WHERE ...` makes a partial index.
     """
     cluster = sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster")
     written = "when this version of the row was written (UTC)"
@@ -82,10 +86,19 @@ def quper_table(
         table.c[key_column].nullable = False
     table.append_constraint(sa.PrimaryKeyConstraint("cluster", *(table.c[k] for k in key), name=f"{name}_pkey"))
     for terms in indexes:
-        where = next((sa.text(t.removeprefix("WHERE ")) for t in terms if t.startswith("WHERE ")), None)
-        names = [t for t in terms if not t.startswith("WHERE ")]
-        bare = [n.removesuffix(" DESC") for n in names]
-        # PostgreSQL scans it backwards: a new row costs less at the end of an index than at its start.
-        keys = [table.c[b].asc().nulls_first() if n != b else table.c[b] for n, b in zip(names, bare, strict=True)]
-        sa.Index("_".join([name, *bare, "idx"]), table.c.cluster, *keys, postgresql_where=where)
+        _index(table, name, ["cluster", *terms], terms)
+    for terms in shared_indexes:
+        _index(table, f"{name}_all", terms, terms)
     return table
+
+
+def _index(table: sa.Table, prefix: str, terms: Sequence[str], named: Sequence[str]) -> None:
+    """Add an index, whose name has the columns of `named`.
+
+    All columns are ascending: PostgreSQL scans backwards for `ORDER BY x DESC`, and a new row costs less at the end
+    of an index than at its start.
+    """
+    where = next((sa.text(t.removeprefix("WHERE ")) for t in terms if t.startswith("WHERE ")), None)
+    names = [t for t in named if not t.startswith("WHERE ")]
+    columns = [table.c[t] for t in terms if not t.startswith("WHERE ")]
+    sa.Index("_".join([prefix, *names, "idx"]), *columns, postgresql_where=where)

@@ -40,7 +40,8 @@ TABLE = quper_table(
     generated_column("event_md5", Text, "md5 of the text of the alert", "md5(event)", of="event"),
     key=("source_view", "query", "segment", "step", "event_md5"),
     comment="Alerts of the planner, without their repetition per slice.",
-    indexes=[("event_time DESC",), ("event_md5", "event_time DESC")],
+    indexes=[("event_time",), ("event_md5", "event_time")],
+    shared_indexes=[("event_time",)],
 )
 
 SPEC = SyncSpec(

@@ -32,7 +32,7 @@ SPEC = SyncSpec(
         *COLUMNS,
         key=("application_name", "user_name", "database_name"),
         comment="Applications that connected to Redshift, as the connection log names them.",
-        indexes=[("last_seen DESC",)],
+        indexes=[("last_seen",)],
     ),
     kind="snapshot",
     description="Applications by user and database: first seen, last seen, sessions.",

@@ -35,7 +35,8 @@ TABLE = quper_table(
     column("last_scan_at", UTC_TIME, "end of the last scan (UTC)", "endtime", "MAX(endtime)", merge="greatest"),
     key=("table_id", "scan_hour"),
     comment="Scans of permanent tables by table and hour; values can be summed over hours.",
-    indexes=[("scan_hour DESC",), ("table_name", "scan_hour DESC")],
+    indexes=[("scan_hour",), ("table_name", "scan_hour")],
+    shared_indexes=[("scan_hour",)],
 )
 
 SPEC = SyncSpec(

@@ -85,7 +85,8 @@ SPEC = SyncSpec(
         # A vacuum has several rows, with values before and after it; status and time distinguish them.
         key=("xid", "table_id", "status", "eventtime"),
         comment="Steps of vacuums: one row at the start, one at the end; kept longer than in Redshift.",
-        indexes=[("eventtime DESC",), ("table_id", "eventtime DESC")],
+        indexes=[("eventtime",), ("table_id", "eventtime")],
+        shared_indexes=[("eventtime",)],
     ),
     kind="history",
     time_column="eventtime",

@@ -43,6 +43,7 @@ SCHEMA_0004 = Path(__file__).with_name("schema_0004.sql")
 VALUES: dict[str, Callable[[int], object]] = {
     "text": lambda n: f"Started {n}",
     "jsonb": lambda n: json.dumps({"n": n}),
+    "ARRAY": lambda n: [str(n)],
     "boolean": bool,
     "timestamp with time zone": lambda n: f"2024-01-0{n}T00:00:00Z",
     **dict.fromkeys(("integer", "bigint", "numeric"), lambda n: n),

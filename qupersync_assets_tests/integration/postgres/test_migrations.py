@@ -79,9 +79,9 @@ def add_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddVersion:
 
 
 def as_0005(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of version 0004 as version 0005 has it, without new columns."""
+    """Return a row of version 0004 or 0005 as version 0005 has it, without new columns."""
     new = {{"read_why": "read_reason"}.get(name, name): value for name, value in row.items()}
-    if new.get("columns_missing"):
+    if isinstance(new.get("columns_missing"), str):
         new["columns_missing"] = new["columns_missing"].split(", ")
     return new
 
