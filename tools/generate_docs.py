@@ -21,8 +21,8 @@ from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.settings import variables
 from qupersync_assets.spec import SyncSpec
-from qupersync_assets.spec.redshift_views import documentation_url
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.spec.redshift_views import documentation_url, documented_views
+from qupersync_assets.sync_jobs import all_specs, default_specs
 
 PROJECT = Path(__file__).parents[1]
 # Title and variables of each section of the settings; a variable is in the first section that matches.
@@ -49,7 +49,8 @@ def pages() -> dict[Path, str]:
         PROJECT / ".env.example": "\n".join(_env_example()) + "\n",
         PROJECT / "docs/reference/settings.md": "\n".join(_settings()) + "\n",
         PROJECT / "docs/reference/tables.md": "\n".join(_tables()) + "\n",
-        PROJECT / "README.md": _with_part("README.md", "sync jobs", _jobs()),
+        PROJECT / "README.md": _with_part("README.md", "sync jobs", _jobs(default_specs())),
+        PROJECT / "docs/operations.md": _with_part("docs/operations.md", "optional jobs", _optional_jobs()),
         PROJECT / redshift: _with_part(redshift, "variants", _variants()),
     }
 
@@ -147,15 +148,25 @@ def _allowed(schema: dict[str, Any]) -> str:
     return "a file" if kind.get("format") == "path" else "text"
 
 
-def _jobs() -> str:
+def _jobs(specs: Sequence[SyncSpec]) -> str:
     rows = []
-    for spec in all_specs():
+    for spec in specs:
         sources = ", else ".join(variant.name for variant in spec.variants)
         key = ", ".join(c.name for c in spec.key if c.name != "cluster")
         anchor = f"docs/reference/tables.md#quper{spec.table.name}"
         rows.append([spec.sync_job_id, f"[{spec.table.fullname}]({anchor})", spec.kind, sources, key])
     headings = ["sync_job_id", "table", "kept as", "source in Redshift (the first that can be read)"]
     return _table([*headings, "key, after `cluster`"], rows)
+
+
+def _optional_jobs() -> str:
+    rows = []
+    for spec in (spec for spec in all_specs() if spec.optional):
+        sources = ", else ".join(variant.name for variant in spec.variants)
+        table = f"[{spec.table.fullname}](reference/tables.md#quper{spec.table.name})"
+        views = [view for view in spec.all_sources if documented_views()[view]["visibility"] == "superuser"]
+        rows.append([spec.sync_job_id, table, spec.description, sources, ", ".join(views)])
+    return _table(["sync_job_id", "table", "what it has", "source in Redshift", "needs SELECT on"], rows)
 
 
 def _variants() -> str:
@@ -197,7 +208,7 @@ def _target(spec: SyncSpec) -> Iterator[str]:
         if spec.kind == "history"
         else f"snapshot table; `{spec.table.fullname}_current` shows the rows without `removed_at`"
     )
-    yield f"Job `{spec.sync_job_id}`, from {views}; {kept}.\n"
+    yield f"{'Optional job' if spec.optional else 'Job'} `{spec.sync_job_id}`, from {views}; {kept}.\n"
     reads: dict[str, list[str]] = defaultdict(list)
     for target, view, column in spec.lineage():
         reads[target].append(f"`{view}.{column}`")

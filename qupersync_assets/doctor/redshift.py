@@ -37,6 +37,8 @@ class Cluster:
 
     def lacks(self, view: str) -> bool:
         """Return whether this kind of cluster does not have the view."""
+        if redshift_views.needs_serverless(view):
+            return "Serverless" not in self.kind
         return self.kind != "provisioned" and redshift_views.needs_provisioned(view)
 
 

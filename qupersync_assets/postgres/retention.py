@@ -19,17 +19,19 @@ BATCH_ROWS = 5000
 def purge_history(
     postgres: PostgresResource, cluster: str, specs: Sequence[SyncSpec], days: float | None, *, dry_run: bool = False
 ) -> dict[str, int]:
-    """Delete history rows older than `days` (None: none), or only count them; return their number by table."""
+    """Delete history rows older than `days` (None: none), and transient rows that were removed before, or only count
+    them; return their number by table."""
     deleted: dict[str, int] = {}
     if days is None:
         return deleted
     oldest = sa.func.now() - timedelta(days=days)
     missing = read_version(postgres, specs).missing
     for spec in specs:
-        if spec.time_column is None or spec.table.name in missing:
+        if (time_column := spec.purged_by) is None or spec.table.name in missing:
             continue
-        time, written = spec.table.c[spec.time_column], spec.table.c.synced_at
-        old = (spec.table.c.cluster == cluster) & ((time < oldest) | (time.is_(None) & (written < oldest)))
+        time, written = spec.table.c[time_column], spec.table.c.synced_at
+        is_old = (time < oldest) if spec.transient else (time < oldest) | (time.is_(None) & (written < oldest))
+        old = (spec.table.c.cluster == cluster) & is_old
         deleted[spec.table.fullname] = _delete(postgres, spec.table, old, dry_run)
     return deleted
 

@@ -14,7 +14,7 @@ QueryText = Literal["full", "redacted", "none"]
 def protect(spec: SyncSpec, pages: Pages, query_text: QueryText) -> Pages:
     """Return the pages of a job's source with protected sensitive columns, and close them.
 
-    `full` changes nothing, `redacted` replaces literals by `?`, `none` gives NULL.
+    `full` changes nothing, `redacted` replaces literals by `?`, `none` gives NULL. Data are NULL unless `full`.
     """
     kinds: dict[str, Sensitive] = {c.name: c.info["sensitive"] for c in spec.columns if c.info["sensitive"]}
     return pages if query_text == "full" or not kinds else _protected(kinds, pages, query_text)
@@ -33,9 +33,8 @@ def _protected(kinds: Mapping[str, Sensitive], pages: Pages, query_text: QueryTe
 
 
 def _redacted(kinds: Mapping[int, Sensitive], row: Sequence[Any]) -> list[Any]:
-    texts = {i: row[i] for i in kinds if isinstance(row[i], str) and row[i]}
-    # Values that are not texts are hidden completely.
-    redacted = [HIDDEN if i in kinds and value not in (None, "") else value for i, value in enumerate(row)]
+    redacted = [_without_text(kinds.get(i), value) for i, value in enumerate(row)]
+    texts = {i: row[i] for i, kind in kinds.items() if kind != "data" and isinstance(row[i], str) and row[i]}
     for i, text in texts.items():
         if kinds[i] == "sql":
             redacted[i] = hide_literals(text)
@@ -44,3 +43,10 @@ def _redacted(kinds: Mapping[int, Sensitive], row: Sequence[Any]) -> list[Any]:
             words = [literal_words(sql) for j, sql in texts.items() if kinds[j] == "sql"]
             redacted[i] = hide_values(text, set().union(*words))
     return redacted
+
+
+def _without_text(kind: Sensitive | None, value: Any) -> Any:
+    """Hide a value completely, as data and values that are not texts are."""
+    if kind == "data":
+        return None
+    return HIDDEN if kind and value not in (None, "") else value

@@ -20,7 +20,12 @@ from qupersync_assets.redshift.session import Session
 from qupersync_assets.rows.page import AnyPage, Pages
 from qupersync_assets.rows.source_read import RowVisibility, SourceRead, SourceUnavailable
 from qupersync_assets.spec import ReadMode, SyncSpec, Variant, Window, select_statement
-from qupersync_assets.spec.redshift_views import READABLE_IF_PROVISIONED, needs_provisioned, shows_own_rows
+from qupersync_assets.spec.redshift_views import (
+    READABLE_IF_PROVISIONED,
+    needs_provisioned,
+    needs_serverless,
+    shows_own_rows,
+)
 
 
 @dataclass(frozen=True)
@@ -117,10 +122,13 @@ class _VariantChoice:
         """Return whether this kind of cluster refuses a variant to every user, whatever the grants."""
         if self.privileges.superuser:
             return True  # a superuser cannot be granted anything more
-        if not any(map(needs_provisioned, variant.sources)):
+        only_provisioned = any(map(needs_provisioned, variant.sources))
+        only_serverless = any(map(needs_serverless, variant.sources))
+        if not only_provisioned and not only_serverless:
             return False
         # A missing grant and a kind of cluster without the view give the same SQLSTATE.
-        return refusal(self.session, READABLE_IF_PROVISIONED) is not None
+        is_provisioned = refusal(self.session, READABLE_IF_PROVISIONED) is None
+        return only_serverless if is_provisioned else only_provisioned
 
 
 def _prepended(first: AnyPage | None, pages: Pages) -> Pages:

@@ -1,5 +1,6 @@
 """Coerce a page of source rows, by column name, to typed rows and skipped rows."""
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
@@ -71,6 +72,8 @@ def _coercion(column: sa.Column[Any]) -> Callable[[Any], Any]:
         coerce = _integer("integer", 32)
     elif isinstance(type_, sa.Numeric):
         coerce = _numeric(type_)
+    elif isinstance(type_, sa.Double):
+        coerce = _double
     elif isinstance(type_, sa.Boolean):
         coerce = _boolean
     elif isinstance(type_, sa.DateTime):
@@ -135,6 +138,15 @@ def _numeric(type_: sa.Numeric[Any]) -> Callable[[Any], Decimal]:
         return number
 
     return coerce
+
+
+def _double(value: Any) -> float:
+    if isinstance(value, bool):
+        raise InvalidValue("not a number")
+    number = float(_decimal(value))
+    if math.isinf(number):
+        raise InvalidValue("out of range for double precision")
+    return number
 
 
 def _boolean(value: Any) -> bool:

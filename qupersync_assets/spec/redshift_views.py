@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict, cast
 
 
 class ViewFacts(TypedDict):
@@ -19,6 +19,8 @@ class ViewFacts(TypedDict):
     node: Literal["leader", "compute", "both"]
     # `all` is for all users, `superuser` needs a grant, `own` shows an ordinary user only the rows of its own work.
     visibility: Literal["all", "superuser", "own"]
+    # Name of its page in the documentation, if it does not follow from the name of the view.
+    page: NotRequired[str]
 
 
 @cache
@@ -35,6 +37,12 @@ def needs_provisioned(view: str) -> bool:
     """Whether only provisioned clusters have the view; others withhold it, whatever the grants."""
     facts = documented_views().get(view)
     return facts is not None and not facts["serverless"]
+
+
+def needs_serverless(view: str) -> bool:
+    """Whether only Serverless has the view."""
+    facts = documented_views().get(view)
+    return facts is not None and not facts["provisioned"]
 
 
 def shows_own_rows(views: Iterable[str]) -> list[str]:
@@ -55,8 +63,9 @@ def column_types(view: str) -> dict[str, str]:
 
 def documentation_url(view: str) -> str:
     """The page of AWS's documentation about a view, or about its kind if it has none of its own."""
-    if view in documented_views() and not view.startswith("pg_"):
-        page = view.upper() if view.startswith("sys_") else f"r_{view.upper()}"
+    facts = documented_views().get(view)
+    if facts is not None and not view.startswith("pg_"):
+        page = facts.get("page") or (view.upper() if view.startswith("sys_") else f"r_{view.upper()}")
     else:
         page = "c_intro_catalog_views" if view.startswith("pg_") else "cm_chap_system-tables"
     return f"https://docs.aws.amazon.com/redshift/latest/dg/{page}.html"

@@ -16,7 +16,7 @@ class SourceExpression(NamedTuple):
 def source_expression(reads: str | Sequence[str], sql: str | None = None, *, padded: bool = False) -> SourceExpression:
     """Make a SourceExpression, by default of the first source column itself; `padded` is a char(n) column."""
     columns = (reads,) if isinstance(reads, str) else tuple(reads)
-    sql = sql or f'"{columns[0]}"'
+    sql = sql or (f'"{columns[0]}"' if columns else "NULL")
     return SourceExpression(columns, f"RTRIM({sql})" if padded else sql)
 
 

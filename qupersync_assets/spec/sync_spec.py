@@ -30,6 +30,8 @@ class SyncSpec:
         present_where: for a snapshot whose source leaves rows out: a condition on the table's row `t`; a row
             that meets it is present in Redshift even if it was not read.
         optional: the job runs only if SYNC_JOBS names it.
+        transient: for a snapshot whose rows come and go: rows that Redshift no longer has are deleted after the
+            retention of histories.
     """
 
     sync_job_id: str
@@ -48,6 +50,7 @@ class SyncSpec:
     after_load: sa.Executable | None = None
     present_where: str | None = None
     optional: bool = False
+    transient: bool = False
 
     def __post_init__(self) -> None:
         if self.kind == "snapshot" and "removed_at" not in self.table.c:
@@ -72,7 +75,7 @@ class SyncSpec:
     @property
     def variants(self) -> tuple[Variant, ...]:
         """All variants in the order of preference."""
-        expressions = {c.name: c.info["source_expression"] for c in self.columns}
+        expressions = {c.name: e for c in self.columns if (e := c.info["source_expression"]).reads}
         return (Variant(self.sources, self.from_clause, expressions, self.needs), *self.alternatives)
 
     @property
@@ -90,6 +93,11 @@ class SyncSpec:
     def is_incremental(self) -> bool:
         """Whether a sync can leave out rows that were read before."""
         return self.time_column is not None and any("{since}" in v.from_clause for v in self.variants)
+
+    @property
+    def purged_by(self) -> str | None:
+        """The column with the time after which a row expires, None if rows are kept."""
+        return "removed_at" if self.transient else self.time_column
 
     def lineage(self) -> list[tuple[str, str, str]]:
         """Return (target column, Redshift view, source column) for each source of each column, in all variants."""

@@ -13,7 +13,7 @@ METADATA = sa.MetaData(schema=SCHEMA)
 UTC_TIME = sa.DateTime(timezone=True)
 ColumnType: TypeAlias = sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]
 Merge = Literal["replace", "least", "greatest"]
-Sensitive = Literal["sql", "message"]
+Sensitive = Literal["sql", "message", "data"]
 
 
 def column(
@@ -33,15 +33,16 @@ def column(
         name: name in PostgreSQL, and the label in the Redshift statement.
         type_: PostgreSQL type; source values are coerced to it.
         comment: shown to readers, in PostgreSQL and in Dagster.
-        reads: source columns, as `column` (of the job's first source) or `view.column`; `name` by default.
+        reads: source columns, as `column` (of the job's first source) or `view.column`; `name` by default. Empty if
+            only alternatives of the job's first variant have the value.
         sql: Redshift expression; by default the source column itself.
         padded: the source is char(n); Redshift removes its blank padding.
         merge: how a new value is merged into a known row: it replaces the old value, or the least or the
             greatest of all values is kept.
         sensitive: the value may quote customers' data, which SYNC_QUERY_TEXT can hide: `sql` is the text of
-            a statement, `message` is a sentence about the statements of its row.
+            a statement, `message` is a sentence about the statements of its row, `data` are data themselves.
     """
-    expression = source_expression(reads or name, sql, padded=padded)
+    expression = source_expression(name if reads is None else reads, sql, padded=padded)
     info = {"source_expression": expression, "merge": merge, "sensitive": sensitive}
     return sa.Column(name, type_, comment=comment, info=info)
 

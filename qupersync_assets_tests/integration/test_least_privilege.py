@@ -29,7 +29,7 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec.redshift_views import documented_views
-from qupersync_assets.sync_jobs import default_specs
+from qupersync_assets.sync_jobs import all_specs, default_specs
 from qupersync_assets_tests.support.integration import Query, Sync
 
 PROJECT = Path(__file__).parents[2]
@@ -245,20 +245,22 @@ def statements(text: str) -> list[str]:
     return re.findall(r"^[A-Z][^;]*;", text, re.MULTILINE)
 
 
-def all_of_redshift_sql() -> str:
-    """Return the file for a provisioned cluster, with the commented-out statements."""
-    return re.sub(r"^--(?=GRANT SELECT)", "", REDSHIFT_SQL, flags=re.MULTILINE)
+def all_of_redshift_sql(*, optional: bool = False) -> str:
+    """Return the file for a provisioned cluster, with the commented-out statements, also those for optional jobs."""
+    text = REDSHIFT_SQL if optional else REDSHIFT_SQL.partition("\n-- 6. ")[0]
+    return re.sub(r"^--(?=GRANT SELECT)", "", text, flags=re.MULTILINE)
 
 
-def test_each_view_for_superusers_that_a_job_reads_is_granted() -> None:
+@pytest.mark.parametrize("optional", [False, True])
+def test_each_view_for_superusers_that_a_job_reads_is_granted(optional: bool) -> None:
     facts = documented_views()
     needed = {
         view
-        for spec in default_specs()
+        for spec in (all_specs() if optional else default_specs())
         for view in spec.all_sources
         if view not in facts or facts[view]["visibility"] == "superuser"
     }
-    assert set(re.findall(r"GRANT SELECT ON (\w+)", all_of_redshift_sql())) == needed
+    assert set(re.findall(r"GRANT SELECT ON (\w+)", all_of_redshift_sql(optional=optional))) == needed
     # The unchanged file works on all kinds of clusters.
     for view in re.findall(r"GRANT SELECT ON (\w+)", " ".join(statements(REDSHIFT_SQL))):
         assert facts[view]["serverless"]
@@ -336,6 +338,21 @@ def test_the_reader_sees_all_rows_and_reads_nothing_else(
             pytest.raises(psycopg2.errors.InsufficientPrivilege),
         ):
             cursor.execute(f"SELECT 1 FROM {relation}")
+
+
+def test_optional_jobs_need_the_further_statements(
+    administer: Callable[[str], None], sync: Sync, doctor: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    further = "\n".join(statements("--" + all_of_redshift_sql(optional=True).partition("\n-- 6. ")[2]))
+    administer(all_of_redshift_sql())
+    assert doctor() == {}
+    monkeypatch.setenv("SYNC_JOBS", ",".join(spec.sync_job_id for spec in all_specs()))
+    remedies = {remedy for subject, remedy in doctor().items() if "view" in subject}
+    granted = {remedy.removeprefix("As a superuser: ").replace('"the_least"', READER) for remedy in remedies}
+    assert granted == set(further.splitlines()) - {"GRANT SELECT ON sys_serverless_usage TO qupersync_reader;"}
+    administer(further)
+    assert doctor() == {}
+    assert sync().success
 
 
 @pytest.mark.parametrize("mode", ["serverless", "multi-az"])

@@ -82,6 +82,8 @@ def holds(target: sa.types.TypeEngine[Any], documented: str) -> bool:
         )
     if documented.startswith("timestamp"):
         return isinstance(target, sa.DateTime) and target.timezone
+    if documented == "double precision":
+        return isinstance(target, sa.Double)
     if documented == "boolean":
         return isinstance(target, sa.Boolean)
     if re.match(r"text|name|char|varchar", documented):

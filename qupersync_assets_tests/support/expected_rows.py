@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from qupersync_assets.spec import SyncSpec
+from qupersync_assets_tests.support.expected_optional_rows import OPTIONAL_ORACLES, OPTIONAL_TIMES
 from qupersync_assets_tests.support.integration import Query
 
 # By table: the query over the source for the expected rows, and the query for the actual rows.
@@ -83,6 +84,7 @@ ORACLES = {
         "GROUP BY 1, 2, 3",
         "SELECT application_name, user_name, database_name, first_seen, last_seen, sessions FROM quper.applications",
     ),
+    **OPTIONAL_ORACLES,
 }
 
 
@@ -113,4 +115,5 @@ TIMES = {
     "stl_scan": "starttime",
     "stl_vacuum": "eventtime",
     "sys_connection_log": "record_time",
+    **OPTIONAL_TIMES,
 }

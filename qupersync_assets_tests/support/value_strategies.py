@@ -48,6 +48,8 @@ def good_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, Any]]:
                 whole += [(1 << 53) + 1, -(1 << 53) - 1]
             forms = [(form(n), n) for n in whole for form in (int, Decimal, str)]
             return [*forms, (Decimal("7.000"), 7), (" 7 ", 7), (7.0, 7), (Decimal("1E+3"), 1000)]
+        case sa.Double():
+            return [(v, v) for v in (0.0, -1.5, 1e300, 5e-324)] + [("1.5", 1.5), (7, 7.0)]
         case sa.Numeric():
             precision, scale = _digits(type_)
             nines = Decimal(f"{'9' * precision}E-{scale}")
@@ -76,6 +78,8 @@ def bad_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, str]]:
             fractions = [(0.5, "integer"), (Decimal("7.1"), "integer"), ("7.5", "integer")]
             forms = [(form(n), "range") for n in (beyond, -beyond - 1) for form in (int, Decimal, str)]
             return [*no_number, *fractions, *forms, (1e300, "range")]
+        case sa.Double():
+            return [*no_number, (Decimal("1E+400"), "range"), (True, "not a")]
         case sa.Numeric():
             precision, scale = _digits(type_)
             power = Decimal(f"1E+{precision - scale}")
@@ -106,6 +110,8 @@ def good(column: sa.Column[Any]) -> st.SearchStrategy[tuple[Any, Any]]:
             any_ = st.integers(-half, half - 1).flatmap(
                 lambda n: st.sampled_from([n, Decimal(n), str(n)]).map(lambda value: (value, n))
             )
+        case sa.Double():
+            any_ = st.floats(allow_nan=False, allow_infinity=False).map(lambda f: (f, f))
         case sa.Numeric():
             precision, scale = _digits(type_)
             digits = 10**precision - 1

@@ -246,7 +246,7 @@ def _create_catalog(cursor: Any, views: dict[str, ViewFacts]) -> None:
 
 def _show_own_rows(cursor: Any, view: str, facts: ViewFacts) -> None:
     columns = [name for name, _ in facts["columns"]]
-    own = next(name for name in ("userid", "user_id", "user_name") if name in columns)
+    own = next(name for name in ("userid", "user_id", "user_name", "txn_owner") if name in columns)
     # PostgreSQL evaluates both subqueries once per query. The owner's sessions are not filtered.
     cursor.execute(
         sql.SQL(
@@ -258,6 +258,6 @@ def _show_own_rows(cursor: Any, view: str, facts: ViewFacts) -> None:
         ).format(
             table=sql.Identifier(SCHEMA, view),
             column=sql.Identifier(own),
-            identity=sql.Identifier("user_name" if own == "user_name" else "user_id"),
+            identity=sql.Identifier("user_id" if own in ("userid", "user_id") else "user_name"),
         )
     )

@@ -14,7 +14,9 @@ from qupersync_assets.sandbox.warehouse import catalog
 from qupersync_assets.sandbox.warehouse.catalog import LiveTable
 from qupersync_assets.sandbox.warehouse.rows import Row, copy_rows, fetch_dicts, last_ids
 from qupersync_assets.sandbox.workload import traffic, vacuums
+from qupersync_assets.sandbox.workload.loads import load_rows
 from qupersync_assets.sandbox.workload.steps import step_rows
+from qupersync_assets.sandbox.workload.upkeep import Upkeep
 
 _GROW = """
 UPDATE redshift.svv_table_info SET
@@ -53,6 +55,9 @@ class Activity:
         cursor.execute('SELECT table_id, "schema", "table", tbl_rows::bigint FROM redshift.svv_table_info ORDER BY 1')
         self._tables = [LiveTable(*values) for values in cursor.fetchall()]
         self._ids = last_ids(cursor)
+        # With random numbers of its own, so that it does not change the others.
+        self._upkeep_rng = random.Random(rng.getstate()[1][0])
+        self._upkeep = Upkeep(self._upkeep_rng, now, self._database, self._tables)
         self._sessions: list[tuple[traffic.Client, int]] = []
 
     def history(self, length: timedelta, queries: int) -> None:
@@ -66,7 +71,8 @@ class Activity:
                 aborted = rng.random() < 0.03 or end > self._now
                 self._vacuum(table, start, None if aborted else end)
                 start += timedelta(hours=rng.uniform(12, 48))
-        copy_rows(self._cursor, self._rows)
+        self._upkeep.history(length)
+        self._write()
 
     def advance(self) -> None:
         """Write activity since the newest statement, ten minutes at most, and finish running statements."""
@@ -85,7 +91,12 @@ class Activity:
             "UPDATE redshift.stv_node_storage_capacity SET used = greatest(0, least(capacity, used + %s))",
             [self._rng.randint(-200, 220)],
         )
+        self._upkeep.advance(self._cursor)
+        self._write()
+
+    def _write(self) -> None:
         copy_rows(self._cursor, self._rows)
+        copy_rows(self._cursor, self._upkeep.rows)
 
     def _run_statements(self, starts: list[datetime]) -> None:
         if len(self._tables) < 2:
@@ -105,6 +116,7 @@ class Activity:
             end = start + timedelta(seconds=min(rng.lognormvariate(-1, 2.5), 3000))
             if end > self._now or (start > self._now - timedelta(seconds=20) and rng.random() < 0.4):
                 traffic.update_running(rng, statement, self._now)
+                self._load(statement)
             else:
                 self._finish(statement, end)
             self._rows["sys_query_history"].append(statement)
@@ -131,19 +143,30 @@ class Activity:
         self._ids["query"] += 1
         for view, rows in step_rows(self._rng, statement, self._ids["query"], self._tables).items():
             self._rows[view] += rows
+        self._load(statement, self._ids["query"])
+
+    def _load(self, statement: Row, query: int | None = None) -> None:
+        for view, rows in load_rows(self._upkeep_rng, statement, self._tables, query).items():
+            self._rows[view] += rows
 
     def _continue_statements(self) -> None:
         """Finish some of the running statements."""
         self._cursor.execute(
             "DELETE FROM redshift.sys_query_history WHERE status NOT IN %s RETURNING *", [traffic.FINAL]
         )
-        for statement in sorted(fetch_dicts(self._cursor), key=lambda row: row["query_id"]):
+        statements = sorted(fetch_dicts(self._cursor), key=lambda row: row["query_id"])
+        unfinished = [statement["query_id"] for statement in statements]
+        for view in ("sys_load_history", "sys_load_detail"):
+            deletion = sql.SQL("DELETE FROM redshift.{} WHERE query_id = ANY(%s)").format(sql.Identifier(view))
+            self._cursor.execute(deletion, [unfinished])
+        for statement in statements:
             duration = self._now - statement["start_time"]
             if self._rng.random() < 0.5 or duration > timedelta(minutes=10):
                 self._finish(statement, statement["start_time"] + duration * self._rng.uniform(0.5, 1))
             else:
                 statement["status"] = self._rng.choice(["running", "returning"])
                 traffic.update_running(self._rng, statement, self._now)
+                self._load(statement)
             self._rows["sys_query_history"].append(statement)
 
     def _vacuum(self, table: LiveTable, start: datetime, end: datetime | None) -> None:

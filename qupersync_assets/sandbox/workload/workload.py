@@ -29,6 +29,15 @@ _EXPIRED = {
     "stl_scan": "endtime < %(limit)s AND endtime > '2000-01-01' "
     "OR query < (SELECT min(query) FROM redshift.stl_scan WHERE endtime >= %(limit)s)",
     "sys_connection_log": "record_time < %(limit)s",
+    **dict.fromkeys(
+        (
+            *("sys_load_history", "sys_load_detail", "sys_load_error_detail", "sys_analyze_history"),
+            *("sys_mv_refresh_history", "sys_mv_state", "sys_serverless_usage"),
+        ),
+        "start_time < %(limit)s",
+    ),
+    **dict.fromkeys(("stl_load_errors", "stl_analyze"), "starttime < %(limit)s"),
+    "sys_auto_table_optimization": "event_time < %(limit)s",
 }
 
 _BULK = """

@@ -14,8 +14,9 @@ from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.defs.retention_job import MAINTENANCE_NAME, purge_runs
 from qupersync_assets.postgres import retention
 from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
-from qupersync_assets.sync_jobs import default_specs
+from qupersync_assets.sync_jobs import all_specs, default_specs
 from qupersync_assets_tests.support.integration import Query
 
 
@@ -68,6 +69,22 @@ def test_old_history_is_deleted(
             assert target(remaining) == [(40, True)], spec.sync_job_id
     others = target("SELECT cluster, query_id FROM quper.query_history WHERE query_id < 3 ORDER BY 1, 2")
     assert others == [("other", 1), ("sandbox", 2)]
+
+
+def test_transient_rows_are_deleted_some_time_after_their_removal(
+    postgres: PostgresResource, target: Query, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUPER_RETENTION_DAYS", "30")
+    ensure_schema(postgres, all_specs())
+    removed = "unnest(ARRAY[NULL, now() - interval '29 days', now() - interval '31 days'])"
+    target(
+        "INSERT INTO quper.wlm_rules (cluster, service_class, rule_name, metric_name, metric_operator, synced_at, "
+        f"removed_at) SELECT c, 1, n::text, 'm', '>', '2001-01-01', removed FROM {removed} WITH ORDINALITY u (removed, n), "
+        "unnest(ARRAY['sandbox', 'other']) c"
+    )
+    assert run_maintenance(instance).success
+    found = target("SELECT cluster, rule_name FROM quper.wlm_rules ORDER BY 1, 2")
+    assert found == [("other", "1"), ("other", "2"), ("other", "3"), ("sandbox", "1"), ("sandbox", "2")]
 
 
 def test_old_bookkeeping_is_deleted_except_each_jobs_last_success(

@@ -18,6 +18,11 @@ FILLED = [
     "svv_table_info", "stl_vacuum", "sys_vacuum_history", "sys_query_history", "stl_alert_event_log",
     "stv_node_storage_capacity", "svv_columns", "pg_attribute", "pg_class", "pg_namespace", "stl_scan",
     "sys_connection_log", "sys_query_detail", "svl_user_activity",
+    # Of optional jobs.
+    "svv_alter_table_recommendations", "sys_auto_table_optimization", "sys_load_history", "sys_load_detail",
+    "sys_load_error_detail", "stl_load_errors", "svv_mv_info", "sys_mv_state", "sys_mv_refresh_history",
+    "sys_analyze_history", "stl_analyze", "stv_wlm_service_class_config", "stv_wlm_classification_config",
+    "stv_wlm_qmr_config", "sys_serverless_usage", "svv_transactions",
 ]  # fmt: skip
 RUNNING = "status IN ('planning', 'queued', 'running', 'returning')"
 
@@ -72,6 +77,8 @@ def test_backfill_fills_once_and_consistently(sandbox: Sandbox, query: Query) ->
         "SELECT 1 FROM pg_attribute a LEFT JOIN pg_class c ON c.oid = a.attrelid WHERE c.oid IS NULL",
         "SELECT 1 FROM pg_class c LEFT JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.oid IS NULL",
         "SELECT 1 FROM stl_scan s WHERE type = 2 AND tbl NOT IN (SELECT table_id FROM svv_table_info)",
+        "SELECT query_id FROM sys_load_history EXCEPT SELECT query_id FROM sys_query_history WHERE query_type = 'COPY'",
+        "SELECT query_id FROM sys_load_error_detail EXCEPT SELECT query_id FROM sys_load_history WHERE error_count > 0",
         "SELECT 1 FROM sys_query_history WHERE execution_time > elapsed_time OR end_time < start_time",
         "SELECT 1 FROM svv_table_info WHERE tbl_rows < estimated_visible_rows OR (sortkey1 IS NULL) <> (unsorted IS NULL)",
     ):

@@ -11,7 +11,7 @@ from qupersync_assets.redshift.catalog import catalog_statement
 from qupersync_assets.sandbox.rules.dialect import MODES, Mode
 from qupersync_assets.sandbox.rules.strict import State, refusal
 from qupersync_assets.spec import ReadMode, SyncSpec, Variant, Window, select_statement
-from qupersync_assets.spec.redshift_views import needs_provisioned
+from qupersync_assets.spec.redshift_views import needs_provisioned, needs_serverless
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.support import documented_statements as documented
 
@@ -67,10 +67,13 @@ def test_a_missing_column_is_not_read(spec: SyncSpec, variant: Variant) -> None:
 @VARIANTS
 @pytest.mark.parametrize("mode", MODES)
 def test_redshift_accepts_the_statement_where_the_views_exist(spec: SyncSpec, variant: Variant, mode: Mode) -> None:
-    old = any(map(needs_provisioned, variant.sources))
-    expected = {"serverless": "42P01", "multi-az": "42501"}.get(mode, "") if old else ""
+    expected, where_all = "", "provisioned"
+    if any(map(needs_provisioned, variant.sources)):
+        expected = {"serverless": "42P01", "multi-az": "42501"}.get(mode, "")
+    elif any(map(needs_serverless, variant.sources)):
+        expected, where_all = "" if mode == "serverless" else "42P01", "serverless"
     # The syntax does not depend on the mode, and all statements of a variant read the same views.
-    for statement in statements(spec, variant)[: None if mode == "provisioned" else 1]:
+    for statement in statements(spec, variant)[: None if mode == where_all else 1]:
         found = refusal(f"DECLARE a CURSOR FOR {statement}", mode, OPEN)
         assert (found.sqlstate if found else "") == expected, found
 

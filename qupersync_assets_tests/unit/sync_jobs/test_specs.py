@@ -21,7 +21,13 @@ JOBS = {
     "application_sync": "applications",
 }
 # Documented columns of main sources that are not read, and why.
-UNREAD = {("svv_table_info", "empty"): "for internal use, deprecated by AWS"}
+UNREAD = {
+    ("svv_table_info", "empty"): "for internal use, deprecated by AWS",
+    ("stv_wlm_service_class_config", "queueing_strategy"): "reserved for system use",
+    ("stv_wlm_service_class_config", "evictable"): "reserved for system use",
+    ("stv_wlm_service_class_config", "eviction_threshold"): "reserved for system use",
+    ("stv_wlm_service_class_config", "min_step_mem"): "reserved for system use",
+}
 # Sources whose rows are aggregated.
 AGGREGATED = {"stl_scan", "svl_user_activity"}
 SPECS = pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.sync_job_id)
@@ -70,6 +76,12 @@ def test_the_list_of_sensitive_columns() -> None:
         ("query_history", "query_text"): "sql",
         ("query_history", "error_message"): "message",
         ("column_stats", "column_default"): "sql",
+        ("table_recommendations", "ddl"): "sql",
+        ("load_history", "data_source"): "data",
+        ("load_errors", "file_name"): "data",
+        ("load_errors", "error_message"): "message",
+        ("load_errors", "raw_line"): "data",
+        ("load_errors", "raw_field_value"): "data",
     }
 
 

@@ -1,0 +1,161 @@
+"""Optional jobs, which SYNC_JOBS names: every value is loaded, on each kind of cluster that has the views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sandbox.gateway.relay import Gateway
+from qupersync_assets.spec import SyncSpec
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.support.expected_rows import oracle, plain
+from qupersync_assets_tests.support.integration import Query, Sync, checks
+
+OPTIONAL = [spec for spec in all_specs() if spec.optional]
+PROVISIONED_ONLY = {"wlm_queues", "wlm_rules"}
+SERVERLESS_ONLY = {"serverless_usage"}
+
+
+@pytest.fixture(autouse=True)
+def chosen(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """SYNC_JOBS names the optional jobs and no other."""
+    monkeypatch.setenv("SYNC_JOBS", ",".join(spec.sync_job_id for spec in OPTIONAL))
+
+
+@pytest.fixture
+def mode(request: pytest.FixtureRequest, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Log in to a cluster of a kind."""
+    upstream = (sandbox.server.host, sandbox.server.port)
+    with Gateway(upstream, mode=request.param, lists_absent=request.param != "multi-az") as gateway:
+        monkeypatch.setenv("REDSHIFT_PORT", str(gateway.port))
+        yield request.param
+
+
+def versions(target: Query, spec: SyncSpec, cluster: str) -> list[tuple[Any, ...]]:
+    """Return what changes if a row of a cluster is written."""
+    return target(f"SELECT ctid, xmin FROM {spec.table.fullname} WHERE cluster = %s ORDER BY ctid", [cluster])
+
+
+def copy_to_other_cluster(target: Query, spec: SyncSpec) -> None:
+    names = ", ".join(f'"{c.name}"' for c in spec.table.c if c.name != "cluster" and c.computed is None)
+    target(f"INSERT INTO {spec.table.fullname} (cluster, {names}) SELECT 'other', {names} FROM {spec.table.fullname}")
+
+
+@pytest.mark.parametrize("mode", ["provisioned", "serverless", "multi-az"], indirect=True)
+def test_every_value_is_loaded_once(filled: Sandbox, mode: Any, sync: Sync, source: Query, target: Query) -> None:
+    first = sync()
+    assert first.success
+    absent = SERVERLESS_ONLY if mode == "provisioned" else PROVISIONED_ONLY
+    absent = absent | SERVERLESS_ONLY if mode == "multi-az" else absent
+    unavailable = target("SELECT sync_job_id FROM quper.sync_logs WHERE status = 'unavailable'")
+    present = [spec for spec in OPTIONAL if spec.table.name not in absent]
+    assert {name.removesuffix("_sync") for (name,) in unavailable} == absent
+    for spec in present:
+        expected, actual = oracle(spec, source, target)
+        assert len(actual) > 1 and actual == expected, spec.sync_job_id
+        copy_to_other_cluster(target, spec)
+    before = {(spec.sync_job_id, c): versions(target, spec, c) for spec in present for c in ("sandbox", "other")}
+    assert sync().success
+    after = {(spec.sync_job_id, c): versions(target, spec, c) for spec in present for c in ("sandbox", "other")}
+    assert after == before
+    failed = [check for check in first.get_asset_check_evaluations() if not check.passed]
+    assert {check.asset_key.path[-1] for check in failed} == absent
+
+
+def test_only_optional_jobs_have_an_asset(filled: Sandbox, sync: Sync, target: Query) -> None:
+    assert sync().success
+    jobs = {job for (job,) in target("SELECT DISTINCT sync_job_id FROM quper.sync_logs")}
+    assert jobs == {spec.sync_job_id for spec in OPTIONAL}
+
+
+@pytest.mark.parametrize("mode", ["serverless"], indirect=True)
+def test_changed_rows_are_merged(filled: Sandbox, mode: Any, sync: Sync, source: Query, target: Query) -> None:
+    source(
+        "UPDATE sys_load_history SET status = 'running', end_time = NULL WHERE start_time < getdate() - interval '1 day'"
+    )
+    source("UPDATE sys_serverless_usage SET charged_seconds = 0")
+    assert sync().success
+    target("UPDATE quper.sync_logs SET started_at = date_trunc('day', now())")
+    (running,) = target("SELECT count(*) FROM quper.load_history WHERE status = 'running'")
+    assert running[0] > 5
+    source("UPDATE sys_load_history SET status = 'completed', end_time = start_time WHERE status = 'running'")
+    for _ in range(3):
+        filled.workload().advance(datetime.now(UTC))
+    assert sync().success
+    assert target("SELECT DISTINCT read_mode FROM quper.sync_logs WHERE sync_job_id = 'load_history_sync'") == [
+        ("full",),
+        ("incremental",),
+    ]
+    for spec in OPTIONAL:
+        if spec.table.name not in PROVISIONED_ONLY:
+            expected, actual = oracle(spec, source, target)
+            assert set(expected) <= set(actual), spec.sync_job_id
+    assert target("SELECT count(*) FROM quper.serverless_usage WHERE charged_rpu_seconds > 0")[0][0] > 300
+
+
+def test_stl_views_replace_missing_sys_views(filled: Sandbox, sync: Sync, source: Query, target: Query) -> None:
+    views = "sys_load_error_detail", "sys_analyze_history"
+    for view in views:
+        source(f"ALTER TABLE {view} RENAME TO renamed_{view}")
+    try:
+        assert sync("load_errors", "analyze_history").success
+    finally:
+        for view in views:
+            source(f"ALTER TABLE renamed_{view} RENAME TO {view}")
+    errors = (
+        "SELECT userid, query, session, tbl, starttime, rtrim(filename), line_number, rtrim(colname), "
+        "rtrim(raw_line), rtrim(raw_field_value), err_code, rtrim(err_reason) FROM stl_load_errors"
+    )
+    loaded = (
+        "SELECT user_id, query, session_id, table_id, start_time, file_name, line_number, nullif(column_name, ''), "
+        "raw_line, raw_field_value, error_code, error_message FROM quper.load_errors WHERE query_id IS NULL"
+    )
+    assert plain(target(loaded)) == plain(source(errors)) != []
+    analyzed = (
+        "SELECT userid, xid, table_id, rtrim(schema_name), is_auto = 't', rtrim(status), starttime, endtime, rows, "
+        "modified_rows, prevtime FROM stl_analyze"
+    )
+    loaded = (
+        "SELECT user_id, transaction_id, table_id, schema_name, is_automatic, status, start_time, end_time, rows, "
+        "modified_rows, previous_analyze_at FROM quper.analyze_history"
+    )
+    assert plain(target(loaded)) == plain(source(analyzed)) != []
+
+
+@pytest.mark.parametrize("query_text", ["redacted", "none"])
+def test_loads_show_no_data_of_customers(
+    filled: Sandbox, sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch, query_text: str
+) -> None:
+    monkeypatch.setenv("SYNC_QUERY_TEXT", query_text)
+    source("ALTER TABLE sys_load_error_detail RENAME TO renamed")
+    try:
+        assert sync("load_errors", "load_history", "table_recommendations").success
+    finally:
+        source("ALTER TABLE renamed RENAME TO sys_load_error_detail")
+    shown = "SELECT count(*), count(file_name), count(raw_line), count(raw_field_value) FROM quper.load_errors"
+    rows, *hidden = target(shown)[0]
+    assert rows > 0 and hidden == [0, 0, 0]
+    assert target("SELECT count(data_source) FROM quper.load_history") == [(0,)]
+    assert source("SELECT count(*) FROM stl_load_errors WHERE err_reason LIKE '%Value '',''%'")[0][0] > 0
+    assert target("SELECT count(*) FROM quper.load_errors WHERE error_message LIKE '%Value '',''%'") == [(0,)]
+    ddl = target("SELECT bool_and(ddl LIKE 'ALTER TABLE \"%'), count(ddl_md5) > 0 FROM quper.table_recommendations")
+    assert ddl == [(True if query_text == "redacted" else None, True)]
+
+
+def test_an_ordinary_user_gets_the_missing_grants(
+    filled: Sandbox, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDSHIFT_USER", "qupersync_ordinary")
+    result = sync()
+    assert not result.success
+    rows = target("SELECT sync_job_id, error FROM quper.sync_logs WHERE status = 'failed'")
+    failed = {str(job): str(error) for job, error in rows}
+    superuser = {"table_recommendations", "auto_table_optimizations", "analyze_history", "wlm_queues", "wlm_rules"}
+    assert {name.removesuffix("_sync") for name in failed} == superuser
+    assert all("GRANT SELECT ON" in error for error in failed.values())
+    own = {table for table, check in checks(result, "sees_all_rows").items() if not check.passed}
+    assert own == {s.table.name for s in OPTIONAL} - superuser - SERVERLESS_ONLY
