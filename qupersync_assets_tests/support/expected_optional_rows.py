@@ -66,6 +66,7 @@ OPTIONAL_ORACLES: dict[str, tuple[str, str | None]] = {
         "metric_value, rtrim(action_value) FROM stv_wlm_qmr_config",
         None,
     ),
+    "node_slices": ("SELECT node, count(*) FROM stv_slices WHERE type = 'D' GROUP BY node", None),
     "serverless_usage": ("SELECT * FROM sys_serverless_usage", None),
     "locks": (
         "SELECT txn_owner, txn_db, xid, pid, txn_start, lock_mode, lockable_object_type, coalesce(relation, 0), "

@@ -246,7 +246,8 @@ def _create_catalog(cursor: Any, views: dict[str, ViewFacts]) -> None:
 
 def _show_own_rows(cursor: Any, view: str, facts: ViewFacts) -> None:
     columns = [name for name, _ in facts["columns"]]
-    own = next(name for name in ("userid", "user_id", "user_name", "txn_owner") if name in columns)
+    # No row of a view without such a column is a user's own.
+    own = next((name for name in ("userid", "user_id", "user_name", "txn_owner") if name in columns), "")
     # PostgreSQL evaluates both subqueries once per query. The owner's sessions are not filtered.
     cursor.execute(
         sql.SQL(
@@ -257,7 +258,7 @@ def _show_own_rows(cursor: Any, view: str, facts: ViewFacts) -> None:
             " OR btrim({column}::text) = (SELECT {identity}::text FROM redshift_facts.me))"
         ).format(
             table=sql.Identifier(SCHEMA, view),
-            column=sql.Identifier(own),
+            column=sql.Identifier(own) if own else sql.NULL,
             identity=sql.Identifier("user_id" if own in ("userid", "user_id") else "user_name"),
         )
     )

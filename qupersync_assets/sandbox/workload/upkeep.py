@@ -7,7 +7,7 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from qupersync_assets.sandbox.warehouse.catalog import LiveTable
+from qupersync_assets.sandbox.warehouse.catalog import NODES, LiveTable
 from qupersync_assets.sandbox.warehouse.rows import Row
 from qupersync_assets.sandbox.workload.traffic import CLIENTS, microseconds
 
@@ -127,6 +127,10 @@ class Upkeep:
                         "action_service_class": number,
                     }
                 )
+        self.rows["stv_slices"] += [
+            {"node": number // 4, "slice": number, "localslice": number % 4, "type": "C" if number % 4 > 1 else "D"}
+            for number in range(4 * NODES)
+        ]
         names = "service_class", "rule_name", "action", "metric_name", "metric_operator", "metric_value", "action_value"
         self.rows["stv_wlm_qmr_config"] += [dict(zip(names, rule, strict=True)) for rule in _RULES]
         for number, (kind, change) in enumerate(_RECOMMENDED.items()):

@@ -16,7 +16,7 @@ from qupersync_assets_tests.support.expected_rows import oracle, plain
 from qupersync_assets_tests.support.integration import Query, Sync, checks
 
 OPTIONAL = [spec for spec in all_specs() if spec.optional]
-PROVISIONED_ONLY = {"wlm_queues", "wlm_rules"}
+PROVISIONED_ONLY = {"node_slices", "wlm_queues", "wlm_rules"}
 SERVERLESS_ONLY = {"serverless_usage"}
 
 

@@ -22,7 +22,7 @@ FILLED = [
     "svv_alter_table_recommendations", "sys_auto_table_optimization", "sys_load_history", "sys_load_detail",
     "sys_load_error_detail", "stl_load_errors", "svv_mv_info", "sys_mv_state", "sys_mv_refresh_history",
     "sys_analyze_history", "stl_analyze", "stv_wlm_service_class_config", "stv_wlm_classification_config",
-    "stv_wlm_qmr_config", "sys_serverless_usage", "svv_transactions",
+    "stv_wlm_qmr_config", "sys_serverless_usage", "svv_transactions", "stv_slices",
 ]  # fmt: skip
 RUNNING = "status IN ('planning', 'queued', 'running', 'returning')"
 

@@ -29,7 +29,7 @@ UNREAD = {
     ("stv_wlm_service_class_config", "min_step_mem"): "reserved for system use",
 }
 # Sources whose rows are aggregated.
-AGGREGATED = {"stl_scan", "svl_user_activity"}
+AGGREGATED = {"stl_scan", "stv_slices", "svl_user_activity"}
 SPECS = pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.sync_job_id)
 
 
