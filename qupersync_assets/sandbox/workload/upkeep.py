@@ -68,9 +68,9 @@ class Upkeep:
             for _ in range(6):
                 self._refresh(schema, name, begin + rng.random() * length)
             if state > 1:
-                self._state(schema, name, base, begin + rng.random() * length)
-        for table in rng.sample(self._tables, 4):
-            self._optimize(table, begin + rng.random() * length)
+                self._state(schema, name, base, self._now - length / 3)
+        for table, status in zip(rng.sample(self._tables, len(_STATES)), _STATES, strict=True):
+            self._optimize(table, begin + rng.random() * length, status)
         for minutes in range(1, 361):
             self._usage(self._now - minutes * _MINUTE)
         self._lock()
@@ -142,17 +142,17 @@ class Upkeep:
                         "table_id": table.table_id,
                         "group_id": number or -1,
                         "ddl": f'ALTER TABLE "{table.schema}"."{table.name}" {change} "id"',
-                        "auto_eligible": self._rng.choice("tf"),
+                        "auto_eligible": "t" if kind == "encode" else "f",
                     }
                 )
-        for schema, name, _, state, autorefresh in _VIEWS:
+        for (schema, name, _, state, autorefresh), is_stale in zip(_VIEWS, "tfut", strict=True):
             self.rows["svv_mv_info"].append(
                 {
                     "database_name": self._database,
                     "schema_name": schema,
                     "user_name": "rdsdb" if schema == "pg_automv" else "dbt_prod",
                     "name": name,
-                    "is_stale": self._rng.choice("tfu"),
+                    "is_stale": is_stale,
                     "state": state,
                     "autorewrite": "t",
                     "autorefresh": autorefresh,
@@ -244,9 +244,9 @@ class Upkeep:
             )
         ]
 
-    def _optimize(self, table: LiveTable, start: datetime) -> None:
+    def _optimize(self, table: LiveTable, start: datetime, outcome: str) -> None:
         kind = self._rng.choice(["distkey", "sortkey", "encode"])
-        for number, status in enumerate(["Start", self._rng.choice(_STATES)]):
+        for number, status in enumerate(["Start", outcome]):
             self.rows["sys_auto_table_optimization"].append(
                 {
                     "transaction_id": self._rng.randint(10**6, 10**7),
