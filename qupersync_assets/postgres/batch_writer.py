@@ -20,7 +20,7 @@ from qupersync_assets.core.errors import ErrorClass, classify, message
 from qupersync_assets.core.retries import call_with_retries
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.direct_copy import DirectCopy, direct_copy
-from qupersync_assets.postgres.merge import merge_statement, record_keys_statements, removal_statement
+from qupersync_assets.postgres.merge import merge_statement, read_keys_table, record_keys_statements, removal_statement
 from qupersync_assets.postgres.staging import NeedsCoercion, Staging, raw_staging, typed_staging
 from qupersync_assets.rows.coercion import Row, transform
 from qupersync_assets.rows.page import AnyPage, RawPage, copy_binary
@@ -80,11 +80,12 @@ class BatchWriter:
     def mark_removed(self, connection: sa.Connection) -> RowCounts:
         """After the last batch of a snapshot, mark the rows that the source no longer has; return all totals.
 
-        Nothing is marked if the source gave no rows, which is what missing privileges look like; if rows were
-        skipped; or if the session was replaced. In these cases it is unknown what the source holds.
+        Nothing is marked if the source gave no rows, which is what missing privileges look like, unless the rows are
+        transient; if rows were skipped; or if the session was replaced. Then it is unknown what the source holds.
         """
-        is_complete = self.counts.extracted and not self.counts.skipped
+        is_complete = (self.counts.extracted or self._spec.transient) and not self.counts.skipped
         if self._spec.kind == "snapshot" and is_complete and self._target.opened == self._first_opened:
+            connection.execute(sa.text(read_keys_table(self._spec)))  # missing if there was no batch
             statement = sa.text(removal_statement(self._spec))
             removed = connection.execute(statement, {"cluster": self._target.cluster}).rowcount
             self.counts += RowCounts(removed=removed)

@@ -79,13 +79,15 @@ def _differs_from_target(spec: SyncSpec, source: str) -> str:
 def record_keys_statements(spec: SyncSpec, staging: Staging) -> list[str]:
     """Return the statements that record the keys of a snapshot's batch in a temporary table."""
     keys = [c.name for c in spec.source_key]
-    names = ", ".join(map(quote, keys))
     values = ", ".join(staging.values[key] for key in keys)
-    return [
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {_read_keys(spec)} AS "
-        f"SELECT {names} FROM {spec.table.fullname} WITH NO DATA",
-        f"INSERT INTO {_read_keys(spec)} SELECT {values} FROM {staging.name}",
-    ]
+    return [read_keys_table(spec), f"INSERT INTO {_read_keys(spec)} SELECT {values} FROM {staging.name}"]
+
+
+def read_keys_table(spec: SyncSpec) -> str:
+    """Return the statement that creates the temporary table of these keys."""
+    names = ", ".join(quote(c.name) for c in spec.source_key)
+    select = f"SELECT {names} FROM {spec.table.fullname} WITH NO DATA"
+    return f"CREATE TEMPORARY TABLE IF NOT EXISTS {_read_keys(spec)} AS {select}"
 
 
 def removal_statement(spec: SyncSpec) -> str:

@@ -30,8 +30,8 @@ class SyncSpec:
         present_where: for a snapshot whose source leaves rows out: a condition on the table's row `t`; a row
             that meets it is present in Redshift even if it was not read.
         optional: the job runs only if SYNC_JOBS names it.
-        transient: for a snapshot whose rows come and go: rows that Redshift no longer has are deleted after the
-            retention of histories.
+        transient: for a snapshot whose rows come and go: the source may have none, and rows that it no longer has are
+            deleted after the retention of histories.
     """
 
     sync_job_id: str

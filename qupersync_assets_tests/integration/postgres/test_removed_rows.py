@@ -42,6 +42,24 @@ def test_an_empty_source_marks_nothing(sync: Sync, source: Query, target: Query)
     assert target(MARKED) == []
 
 
+def test_an_empty_source_of_transient_rows_marks_all_of_its_cluster(
+    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNC_JOBS", "wlm_rules_sync")
+    source("INSERT INTO stv_wlm_qmr_config VALUES (1, 'a', 'log', 'm', '>', 1, ''), (1, 'b', 'log', 'm', '>', 1, '')")
+    assert sync("wlm_rules").success
+    target(
+        "INSERT INTO quper.wlm_rules (cluster, service_class, rule_name, metric_name, metric_operator) "
+        "VALUES ('other', 1, 'a', 'm', '>')"
+    )
+    source("TRUNCATE stv_wlm_qmr_config")
+    assert sync("wlm_rules").success and target(REMOVED) == [(2,)]
+    assert target("SELECT cluster, rule_name FROM quper.wlm_rules_current") == [("other", "a")]
+    source("INSERT INTO stv_wlm_qmr_config VALUES (1, 'a', 'log', 'm', '>', 1, '')")
+    assert sync("wlm_rules").success
+    assert target("SELECT count(*) FROM quper.wlm_rules_current") == [(2,)]
+
+
 def test_a_read_with_skipped_rows_marks_nothing(sync: Sync, source: Query, target: Query) -> None:
     source(NODES, [3])
     assert sync("node_details").success
