@@ -8,8 +8,8 @@ CREATE USER qupersync_reader PASSWORD DISABLE;
 --    ALTER USER qupersync_reader PASSWORD '...';
 
 -- 2. The rows of all users. Without one of these two privileges Redshift shows a user only the rows of its own work,
---    without an error, in sys_query_history, sys_query_detail, sys_vacuum_history, stl_scan and stl_alert_event_log, and
---    in the views of optional jobs that 6. does not name. These rows contain the texts of statements, and the values in
+--    without an error, in sys_query_history, sys_query_detail, sys_vacuum_history, stl_scan, stl_query,
+--    svl_query_metrics_summary and stl_alert_event_log, and in the views of optional jobs that 6. does not name. These rows contain the texts of statements, and the values in
 --    them.
 --    The first statement opens all rows of views that all users may read. The second opens all system views: use it if
 --    the first is refused. AWS documents it for Serverless.

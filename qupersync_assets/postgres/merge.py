@@ -116,7 +116,7 @@ def _merged_values(spec: SyncSpec, source: str) -> dict[str, str]:
     for column in spec.columns:
         if column.name not in key_names:
             name, merge = quote(column.name), column.info["merge"]
-            values[name] = f"{source}.{name}" if merge == "replace" else f"{merge}(t.{name}, {source}.{name})"
+            values[name] = f"{source}.{name}" if merge == "replace" else f"{merge}({source}.{name}, t.{name})"
     return values
 
 

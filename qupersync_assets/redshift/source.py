@@ -112,7 +112,8 @@ class _VariantChoice:
         )
 
     def _visibility(self, variant: Variant) -> RowVisibility | None:
-        views = tuple(shows_own_rows(variant.sources))
+        # The other views only complete the rows of the first one.
+        views = tuple(shows_own_rows(variant.sources[:1]))
         if not views:
             return None
         user, sees_all = self.privileges.user, self.privileges.sees_all_rows

@@ -4,6 +4,7 @@ The SQLAlchemy table of a spec is the single source of truth: DDL, coercion, sel
 and the column schema in Dagster are all derived from it. Nothing here connects or imports Dagster.
 """
 
+from qupersync_assets.spec.query_ids import sys_query_ids
 from qupersync_assets.spec.select_statement import select_statement
 from qupersync_assets.spec.source_variant import Variant, source_expression
 from qupersync_assets.spec.sync_spec import SyncSpec
@@ -12,6 +13,7 @@ from qupersync_assets.spec.target_table import (
     SCHEMA,
     UTC_TIME,
     ColumnType,
+    Merge,
     Sensitive,
     column,
     filled_after_load,
@@ -27,6 +29,7 @@ __all__ = [
     "SCHEMA",
     "UTC_TIME",
     "ColumnType",
+    "Merge",
     "ReadMode",
     "Sensitive",
     "SyncSpec",
@@ -38,4 +41,5 @@ __all__ = [
     "quper_table",
     "select_statement",
     "source_expression",
+    "sys_query_ids",
 ]

@@ -12,7 +12,7 @@ METADATA = sa.MetaData(schema=SCHEMA)
 # The type of times, which are in UTC.
 UTC_TIME = sa.DateTime(timezone=True)
 ColumnType: TypeAlias = sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]
-Merge = Literal["replace", "least", "greatest"]
+Merge = Literal["replace", "least", "greatest", "coalesce"]
 Sensitive = Literal["sql", "message", "data"]
 
 
@@ -37,8 +37,8 @@ def column(
             only alternatives of the job's first variant have the value.
         sql: Redshift expression; by default the source column itself.
         padded: the source is char(n); Redshift removes its blank padding.
-        merge: how a new value is merged into a known row: it replaces the old value, or the least or the
-            greatest of all values is kept.
+        merge: how a new value is merged into a known row: it replaces the old value; the least or the greatest
+            of all values is kept; or (`coalesce`) a NULL does not replace a known value.
         sensitive: the value may quote customers' data, which SYNC_QUERY_TEXT can hide: `sql` is the text of
             a statement, `message` is a sentence about the statements of its row, `data` are data themselves.
     """

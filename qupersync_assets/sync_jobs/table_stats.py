@@ -62,7 +62,8 @@ TABLE = quper_table(
 LINK_LAST_VACUUM = text(
     """
     WITH v AS (
-        SELECT DISTINCT ON (f.table_id) f.table_id, f.eventtime AS finished, s.vacuum_type
+        SELECT DISTINCT ON (f.table_id, f.database_name)
+               f.table_id, f.database_name, f.eventtime AS finished, s.vacuum_type
         FROM quper.vacuum_history AS f
         LEFT JOIN LATERAL (
             SELECT b.vacuum_type FROM quper.vacuum_history AS b
@@ -71,10 +72,11 @@ LINK_LAST_VACUUM = text(
             ORDER BY b.eventtime DESC LIMIT 1
         ) AS s ON true
         WHERE f.cluster = :cluster AND f.outcome = 'finished'
-        ORDER BY f.table_id, f.eventtime DESC
+        ORDER BY f.table_id, f.database_name, f.eventtime DESC
     ), changed AS (
         SELECT t.database, t.table_id, v.finished, v.vacuum_type
-        FROM quper.table_stats AS t JOIN v USING (table_id)
+        FROM quper.table_stats AS t
+        JOIN v ON v.table_id = t.table_id AND coalesce(v.database_name, t.database) = t.database
         WHERE t.cluster = :cluster
           AND (t.last_vacuum_date, t.vacuum_type) IS DISTINCT FROM (v.finished, v.vacuum_type)
         ORDER BY t.database, t.table_id FOR UPDATE OF t

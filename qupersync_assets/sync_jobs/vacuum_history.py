@@ -1,12 +1,15 @@
 """quper.vacuum_history: one row per reported step of a vacuum."""
 
-from sqlalchemy import BigInteger, Integer, Text
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Integer, Text
 
 from qupersync_assets.spec import UTC_TIME, SyncSpec, Variant, column, generated_column, quper_table, source_expression
 from qupersync_assets.spec.source_variant import SourceExpression
 from qupersync_assets.sync_jobs.table_stats import LINK_LAST_VACUUM
 
-# The texts of real clusters differ from the documentation, so patterns are compared.
+# The texts of real clusters differ from the documentation, so patterns are compared. stl_vacuum.status has 30
+# characters: of `[VacuumBG] Started Ranged Partition` it shows `[VacuumBG] Started Ranged Part`.
 OUTCOME = """
 CASE WHEN status ILIKE '%skipped%' THEN 'skipped'
      WHEN status ILIKE '%finished%' THEN 'finished'
@@ -17,7 +20,7 @@ CASE WHEN status ILIKE '%finished%' THEN NULL
      WHEN status ILIKE '%delete only%' THEN 'DELETE ONLY'
      WHEN status ILIKE '%sort only%' THEN 'SORT ONLY'
      WHEN status ILIKE '%reindex%' THEN 'REINDEX'
-     WHEN status ILIKE '%ranged partition%' THEN 'RANGED PARTITION'
+     WHEN status ILIKE '%ranged part%' THEN 'RANGED PARTITION'
      WHEN status ILIKE '%recluster%' THEN 'RECLUSTER'
      WHEN status ILIKE '%started%' THEN 'FULL' END"""
 
@@ -33,6 +36,14 @@ _STATUS = f"""CASE WHEN is_automatic THEN '[VacuumBG] ' ELSE '' END || CASE
            WHEN vacuum_type ILIKE 'reindex%' THEN 'Started Reindex'
            WHEN vacuum_type ILIKE 'recluster%' THEN 'Started Recluster'
            ELSE 'Started' END"""
+
+
+_NAMES = ("database_name", "schema_name", "table_name")
+
+
+def _name(name: str, comment: str) -> Column[Any]:
+    reads = [f"sys_vacuum_history.{column}" for column in (name, "transaction_id", "table_id")]
+    return column(name, Text, f"{comment}, from sys_vacuum_history", reads, f"names.{name}", merge="coalesce")
 
 
 def _before_after(before: str, other: str, after: str = "") -> SourceExpression:
@@ -51,6 +62,7 @@ SYS_VACUUM_HISTORY = Variant(
         "blocks": _before_after("size_before_vacuum", "reclaimed_blocks", "size_before_vacuum - reclaimed_blocks"),
         "eventtime": _before_after("start_time", "end_time"),
         "reclaimable_rows": source_expression("reclaimable_rows"),
+        **{name: source_expression(name, padded=True) for name in _NAMES},
         "is_recluster": source_expression("vacuum_type", "CASE WHEN vacuum_type ILIKE 'recluster%' THEN 1 ELSE 0 END"),
     },
     from_clause=f"""
@@ -61,43 +73,66 @@ WHERE (NOT is_end AND (start_time >= {{since}} OR start_time IS NULL))
 ORDER BY eventtime, transaction_id, table_id""",
 )
 
+TABLE = quper_table(
+    "vacuum_history",
+    column("userid", Integer, "user who ran the vacuum; 1 is Redshift itself"),
+    column("xid", BigInteger, "transaction of the vacuum"),
+    column("table_id", BigInteger, "table OID"),
+    column("status", Text, "Started..., Finished, Failed or Skipped...; [VacuumBG] marks automatic ones", padded=True),
+    column("rows", BigInteger, "rows on disk, including deleted ones, before (Started) or after (Finished)"),
+    column("sortedrows", BigInteger, "sorted rows, before or after"),
+    column("blocks", BigInteger, "blocks of 1 MB, before or after"),
+    column("max_merge_partitions", Integer, "maximum number of partitions per merge pass"),
+    column("eventtime", UTC_TIME, "time at which this status was recorded (UTC)"),
+    column("reclaimable_rows", BigInteger, "rows that the vacuum can remove (estimate)"),
+    column("reclaimable_space_mb", BigInteger, "space that the vacuum can free, in MB (estimate)"),
+    column("cutoff_xid", BigInteger, "last transaction whose deleted rows may be removed"),
+    column("is_recluster", Integer, "1 if the vacuum is a recluster"),
+    _name("database_name", "database of the table"),
+    _name("schema_name", "schema of the table"),
+    _name("table_name", "name of the table"),
+    generated_column("outcome", Text, "started, finished, failed or skipped", OUTCOME, of="status"),
+    generated_column("vacuum_type", Text, "kind of vacuum; NULL on Finished rows", VACUUM_TYPE, of="status"),
+    # A vacuum has several rows, with values before and after it; status and time distinguish them.
+    key=("xid", "table_id", "status", "eventtime"),
+    comment="Steps of vacuums: one row at the start, one at the end; kept longer than in Redshift.",
+    indexes=[("eventtime",), ("table_id", "eventtime")],
+    shared_indexes=[("eventtime",)],
+)
+
+_STL = """
+FROM stl_vacuum{names}
+WHERE eventtime >= {{since}} OR eventtime IS NULL
+ORDER BY eventtime, xid, table_id"""
+_JOIN_NAMES = """
+LEFT JOIN (
+    SELECT transaction_id, table_id AS vacuumed_id, MAX(RTRIM(database_name)) AS database_name,
+           MAX(RTRIM(schema_name)) AS schema_name, MAX(RTRIM(table_name)) AS table_name
+    FROM sys_vacuum_history
+    GROUP BY transaction_id, table_id
+) names ON names.transaction_id = xid AND names.vacuumed_id = table_id"""
+
 SPEC = SyncSpec(
     sync_job_id="vacuum_history_sync",
-    table=quper_table(
-        "vacuum_history",
-        column("userid", Integer, "user who ran the vacuum; 1 is Redshift itself"),
-        column("xid", BigInteger, "transaction of the vacuum"),
-        column("table_id", BigInteger, "table OID"),
-        column(
-            "status", Text, "Started..., Finished, Failed or Skipped...; [VacuumBG] marks automatic ones", padded=True
-        ),
-        column("rows", BigInteger, "rows on disk, including deleted ones, before (Started) or after (Finished)"),
-        column("sortedrows", BigInteger, "sorted rows, before or after"),
-        column("blocks", BigInteger, "blocks of 1 MB, before or after"),
-        column("max_merge_partitions", Integer, "maximum number of partitions per merge pass"),
-        column("eventtime", UTC_TIME, "time at which this status was recorded (UTC)"),
-        column("reclaimable_rows", BigInteger, "rows that the vacuum can remove (estimate)"),
-        column("reclaimable_space_mb", BigInteger, "space that the vacuum can free, in MB (estimate)"),
-        column("cutoff_xid", BigInteger, "last transaction whose deleted rows may be removed"),
-        column("is_recluster", Integer, "1 if the vacuum is a recluster"),
-        generated_column("outcome", Text, "started, finished, failed or skipped", OUTCOME, of="status"),
-        generated_column("vacuum_type", Text, "kind of vacuum; NULL on Finished rows", VACUUM_TYPE, of="status"),
-        # A vacuum has several rows, with values before and after it; status and time distinguish them.
-        key=("xid", "table_id", "status", "eventtime"),
-        comment="Steps of vacuums: one row at the start, one at the end; kept longer than in Redshift.",
-        indexes=[("eventtime",), ("table_id", "eventtime")],
-        shared_indexes=[("eventtime",)],
-    ),
+    table=TABLE,
     kind="history",
     time_column="eventtime",
     description="Vacuums of each table: time, kind, rows and blocks before and after.",
-    sources=("stl_vacuum",),
-    from_clause="""
-FROM stl_vacuum
-WHERE eventtime >= {since} OR eventtime IS NULL
-ORDER BY eventtime, xid, table_id""",
+    sources=("stl_vacuum", "sys_vacuum_history"),
+    from_clause=_STL.format(names=_JOIN_NAMES),
     # All rows that the view has: https://docs.aws.amazon.com/redshift/latest/dg/r_Datetime_types.html
     full_read_since="'4713-01-01 BC'::timestamp",
-    alternatives=(SYS_VACUUM_HISTORY,),
+    alternatives=(
+        Variant(
+            sources=("stl_vacuum",),
+            expressions={
+                c.name: c.info["source_expression"]
+                for c in TABLE.c
+                if "source_expression" in c.info and c.name not in _NAMES
+            },
+            from_clause=_STL.format(names=""),
+        ),
+        SYS_VACUUM_HISTORY,
+    ),
     after_load=LINK_LAST_VACUUM,
 )

@@ -18,6 +18,7 @@ from qupersync_assets.spec.redshift_views import UNDOCUMENTED, column_types, doc
 SCHEMA: dict[str, Any] = {view: column_types(view) for view in [*documented_views(), *UNDOCUMENTED]} | {
     "pg_class": {"oid": "oid", "relname": "name", "relnamespace": "oid", "relkind": '"char"'},
     "pg_namespace": {"oid": "oid", "nspname": "name"},
+    "pg_user": {"usename": "name", "usesysid": "integer"},
 }
 # Result types of functions that sqlglot does not know.
 RESULTS = {"date_trunc": "timestamp", "format_encoding": "text"}

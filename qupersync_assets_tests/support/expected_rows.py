@@ -10,6 +10,11 @@ from qupersync_assets.spec import SyncSpec
 from qupersync_assets_tests.support.expected_optional_rows import OPTIONAL_ORACLES, OPTIONAL_TIMES
 from qupersync_assets_tests.support.integration import Query
 
+
+def _steps(name: str, value: str) -> str:
+    return f"coalesce(sum({value}) FILTER (WHERE step_name = '{name}'), 0)"
+
+
 # By table: the query over the source for the expected rows, and the query for the actual rows.
 ORACLES = {
     "table_stats": (
@@ -25,10 +30,13 @@ ORACLES = {
         "pct_rows_marked_for_deletion, last_vacuum_date FROM quper.table_stats",
     ),
     "vacuum_history": (
-        "SELECT userid, xid, table_id, rtrim(status), rows, sortedrows, blocks, max_merge_partitions, eventtime, "
-        "reclaimable_rows, reclaimable_space_mb, cutoff_xid, is_recluster FROM stl_vacuum",
+        "SELECT userid, xid, v.table_id, rtrim(status), rows, sortedrows, blocks, max_merge_partitions, eventtime, "
+        "reclaimable_rows, reclaimable_space_mb, cutoff_xid, is_recluster, n.* FROM stl_vacuum v, "
+        "LATERAL (SELECT database_name, schema_name, table_name FROM sys_vacuum_history h "
+        "WHERE h.transaction_id = v.xid) n",
         "SELECT userid, xid, table_id, status, rows, sortedrows, blocks, max_merge_partitions, eventtime, "
-        "reclaimable_rows, reclaimable_space_mb, cutoff_xid, is_recluster FROM quper.vacuum_history",
+        "reclaimable_rows, reclaimable_space_mb, cutoff_xid, is_recluster, database_name, schema_name, table_name "
+        "FROM quper.vacuum_history",
     ),
     "query_history": (
         "SELECT user_id, query_id, rtrim(query_label), transaction_id, session_id, rtrim(database_name), "
@@ -37,22 +45,47 @@ ORACLES = {
         "rtrim(redshift_version), rtrim(usage_limit), compute_type, compile_time, planning_time, lock_wait_time, "
         "service_class_id, rtrim(service_class_name), rtrim(query_priority), rtrim(short_query_accelerated), "
         "rtrim(user_query_hash), rtrim(generic_query_hash), query_hash_version, result_cache_query_id, "
-        "rtrim(username), rtrim(user_query_hash) FROM sys_query_history "
+        "rtrim(username), rtrim(user_query_hash), (SELECT rtrim(application_name) FROM sys_connection_log c "
+        "WHERE c.session_id = q.session_id AND c.record_time <= q.start_time AND application_name <> '' "
+        "ORDER BY record_time DESC LIMIT 1) FROM sys_query_history q "
         "WHERE user_id <> 1 AND start_time >= getdate() - interval '7 days'",
         "SELECT user_id, query_id, query_label, transaction_id, session_id, database_name, query_type, status, "
         "result_cache_hit, start_time, end_time, elapsed_time_us, queue_time_us, execution_time_us, "
         "error_message, returned_rows, returned_bytes, query_text, redshift_version, usage_limit, compute_type, "
         "compile_time_us, planning_time_us, lock_wait_time_us, service_class_id, service_class_name, "
         "query_priority, short_query_accelerated, user_query_hash, generic_query_hash, query_hash_version, "
-        "result_cache_query_id, user_name, query_hash FROM quper.query_history",
+        "result_cache_query_id, user_name, query_hash, application_name FROM quper.query_history",
     ),
     "alert_events": (
-        "SELECT min(userid), query, min(slice), segment, step, min(pid), min(xid), rtrim(event), "
-        "max(rtrim(solution)), min(event_time), count(DISTINCT slice), count(*) FROM stl_alert_event_log "
-        "WHERE userid <> 1 AND event_time >= getdate() - interval '7 days' "
-        "GROUP BY query, segment, step, rtrim(event)",
-        "SELECT userid, query, slice, segment, step, pid, xid, event, solution, event_time, slices, occurrences "
-        "FROM quper.alert_events",
+        "SELECT a.*, coalesce(step, largest), CASE WHEN step IS NULL THEN 'query' ELSE 'step' END, tables, query_id, "
+        "CASE WHEN query_id IS NULL THEN 'none' ELSE 'unique' END FROM (SELECT min(userid), query, min(slice), segment, step AS s, min(pid), min(xid) AS xid, "
+        "rtrim(event), max(rtrim(solution)), min(event_time) AS t, count(DISTINCT slice), count(*) "
+        "FROM stl_alert_event_log WHERE userid <> 1 AND event_time >= getdate() - interval '7 days' "
+        "GROUP BY query, segment, step, rtrim(event)) a, "
+        "LATERAL (SELECT (SELECT min(tbl) FROM stl_scan n WHERE n.query = a.query AND n.segment = a.segment "
+        "AND n.step = a.s AND type = 2) AS step, (SELECT tbl FROM stl_scan n WHERE n.query = a.query AND type = 2 "
+        "GROUP BY tbl ORDER BY sum(rows_pre_filter) DESC, tbl LIMIT 1) AS largest, "
+        "(SELECT count(DISTINCT tbl) FROM stl_scan n WHERE n.query = a.query AND type = 2) AS tables, "
+        "(SELECT query_id FROM sys_query_history h WHERE h.transaction_id = a.xid "
+        "AND h.start_time + h.planning_time * interval '1 microsecond' = a.t) AS query_id) b",
+        "SELECT userid, query, slice, segment, step, pid, xid, event, solution, event_time, slices, occurrences, "
+        "table_id, table_origin, tables_scanned, query_id, query_match FROM quper.alert_events",
+    ),
+    "query_metrics": (
+        f"SELECT query_id, min(user_id), min(start_time), max(end_time), sum(spilled_block_local_disk), "
+        "sum(spilled_block_remote_disk), sum(spilled_block_local_disk + spilled_block_remote_disk), sum(blocks_read), "
+        f"{_steps('scan', 'input_rows')}, {_steps('scan', 'input_bytes')}, {_steps('return', 'output_rows')}, "
+        f"{_steps('insert', 'output_rows')}, {_steps('nestloop', 'output_rows')}, "
+        f"{_steps('broadcast', 'output_rows')}, {_steps('broadcast', 'output_bytes')}, "
+        f"{_steps('distribute', 'output_rows')}, {_steps('distribute', 'output_bytes')}, max(data_skewness), "
+        f"max(time_skewness), {_steps('scan', '1')}, count(*) FILTER (WHERE is_rrscan = 't'), "
+        "count(DISTINCT table_id), (SELECT table_id FROM sys_query_detail n WHERE n.query_id = d.query_id "
+        "AND step_name = 'scan' ORDER BY input_rows DESC, table_id LIMIT 1) "
+        "FROM sys_query_detail d WHERE metrics_level = 'Step' AND user_id <> 1 GROUP BY query_id",
+        "SELECT query_id, user_id, start_time, end_time, spilled_local_mb, spilled_remote_mb, spilled_mb, blocks_read, "
+        "rows_scanned, bytes_scanned, rows_returned, rows_inserted, nested_loop_rows, broadcast_rows, broadcast_bytes, "
+        "distributed_rows, distributed_bytes, max_data_skewness_pct, max_time_skewness_pct, scans, "
+        "range_restricted_scans, tables_scanned, largest_table_id FROM quper.query_metrics",
     ),
     "node_details": (
         "SELECT node, used, capacity FROM stv_node_storage_capacity",
@@ -115,5 +148,7 @@ TIMES = {
     "stl_scan": "starttime",
     "stl_vacuum": "eventtime",
     "sys_connection_log": "record_time",
+    "sys_query_detail": "start_time",
+    "stl_query": "starttime",
     **OPTIONAL_TIMES,
 }

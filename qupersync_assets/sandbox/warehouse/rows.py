@@ -19,8 +19,7 @@ def last_ids(cursor: Any) -> dict[str, int]:
         SELECT (SELECT max(query_id) FROM redshift.sys_query_history),
             greatest((SELECT max(transaction_id) FROM redshift.sys_query_history),
                      (SELECT max(xid) FROM redshift.stl_vacuum)),
-            greatest((SELECT max(query) FROM redshift.stl_scan),
-                     (SELECT max(query) FROM redshift.stl_alert_event_log)),
+            (SELECT max(query) FROM redshift.stl_query),
             (SELECT max(session_id) FROM redshift.sys_connection_log)
         """
     )

@@ -59,6 +59,7 @@ class Activity:
         self._upkeep_rng = random.Random(rng.getstate()[1][0])
         self._upkeep = Upkeep(self._upkeep_rng, now, self._database, self._tables)
         self._sessions: list[tuple[traffic.Client, int]] = []
+        self._busy_until: dict[int, datetime] = {}  # a session runs one statement at a time
 
     def history(self, length: timedelta, queries: int) -> None:
         """Write `queries` statements, and vacuums, of the time `length` before now."""
@@ -104,9 +105,11 @@ class Activity:
         rng, ids = self._rng, self._ids
         previous = None
         for start in starts:
-            if not self._sessions or rng.random() < 0.15:
+            idle = [s for s in self._sessions if self._busy_until.get(s[1], start) <= start]
+            if not idle or rng.random() < 0.15:
                 self._connect(start)
-            client, session = rng.choice(self._sessions)
+                idle = self._sessions[-1:]
+            client, session = rng.choice(idle)
             statement = traffic.new_query(rng, client, self._database, self._tables, start)
             ids["query_id"] += rng.randint(1, 5)
             if session != previous or rng.random() < 0.7:  # else in the same transaction
@@ -117,8 +120,10 @@ class Activity:
             if end > self._now or (start > self._now - timedelta(seconds=20) and rng.random() < 0.4):
                 traffic.update_running(rng, statement, self._now)
                 self._load(statement)
+                end = datetime.max
             else:
                 self._finish(statement, end)
+            self._busy_until[session] = end
             self._rows["sys_query_history"].append(statement)
 
     def _connect(self, at: datetime) -> None:

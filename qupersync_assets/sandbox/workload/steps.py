@@ -1,39 +1,61 @@
-"""Steps of finished statements: stl_scan, stl_alert_event_log and sys_query_detail."""
+"""Steps of finished statements, and the STL views of queries: stl_query, stl_scan, stl_alert_event_log, ..."""
 
 from __future__ import annotations
 
 import random
+from collections import defaultdict
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from qupersync_assets.sandbox.warehouse.catalog import LiveTable
 from qupersync_assets.sandbox.warehouse.rows import Row
 
 _READS_TABLES = ("SELECT", "INSERT", "UPDATE", "DELETE", "CTAS", "UNLOAD")
+_INSERTS = ("INSERT", "CTAS", "COPY")
 _NEVER = datetime(2000, 1, 1)  # start and end of a step that never ran
 
-# event, solution
+
+@dataclass(frozen=True)
+class _Alert:
+    """An alert of the planner, and the step that raises it: the scan of a table, or a later step without a table."""
+
+    step_name: str
+    event: str
+    solution: str
+
+
 _ALERTS = [
-    ("Missing query planner statistics", "Run the ANALYZE command"),
-    ("Nested Loop Join in the query plan", "Review the join predicates to avoid Cartesian products"),
-    (
+    _Alert("scan", "Missing query planner statistics", "Run the ANALYZE command"),
+    _Alert(
+        "scan",
         "Very selective query filter:ratio=rows({few})/rows_pre_user_filter({many})=0.0{few}",
         "Review the choice of sort key to enable range restricted scanning, or run the VACUUM command",
     ),
-    ("Scanned a large number of deleted rows:{many} rows", "Run the VACUUM command to reclaim deleted space"),
-    (
+    _Alert(
+        "scan", "Scanned a large number of deleted rows:{many} rows", "Run the VACUUM command to reclaim deleted space"
+    ),
+    _Alert("nestloop", "Nested Loop Join in the query plan", "Review the join predicates to avoid Cartesian products"),
+    _Alert(
+        "distribute",
         "Distributed a large number of rows across the network:{many} rows",
         "Review the choice of distribution key to collocate the join or aggregation",
     ),
-    (
+    _Alert(
+        "broadcast",
         "Broadcasted a large number of rows across the network:{many} rows",
         "Review the choice of distribution key to collocate the join",
     ),
-    ("DS_DIST_ALL_INNER for Hash Join in the query plan", "Review the distribution style of the inner table"),
+    _Alert(
+        "hashjoin",
+        "DS_DIST_ALL_INNER for Hash Join in the query plan",
+        "Review the distribution style of the inner table",
+    ),
 ]
+_STEPS = ("scan", "nestloop", "distribute", "broadcast", "hashjoin", "insert", "return")
 
 
 def step_rows(rng: random.Random, statement: Row, query: int, tables: list[LiveTable]) -> dict[str, list[Row]]:
-    """Build the rows of a finished statement, by view.
+    """Build the rows of a finished statement in the views of steps and of STL queries, by view.
 
     Args:
         rng: the random numbers.
@@ -41,23 +63,34 @@ def step_rows(rng: random.Random, statement: Row, query: int, tables: list[LiveT
         query: its number in the STL views, which differs from its query_id.
         tables: the user tables.
     """
-    scans: list[Row] = []
-    alerts: list[Row] = []
-    details: list[Row] = []
-    read_tables = statement["query_type"] in _READS_TABLES and not statement["result_cache_hit"]
-    if read_tables and statement["status"] == "success":
-        scanned = [table for table in tables if table.qualified in statement["query_text"]]
-        event, solution = rng.choice(_ALERTS)
-        event = event.format(few=rng.randint(1, 99), many=rng.randint(10**6, 10**8))
-        for segment, table in enumerate(scanned):
-            scans += _scans(rng, statement, query, segment, table)
-            has_alert = rng.random() < 0.15
-            if has_alert:
-                alerts += _alerts(rng, statement, query, segment, event, solution)
-            details.append(_detail(rng, statement, segment, table, event if has_alert else None))
-        if details:
-            details.append(_child_level(statement))
-    return {"stl_scan": scans, "stl_alert_event_log": alerts, "sys_query_detail": details}
+    rows: dict[str, list[Row]] = defaultdict(list)
+    runs_steps = statement["query_type"] in (*_READS_TABLES, "COPY") and not statement["result_cache_hit"]
+    if not runs_steps or statement["status"] != "success":
+        return rows
+    start = statement["start_time"] + timedelta(microseconds=statement["planning_time"])
+    details = rows["sys_query_detail"]
+    for segment, table in enumerate(table for table in tables if table.qualified in statement["query_text"]):
+        if statement["query_type"] == "COPY":
+            continue  # it only writes the table
+        rows["stl_scan"] += _scans(rng, statement, query, segment, table)
+        alert = rng.choice(_ALERTS) if rng.random() < 0.15 else None
+        event = alert.event.format(few=rng.randint(1, 99), many=rng.randint(10**6, 10**8)) if alert else None
+        details.append(_scan_detail(rng, statement, segment, table))
+        if alert:
+            if alert.step_name != "scan":
+                details.append(_detail(rng, statement, segment, alert.step_name, rng.randint(10**6, 10**8)))
+            details[-1]["alert"] = event
+            step = details[-1]["step_id"]
+            rows["stl_alert_event_log"] += _alerts(rng, statement, query, segment, step, start, str(event), alert)
+    last = max((detail["segment_id"] for detail in details), default=0)
+    if statement["query_type"] in _INSERTS:
+        details.append(_detail(rng, statement, last, "insert", int(rng.lognormvariate(4, 3)) + 1))
+    elif statement["query_type"] == "SELECT":
+        details.append(_detail(rng, statement, last, "return", statement["returned_rows"]))
+    rows["stl_query"].append(_stl_query(statement, query, start))
+    rows["svl_query_metrics_summary"].append(_metrics_summary(statement, query, details))
+    details.append(_child_level(statement, details))
+    return rows
 
 
 def _scans(rng: random.Random, statement: Row, query: int, segment: int, table: LiveTable) -> list[Row]:
@@ -118,7 +151,9 @@ def _scan(statement: Row, query: int, number: int, segment: int, start: datetime
     }
 
 
-def _alerts(rng: random.Random, statement: Row, query: int, segment: int, event: str, solution: str) -> list[Row]:
+def _alerts(
+    rng: random.Random, statement: Row, query: int, segment: int, step: int, start: datetime, event: str, alert: _Alert
+) -> list[Row]:
     """Build the rows of one alert: one per slice, for some slices two, with different processes."""
     return [
         {
@@ -126,51 +161,108 @@ def _alerts(rng: random.Random, statement: Row, query: int, segment: int, event:
             "query": query,
             "slice": number,
             "segment": segment,
-            "step": 1,
+            "step": step,
             "pid": statement["session_id"] + number + repeat,
             "xid": statement["transaction_id"],
             "event": event,
-            "solution": solution,
-            "event_time": statement["start_time"],
+            "solution": alert.solution,
+            "event_time": start,
         }
         for number in range(rng.randint(2, 4))
         for repeat in range(rng.choice([1, 1, 2]))
     ]
 
 
-def _detail(rng: random.Random, statement: Row, segment: int, table: LiveTable, alert: str | None) -> Row:
-    start, end = _within(rng, statement)
-    return _level(statement, segment, start, end, "Step") | {
-        "stream_id": segment,
-        "segment_id": segment,
-        "step_id": 0,
-        "step_name": "scan",
+def _stl_query(statement: Row, query: int, start: datetime) -> Row:
+    return {
+        "userid": statement["user_id"],
+        "query": query,
+        "label": statement["query_label"] or "default",
+        "xid": statement["transaction_id"],
+        "pid": statement["session_id"],
+        "database": statement["database_name"],
+        "querytxt": statement["query_text"],
+        "starttime": start,
+        "endtime": max(start, statement["end_time"] - timedelta(microseconds=50)),
+        "aborted": 0,
+        "insert_pristine": 0,
+        "concurrency_scaling_status": 0,
+    }
+
+
+def _metrics_summary(statement: Row, query: int, details: list[Row]) -> Row:
+    def total(column: str, *steps: str) -> int:
+        return sum(detail[column] for detail in details if not steps or detail["step_name"] in steps)
+
+    seconds = statement["execution_time"] // 10**6
+    return {
+        "userid": statement["user_id"],
+        "query": query,
+        "service_class": statement["service_class_id"],
+        "query_cpu_time": seconds // 2,
+        "query_blocks_read": total("blocks_read"),
+        "query_execution_time": seconds,
+        "query_cpu_usage_percent": 12.5,
+        "query_temp_blocks_to_disk": total("spilled_block_local_disk"),
+        "segment_execution_time": seconds,
+        "cpu_skew": 1.25,
+        "io_skew": 1.5,
+        "scan_row_count": total("input_rows", "scan"),
+        "join_row_count": total("output_rows", "nestloop", "hashjoin"),
+        "nested_loop_join_row_count": total("output_rows", "nestloop"),
+        "return_row_count": total("output_rows", "return"),
+        "query_queue_time": statement["queue_time"] // 10**6,
+    }
+
+
+def _scan_detail(rng: random.Random, statement: Row, segment: int, table: LiveTable) -> Row:
+    return _detail(rng, statement, segment, "scan", table.rows // 9) | {
         "table_id": table.table_id,
         "table_name": f"{statement['database_name']}.{table.schema}.{table.name}",
         "is_rrscan": rng.choice("tf"),
-        "alert": alert,
         "input_bytes": table.rows * 8,
         "input_rows": table.rows,
-        "output_bytes": table.rows // 9 * 8,
-        "output_rows": table.rows // 9,
         "blocks_read": table.rows // 100_000,
-        "blocks_write": 0,
         "local_read_io": table.rows // 100_000,
-        "remote_read_io": 0,
         "source": "user",
+    }
+
+
+def _detail(rng: random.Random, statement: Row, segment: int, name: str, rows: int) -> Row:
+    start, end = _within(rng, statement)
+    spills = name != "scan" and statement["query_id"] % 9 == 0
+    return _level(statement, start, end, "Step") | {
+        "stream_id": segment,
+        "segment_id": segment,
+        "step_id": _STEPS.index(name),
+        "step_name": name,
+        "input_bytes": rows * 12,
+        "input_rows": rows,
+        "output_bytes": rows * 8,
+        "output_rows": rows,
+        "blocks_read": 0,
+        "blocks_write": 0,
+        "local_read_io": 0,
+        "remote_read_io": 0,
         "data_skewness": rng.randint(0, 100),
         "time_skewness": rng.randint(0, 100),
+        "spilled_block_local_disk": 40 if spills else 0,
+        "spilled_block_remote_disk": 7 if spills and statement["query_id"] % 2 else 0,
         "plan_node_id": segment,
     }
 
 
-def _child_level(statement: Row) -> Row:
-    level = _level(statement, 0, statement["start_time"], statement["end_time"], "Child query")
-    return level | {"stream_id": -1, "segment_id": -1, "step_id": -1}
+def _child_level(statement: Row, details: list[Row]) -> Row:
+    """Build the row that sums up the steps of the only child query."""
+    sums = ("spilled_block_local_disk", "spilled_block_remote_disk", "blocks_read", "input_rows", "output_rows")
+    return (
+        _level(statement, statement["start_time"], statement["end_time"], "Child query")
+        | {"stream_id": -1, "segment_id": -1, "step_id": -1}
+        | {column: sum(detail[column] for detail in details) for column in sums}
+    )
 
 
-def _level(statement: Row, segment: int, start: datetime, end: datetime, level: str) -> Row:
-    spilled = 40 if segment and statement["query_id"] % 9 == 0 else 0
+def _level(statement: Row, start: datetime, end: datetime, level: str) -> Row:
     return {
         "user_id": statement["user_id"],
         "query_id": statement["query_id"],
@@ -179,8 +271,6 @@ def _level(statement: Row, segment: int, start: datetime, end: datetime, level: 
         "end_time": end,
         "duration": (end - start) // timedelta(microseconds=1),
         "is_active": "f",
-        "spilled_block_local_disk": spilled,
-        "spilled_block_remote_disk": 0,
         "metrics_level": level,
     }
 

@@ -38,6 +38,9 @@ _EXPIRED = {
     ),
     **dict.fromkeys(("stl_load_errors", "stl_analyze"), "starttime < %(limit)s"),
     "sys_auto_table_optimization": "event_time < %(limit)s",
+    "stl_query": "endtime < %(limit)s",
+    # It has no time.
+    "svl_query_metrics_summary": "query < (SELECT min(query) FROM redshift.stl_query)",
 }
 
 _BULK = """

@@ -51,7 +51,7 @@ def test_doctor_finds_no_problem(doctor: Doctor, sync: Sync) -> None:
     assert sync("node_details").success
     after = doctor()
     assert after["ok"] and found(after, "schema quper", "postgres") == "usable"
-    assert found(after, "job vacuum_history_sync") == "from stl_vacuum"
+    assert found(after, "job vacuum_history_sync") == "from stl_vacuum, sys_vacuum_history"
     assert found(after, "view stl_vacuum") == "readable, all rows"
     assert found(after, "kind").startswith("provisioned")
     assert found(after, "version") == "1.0.117891"
@@ -96,7 +96,11 @@ SOURCES = [
     (
         "ALTER TABLE sys_query_history RENAME TO renamed",
         "ALTER TABLE renamed RENAME TO sys_query_history",
-        {"view sys_query_history": "next patch", "job query_history_sync": "sys_query_history"},
+        {
+            "view sys_query_history": "next patch",
+            "job query_history_sync": "sys_query_history",
+            "job query_metrics_sync": "sys_query_history",
+        },
     ),
     (
         "ALTER TABLE sys_query_history RENAME username TO renamed",
@@ -107,7 +111,11 @@ SOURCES = [
     (
         "ALTER TABLE sys_query_history RENAME query_id TO renamed",
         "ALTER TABLE sys_query_history RENAME renamed TO query_id",
-        {"job query_history_sync": "sys_query_history.query_id, without which quper.query_history"},
+        {
+            "job query_history_sync": "sys_query_history.query_id, without which quper.query_history",
+            "job query_metrics_sync": "sys_query_history.query_id, without which quper.query_metrics",
+            "job alert_events_sync": "it lacks sys_query_history.query_id",
+        },
     ),
     (
         "CREATE OR REPLACE FUNCTION redshift.getdate() RETURNS timestamp LANGUAGE sql STABLE "

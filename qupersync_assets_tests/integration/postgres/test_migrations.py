@@ -96,7 +96,9 @@ def test_a_migrated_schema_equals_the_models_and_keeps_its_rows(
         create_adopted(bare) if start == "adopted" else create_version(bare, start)
         fill(target)
         before = rows(target)
-        assert len(before) == len(schema.tables()) and all(len(kept) == 2 for kept in before.values())
+        # A later version may have more tables.
+        assert before.keys() >= {"sync_logs", "skipped_rows", "query_history", "alert_events", "vacuum_history"}
+        assert all(len(kept) == 2 for kept in before.values())
     ensure_schema(bare)
     assert catalog(target) == models
     assert recorded(target) == [(versions()[-1],)]

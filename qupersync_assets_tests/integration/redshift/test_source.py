@@ -12,7 +12,7 @@ import pytest
 
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import all_specs, default_specs
 from qupersync_assets_tests.support.expected_rows import ORACLES, plain
 from qupersync_assets_tests.support.integration import Query, Sync, checks
 
@@ -114,7 +114,8 @@ def test_sys_views_replace_missing_stl_views(
             "alert_events": "sys_query_detail",
             "applications": "sys_connection_log",
             "column_stats": "svv_columns, pg_attribute",
-            "query_history": "sys_query_history",
+            "query_history": "sys_query_history, sys_connection_log",
+            "query_metrics": "sys_query_detail, sys_query_history",
             "table_scan_stats": "sys_query_detail",
             "table_stats": "svv_table_info",
             "vacuum_history": "sys_vacuum_history",
@@ -123,7 +124,7 @@ def test_sys_views_replace_missing_stl_views(
         assert [table for table, check in found.items() if not check.passed] == ["node_details"]
         assert found["node_details"].severity == dg.AssetCheckSeverity.WARN
         assert "stv_node_storage_capacity" in str(found["node_details"].description)
-    assert target("SELECT max(attempts), count(*) FROM quper.sync_logs") == [(1, 16)]
+    assert target("SELECT max(attempts), count(*) FROM quper.sync_logs") == [(1, 2 * len(default_specs()))]
     rewritten = "SELECT sum(rows_inserted + rows_updated) FROM quper.sync_logs WHERE run_id = %s"
     assert target(rewritten, [second.run_id]) == [(0,)]
     for names in FROM_SYS.keys() - {"stl_connection_log"}:
@@ -209,6 +210,7 @@ def test_a_column_missing_in_a_patch_level_is_null(filled: None, sync: Sync, sou
         found = checks(older, "source_schema")
         assert {table for table, check in found.items() if not check.passed} == {
             "query_history",
+            "query_metrics",
             "table_scan_stats",
             "alert_events",
         }
@@ -217,7 +219,7 @@ def test_a_column_missing_in_a_patch_level_is_null(filled: None, sync: Sync, sou
         descriptions = " ".join(str(check.description) for check in found.values() if not check.passed)
         assert all(f"{view}.{name}" in descriptions for view, name in columns)
         nothing = target(
-            "SELECT count(user_name) + count(query_priority) + count(returned_rows) FROM quper.query_history "
+            "SELECT count(query_priority) + count(returned_rows) FROM quper.query_history "
             "UNION ALL SELECT sum(range_restricted_scans) FROM quper.table_scan_stats "
             "UNION ALL SELECT count(rows_pre_filter) FROM quper.table_scan_stats "
             "UNION ALL SELECT count(solution) + count(pid) FROM quper.alert_events "

@@ -37,6 +37,11 @@ ROWS = [
                (100, 2, 0, 0, 0, NULL, 2, 1, 1, '2026-01-01', '2026-01-01', 'f'),
                (100, 3, 0, 0, 0, 8, 2, 1, 1, NULL, NULL, 'f'),
                (100, 4, 0, 0, 0, 9, 2, 1, 1, '2026-01-01', 'infinity', 'f')""",
+    # query_metrics: good over two steps beyond bigint when added up, infinite time
+    f"""INSERT INTO sys_query_detail (user_id, query_id, step_id, step_name, table_id, table_name, input_rows, start_time)
+        VALUES (100, 1, 0, 'scan', 7, left({TEXT}, 136), 9223372036854775807, getdate()),
+               (100, 1, 1, 'scan', 7, left({TEXT}, 136), 9223372036854775807, getdate()),
+               (100, 2, 0, 'scan', 7, 't', 1, 'infinity')""",
     # applications: good, no user; a blank name is no application
     f"""INSERT INTO sys_connection_log (application_name, user_name, database_name, record_time, session_id)
         VALUES ({TEXT}, left({TEXT}, 50), left({TEXT}, 50), getdate(), 1), ('app', NULL, 'd', getdate(), 2), ('  ', 'u', 'd', getdate(), 3)""",
@@ -62,11 +67,12 @@ def test_hostile_rows_of_every_source_are_loaded_or_skipped(
         ("column_stats_sync", 2, 1, 1, True),
         ("node_details_sync", 0, 0, 0, True),
         ("query_history_sync", 1, 1, 0, True),
+        ("query_metrics_sync", 2, 1, 1, True),
         ("scan_stats_sync", 4, 1, 3, True),
         ("table_stats_sync", 4, 2, 2, True),
         ("vacuum_history_sync", 4, 2, 2, True),
     ]
-    assert target("SELECT count(*), count(column_name) FROM quper.skipped_rows") == [(12, 12)]
+    assert target("SELECT count(*), count(column_name) FROM quper.skipped_rows") == [(13, 13)]
 
     assert target("SELECT schema, table_name, table_id FROM quper.table_stats WHERE table_id > 1") == [
         (text, text, 4294967295)
@@ -82,6 +88,9 @@ def test_hostile_rows_of_every_source_are_loaded_or_skipped(
         "SELECT table_id, extract(hour FROM scan_hour)::int, scans, queries, rows, range_restricted_scans "
         "FROM quper.table_scan_stats"
     ) == [(7, 0, 1, 1, 2 * (2**63 - 1), 1)]
+    assert target("SELECT rows_scanned, largest_table_name FROM quper.query_metrics") == [
+        (2 * (2**63 - 1), text.rstrip(" "))
+    ]
     names = "SELECT application_name, user_name, database_name FROM quper.applications"
     assert target(names) == [(text.rstrip(" "), text[:50].rstrip(" "), text[:50].rstrip(" "))]
     names = "SELECT user_name, database_name, query_label, query_text FROM quper.query_history"

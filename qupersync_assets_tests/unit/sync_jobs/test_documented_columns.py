@@ -11,7 +11,7 @@ from qupersync_assets.redshift.catalog import catalog_statement
 from qupersync_assets.sandbox.rules.dialect import MODES, Mode
 from qupersync_assets.sandbox.rules.strict import State, refusal
 from qupersync_assets.spec import ReadMode, SyncSpec, Variant, Window, select_statement
-from qupersync_assets.spec.redshift_views import needs_provisioned, needs_serverless
+from qupersync_assets.spec.redshift_views import column_types, needs_provisioned, needs_serverless
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.support import documented_statements as documented
 
@@ -24,7 +24,7 @@ NEW_ROWS = Window(ReadMode.INCREMENTAL, "new rows", datetime(2026, 11, 1, tzinfo
 OPEN = State(in_transaction=True)
 UNITS = {"us": "microseconds", "ms": "milliseconds", "s": "seconds"}
 # Catalogs that are only joined to find rows of other catalogs.
-HELPERS = {"pg_class", "pg_namespace"}
+HELPERS = {"pg_class", "pg_namespace", "pg_user"}
 
 
 def statements(spec: SyncSpec, variant: Variant) -> list[str]:
@@ -109,7 +109,11 @@ def test_only_a_history_is_sorted(spec: SyncSpec, variant: Variant) -> None:
 def test_the_name_of_a_duration_ends_in_its_unit(spec: SyncSpec, variant: Variant) -> None:
     delivered = documented.delivered(documented.parsed(select_statement(spec, variant)))
     for name, expression in variant.expressions.items():
-        is_duration = any(re.search(r"(^|_)(time|duration)$", source) for source in expression.reads)
-        if is_duration and documented.is_whole(delivered[name]):
+        durations = [
+            source
+            for view, source in variant.located(expression.reads)
+            if re.search(r"(^|_)(time|duration)$", source) and documented.is_whole(column_types(view)[source.lower()])
+        ]
+        if durations and documented.is_whole(delivered[name]):
             unit = name.rpartition("_")[2]
             assert unit in UNITS and UNITS[unit] in str(spec.table.c[name].comment), name

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import sqlalchemy as sa
 
 from qupersync_assets.spec import SyncSpec
 from qupersync_assets.spec.redshift_views import column_types
 from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs.vacuum_history import OUTCOME, VACUUM_TYPE
 from qupersync_assets_tests.support import documented_statements as documented
 
 JOBS = {
@@ -19,6 +22,7 @@ JOBS = {
     "column_stats_sync": "column_stats",
     "scan_stats_sync": "table_scan_stats",
     "application_sync": "applications",
+    "query_metrics_sync": "query_metrics",
 }
 # Documented columns of main sources that are not read, and why.
 UNREAD = {
@@ -29,11 +33,11 @@ UNREAD = {
     ("stv_wlm_service_class_config", "min_step_mem"): "reserved for system use",
 }
 # Sources whose rows are aggregated.
-AGGREGATED = {"stl_scan", "stv_slices", "svl_user_activity"}
+AGGREGATED = {"stl_scan", "stv_slices", "svl_user_activity", "sys_query_detail"}
 SPECS = pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.sync_job_id)
 
 
-def test_the_eight_jobs_exist() -> None:
+def test_the_default_jobs_exist() -> None:
     assert JOBS.items() <= {spec.sync_job_id: spec.table.name for spec in all_specs()}.items()
 
 
@@ -99,3 +103,30 @@ def test_each_documented_column_of_the_main_source_is_read(spec: SyncSpec) -> No
     read = {name for _, view, name in spec.lineage() if view == main}
     unread = {column for view, column in UNREAD if view == main}
     assert set(column_types(main)) - read == unread
+
+
+@pytest.mark.parametrize("prefix", ["", "[VacuumBG] "])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        ("Started", "FULL"),
+        ("Started Delete Only", "DELETE ONLY"),
+        ("Started Delete Only (Sorted >= 95%)", "DELETE ONLY"),
+        ("Started Sort Only", "SORT ONLY"),
+        ("Started Ranged Partition", "RANGED PARTITION"),
+        ("Started Reindex", "REINDEX"),
+        ("Started Recluster", "RECLUSTER"),
+        ("Finished", None),
+        ("Failed", None),
+        ("Skipped (sort only, sorted>=95%)", None),
+    ],
+)
+def test_a_status_of_a_vacuum_that_its_column_cuts_is_understood(prefix: str, status: str, kind: str | None) -> None:
+    def matched(case: str) -> str | None:
+        patterns = re.findall(r"ILIKE '%(.+?)%' THEN (?:'(.+?)'|NULL)", case)
+        return next((result or None for pattern, result in patterns if pattern in text), None)
+
+    text = (prefix + status)[:30].lower()
+    assert matched(OUTCOME) == status.split()[0].lower()
+    if status.startswith("Started"):
+        assert matched(VACUUM_TYPE) == kind
