@@ -208,10 +208,11 @@ def current_view(spec: SyncSpec) -> str:
 def _set_comments(connection: sa.Connection, present: Collection[str]) -> None:
     """Set the comments of the specs on tables and columns whose comments differ."""
     inspector = sa.inspect(connection)
+    changes: list[SetTableComment | SetColumnComment] = []
     for table in (table for table in tables(all_specs()) if table.name in present):
         if inspector.get_table_comment(table.name, SCHEMA)["text"] != table.comment:
-            connection.execute(SetTableComment(table))
+            changes.append(SetTableComment(table))
         comments = {c["name"]: c["comment"] for c in inspector.get_columns(table.name, SCHEMA)}
-        for column in table.c:
-            if comments[column.name] != column.comment:
-                connection.execute(SetColumnComment(column))
+        changes += [SetColumnComment(column) for column in table.c if comments[column.name] != column.comment]
+    if changes:  # hundreds for a new schema
+        connection.exec_driver_sql("; ".join(str(change.compile(connection)) for change in changes))

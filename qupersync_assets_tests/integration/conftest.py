@@ -35,21 +35,23 @@ def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[d
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with closing(sandbox.connect_redshift()) as connection, connection, connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = 'redshift'::regnamespace AND relkind = 'r'"
-        )
-        tables = ", ".join(f"redshift.{name}" for (name,) in cursor.fetchall())
-        cursor.execute(f"TRUNCATE {tables}")
+        _empty_tables(cursor, "redshift")
     with closing(sandbox.connect_quper()) as connection, connection, connection.cursor() as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
         # What other tests left in Dagster's storage; Dagster needs its own records of the storage's version.
-        cursor.execute(
-            "SELECT string_agg(tablename, ', ') FROM pg_tables WHERE schemaname = 'public' "
-            "AND tablename NOT IN ('alembic_version', 'secondary_indexes', 'instance_info')"
-        )
-        if tables := cursor.fetchone()[0]:
-            cursor.execute(f"TRUNCATE {tables} CASCADE")
+        _empty_tables(cursor, "public", "alembic_version", "secondary_indexes", "instance_info")
     yield variables
+
+
+def _empty_tables(cursor: Any, schema: str, *kept: str) -> None:
+    """Truncate the tables of a schema that have pages: PostgreSQL truncates each with new files."""
+    cursor.execute(
+        "SELECT string_agg(oid::regclass::text, ', ') FROM pg_catalog.pg_class WHERE relkind = 'r' "
+        "AND relnamespace = to_regnamespace(%s) AND relname <> ALL (%s) AND pg_catalog.pg_relation_size(oid) > 0",
+        [schema, list(kept)],
+    )
+    if tables := cursor.fetchone()[0]:
+        cursor.execute(f"TRUNCATE {tables} CASCADE")
 
 
 def _query(connect: Callable[[], Any]) -> Query:
