@@ -11,10 +11,9 @@ import dagster as dg
 
 from qupersync_assets.core.redaction import redact, redacted
 from qupersync_assets.defs.dagster_internals import open_instance
+from qupersync_assets.serve.dagster_processes import HOME
 from qupersync_assets.settings import Settings
 
-# The folder of `make up` and `make demo`, unless DAGSTER_HOME names another one.
-HOME = Path(".qupersync/dagster")
 # A daemon writes a heartbeat every 30 seconds, but not while it evaluates a sensor.
 FRESH_SECONDS = 120.0
 

@@ -17,12 +17,11 @@ import psycopg2
 
 from qupersync_assets.cli.console import out, print_json
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
-from qupersync_assets.defs.instance import HOME
 from qupersync_assets.sandbox import Sandbox, SandboxError
 from qupersync_assets.sandbox.rules.dialect import MODES, Mode
 from qupersync_assets.sandbox.server.postgres_server import PostgresServer, write_private
 from qupersync_assets.sandbox.workload.workload import Workload
-from qupersync_assets.serve.dagster_processes import dagster_processes, free_port, prepare_home
+from qupersync_assets.serve.dagster_processes import HOME, dagster_processes, free_port, prepare_home
 from qupersync_assets.serve.supervisor import STOP_SECONDS, ProcessGroup, ServeError, how_ended
 from qupersync_assets.settings import Settings, SettingsError
 

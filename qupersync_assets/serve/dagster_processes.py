@@ -19,6 +19,9 @@ from qupersync_assets.core.signals import stop_on_signals, uninterrupted
 from qupersync_assets.serve.supervisor import STOP_SECONDS, Command, ServeError, Service, Supervisor
 from qupersync_assets.settings import Settings, SettingsError
 
+# The folder of `make up` and `make demo`, unless DAGSTER_HOME names another one.
+HOME = Path(".qupersync/dagster")
+
 
 def prepare_home(home: Path, project: Path) -> None:
     """Set DAGSTER_HOME of this process and its children, with the dagster.yaml of the project.
@@ -111,7 +114,7 @@ def main() -> int:
         os.environ.update(settings.environment())
         os.environ.setdefault("POSTGRES_PASSWORD", "")
         free_port(settings.ui_host, str(settings.ui_port))
-        prepare_home(Path(".qupersync/dagster"), Path())
+        prepare_home(HOME, Path())
         with dagster_processes(Path(), settings.ui_host, settings.ui_port, None, report) as supervise:
             report(f"QuperSync is up: http://{settings.ui_host}:{settings.ui_port}")
             supervise()
