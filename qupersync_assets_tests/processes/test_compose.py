@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,14 @@ class Deployment(RunningInstance):
         }
 
     def start(self) -> None:
-        # Two processes that create Dagster's tables at the same time may fail.
-        until(self._healthy_after_restarts, 120)
+        for service in self.services.values():
+            until(partial(self._healthy_after_restarts, service), 120, pause=2)  # a check starts Python
 
-    def _healthy_after_restarts(self) -> bool:
+    def _healthy_after_restarts(self, service: Service) -> bool:
+        # Two processes that create Dagster's tables at the same time may fail.
         self._start_what_ended()
         with suppress(AssertionError):
-            return all(service.healthy() for service in self.services.values())
+            return service.healthy()
         return False
 
     def _start_what_ended(self) -> None:

@@ -29,7 +29,7 @@ def free_port() -> int:
         return port
 
 
-def until(condition: Callable[[], Any], seconds: float) -> Any:
+def until(condition: Callable[[], Any], seconds: float, pause: float = 0.3) -> Any:
     """Return the first true value of a condition; fail after `seconds`.
 
     The condition counts as false while PostgreSQL cannot be reached.
@@ -40,7 +40,7 @@ def until(condition: Callable[[], Any], seconds: float) -> Any:
             value = condition()
             if value:
                 return value
-        time.sleep(0.3)
+        time.sleep(pause)
     raise AssertionError(f"not true within {seconds} s: {condition}")
 
 
