@@ -1,4 +1,4 @@
-"""`make up`: the real webserver and daemon on PostgreSQL storage, with killed runs and an outage."""
+"""`make up`: the real webserver and daemon on PostgreSQL storage, with failing and killed runs and an outage."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -18,6 +19,9 @@ import pytest
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets_tests.support.alert_servers import Webhook
 from qupersync_assets_tests.support.demo_process import Served, execute, has_ended, run_processes, until, waiting
+from qupersync_assets_tests.support.echo_server import Parrot
+from qupersync_assets_tests.support.escaped_secrets import Secrets, tricky_passwords
+from qupersync_assets_tests.support.shown_texts import PAGES, page, shown_texts
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +32,27 @@ def webhook() -> Iterator[Webhook]:
 
 
 @pytest.fixture(scope="module")
-def served(sandbox: Sandbox, new_project: Callable[[], Path], webhook: Webhook) -> Iterator[Served]:
+def made() -> Secrets:
+    return Secrets()
+
+
+@pytest.fixture(scope="module")
+def passwords(sandbox: Sandbox, made: Secrets) -> Iterator[dict[str, str]]:
+    """The passwords of the served project in both databases."""
+    with tricky_passwords(sandbox, made) as passwords:
+        yield passwords
+
+
+@pytest.fixture(scope="module")
+def served(
+    sandbox: Sandbox, new_project: Callable[[], Path], webhook: Webhook, made: Secrets, passwords: dict[str, str]
+) -> Iterator[Served]:
     """A running server that syncs; at the end Ctrl-C stops all its processes."""
     execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
-    # Short delays before retries: a run that is silent for longer than them is dead.
-    server = Served(sandbox, new_project(), SYNC_RETRY_DELAY="1", ALERT_URLS=webhook.url)
+    refused = f"json://bot:{quote(made.make('@:/ '), safe='')}@127.0.0.1:1/{made.make('')}"
+    # A run that is silent for longer than the delays before retries is dead.
+    more = {"SYNC_MAX_RETRIES": "0", "SYNC_RETRY_DELAY": "1", "ALERT_URLS": f"{refused} {webhook.url}"}
+    server = Served(sandbox, new_project(), **passwords, **more)
     try:
         until(lambda: "QuperSync is up" in server.output() or server.process.poll() is not None, 120)
         assert server.process.poll() is None, server.output()
@@ -48,6 +68,31 @@ def served(sandbox: Sandbox, new_project: Callable[[], Path], webhook: Webhook) 
         if server.process.poll() is None:
             server.process.terminate()
             server.process.wait(60)
+
+
+def test_no_secret_is_shown(served: Served, made: Secrets) -> None:
+    """The source of a run repeats the password in its error."""
+    gateway = served.sandbox.gateway
+    upstream, earlier = gateway.upstream, served.runs("failed", "node_details_sync")
+    with Parrot() as parrot:
+        gateway.upstream = ("127.0.0.1", parrot.port)
+        try:
+            failed = until(lambda: set(served.runs("failed", "node_details_sync")) - {*earlier}, 120)
+        finally:
+            gateway.upstream = upstream
+    run_id = failed.pop()
+    until(lambda: served.status(run_id) == "FAILURE", 60)
+    # An alert for the run was refused, which a tick reports.
+    until(lambda: "entry 1 (json) refused the alert" in page(served, PAGES["qupersync_alerts_1_json"]), 120)
+    texts = shown_texts(served, run_id)
+    assert all(len(text) > 20 for text in texts.values()), {kind: len(text) for kind, text in texts.items()}
+    assert "no login with the password '***'" in texts["compute logs"]
+    for kind in ("log of the run", "tables", "debug file"):
+        assert "***" in texts[kind]
+    assert not {kind: found for kind, text in texts.items() if (found := made.in_(text))}
+    # The next tests need jobs whose failure has not been reported.
+    back = time.time()
+    until(lambda: served.complete_run(after=back), 120)
 
 
 def test_a_terminated_run_is_logged_as_canceled(served: Served) -> None:

@@ -104,6 +104,7 @@ class Served(RunningInstance):
 
     def __init__(self, sandbox: Sandbox, project: Path, **more: str) -> None:
         super().__init__(sandbox, free_port())
+        self.project = project
         variables = {**sandbox.environment(), "SYNC_INTERVAL": "10", "UI_PORT": str(self.port), **more}
         for name, value in variables.items():
             set_key(project / ".env", name, value)
