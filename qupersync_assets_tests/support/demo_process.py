@@ -100,12 +100,12 @@ class RunningInstance:
 
 
 class Served(RunningInstance):
-    """`make up` with the sandbox and a sync every ten seconds."""
+    """`make up` with the sandbox and a sync every twenty seconds."""
 
     def __init__(self, sandbox: Sandbox, project: Path, **more: str) -> None:
         super().__init__(sandbox, free_port())
         self.project = project
-        variables = {**sandbox.environment(), "SYNC_INTERVAL": "10", "UI_PORT": str(self.port), **more}
+        variables = {**sandbox.environment(), "SYNC_INTERVAL": "20", "UI_PORT": str(self.port), **more}
         for name, value in variables.items():
             set_key(project / ".env", name, value)
         self.log = (project / "log").open("w+")
