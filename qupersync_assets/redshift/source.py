@@ -81,8 +81,9 @@ class _VariantChoice:
         for variant in self.forbidden:
             if not self._is_withheld(variant):
                 user = self.privileges.user
-                text = f"{user} may not read {variant.name} (SQLSTATE {INSUFFICIENT_PRIVILEGE})."
-                remedy = f"As a superuser of that database: {grant_select(variant.sources, user)}"
+                denied = tuple(view for view in variant.sources if refusal(self.session, view)) or variant.sources
+                text = f"{user} may not read {', '.join(denied)} (SQLSTATE {INSUFFICIENT_PRIVILEGE})."
+                remedy = f"As a superuser of that database: {grant_select(denied, user)}"
                 raise SyncError(f"{text} {remedy}", ErrorClass.FATAL, INSUFFICIENT_PRIVILEGE)
         raise SourceUnavailable(f"This cluster has no source for {spec.table.fullname}: {'; '.join(self.passed_over)}.")
 

@@ -42,7 +42,7 @@ def secrets(environment: dict[str, str]) -> Iterator[list[str]]:
         (
             "REVOKE SELECT ON stl_vacuum, sys_vacuum_history FROM qupersync_reader",
             "GRANT SELECT ON stl_vacuum, sys_vacuum_history TO qupersync_reader",
-            ['GRANT SELECT ON stl_vacuum TO "qupersync_reader"', "may not", "42501"],
+            ['GRANT SELECT ON stl_vacuum, sys_vacuum_history TO "qupersync_reader"', "may not", "42501"],
         ),
         (
             "ALTER TABLE stl_vacuum RENAME COLUMN xid TO yid",

@@ -23,6 +23,7 @@ from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sandbox.warehouse.access import set_access
 from qupersync_assets.sandbox.warehouse.databases import create_user, create_warehouse
 from qupersync_assets.settings import Settings
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.integration.alerts.test_alerts import Watcher
 from qupersync_assets_tests.integration.monitoring.test_metrics import get, samples, serving
 from qupersync_assets_tests.support.alert_servers import Webhook
@@ -230,7 +231,7 @@ def test_the_command_line_and_the_metrics_show_both_clusters(
     assert unknown.code == 2 and "north, far-south" in unknown.err
 
     jobs = {(j["cluster"], j["sync_job_id"]): j for j in qupersync("status", "--json").json["jobs"]}
-    assert len(jobs) == 16
+    assert len(jobs) == 2 * len(default_specs())
     assert jobs["north", "node_details_sync"]["failures_since_success"] == 0
     assert jobs["far-south", "node_details_sync"]["failures_since_success"] == 1
     assert len(qupersync("history", "--cluster", "far-south", "--json").json) == 2
