@@ -24,16 +24,17 @@ os.environ.update({name: value for name, value in PLACEHOLDERS.items() if value}
 # Examples have no time limit: other processes share the machine.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
-# Folders with the slowest files first; a free process takes the next file.
-FOLDERS = ["processes", "docs", "integration", "faults", "sandbox", "e2e", "unit"]
+# The slowest files, then the folders with the slowest files first; a free process takes the next file.
+SLOWEST = ["processes/test_serve.py", "docs/test_blocks.py"]
+ORDER = [*SLOWEST, "processes", "docs", "integration", "faults", "sandbox", "e2e", "unit"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the tests so that slow files start early."""
 
     def position(item: pytest.Item) -> int:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        return FOLDERS.index(folder) if folder in FOLDERS else 0
+        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        return next((place for place, start in enumerate(ORDER) if path.startswith(start)), 0)
 
     items.sort(key=position)
 
