@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -20,16 +18,13 @@ from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.support.integration import Query
 from qupersync_assets_tests.support.ticks import Ticker
+from qupersync_assets_tests.unit.conftest import instance, shared_instance
+
+# An instance with a folder, which a tick needs.
+__all__ = ["instance", "shared_instance"]
 
 Status = dg.DagsterRunStatus
 JOB = "node_details_sync"
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """An instance with a folder, which a tick needs."""
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as local:
-        yield local
 
 
 @pytest.fixture(params=["300", "420"], ids=["schedule", "sensor"])
