@@ -40,8 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run single files and tests in this process, which starts at once; run folders in several processes."""
-    return 0 if all(Path(argument.partition("::")[0]).is_file() for argument in config.args) else 3
+    """Run files and unit tests in this process, which starts at once; run other folders in several processes."""
+    paths = [Path(argument.partition("::")[0]) for argument in config.args]
+    return 0 if all(path.is_file() or "unit" in path.parts for path in paths) else 3
 
 
 @pytest.fixture(scope="session")
