@@ -31,9 +31,9 @@ ORACLES = {
     ),
     "vacuum_history": (
         "SELECT userid, xid, v.table_id, rtrim(status), rows, sortedrows, blocks, max_merge_partitions, eventtime, "
-        "reclaimable_rows, reclaimable_space_mb, cutoff_xid, is_recluster, n.* FROM stl_vacuum v, "
-        "LATERAL (SELECT database_name, schema_name, table_name FROM sys_vacuum_history h "
-        "WHERE h.transaction_id = v.xid) n",
+        "reclaimable_rows, reclaimable_space_mb, cutoff_xid, is_recluster, n.* FROM stl_vacuum v "
+        "LEFT JOIN LATERAL (SELECT database_name, schema_name, table_name FROM sys_vacuum_history h "
+        "WHERE h.transaction_id = v.xid) n ON true",
         "SELECT userid, xid, table_id, status, rows, sortedrows, blocks, max_merge_partitions, eventtime, "
         "reclaimable_rows, reclaimable_space_mb, cutoff_xid, is_recluster, database_name, schema_name, table_name "
         "FROM quper.vacuum_history",
@@ -45,7 +45,8 @@ ORACLES = {
         "rtrim(redshift_version), rtrim(usage_limit), compute_type, compile_time, planning_time, lock_wait_time, "
         "service_class_id, rtrim(service_class_name), rtrim(query_priority), rtrim(short_query_accelerated), "
         "rtrim(user_query_hash), rtrim(generic_query_hash), query_hash_version, result_cache_query_id, "
-        "rtrim(username), rtrim(user_query_hash), (SELECT rtrim(application_name) FROM sys_connection_log c "
+        "coalesce(rtrim(username), (SELECT usename::text FROM pg_user WHERE usesysid = user_id)), "
+        "rtrim(user_query_hash), (SELECT rtrim(application_name) FROM sys_connection_log c "
         "WHERE c.session_id = q.session_id AND c.record_time <= q.start_time AND application_name <> '' "
         "ORDER BY record_time DESC LIMIT 1) FROM sys_query_history q "
         "WHERE user_id <> 1 AND start_time >= getdate() - interval '7 days'",
