@@ -56,8 +56,8 @@ class Activity:
         self._tables = [LiveTable(*values) for values in cursor.fetchall()]
         self._ids = last_ids(cursor)
         # With random numbers of its own, so that it does not change the others.
-        self._upkeep_rng = random.Random(rng.getstate()[1][0])
-        self._upkeep = Upkeep(self._upkeep_rng, now, self._database, self._tables)
+        upkeep_rng = random.Random(rng.getstate()[1][0])
+        self._upkeep = Upkeep(upkeep_rng, now, self._database, self._tables)
         self._sessions: list[tuple[traffic.Client, int]] = []
         self._busy_until: dict[int, datetime] = {}  # a session runs one statement at a time
 
@@ -151,7 +151,7 @@ class Activity:
         self._load(statement, self._ids["query"])
 
     def _load(self, statement: Row, query: int | None = None) -> None:
-        for view, rows in load_rows(self._upkeep_rng, statement, self._tables, query).items():
+        for view, rows in load_rows(statement, self._tables, query).items():
             self._rows[view] += rows
 
     def _continue_statements(self) -> None:

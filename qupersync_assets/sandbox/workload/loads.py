@@ -18,13 +18,10 @@ _ERRORS = [
 ]
 
 
-def load_rows(
-    rng: random.Random, statement: Row, tables: list[LiveTable], query: int | None = None
-) -> dict[str, list[Row]]:
+def load_rows(statement: Row, tables: list[LiveTable], query: int | None = None) -> dict[str, list[Row]]:
     """Build the rows of a COPY, by view.
 
     Args:
-        rng: the random numbers.
         statement: its row of sys_query_history.
         tables: the user tables.
         query: its number in the STL views; None while it runs.
@@ -32,6 +29,8 @@ def load_rows(
     table = next((table for table in tables if table.qualified in statement["query_text"]), None)
     if statement["query_type"] != "COPY" or table is None:
         return {}
+    # A load keeps its files while it runs.
+    rng = random.Random(statement["query_id"])
     start, end = statement["start_time"], statement["end_time"]
     folder = f"s3://landing/{start:%Y-%m-%d}/"
     files = [f"{folder}part-{number:04}.json" for number in range(rng.choice([1, 1, 3, 8]))]
