@@ -129,7 +129,9 @@ def test_a_step_of_a_killed_worker_is_executed_by_another(
     cluster: Cluster, sandbox: Sandbox, bare: PostgresResource, source: Query, target: Query, victim: str
 ) -> None:
     """At once if the worker's process has died, after CELERY_STEP_TIMEOUT if the whole worker has."""
-    half_way = sandbox.gateway.fault = Fault("stall", "(?s)DECLARE.*sys_query_history", after=100_000)
+    half_way = sandbox.gateway.fault = Fault(
+        "stall", "(?s)DECLARE.*FROM sys_query_history\nLEFT JOIN pg_user", after=100_000
+    )
     with killed_at_the_end(cluster.start_run()) as run:
         until(lambda: half_way.fired, 90)
         running = "SELECT batches FROM quper.sync_logs WHERE sync_job_id = %s AND status = 'running'"

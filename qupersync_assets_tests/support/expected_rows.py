@@ -64,9 +64,9 @@ ORACLES = {
         "FROM stl_alert_event_log WHERE userid <> 1 AND event_time >= getdate() - interval '7 days' "
         "GROUP BY query, segment, step, rtrim(event)) a, "
         "LATERAL (SELECT (SELECT min(tbl) FROM stl_scan n WHERE n.query = a.query AND n.segment = a.segment "
-        "AND n.step = a.s AND type = 2) AS step, (SELECT tbl FROM stl_scan n WHERE n.query = a.query AND type = 2 "
+        "AND n.step = a.s AND type = 2) AS step, (SELECT tbl FROM stl_scan n WHERE n.query = a.query AND type = 2 AND starttime > '2010-01-01' "
         "GROUP BY tbl ORDER BY sum(rows_pre_filter) DESC, tbl LIMIT 1) AS largest, "
-        "(SELECT count(DISTINCT tbl) FROM stl_scan n WHERE n.query = a.query AND type = 2) AS tables, "
+        "(SELECT count(DISTINCT tbl) FROM stl_scan n WHERE n.query = a.query AND type = 2 AND starttime > '2010-01-01') AS tables, "
         "(SELECT query_id FROM sys_query_history h WHERE h.transaction_id = a.xid "
         "AND h.start_time + h.planning_time * interval '1 microsecond' = a.t) AS query_id) b",
         "SELECT userid, query, slice, segment, step, pid, xid, event, solution, event_time, slices, occurrences, "
