@@ -17,10 +17,11 @@ from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 from sqlalchemy.dialects import postgresql
 
+from qupersync_assets.postgres.daily_history import SNAPSHOT_DAYS
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.settings import variables
-from qupersync_assets.spec import SyncSpec
+from qupersync_assets.spec import SCHEMA, SyncSpec
 from qupersync_assets.spec.redshift_views import documentation_url, documented_views
 from qupersync_assets.sync_jobs import all_specs, default_specs
 
@@ -182,7 +183,7 @@ def _variants() -> str:
 def _tables() -> Iterator[str]:
     """Yield one section for each table of the schema quper."""
     yield "# Tables\n"
-    yield NOTE.format("qupersync_assets/sync_jobs/ and the modules of the two bookkeeping tables") + "\n"
+    yield NOTE.format("qupersync_assets/sync_jobs/ and the modules of the three bookkeeping tables") + "\n"
     yield (
         "All tables are in the schema `quper`; PostgreSQL's comments on them have the same texts. Times are "
         "UTC. Key columns are in **bold**. A column is read from the first of its views that the cluster has "
@@ -191,7 +192,7 @@ def _tables() -> Iterator[str]:
     )
     for spec in all_specs():
         yield from _target(spec)
-    for table in (SYNC_LOGS, SKIPPED_ROWS):
+    for table in (SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS):
         yield f"\n## {table.fullname}\n"
         yield f"{table.comment}\n"
         yield _columns(table, {})
@@ -213,6 +214,13 @@ def _target(spec: SyncSpec) -> Iterator[str]:
     for target, view, column in spec.lineage():
         reads[target].append(f"`{view}.{column}`")
     yield _columns(spec.table, reads)
+    if spec.daily:
+        yield f"\n## {spec.daily.table.fullname}\n\n{spec.daily.table.comment}\n"
+        yield _columns(spec.daily.table, {})
+    for shown in spec.all_views:
+        if not shown.name.endswith("_current"):
+            yield f"\n## {SCHEMA}.{shown.name}\n\nView. {shown.comment}\n"
+            yield _table(["column", "description"], [[name, comment] for name, comment in shown.columns.items()])
 
 
 def _columns(table: sa.Table, reads: Mapping[str, list[str]]) -> str:

@@ -11,7 +11,7 @@ from qupersync_assets.defs.dagster_internals import purge_evaluations
 from qupersync_assets.defs.executors import run_tags
 from qupersync_assets.defs.names import ASSET_JOB, JOB_NAME, asset_key
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.retention import purge_history, purge_logs
+from qupersync_assets.postgres.retention import purge_daily, purge_history, purge_logs
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
@@ -63,6 +63,7 @@ def purge_data(
     *,
     log_days: float,
     history_days: float | None,
+    daily_days: float | None,
     run_days: float,
     dry_run: bool = False,
 ) -> list[tuple[str, float, int]]:
@@ -70,11 +71,12 @@ def purge_data(
     with its days and its number."""
     counts: list[tuple[float, dict[str, int]]] = []
     if postgres:
-        logs, history = Counter[str](), Counter[str]()
+        logs, history, daily = Counter[str](), Counter[str](), Counter[str]()
         for cluster in clusters:
             logs.update(purge_logs(postgres, cluster, log_days, dry_run=dry_run))
             history.update(purge_history(postgres, cluster, specs, history_days, dry_run=dry_run))
-        counts += [(log_days, logs), (history_days or 0, history)]
+            daily.update(purge_daily(postgres, cluster, specs, daily_days, dry_run=dry_run))
+        counts += [(log_days, logs), (history_days or 0, history), (daily_days or 0, daily)]
     if instance:
         counts.append((run_days, purge_runs(instance, specs, run_days, dry_run=dry_run)))
     return [(kind, days, number) for days, numbers in counts for kind, number in numbers.items()]
@@ -84,8 +86,8 @@ def build_maintenance(specs: Sequence[SyncSpec], settings: Settings) -> tuple[dg
     """Build the job that deletes old data, and its schedule."""
 
     @dg.op(
-        description="Deletes rows and runs older than QUPER_RETENTION_DAYS, SYNC_LOG_RETENTION_DAYS and "
-        "DAGSTER_RUN_RETENTION_DAYS."
+        description="Deletes rows and runs older than QUPER_RETENTION_DAYS, QUPER_DAILY_RETENTION_DAYS, "
+        "SYNC_LOG_RETENTION_DAYS and DAGSTER_RUN_RETENTION_DAYS."
     )
     def purge(context: dg.OpExecutionContext, postgres: dg.ResourceParam[PostgresResource]) -> None:
         with redact_exceptions():
@@ -97,6 +99,7 @@ def build_maintenance(specs: Sequence[SyncSpec], settings: Settings) -> tuple[dg
                 specs,
                 log_days=settings.sync_log_retention_days,
                 history_days=settings.quper_retention_days,
+                daily_days=settings.quper_daily_retention_days,
                 run_days=settings.dagster_run_retention_days,
             )
         context.log.info("Deleted: " + ", ".join(f"{number} {kind}" for kind, _, number in deleted))

@@ -77,14 +77,19 @@ class BatchWriter:
             partial(self._write, page), lambda e: classify(e) is ErrorClass.TRANSIENT, RETRY_SECONDS
         )
 
-    def mark_removed(self, connection: sa.Connection) -> RowCounts:
-        """After the last batch of a snapshot, mark the rows that the source no longer has; return all totals.
+    @property
+    def is_complete(self) -> bool:
+        """Whether all rows of the source are known: it gave rows, none was skipped, and the session was not replaced.
 
-        Nothing is marked if the source gave no rows, which is what missing privileges look like, unless the rows are
-        transient; if rows were skipped; or if the session was replaced. Then it is unknown what the source holds.
+        No rows are what missing privileges look like, unless the rows are transient.
         """
-        is_complete = (self.counts.extracted or self._spec.transient) and not self.counts.skipped
-        if self._spec.kind == "snapshot" and is_complete and self._target.opened == self._first_opened:
+        is_same_session = self._target.opened == self._first_opened
+        has_rows = self.counts.extracted or self._spec.transient
+        return bool(has_rows and not self.counts.skipped and is_same_session)
+
+    def mark_removed(self, connection: sa.Connection) -> RowCounts:
+        """After a complete read of a snapshot, mark the rows that the source no longer has; return all totals."""
+        if self._spec.kind == "snapshot" and self.is_complete:
             connection.execute(sa.text(read_keys_table(self._spec)))  # missing if there was no batch
             statement = sa.text(removal_statement(self._spec))
             removed = connection.execute(statement, {"cluster": self._target.cluster}).rowcount

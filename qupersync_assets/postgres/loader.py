@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -14,6 +14,7 @@ from qupersync_assets.core.redaction import redact
 from qupersync_assets.postgres import skipped_rows, sync_logs
 from qupersync_assets.postgres.advisory_lock import JobConnection, JobLocked
 from qupersync_assets.postgres.batch_writer import BatchWriter
+from qupersync_assets.postgres.daily_history import write_day
 from qupersync_assets.postgres.resource import PostgresResource, postgres_errors
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.postgres.sync_status import SyncStatus
@@ -69,11 +70,13 @@ def load(
     log: logging.Logger,
     lookback: timedelta,
     full_refresh: bool = False,
+    day: date | None = None,
 ) -> LoadResult:
     """Load one sync job of one cluster; each batch is one transaction. `log` gets skipped rows and reasons.
 
     An incremental load reads again from `lookback` before the watermark, because Redshift logs late;
-    `full_refresh` reads everything that Redshift holds, whatever the target has.
+    `full_refresh` reads everything that Redshift holds, whatever the target has. `day` is the day of the daily
+    history, that of PostgreSQL's clock (UTC) by default.
 
     Raises:
         SyncError: the load failed. Committed batches stay. The row in quper.sync_logs is closed; the next
@@ -81,7 +84,8 @@ def load(
     """
     ensure_schema(postgres, [spec])
     with closing(JobConnection(postgres.engine(), cluster, spec.sync_job_id)) as target:
-        return _Load(postgres, target, spec, cluster, run_id, log, lookback, full_refresh, time.monotonic()).run(source)
+        started = time.monotonic()
+        return _Load(postgres, target, spec, cluster, run_id, log, lookback, full_refresh, day, started).run(source)
 
 
 def table_state(postgres: PostgresResource, spec: SyncSpec, cluster: str) -> TableState:
@@ -108,6 +112,7 @@ class _Load:
     log: logging.Logger
     lookback: timedelta
     full_refresh: bool
+    day: date | None
     started: float
 
     def run(self, source: SyncSource) -> LoadResult:
@@ -137,6 +142,8 @@ class _Load:
                 counts = writer.mark_removed(connection)
                 if spec.after_load is not None:
                     connection.execute(spec.after_load, {"cluster": self.cluster})
+                if counts.upserted:
+                    write_day(connection, spec, self.cluster, writer.is_complete, self.day)
                 sync_logs.finish_success(connection, log_id, read, counts, gap)
         except SourceUnavailable as unavailable:
             result = self._without_read(log_id, SyncStatus.UNAVAILABLE, str(unavailable))

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
+from qupersync_assets.postgres.daily_history import SNAPSHOT_DAYS
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import read_version
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
@@ -33,6 +34,32 @@ def purge_history(
         is_old = (time < oldest) if spec.transient else (time < oldest) | (time.is_(None) & (written < oldest))
         old = (spec.table.c.cluster == cluster) & is_old
         deleted[spec.table.fullname] = _delete(postgres, spec.table, old, dry_run)
+    return deleted
+
+
+def purge_daily(
+    postgres: PostgresResource, cluster: str, specs: Sequence[SyncSpec], days: float | None, *, dry_run: bool = False
+) -> dict[str, int]:
+    """Delete rows of daily histories and of quper.snapshot_days older than `days` (None: none), or only count them;
+    return their number by table. The newest older row of an object stays, because later days refer to it."""
+    deleted: dict[str, int] = {}
+    if days is None:
+        return deleted
+    first = sa.cast(sa.func.timezone("UTC", sa.func.now() - timedelta(days=days)), sa.Date)
+    missing = read_version(postgres, specs).missing
+    for table in (spec.daily.table for spec in specs if spec.daily):
+        if table.name not in missing:
+            later = table.alias()
+            key = [c.name for c in table.primary_key.columns if c.name != "day"]
+            same = sa.and_(*(later.c[name] == table.c[name] for name in key))
+            replaced = sa.exists().where(same, later.c.day > table.c.day, later.c.day <= first)
+            old = (table.c.cluster == cluster) & (table.c.day < first)
+            # The row of a removal goes last: without it the row before would show the object again.
+            steps = [replaced | table.c.removed] if dry_run else [replaced, table.c.removed]
+            deleted[table.fullname] = sum(_delete(postgres, table, old & step, dry_run) for step in steps)
+    if SNAPSHOT_DAYS.name not in missing:
+        old = (SNAPSHOT_DAYS.c.cluster == cluster) & (SNAPSHOT_DAYS.c.day < first)
+        deleted[SNAPSHOT_DAYS.fullname] = _delete(postgres, SNAPSHOT_DAYS, old, dry_run)
     return deleted
 
 

@@ -1,23 +1,26 @@
-"""The schema quper: a table per sync job, two bookkeeping tables, and their version.
+"""The schema quper: a table per sync job, daily histories, three bookkeeping tables, and their version.
 
 Alembic runs the migrations in migrations/versions/ and records the version in quper.schema_version. A table
 that no migration creates is created from its spec. Comments and views follow the specs.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy.schema import CreateSchema, SetColumnComment, SetTableComment
+from sqlalchemy.schema import CreateSchema
 
 from qupersync_assets.core.errors import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, UNDEFINED_TABLE, ErrorClass, SyncError
 from qupersync_assets.core.retries import call_with_retries
+from qupersync_assets.core.sql import quote_identifier, quote_literal
+from qupersync_assets.postgres.daily_history import SNAPSHOT_DAYS
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
@@ -38,6 +41,12 @@ _LOCK = 0x7175706572
 _PRESENT = f"ARRAY(SELECT tablename::text FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}')"
 _TABLES = sa.text(f"SELECT {_PRESENT}")
 _VERSION_AND_TABLES = sa.text(f"SELECT (SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}), {_PRESENT}")
+_COMMENTS = sa.text(
+    "SELECT c.relname, coalesce(a.attname, ''), d.description FROM pg_description d "
+    "JOIN pg_class c ON c.oid = d.objoid AND d.classoid = 'pg_class'::regclass "
+    "LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND d.objsubid > 0 "
+    f"WHERE c.relnamespace = '{SCHEMA}'::regnamespace"
+)
 _VERSION_TABLE_OPTIONS = {"version_table": VERSION_TABLE, "version_table_schema": SCHEMA}
 
 
@@ -123,7 +132,8 @@ def read_version(postgres: PostgresResource, specs: Sequence[SyncSpec] = ()) -> 
 def tables(specs: Sequence[SyncSpec] = ()) -> list[sa.Table]:
     """Return the tables that every schema has, and those of `specs`: an optional job gets its table when it is first
     on."""
-    return [SYNC_LOGS, SKIPPED_ROWS, *dict.fromkeys(spec.table for spec in (*default_specs(), *specs))]
+    jobs = (*default_specs(), *specs)
+    return [SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, *dict.fromkeys(table for spec in jobs for table in spec.tables)]
 
 
 def versions() -> list[str]:
@@ -183,12 +193,36 @@ def _migrate(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> tuple[str
             connection.execute(CreateSchema(SCHEMA))
         command.upgrade(alembic_config(connection), found.newest)
         METADATA.create_all(connection, tables=tables(specs))
-        present = connection.execute(_TABLES).scalar_one()
-        _set_comments(connection, present)
-        for spec in all_specs():
-            if spec.kind == "snapshot" and spec.table.name in present:
-                connection.execute(sa.text(current_view(spec)))
+        create_views(connection, connection.execute(_TABLES).scalar_one())
         return found.version, found.newest
+
+
+def create_views(connection: sa.Connection, present: Collection[str]) -> None:
+    """Create or replace the views of the jobs whose tables are `present`; set comments of views and tables."""
+    specs = [spec for spec in all_specs() if spec.table.name in present]
+    views = [view for spec in specs for view in spec.all_views]
+    for view in views:
+        connection.execute(sa.text(f"CREATE OR REPLACE VIEW {SCHEMA}.{view.name} AS {view.query}"))
+    commented = {(name, column): text for name, column, text in connection.execute(_COMMENTS)}
+    wanted: list[tuple[str, str, str, Mapping[str, str]]] = [
+        ("TABLE", table.name, str(table.comment), _comments(table)) for table in tables(specs)
+    ]
+    wanted += [("VIEW", view.name, view.comment, view.columns) for view in views]
+    changes = []
+    for kind, name, comment, columns in wanted:
+        if commented.get((name, "")) != comment:
+            changes.append(f"COMMENT ON {kind} {SCHEMA}.{name} IS {quote_literal(comment)}")
+        for column, text in columns.items():
+            if commented.get((name, column)) != text:
+                place = f"{SCHEMA}.{name}.{quote_identifier(column)}"
+                changes.append(f"COMMENT ON COLUMN {place} IS {quote_literal(text)}")
+    if changes:  # hundreds for a new schema
+        cursor: Any = connection.connection.cursor()
+        cursor.execute("; ".join(changes))  # without parameters: % is no placeholder
+
+
+def _comments(table: sa.Table) -> dict[str, str]:
+    return {column.name: column.comment for column in table.c if column.comment}
 
 
 def alembic_config(connection: sa.Connection) -> Config:
@@ -196,23 +230,3 @@ def alembic_config(connection: sa.Connection) -> Config:
     config = Config(attributes={"connection": connection, **_VERSION_TABLE_OPTIONS})
     config.set_main_option("script_location", MIGRATIONS)
     return config
-
-
-def current_view(spec: SyncSpec) -> str:
-    """Return the statement that creates the view of a snapshot's rows that are in the source now."""
-    # With `*` a new column is the last one of the view, as in the table.
-    name = f"{spec.table.fullname}_current"
-    return f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {spec.table.fullname} WHERE removed_at IS NULL"
-
-
-def _set_comments(connection: sa.Connection, present: Collection[str]) -> None:
-    """Set the comments of the specs on tables and columns whose comments differ."""
-    inspector = sa.inspect(connection)
-    changes: list[SetTableComment | SetColumnComment] = []
-    for table in (table for table in tables(all_specs()) if table.name in present):
-        if inspector.get_table_comment(table.name, SCHEMA)["text"] != table.comment:
-            changes.append(SetTableComment(table))
-        comments = {c["name"]: c["comment"] for c in inspector.get_columns(table.name, SCHEMA)}
-        changes += [SetColumnComment(column) for column in table.c if comments[column.name] != column.comment]
-    if changes:  # hundreds for a new schema
-        connection.exec_driver_sql("; ".join(str(change.compile(connection)) for change in changes))

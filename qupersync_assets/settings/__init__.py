@@ -59,6 +59,8 @@ class Settings(BaseSettings, ExecutorSettings):
     """Seconds before the first retry; the delay doubles with each retry."""
     quper_retention_days: int | None = Field(None, ge=8)
     """Days to keep rows of the history tables; all are kept if it is not set."""
+    quper_daily_retention_days: int | None = Field(None, ge=2)
+    """Days to keep rows of the daily tables; all are kept if it is not set."""
     sync_max_runtime: int = Field(3600, ge=60)
     """Seconds after which Dagster ends a run; with celery at least twice CELERY_STEP_TIMEOUT."""
     sync_log_retention_days: int = Field(90, ge=1)

@@ -4,6 +4,7 @@ The SQLAlchemy table of a spec is the single source of truth: DDL, coercion, sel
 and the column schema in Dagster are all derived from it. Nothing here connects or imports Dagster.
 """
 
+from qupersync_assets.spec.daily_history import DailyHistory, daily_history
 from qupersync_assets.spec.query_ids import sys_query_ids
 from qupersync_assets.spec.select_statement import select_statement
 from qupersync_assets.spec.source_variant import Variant, source_expression
@@ -20,6 +21,7 @@ from qupersync_assets.spec.target_table import (
     generated_column,
     quper_table,
 )
+from qupersync_assets.spec.view import View
 from qupersync_assets.spec.window import FULL_READ, RETENTION, ReadMode, Window
 
 __all__ = [
@@ -29,13 +31,16 @@ __all__ = [
     "SCHEMA",
     "UTC_TIME",
     "ColumnType",
+    "DailyHistory",
     "Merge",
     "ReadMode",
     "Sensitive",
     "SyncSpec",
     "Variant",
+    "View",
     "Window",
     "column",
+    "daily_history",
     "filled_after_load",
     "generated_column",
     "quper_table",

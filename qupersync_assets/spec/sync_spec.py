@@ -5,8 +5,10 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from qupersync_assets.spec.daily_history import DailyHistory
 from qupersync_assets.spec.source_variant import SourceExpression, Variant
 from qupersync_assets.spec.target_table import UTC_TIME
+from qupersync_assets.spec.view import View
 from qupersync_assets.spec.window import RETENTION
 
 
@@ -32,6 +34,8 @@ class SyncSpec:
         optional: the job runs only if SYNC_JOBS names it.
         transient: for a snapshot whose rows come and go: the source may have none, and rows that it no longer has are
             deleted after the retention of histories.
+        daily: the daily history of a snapshot.
+        views: further views for readers.
     """
 
     sync_job_id: str
@@ -51,6 +55,8 @@ class SyncSpec:
     present_where: str | None = None
     optional: bool = False
     transient: bool = False
+    daily: DailyHistory | None = None
+    views: tuple[View, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind == "snapshot" and "removed_at" not in self.table.c:
@@ -82,6 +88,23 @@ class SyncSpec:
     def all_sources(self) -> list[str]:
         """The views of all variants, in the order of preference."""
         return list(dict.fromkeys(view for variant in self.variants for view in variant.sources))
+
+    @property
+    def tables(self) -> list[sa.Table]:
+        """The target table, and that of its daily history."""
+        return [self.table, *([self.daily.table] if self.daily else [])]
+
+    @property
+    def all_views(self) -> list[View]:
+        """The view of a snapshot's rows that are in the source now, that of its daily history, and further ones."""
+        found = []
+        if self.kind == "snapshot":
+            # With `*` a new column is the last one of the view, as in the table.
+            query = f"SELECT * FROM {self.table.fullname} WHERE removed_at IS NULL"
+            comment = f"Rows of {self.table.fullname} that the source has now. {self.table.comment}"
+            columns = {c.name: str(c.comment) for c in self.table.c}
+            found.append(View(f"{self.table.name}_current", query, comment, columns))
+        return [*found, *([self.daily.view] if self.daily else []), *self.views]
 
     def required_columns(self, variant: Variant) -> set[tuple[str, str]]:
         """Return (view, column) of what a variant cannot be read without: key, version column and FROM clause."""

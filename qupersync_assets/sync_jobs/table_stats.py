@@ -1,8 +1,16 @@
 """quper.table_stats: size, sort order, skew and statistics of each table, from svv_table_info."""
 
-from sqlalchemy import BigInteger, Integer, Numeric, Text, text
+from sqlalchemy import BigInteger, Column, Integer, Numeric, Text, text
 
-from qupersync_assets.spec import UTC_TIME, SyncSpec, column, filled_after_load, generated_column, quper_table
+from qupersync_assets.spec import (
+    UTC_TIME,
+    SyncSpec,
+    column,
+    daily_history,
+    filled_after_load,
+    generated_column,
+    quper_table,
+)
 
 TABLE = quper_table(
     "table_stats",
@@ -86,6 +94,35 @@ LINK_LAST_VACUUM = text(
     """
 )
 
+# The last scans of a day arrive after its last load, so yesterday is summed again.
+SCANS = """
+SELECT table_id, (scan_hour AT TIME ZONE 'UTC')::date AS day, sum(scans)::bigint AS scans
+FROM quper.table_scan_stats
+WHERE cluster = :cluster AND scan_hour >= CAST(:day AS date) - 1 AND scan_hour < CAST(:day AS date) + 1
+  AND table_id IN (
+      SELECT table_id FROM quper.table_scan_stats
+      WHERE cluster = :cluster AND scan_hour >= CAST(:day AS date) - 1 AND scan_hour < CAST(:day AS date) + 1
+        AND (CAST(:since AS timestamptz) IS NULL OR synced_at >= :since)
+  )
+GROUP BY 1, 2"""
+
+DAILY = daily_history(
+    TABLE,
+    key=("table_id", "database"),
+    kept=(
+        "schema",
+        "table_name",
+        "size_mb",
+        "tbl_rows",
+        "unsorted_pct",
+        "stats_off_pct",
+        "pct_rows_marked_for_deletion",
+        "skew_rows",
+    ),
+    sums=[Column("scans", BigInteger, nullable=False, server_default="0", comment="scans of that day, by table_id")],
+    sums_query=SCANS,
+)
+
 SPEC = SyncSpec(
     sync_job_id="table_stats_sync",
     table=TABLE,
@@ -97,4 +134,5 @@ SPEC = SyncSpec(
     # The view omits tables without rows; a table that was emptied still has its columns in column_stats.
     present_where="""EXISTS (SELECT FROM quper.column_stats c
         WHERE c.cluster = t.cluster AND c.table_id = t.table_id AND c.removed_at IS NULL)""",
+    daily=DAILY,
 )

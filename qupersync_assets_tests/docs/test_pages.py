@@ -64,8 +64,8 @@ def test_make_targets_exist(document: Path) -> None:
 @cache
 def relations() -> set[str]:
     """Return the names of all tables and views of the schema."""
-    snapshots = [f"{spec.table.name}_current" for spec in all_specs() if spec.kind == "snapshot"]
-    return {VERSION_TABLE, *(table.name for table in tables(all_specs())), *snapshots}
+    views = [view.name for spec in all_specs() for view in spec.all_views]
+    return {VERSION_TABLE, *(table.name for table in tables(all_specs())), *views}
 
 
 @EACH

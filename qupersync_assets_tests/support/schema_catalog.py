@@ -59,9 +59,8 @@ def catalog_of_models(bare: PostgresResource, target: Query) -> dict[tuple[str, 
     """Return the catalog of a schema that is created from the models alone, and drop that schema."""
     target("CREATE SCHEMA quper AUTHORIZATION qupersync")
     METADATA.create_all(bare.engine(), tables=schema.tables())
-    for spec in default_specs():
-        if spec.kind == "snapshot":
-            target(schema.current_view(spec))
+    with bare.engine().begin() as connection:
+        schema.create_views(connection, [spec.table.name for spec in default_specs()])
     found = catalog(target)
     target("DROP SCHEMA quper CASCADE")
     return found
@@ -88,7 +87,7 @@ def fill(target: Query) -> None:
         "SELECT table_name, column_name, data_type, "
         "column_name <> 'event' AND (is_nullable = 'YES' OR column_default IS NOT NULL) "
         "FROM information_schema.columns WHERE table_schema = 'quper' AND table_name <> 'schema_version' "
-        "AND table_name NOT LIKE '%_current' AND is_generated = 'NEVER' AND is_identity = 'NO'"
+        "AND table_name = ANY (SELECT relname FROM pg_class WHERE relkind = 'r') AND is_generated = 'NEVER' AND is_identity = 'NO'"
     )
     for table in sorted({name for name, *_ in columns}):
         for n in (1, 2):

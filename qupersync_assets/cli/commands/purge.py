@@ -39,7 +39,8 @@ def purge(
     """Delete old rows of quper.sync_logs and quper.skipped_rows, and Dagster's old runs with their events,
     like the daily job qupersync_maintenance.
 
-    Rows of history tables are deleted only if QUPER_RETENTION_DAYS is set, or with --with-history. The last
+    Rows of history tables are deleted only if QUPER_RETENTION_DAYS is set, or with --with-history, and those of
+    daily tables only if QUPER_DAILY_RETENTION_DAYS is set. The last
     success of each job and the last 100 runs are kept. Asks before it deletes; in a pipe it needs --yes.
     """
     with exit_on_errors(as_json):
@@ -65,6 +66,7 @@ def purge(
                 all_specs(),
                 log_days=days or settings.sync_log_retention_days,
                 history_days=(days if with_history else None) or settings.quper_retention_days,
+                daily_days=settings.quper_daily_retention_days,
                 run_days=days or settings.dagster_run_retention_days,
             )
             found = count(dry_run=True)
