@@ -4,7 +4,16 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Integer, Text
 
-from qupersync_assets.spec import UTC_TIME, SyncSpec, Variant, column, generated_column, quper_table, source_expression
+from qupersync_assets.spec import (
+    UTC_TIME,
+    SyncSpec,
+    Variant,
+    View,
+    column,
+    generated_column,
+    quper_table,
+    source_expression,
+)
 from qupersync_assets.spec.source_variant import SourceExpression
 from qupersync_assets.sync_jobs.table_stats import LINK_LAST_VACUUM
 
@@ -112,6 +121,54 @@ LEFT JOIN (
     GROUP BY transaction_id, table_id
 ) names ON names.transaction_id = xid AND names.vacuumed_id = table_id"""
 
+VACUUMS = View(
+    "vacuums",
+    """SELECT s.cluster, coalesce(s.database_name, e.database_name, t.database) AS database_name,
+    coalesce(s.schema_name, e.schema_name, t.schema) AS schema_name,
+    coalesce(s.table_name, e.table_name, t.table_name) AS table_name,
+    s.table_id, s.xid, s.userid, s.status LIKE '[VacuumBG]%' AS is_automatic, s.vacuum_type,
+    CASE s.outcome WHEN 'skipped' THEN 'skipped' ELSE e.outcome END AS outcome,
+    s.eventtime AS started_at, e.eventtime AS finished_at,
+    extract(epoch FROM e.eventtime - s.eventtime)::numeric(18, 6) AS duration_s,
+    s.rows AS rows_before, e.rows AS rows_after, s.rows - e.rows AS rows_reclaimed,
+    s.blocks AS mb_before, e.blocks AS mb_after, s.blocks - e.blocks AS mb_reclaimed
+FROM quper.vacuum_history AS s
+LEFT JOIN LATERAL (
+    SELECT * FROM quper.vacuum_history AS f
+    WHERE s.outcome = 'started' AND f.cluster = s.cluster AND f.xid = s.xid AND f.table_id = s.table_id
+      AND f.eventtime >= s.eventtime AND (f.eventtime, f.status) <> (s.eventtime, s.status)
+    ORDER BY f.eventtime, f.outcome = 'started' LIMIT 1
+) AS e ON e.outcome IN ('finished', 'failed')
+LEFT JOIN LATERAL (
+    SELECT max(database) AS database, max(schema) AS schema, max(table_name) AS table_name FROM quper.table_stats
+    WHERE s.table_name IS NULL AND table_stats.cluster = s.cluster AND table_stats.table_id = s.table_id
+    HAVING count(*) = 1
+) AS t ON true
+WHERE s.outcome IN ('started', 'skipped')""",
+    "Vacuums: one row per vacuum of a table, from its start and its end in quper.vacuum_history.",
+    {
+        "cluster": "CLUSTER_NAME of the source cluster",
+        "database_name": "database of the table",
+        "schema_name": "schema of the table",
+        "table_name": "name of the table; NULL if neither sys_vacuum_history nor quper.table_stats has it",
+        "table_id": "table OID",
+        "xid": "transaction of the vacuum",
+        "userid": "user who ran the vacuum; 1 is Redshift itself",
+        "is_automatic": "whether Redshift started the vacuum by itself",
+        "vacuum_type": "FULL, DELETE ONLY, SORT ONLY, REINDEX, RECLUSTER or RANGED PARTITION; NULL: skipped",
+        "outcome": "finished, failed or skipped; NULL: the vacuum still runs or was aborted",
+        "started_at": "start (UTC)",
+        "finished_at": "end (UTC)",
+        "duration_s": "seconds from start to end",
+        "rows_before": "rows before the vacuum, including deleted ones",
+        "rows_after": "rows after the vacuum",
+        "rows_reclaimed": "rows that the vacuum removed; negative if rows were added meanwhile",
+        "mb_before": "size before the vacuum, in MB (blocks of 1 MB)",
+        "mb_after": "size after the vacuum, in MB",
+        "mb_reclaimed": "space that the vacuum freed, in MB",
+    },
+)
+
 SPEC = SyncSpec(
     sync_job_id="vacuum_history_sync",
     table=TABLE,
@@ -135,4 +192,5 @@ SPEC = SyncSpec(
         SYS_VACUUM_HISTORY,
     ),
     after_load=LINK_LAST_VACUUM,
+    views=(VACUUMS,),
 )
