@@ -9,6 +9,8 @@
 --
 --   qupersync_owner    owns the schema quper: creates and alters its tables when QuperSync is installed or upgraded
 --   qupersync_writer   is POSTGRES_USER: syncs read and write rows of quper and cannot alter its tables
+--   quper_readers      may read the tables and views of quper; its members are the logins of Grafana and other readers:
+--                      CREATE ROLE grafana LOGIN; GRANT quper_readers TO grafana;
 
 DO $$
 BEGIN
@@ -17,6 +19,9 @@ BEGIN
     END IF;
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'qupersync_writer') THEN
         CREATE ROLE qupersync_writer LOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'quper_readers') THEN
+        CREATE ROLE quper_readers NOLOGIN;
     END IF;
 END $$;
 
@@ -29,6 +34,7 @@ DO $$
 BEGIN
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO qupersync_owner', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO quper_readers', current_database());
     EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO qupersync_writer', current_database());
 END $$;
 -- The default since PostgreSQL 15.
@@ -41,6 +47,10 @@ GRANT USAGE ON SCHEMA quper TO qupersync_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA quper TO qupersync_writer;
 ALTER DEFAULT PRIVILEGES FOR ROLE qupersync_owner IN SCHEMA quper
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO qupersync_writer;
+-- TABLES include views. Rows contain texts of statements, unless SYNC_QUERY_TEXT hides them.
+GRANT USAGE ON SCHEMA quper TO quper_readers;
+GRANT SELECT ON ALL TABLES IN SCHEMA quper TO quper_readers;
+ALTER DEFAULT PRIVILEGES FOR ROLE qupersync_owner IN SCHEMA quper GRANT SELECT ON TABLES TO quper_readers;
 
 -- Dagster's tables (runs, events, schedules). Dagster creates and upgrades them as POSTGRES_USER, in a schema of their
 -- own, the only one in which the writer may create tables. Statements of QuperSync name the schema quper and do not

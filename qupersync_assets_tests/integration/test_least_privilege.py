@@ -35,7 +35,7 @@ from qupersync_assets_tests.support.integration import Query, Sync
 PROJECT = Path(__file__).parents[2]
 POSTGRES_SQL = PROJECT / "deploy" / "sql" / "postgres.sql"
 REDSHIFT_SQL = (PROJECT / "deploy" / "sql" / "redshift.sql").read_text("utf-8")
-OWNER, WRITER = "qupersync_owner", "qupersync_writer"
+OWNER, WRITER, READERS = "qupersync_owner", "qupersync_writer", "quper_readers"
 # Names with special characters that PostgreSQL accepts.
 DATABASE = """quper "d'or" %s \\ ;--"""
 ADMIN = """the "admin's" %s @: role"""
@@ -120,7 +120,7 @@ def deployment(
         yield made
     finally:
         made.run(root, quoted("DROP DATABASE IF EXISTS {} WITH (FORCE)", DATABASE), "postgres")
-        made.run(root, quoted("DROP ROLE IF EXISTS {}, {}", OWNER, WRITER), "postgres")
+        made.run(root, quoted("DROP ROLE IF EXISTS {}, {}, {}", OWNER, WRITER, READERS), "postgres")
         made.run(root, quoted("DROP ROLE {}", ADMIN), "postgres")
 
 
@@ -209,6 +209,41 @@ def test_the_writer_has_only_the_needed_privileges(
     for statement in ("INSERT INTO quper.ninth (a) VALUES (1)", "UPDATE quper.ninth SET a = 2"):
         deployment.run(WRITER, statement)
     assert deployment.run(WRITER, "DELETE FROM quper.ninth RETURNING a") == [(2,)]
+
+
+READER_MAY_NOT = [
+    "INSERT INTO quper.node_details (cluster, node) VALUES ('c', 1)",
+    "UPDATE quper.node_details SET node = 1",
+    "DELETE FROM quper.node_details",
+    "CREATE TABLE quper.mine (a int)",
+    "CREATE TABLE public.mine (a int)",
+    "CREATE TEMPORARY TABLE mine (a int)",
+    "SELECT * FROM dagster.runs",
+    "SET ROLE qupersync_writer",
+]
+
+
+@pytest.mark.parametrize("deployment", ["owner of the database"], indirect=True)
+def test_readers_read_all_tables_and_views_and_write_nothing(deployment: Deployment) -> None:
+    root = deployment.sandbox.server.user
+    deployment.run(root, quoted("CREATE ROLE {} LOGIN PASSWORD ", NEWCOMER) + sql.Literal(PASSWORD))
+    try:
+        deployment.run(root, quoted("GRANT {} TO {}", READERS, NEWCOMER))
+        # A table and a view of a newer version, and a table of Dagster.
+        deployment.run(
+            OWNER, "CREATE TABLE quper.ninth AS SELECT 1 AS a; CREATE VIEW quper.ninth_current AS TABLE quper.ninth"
+        )
+        deployment.run(WRITER, "CREATE TABLE dagster.runs (a int)")
+        relations = deployment.run(
+            OWNER, "SELECT relname FROM pg_class WHERE relnamespace = 'quper'::regnamespace AND relkind IN ('r', 'v')"
+        )
+        names = {name for (name,) in relations}
+        assert names > {table.name for table in tables()} | {"ninth", "ninth_current", "vacuums", "node_details_by_day"}
+        assert [name for name in names if deployment.refusal(NEWCOMER, f"SELECT * FROM quper.{name}")] == []
+        assert [text for text in READER_MAY_NOT if deployment.refusal(NEWCOMER, text) is None] == []
+        assert deployment.refusal(NEWCOMER, "SELECT 1", "quper")  # another database
+    finally:
+        deployment.run(root, quoted("DROP OWNED BY {0}; DROP ROLE {0}", NEWCOMER))
 
 
 def test_remedies_of_the_doctor_grant_the_privileges(
