@@ -30,7 +30,7 @@ PROJECT = Path(__file__).parents[1]
 SECTIONS = {
     "Sync": "SYNC_(?!EXECUTOR|MAX_CONCURRENT).*|.*_RETENTION_DAYS|CLUSTER.*|REDSHIFT_SYNC_JOBS",
     "Executor": "SYNC_.*|CELERY_.*|KUBERNETES_.*",
-    "Redshift": "REDSHIFT_(HOST|PORT|DATABASE|USER|PASSWORD)",
+    "Redshift": "REDSHIFT_(HOST|PORT|DATABASES?|USER|PASSWORD)",
     "Redshift: IAM instead of a password": "REDSHIFT_(IAM|CLUSTER_.*|WORKGROUP|ACCOUNT_ID|REGION)",
     "Redshift: a secret of AWS Secrets Manager instead of a password": "REDSHIFT_SECRET_ARN",
     "Redshift: AWS identity for IAM or the secret": "REDSHIFT_(PROFILE|.*_KEY.*|SESSION_TOKEN)",

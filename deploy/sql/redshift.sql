@@ -19,6 +19,8 @@ ALTER USER qupersync_reader SYSLOG ACCESS UNRESTRICTED;
 -- 3. Views for superusers. All users may read the others: svv_columns, pg_attribute and those of 2.
 GRANT SELECT ON svv_table_info TO qupersync_reader;
 GRANT SELECT ON sys_connection_log TO qupersync_reader;
+--    Grants on svv_ views hold in one database: with REDSHIFT_DATABASES run the first statement, and that on
+--    svv_alter_table_recommendations of 6. if it is needed, in each of these databases too.
 
 -- 4. The same, only on provisioned clusters in one Availability Zone: remove the dashes. Serverless and Multi-AZ have
 --    none of these views; QuperSync reads SYS views there.

@@ -20,6 +20,7 @@ SKIPPED = "no_skipped_rows"
 SCHEMA = "source_schema"
 ALL_ROWS = "sees_all_rows"
 GAP = "no_gap"
+DATABASES = "reads_all_databases"
 # Heading of a number of the last runs -> column of quper.sync_logs.
 RUN_NUMBERS = {
     "ms": "duration_ms",
@@ -41,6 +42,8 @@ def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg
         described[ALL_ROWS] = "Redshift shows the rows of all users, not only those of the login user."
     if spec.kind == "history":
         described[GAP] = f"No data was missed: the last successful sync was less than {RETENTION.days} days ago."
+    if spec.database_column:
+        described[DATABASES] = "Each database of REDSHIFT_DATABASES exists and could be read."
     with warnings.catch_warnings():
         # A preview feature of Dagster; without it the result of one cluster replaces that of another.
         warnings.simplefilter("ignore", dg.PreviewWarning)
@@ -60,6 +63,8 @@ def check_results(
         yield _all_rows(result.read)
     if spec.kind == "history":
         yield _gap(result)
+    if spec.database_column:
+        yield _databases(result)
 
 
 def _skipped_rows(result: LoadResult, state: TableState, max_ratio: float) -> dg.AssetCheckResult:
@@ -145,6 +150,19 @@ def _gap(result: LoadResult) -> dg.AssetCheckResult:
         first, last = (time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") for time in result.gap)
         text = f"Rows from {first} to {last} are lost: Redshift had deleted them before this load."
     return _warning(GAP, result.gap is None, text, {"gap_seconds": result.gap_seconds})
+
+
+def _databases(result: LoadResult) -> dg.AssetCheckResult:
+    """Report an error for databases that could not be read: their rows are as old as their last load."""
+    loaded = f"Loaded: {', '.join(result.databases)}." if result.databases else "Nothing was read."
+    failed = [f"Not loaded: {failure.name}: {failure.reason}" for failure in result.failures]
+    return dg.AssetCheckResult(
+        check_name=DATABASES,
+        passed=not failed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=" ".join([loaded, *failed]),
+        metadata={"databases_failed": len(failed)},
+    )
 
 
 def _warning(name: str, passed: bool, text: str, metadata: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:

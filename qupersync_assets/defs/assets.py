@@ -13,9 +13,10 @@ from qupersync_assets.defs.io_manager import SyncRequest
 from qupersync_assets.defs.job_choice import jobs_by_cluster, why_off
 from qupersync_assets.defs.names import IO_MANAGER_KEY, asset_key, source_key
 from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, resource_keys
+from qupersync_assets.redshift.databases import DatabasesSource
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.redshift.source import RedshiftSource
-from qupersync_assets.rows.source_read import NoSource, SyncSource
+from qupersync_assets.rows.source_read import NoSource, PartedSource, SyncSource
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
@@ -56,11 +57,12 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
     def sync(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[Any]:
         cluster = cluster_of_step(context, list(resources))
         redshift: RedshiftResource = getattr(context.resources, resources[cluster])
-        source: SyncSource = NoSource(why_off(spec, cluster))
+        source: SyncSource | PartedSource = NoSource(why_off(spec, cluster))
         if cluster in on:
             source = RedshiftSource(
                 redshift, spec, settings.sync_batch_size, settings.sync_query_text, settings.sync_include_self
             )
+            source = DatabasesSource(source) if spec.database_column else source
         request = SyncRequest(spec, cluster, source, config.full_refresh)
         yield dg.Output(request)  # Dagster resumes here after the IO manager has loaded it
         result, state = request.loaded.result(timeout=0)

@@ -14,7 +14,7 @@ from qupersync_assets.core.redaction import redact, redact_exceptions, redacted
 from qupersync_assets.postgres.dataframe import read_table
 from qupersync_assets.postgres.loader import LoadResult, TableState, load, table_state
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.rows.source_read import SyncSource
+from qupersync_assets.rows.source_read import PartedSource, SyncSource
 from qupersync_assets.spec import METADATA, SyncSpec
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class SyncRequest:
 
     spec: SyncSpec
     cluster: str
-    source: SyncSource
+    source: SyncSource | PartedSource
     full_refresh: bool = False  # read everything that Redshift holds
     # Gets the result of the load and the state of the table afterwards.
     loaded: Future[tuple[LoadResult, TableState]] = field(default_factory=Future)

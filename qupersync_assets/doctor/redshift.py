@@ -8,6 +8,7 @@ from functools import partial
 
 from qupersync_assets.core.errors import INSUFFICIENT_PRIVILEGE, UNDEFINED_TABLE, SyncError
 from qupersync_assets.core.redaction import redact
+from qupersync_assets.doctor import databases
 from qupersync_assets.doctor.report import Finding, check_clock
 from qupersync_assets.redshift.catalog import Catalog, missing_columns, read_catalog
 from qupersync_assets.redshift.privileges import Privileges, find_privileges, grant_all_rows, grant_select
@@ -49,6 +50,7 @@ def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str) -
             yield _finding("login", login)
             yield from _server(session)
             cluster = _cluster(session, redshift, specs)
+        of_databases = list(databases.examine(redshift, specs, cluster.privileges.user))
     except SyncError as error:
         yield _finding("login", login, redact(str(error)))
         return
@@ -59,6 +61,7 @@ def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str) -
         yield _view(view, cluster, view in needed)
     for spec in specs:
         yield _job(spec, cluster)
+    yield from of_databases
 
 
 def _server(session: Session) -> Iterator[Finding]:

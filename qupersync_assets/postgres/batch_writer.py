@@ -20,7 +20,7 @@ from qupersync_assets.core.errors import ErrorClass, classify, message
 from qupersync_assets.core.retries import call_with_retries
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.direct_copy import DirectCopy, direct_copy
-from qupersync_assets.postgres.merge import merge_statement, read_keys_table, record_keys_statements, removal_statement
+from qupersync_assets.postgres.merge import merge_statement, record_keys_statements
 from qupersync_assets.postgres.staging import NeedsCoercion, Staging, raw_staging, typed_staging
 from qupersync_assets.rows.coercion import Row, transform
 from qupersync_assets.rows.page import AnyPage, RawPage, copy_binary
@@ -53,7 +53,7 @@ Strategy = Callable[[sa.Connection], Batch]
 
 
 class BatchWriter:
-    """Writes the batches of one load, each in its own transaction."""
+    """Writes the batches of one load, or of one part of it, each in its own transaction."""
 
     def __init__(self, target: JobConnection, spec: SyncSpec, finish: Finish) -> None:
         self.counts = RowCounts()  # totals of all committed batches
@@ -78,23 +78,14 @@ class BatchWriter:
         )
 
     @property
-    def is_complete(self) -> bool:
-        """Whether all rows of the source are known: it gave rows, none was skipped, and the session was not replaced.
+    def has_all_keys(self) -> bool:
+        """Whether after the last batch of a snapshot the session has the keys of all rows that the source holds.
 
-        No rows are what missing privileges look like, unless the rows are transient.
+        It is unknown what the source holds if it gave no rows, which is what missing privileges look like, unless the
+        rows are transient; if rows were skipped; or if the session was replaced.
         """
-        is_same_session = self._target.opened == self._first_opened
-        has_rows = self.counts.extracted or self._spec.transient
-        return bool(has_rows and not self.counts.skipped and is_same_session)
-
-    def mark_removed(self, connection: sa.Connection) -> RowCounts:
-        """After a complete read of a snapshot, mark the rows that the source no longer has; return all totals."""
-        if self._spec.kind == "snapshot" and self.is_complete:
-            connection.execute(sa.text(read_keys_table(self._spec)))  # missing if there was no batch
-            statement = sa.text(removal_statement(self._spec))
-            removed = connection.execute(statement, {"cluster": self._target.cluster}).rowcount
-            self.counts += RowCounts(removed=removed)
-        return self.counts
+        is_complete = (self.counts.extracted or self._spec.transient) and not self.counts.skipped
+        return bool(is_complete) and self._target.opened == self._first_opened
 
     def _write(self, page: AnyPage) -> tuple[SkippedRow, ...]:
         refused: Exception | None = None

@@ -28,7 +28,7 @@ class JobState:
     running: Log | None = None  # the row of quper.sync_logs of the running run
     last: Log | None = None  # the row of the last run that ended
     last_success_at: datetime | None = None  # end of the last success
-    failures: int = 0  # failed runs since then
+    failures: int = 0  # failed runs since then, and those that left out databases
     newest_row_at: datetime | None = None  # time of the newest row of a history; last read of a snapshot
     today: dict[str, int] = field(default_factory=dict)  # runs that ended since midnight UTC, by status
     rows_today: dict[str, int] = field(default_factory=dict)  # their rows, by kind
@@ -86,7 +86,7 @@ def _job_state(connection: sa.Connection, now: datetime, cluster: str, spec: Syn
     newest_first = (SYNC_LOGS.c.started_at.desc(), SYNC_LOGS.c.id.desc())
     last = sa.select(SYNC_LOGS).where(own).order_by(*newest_first).limit(1)
     success = _row(connection, last.where(successes(cluster, spec.sync_job_id)))
-    failed = sa.select(sa.func.count()).where(own, status == SyncStatus.FAILED)
+    failed = sa.select(sa.func.count()).where(own, status.in_((SyncStatus.FAILED, SyncStatus.PARTIAL)))
     if success:
         failed = failed.where(SYNC_LOGS.c.started_at > success["started_at"])
     midnight = sa.func.date_trunc("day", sa.func.now(), "UTC")

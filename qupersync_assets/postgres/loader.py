@@ -1,27 +1,38 @@
 """Loads one sync job: from its source into its target table, with its row in quper.sync_logs."""
 
+from __future__ import annotations
+
 import logging
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from qupersync_assets.core.errors import SyncError
+from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact
 from qupersync_assets.postgres import skipped_rows, sync_logs
 from qupersync_assets.postgres.advisory_lock import JobConnection, JobLocked
 from qupersync_assets.postgres.batch_writer import BatchWriter
 from qupersync_assets.postgres.daily_history import write_day
+from qupersync_assets.postgres.merge import read_keys_table, removal_statement
 from qupersync_assets.postgres.resource import PostgresResource, postgres_errors
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.postgres.watermark import find_lag, plan_window
 from qupersync_assets.rows.row_counts import RowCounts, SkippedRow
-from qupersync_assets.rows.source_read import SourceRead, SourceUnavailable, SyncSource
-from qupersync_assets.spec import SyncSpec
+from qupersync_assets.rows.source_read import (
+    PartedSource,
+    PartFailure,
+    SourceParts,
+    SourceRead,
+    SourceUnavailable,
+    SyncSource,
+)
+from qupersync_assets.spec import SyncSpec, Window
 
 MAX_SAMPLES = 5
 MAX_LAST_RUNS = 10
@@ -32,13 +43,15 @@ Gap = tuple[datetime, datetime]
 class LoadResult:
     """What a load did."""
 
-    status: SyncStatus  # SUCCESS, UNAVAILABLE (the cluster has no source) or SKIPPED (another run loads the job)
+    status: SyncStatus  # SUCCESS, PARTIAL (`failures`), UNAVAILABLE (no source) or SKIPPED (another run loads the job)
     reason: str = ""  # why the job is unavailable or was skipped
-    read: SourceRead | None = None  # the source, None if nothing was read; its pages are used up
+    read: SourceRead | None = None  # the source, or its first part; None if nothing was read; its pages are used up
     counts: RowCounts = field(default_factory=RowCounts)  # of all batches
     samples: tuple[SkippedRow, ...] = ()  # the first skipped rows
     gap: Gap | None = None  # start and end of the time whose rows are lost
     seconds: float = 0.0  # duration of the load
+    databases: tuple[str, ...] = ()  # those that were loaded, if the source shows one at a time
+    failures: tuple[PartFailure, ...] = ()  # the others: nothing of them was marked as removed
     is_off: bool = False  # SYNC_JOBS of the cluster does not name the job, which is therefore unavailable
 
     @property
@@ -66,7 +79,7 @@ def load(
     spec: SyncSpec,
     cluster: str,
     run_id: str,
-    source: SyncSource,
+    source: SyncSource | PartedSource,
     log: logging.Logger,
     lookback: timedelta,
     full_refresh: bool = False,
@@ -75,12 +88,13 @@ def load(
     """Load one sync job of one cluster; each batch is one transaction. `log` gets skipped rows and reasons.
 
     An incremental load reads again from `lookback` before the watermark, because Redshift logs late;
-    `full_refresh` reads everything that Redshift holds, whatever the target has. `day` is the day of the daily
-    history, that of PostgreSQL's clock (UTC) by default.
+    `full_refresh` reads everything that Redshift holds, whatever the target has. A part of the source that cannot
+    be read is one of the `failures` of the result. `day` is the day of the daily history, that of PostgreSQL's clock
+    (UTC) by default.
 
     Raises:
-        SyncError: the load failed. Committed batches stay. The row in quper.sync_logs is closed; the next
-            load closes it if PostgreSQL cannot be reached.
+        SyncError: the load failed, or no part of the source could be read. Committed batches stay. The row in
+            quper.sync_logs is closed; the next load closes it if PostgreSQL cannot be reached.
     """
     ensure_schema(postgres, [spec])
     with closing(JobConnection(postgres.engine(), cluster, spec.sync_job_id)) as target:
@@ -100,6 +114,28 @@ def table_state(postgres: PostgresResource, spec: SyncSpec, cluster: str) -> Tab
     return TableState(postgres.count_rows(spec.table, cluster), lag, last_runs)
 
 
+class _Part(NamedTuple):
+    """A part of the source that was read to its end."""
+
+    read: SourceRead
+    writer: BatchWriter
+
+
+@dataclass
+class _Loaded:
+    """What was loaded so far."""
+
+    names: list[str] = field(default_factory=list)  # the views of each part that was opened
+    writers: list[BatchWriter] = field(default_factory=list)
+    parts: list[_Part] = field(default_factory=list)
+    failures: list[PartFailure] = field(default_factory=list)
+    samples: list[SkippedRow] = field(default_factory=list)
+
+    def counts(self) -> RowCounts:
+        """Return the counts of all committed batches."""
+        return sum((writer.counts for writer in self.writers), RowCounts())
+
+
 @dataclass(frozen=True)
 class _Load:
     """The arguments of `load`, and the connection that holds the lock."""
@@ -115,7 +151,7 @@ class _Load:
     day: date | None
     started: float
 
-    def run(self, source: SyncSource) -> LoadResult:
+    def run(self, source: SyncSource | PartedSource) -> LoadResult:
         table, job = self.spec.table.fullname, self.spec.sync_job_id
         try:
             with postgres_errors(f"Starting to load {table} failed"), self.target.begin() as connection:
@@ -127,45 +163,94 @@ class _Load:
             return self._without_read(log_id, SyncStatus.SKIPPED, str(locked))
         return self._read_and_write(source, log_id)
 
-    def _read_and_write(self, source: SyncSource, log_id: int) -> LoadResult:
-        """Load the pages, and close the log row however the load ends."""
+    def _read_and_write(self, source: SyncSource | PartedSource, log_id: int) -> LoadResult:
+        """Load the parts of the source, and close the log row however the load ends."""
         spec, table = self.spec, self.spec.table.fullname
-        read: SourceRead | None = None
+        loaded = _Loaded()
         try:
             with postgres_errors(f"Planning the load of {table} failed"), self.target.begin() as connection:
                 window = plan_window(connection, spec, self.cluster, self.lookback, self.full_refresh)
                 is_history = spec.kind == "history"
                 gap = sync_logs.find_gap(connection, self.cluster, spec.sync_job_id) if is_history else None
-            with postgres_errors(f"Writing {table} failed"), source.open(window) as read:
-                writer, samples = self._write_pages(read, log_id)
+            parts = source.parts() if isinstance(source, PartedSource) else SourceParts({"": source})
+            with postgres_errors(f"Writing {table} failed"):
+                self._load_parts(parts, window, log_id, loaded)
             with postgres_errors(f"Finishing {table} failed"), self.target.begin() as connection:
-                counts = writer.mark_removed(connection)
+                counts = loaded.counts() + RowCounts(removed=self._mark_removed(connection, loaded, parts.existing))
                 if spec.after_load is not None:
                     connection.execute(spec.after_load, {"cluster": self.cluster})
                 if counts.upserted:
-                    write_day(connection, spec, self.cluster, writer.is_complete, self.day)
-                sync_logs.finish_success(connection, log_id, read, counts, gap)
+                    is_complete = not loaded.failures and all(part.writer.has_all_keys for part in loaded.parts)
+                    write_day(connection, spec, self.cluster, is_complete, self.day)
+                read, failures = loaded.parts[0].read, tuple(loaded.failures)
+                sync_logs.finish_success(connection, log_id, read, counts, gap, failures)
         except SourceUnavailable as unavailable:
             result = self._without_read(log_id, SyncStatus.UNAVAILABLE, str(unavailable))
             return replace(result, is_off=unavailable.is_chosen)
         except BaseException as error:
-            self._close_after(error, log_id, read)
+            self._close_after(error, log_id, loaded)
             raise
-        seconds = time.monotonic() - self.started
-        return LoadResult(SyncStatus.SUCCESS, "", read, counts, tuple(samples), gap, seconds)
+        return LoadResult(
+            SyncStatus.PARTIAL if failures else SyncStatus.SUCCESS,
+            "",
+            read,
+            counts,
+            tuple(loaded.samples),
+            gap,
+            time.monotonic() - self.started,
+            tuple(part.read.database for part in loaded.parts if part.read.database),
+            failures,
+        )
 
-    def _write_pages(self, read: SourceRead, log_id: int) -> tuple[BatchWriter, list[SkippedRow]]:
+    def _load_parts(self, parts: SourceParts, window: Window, log_id: int, loaded: _Loaded) -> None:
+        """Load one part after the other; raise an error if none could be read."""
+        loaded.failures += parts.failures
+        is_only = len(parts.sources) == 1 and not parts.failures
+        errors: list[SyncError | SourceUnavailable] = []
+        for name, part in parts.sources.items():
+            try:
+                self._load_part(part, window, log_id, loaded)
+            except (SyncError, SourceUnavailable) as error:  # of the source: those of the target are of a driver
+                if is_only:
+                    raise
+                errors.append(error)
+                loaded.failures.append(PartFailure(name, redact(str(error))))
+        for failure in loaded.failures:
+            self.log.warning(f"Database {failure.name}: {failure.reason}")
+        if not loaded.parts:
+            if errors and not parts.failures and all(isinstance(error, SourceUnavailable) for error in errors):
+                raise errors[0]
+            reasons = " ".join(f"{failure.name}: {failure.reason}" for failure in loaded.failures)
+            transient = any(isinstance(e, SyncError) and e.error_class is ErrorClass.TRANSIENT for e in errors)
+            error_class = ErrorClass.TRANSIENT if transient else ErrorClass.FATAL
+            raise SyncError(f"No database of the cluster could be read. {reasons}", error_class)
+
+    def _load_part(self, part: SyncSource, window: Window, log_id: int, loaded: _Loaded) -> None:
+        before = loaded.counts()
+
         def finish(connection: sa.Connection, counts: RowCounts, skipped: list[SkippedRow]) -> None:
             skipped_rows.record(connection, self.spec, self.cluster, self.run_id, skipped)
-            sync_logs.update_counts(connection, log_id, counts)
+            sync_logs.update_counts(connection, log_id, before + counts)
 
-        writer = BatchWriter(self.target, self.spec, finish)
-        samples: list[SkippedRow] = []
-        for page in read.pages:
-            for skipped in writer.write(page)[: MAX_SAMPLES - len(samples)]:
-                samples.append(skipped)
-                self.log.warning(f"Skipped a row: {skipped.column}: {skipped.reason}")
-        return writer, samples
+        with part.open(window) as read:
+            writer = BatchWriter(self.target, self.spec, finish)
+            loaded.names.append(read.name)
+            loaded.writers.append(writer)
+            for page in read.pages:
+                for skipped in writer.write(page)[: MAX_SAMPLES - len(loaded.samples)]:
+                    loaded.samples.append(skipped)
+                    self.log.warning(f"Skipped a row: {skipped.column}: {skipped.reason}")
+        loaded.parts.append(_Part(read, writer))
+
+    def _mark_removed(self, connection: sa.Connection, loaded: _Loaded, existing: frozenset[str] | None) -> int:
+        """Mark the rows of a snapshot that its parts no longer have; return their number."""
+        complete = [part.read.database for part in loaded.parts if part.writer.has_all_keys]
+        if self.spec.kind != "snapshot" or not complete:
+            return 0
+        connection.execute(sa.text(read_keys_table(self.spec)))  # missing if there was no batch
+        statement = removal_statement(self.spec, by_database=existing is not None)
+        parameters = {"cluster": self.cluster, "databases": complete, "existing": sorted(existing or ())}
+        return connection.execute(sa.text(statement), parameters).rowcount
 
     def _without_read(self, log_id: int, status: SyncStatus, reason: str) -> LoadResult:
         self.log.info(f"{status.capitalize()}: {reason}")
@@ -173,7 +258,7 @@ class _Load:
             sync_logs.finish(connection, log_id, status, error=reason)
         return LoadResult(status, reason, seconds=time.monotonic() - self.started)
 
-    def _close_after(self, error: BaseException, log_id: int, read: SourceRead | None) -> None:
+    def _close_after(self, error: BaseException, log_id: int, loaded: _Loaded) -> None:
         """Close the log row of a load that failed or was terminated."""
         # Dagster terminates a step with a BaseException that is no Exception, as Ctrl-C does.
         terminated = not isinstance(error, Exception)
@@ -181,6 +266,6 @@ class _Load:
         text = "terminated" if terminated else redact(f"{type(error).__name__}: {error}")
         try:
             with self.postgres.transaction() as connection:
-                sync_logs.finish(connection, log_id, status, source=read.name if read else None, error=text)
+                sync_logs.finish(connection, log_id, status, source=next(iter(loaded.names), None), error=text)
         except SyncError as unreachable:
             self.log.warning(f"quper.sync_logs could not be closed: {redact(str(unreachable))}")

@@ -90,16 +90,26 @@ def read_keys_table(spec: SyncSpec) -> str:
     return f"CREATE TEMPORARY TABLE IF NOT EXISTS {_read_keys(spec)} AS {select}"
 
 
-def removal_statement(spec: SyncSpec) -> str:
-    """Return the statement that marks rows whose keys were in no batch; its parameter is `cluster`."""
+def removal_statement(spec: SyncSpec, *, by_database: bool) -> str:
+    """Return the statement that marks rows whose keys were in no batch; its parameter is `cluster`.
+
+    With `by_database` it marks rows of the parameter `databases`, and all of databases that are not `existing`.
+    """
     names = [quote(c.name) for c in spec.source_key]
-    present_where = f" AND NOT {spec.present_where}" if spec.present_where else ""
+    is_removed = f"NOT {spec.present_where}" if spec.present_where else "true"
+    if by_database:
+        name = f"t.{quote(spec.database_column or '')}"
+        # A row that names another database than the catalog does belongs to the read that found it.
+        is_read = f"{name} IN (SELECT {quote(spec.database_column or '')} FROM {_read_keys(spec)})"
+        is_removed = f"""({name} = ANY(:databases) AND {is_removed} OR {name} <> ALL(:existing)
+           AND (NOT {is_read} OR {is_removed}))"""
     return f"""
 UPDATE {spec.table.fullname} AS u SET removed_at = now()
 FROM (
     SELECT {", ".join(names)} FROM {spec.table.fullname} AS t
     WHERE t.cluster = :cluster AND t.removed_at IS NULL
-      AND NOT EXISTS (SELECT FROM {_read_keys(spec)} s WHERE {_equal("s", "t", names)}){present_where}
+      AND NOT EXISTS (SELECT FROM {_read_keys(spec)} s WHERE {_equal("s", "t", names)})
+      AND {is_removed}
     ORDER BY {", ".join(names)} FOR UPDATE
 ) AS removed
 WHERE u.cluster = :cluster AND {_equal("u", "removed", names)}"""

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.rows.row_counts import RowCounts
-from qupersync_assets.rows.source_read import SourceRead
+from qupersync_assets.rows.source_read import PartFailure, SourceRead
 from qupersync_assets.spec import METADATA, RETENTION
 
 STALE = "the process that loaded this job ended without closing this row"
@@ -52,7 +52,7 @@ SYNC_LOGS = sa.Table(
     _count("rows_duplicate", "rows replaced by a newer row with the same key in their batch"),
     _count("rows_skipped", "rows that could not be loaded; see quper.skipped_rows"),
     _count("batches", "committed batches"),
-    sa.Column("error", sa.Text, comment="why the job failed, was skipped or is unavailable"),
+    sa.Column("error", sa.Text, comment="why the job failed, was skipped, is unavailable, or left out databases"),
     sa.Column("source", sa.Text, comment="the Redshift views that were read; NULL: nothing was read"),
     sa.Column("columns_missing", ARRAY(sa.Text), comment=_COLUMNS_MISSING),
     _count("rows_removed", "rows of the target that a complete read did not find; they got a removed_at"),
@@ -130,14 +130,20 @@ def finish(connection: sa.Connection, log_id: int, status: SyncStatus, **columns
 
 
 def finish_success(
-    connection: sa.Connection, log_id: int, read: SourceRead, counts: RowCounts, gap: tuple[datetime, datetime] | None
+    connection: sa.Connection,
+    log_id: int,
+    read: SourceRead,
+    counts: RowCounts,
+    gap: tuple[datetime, datetime] | None,
+    failures: Sequence[PartFailure] = (),
 ) -> None:
-    """Close the row of a load that succeeded."""
+    """Close the row of a load that succeeded, except for `failures`."""
     gap_from, gap_to = gap or (None, None)
     finish(
         connection,
         log_id,
-        SyncStatus.SUCCESS,
+        SyncStatus.PARTIAL if failures else SyncStatus.SUCCESS,
+        error=" ".join(f"Database {failure.name}: {failure.reason}" for failure in failures) or None,
         source=read.name,
         columns_missing=list(read.missing_columns) or None,
         rows_removed=counts.removed,

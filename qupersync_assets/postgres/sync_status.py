@@ -8,6 +8,7 @@ class SyncStatus(StrEnum):
 
     RUNNING = "running"
     SUCCESS = "success"
+    PARTIAL = "partial"  # some databases of the cluster could not be read; the others are loaded
     FAILED = "failed"
     CANCELED = "canceled"
     UNAVAILABLE = "unavailable"

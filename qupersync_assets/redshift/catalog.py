@@ -11,6 +11,12 @@ from qupersync_assets.spec.redshift_views import column_types
 Catalog = Mapping[str, Mapping[str, bool]]
 
 
+def current_database(session: Session) -> str:
+    """Return the name of the connected database."""
+    name: str = session.rows("SELECT current_database()::varchar(128)")[0][0]
+    return name
+
+
 def catalog_statement(views: list[str]) -> str:
     """Return the query for the columns of those `views` that exist anywhere in the search path."""
     names = ", ".join(f"'{view}'" for view in views)

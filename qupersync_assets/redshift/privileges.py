@@ -65,6 +65,11 @@ def grant_select(views: Sequence[str], user: str) -> str:
     return f"GRANT SELECT ON {', '.join(views)} TO {quote_identifier(user)};"
 
 
+def grant_connect(database: str, user: str) -> str:
+    """Return the statement that lets a user connect to a database; AWS documents that all users may."""
+    return f"GRANT CONNECT ON DATABASE {quote_identifier(database)} TO {quote_identifier(user)};"
+
+
 def grant_all_rows(user: str) -> str:
     """Return two statements; either of them lets a user see the rows of all users."""
     name = quote_identifier(user)

@@ -42,8 +42,19 @@ class RedshiftResource:
             self._pool.dispose()
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Check a session out of the pool, or raise SyncError if Redshift cannot be reached or refuses the login."""
+    def session(self, database: str | None = None) -> Iterator[Session]:
+        """Check a session out of the pool, or raise SyncError if Redshift cannot be reached or refuses the login.
+
+        A session of another `database` than that of the settings is closed at the end: nothing is kept open there.
+        """
+        if database is not None and database != self.settings.database:
+            other = RedshiftResource(self.settings.model_copy(update={"database": database}))
+            try:
+                with other.session() as session:
+                    yield session
+            finally:
+                other.dispose()
+            return
         prefix = self.settings.prefix
         if self._pool is None:
             self._pool = QueuePool(self._connect, pool_size=1, max_overflow=4, recycle=3600)

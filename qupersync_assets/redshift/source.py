@@ -11,7 +11,14 @@ from datetime import datetime
 from functools import cached_property
 
 from qupersync_assets.core.errors import INSUFFICIENT_PRIVILEGE, REFUSED, ErrorClass, SyncError
-from qupersync_assets.redshift.catalog import Catalog, missing_columns, narrow_columns, new_columns, read_catalog
+from qupersync_assets.redshift.catalog import (
+    Catalog,
+    current_database,
+    missing_columns,
+    narrow_columns,
+    new_columns,
+    read_catalog,
+)
 from qupersync_assets.redshift.prefetch import prefetch
 from qupersync_assets.redshift.privileges import Privileges, find_privileges, grant_all_rows, grant_select
 from qupersync_assets.redshift.query_text import QueryText, protect
@@ -30,13 +37,14 @@ from qupersync_assets.spec.redshift_views import (
 
 @dataclass(frozen=True)
 class RedshiftSource:
-    """The source of one sync job in one cluster, read in pages of `page_size` rows."""
+    """The source of one sync job in one cluster, or in one of its databases, read in pages of `page_size` rows."""
 
     redshift: RedshiftResource
     spec: SyncSpec
     page_size: int
     query_text: QueryText = "full"
     include_own_queries: bool = False
+    database: str | None = None  # None: that of REDSHIFT_DATABASE
 
     @contextmanager
     def open(self, window: Window) -> Iterator[SourceRead]:
@@ -44,7 +52,7 @@ class RedshiftSource:
 
         The user may lack a privilege on a variant that the cluster has: this is a SyncError, not SourceUnavailable.
         """
-        with self.redshift.session() as session:
+        with self.redshift.session(self.database) as session:
             read = _VariantChoice(self, session, window).first_readable()
             pages = protect(self.spec, read.pages, self.query_text)
             with closing(prefetch(pages, session.cut_off)) as prefetched:
@@ -60,6 +68,10 @@ class _VariantChoice:
     window: Window
     passed_over: list[str] = field(default_factory=list)
     forbidden: list[Variant] = field(default_factory=list)
+
+    @cached_property
+    def database(self) -> str | None:
+        return current_database(self.session) if self.source.spec.database_column else None
 
     @cached_property
     def privileges(self) -> Privileges:
@@ -96,7 +108,7 @@ class _VariantChoice:
             window = Window(ReadMode.FULL, "the source is not that of the last sync")
         own_queries, narrow = self.source.include_own_queries, narrow_columns(variant, catalog)
         statement = select_statement(self.source.spec, variant, missing, window, own_queries, narrow)
-        visibility = self._visibility(variant)
+        visibility, database = self._visibility(variant), self.database
         pages = self.session.pages(statement, self.source.page_size)
         try:
             first = next(pages, None)
@@ -109,7 +121,8 @@ class _VariantChoice:
             return None
         new, passed_over = tuple(new_columns(variant, catalog)), tuple(self.passed_over)
         return SourceRead(
-            variant.name, window, read_to, statement, _prepended(first, pages), names, new, passed_over, visibility
+            *(variant.name, window, read_to, statement, _prepended(first, pages), names, new, passed_over, visibility),
+            database=database,
         )
 
     def _visibility(self, variant: Variant) -> RowVisibility | None:

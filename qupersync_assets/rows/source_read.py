@@ -1,9 +1,10 @@
 """The contract between source and target: a source is opened, read page by page, and closed."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from qupersync_assets.rows.page import Pages
 from qupersync_assets.spec import Window
@@ -45,6 +46,7 @@ class SourceRead:
         new_columns: `view.column` of columns that are not documented; they are not read.
         passed_over: why preferred variants are not read, one sentence each.
         visibility: which rows the user sees; None if all users who may read the views see all rows.
+        database: the database that the views show; None if they show the whole cluster.
     """
 
     name: str
@@ -56,6 +58,7 @@ class SourceRead:
     new_columns: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     visibility: RowVisibility | None = None
+    database: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,38 @@ class NoSource:
 
 
 class SyncSource(Protocol):
-    """A source that can be read once per load."""
+    """A source, or a part of one, that can be read once per load."""
 
     def open(self, window: Window) -> AbstractContextManager[SourceRead]:
         """Open the source until the context ends; SyncError means that it cannot be reached, or refuses the read."""
+
+
+@dataclass(frozen=True)
+class PartFailure:
+    """A part of a source that was not read: its name, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SourceParts:
+    """The parts of a source.
+
+    Attributes:
+        sources: the parts, each a database, by their names.
+        failures: parts that the settings name and that do not exist.
+        existing: the names of all databases of the cluster; rows of others are of a database that was dropped.
+    """
+
+    sources: Mapping[str, SyncSource]
+    failures: tuple[PartFailure, ...] = ()
+    existing: frozenset[str] | None = None
+
+
+@runtime_checkable
+class PartedSource(Protocol):
+    """A source whose parts are read one after the other; a part that fails does not affect the others."""
+
+    def parts(self) -> SourceParts:
+        """Find the parts; SyncError means that the cluster cannot be reached."""

@@ -149,9 +149,16 @@ class Sandbox:
         with closing(self.connect_redshift()) as connection, connection, connection.cursor() as cursor:
             set_access(cursor, user, **access)
 
-    def connect_redshift(self) -> Any:
-        """Open a psycopg2 connection as superuser to the database `redshift`, without the gateway."""
-        return self._connect("redshift")
+    def create_database(self, name: str, *, cluster: str = "redshift", shared: bool = False) -> None:
+        """Create a further database that simulates Redshift; see create_warehouse."""
+        from qupersync_assets.sandbox.warehouse.databases import create_warehouse
+
+        reader, owner = self._passwords["reader"], self._passwords["owner"]
+        create_warehouse(self.server, reader, owner, name, cluster=cluster, shared=shared)
+
+    def connect_redshift(self, database: str = "redshift") -> Any:
+        """Open a psycopg2 connection as superuser to a database that simulates Redshift, without the gateway."""
+        return self._connect(database)
 
     def connect_quper(self) -> Any:
         """Open a psycopg2 connection as superuser to the target database."""

@@ -49,6 +49,13 @@ def _ca_file(path: Path, info: ValidationInfo) -> Path:
     return path.resolve()  # the processes that connect may work in another folder
 
 
+def _databases(text: str) -> str:
+    names = check_names(text)
+    if "*" in names.split(",") and names != "*":
+        raise ValueError("allowed is * alone, or names")
+    return names
+
+
 class RedshiftSettings(
     BaseModel,
     extra="forbid",
@@ -62,6 +69,8 @@ class RedshiftSettings(
     host: Annotated[str | None, _HOST] = None
     port: Port = Field(5439, description="Port of that endpoint.")
     database: Annotated[str | None, _DATABASE] = None
+    databases: Annotated[str, AfterValidator(_databases)] | None = None
+    """Databases of the tables in table_stats and column_stats, as a,b, or * for all; default: REDSHIFT_DATABASE."""
     iam: bool = False
     """Whether to log in with temporary credentials of AWS IAM instead of a password."""
     ssl: bool = Field(True, description="Whether to require TLS.")

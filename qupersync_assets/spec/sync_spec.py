@@ -36,6 +36,8 @@ class SyncSpec:
             deleted after the retention of histories.
         daily: the daily history of a snapshot.
         views: further views for readers.
+        database_column: for a snapshot whose views show the connected database alone: the column of the key with
+            its name. Each of REDSHIFT_DATABASES is read, and rows of the others are left alone.
     """
 
     sync_job_id: str
@@ -57,6 +59,7 @@ class SyncSpec:
     transient: bool = False
     daily: DailyHistory | None = None
     views: tuple[View, ...] = ()
+    database_column: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind == "snapshot" and "removed_at" not in self.table.c:

@@ -62,6 +62,7 @@ SPEC = SyncSpec(
         indexes=[("table_id",)],
     ),
     kind="snapshot",
+    database_column="table_catalog",
     description="Every column: type, compression, distribution key, sort key position, NOT NULL.",
     sources=("svv_columns", "pg_attribute"),
     needs=("pg_attribute.attname", "pg_attribute.attnum", "pg_attribute.attisdropped"),

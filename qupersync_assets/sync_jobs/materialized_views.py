@@ -40,6 +40,7 @@ SPEC = SyncSpec(
         comment="Materialized views with their present state.",
     ),
     kind="snapshot",
+    database_column="database_name",
     description="Materialized views: stale or not, refreshed how, refreshed by Redshift or not.",
     sources=("svv_mv_info",),
     from_clause="FROM svv_mv_info",

@@ -9,7 +9,7 @@ SPEC = SyncSpec(
     optional=True,
     table=quper_table(
         "table_recommendations",
-        column("database", Text, "database of the table (the connected one)", padded=True),
+        column("database", Text, "database of the table", padded=True),
         column("table_id", BigInteger, "table OID, as in quper.table_stats"),
         column("type", Text, "diststyle, sortkey or encode", padded=True),
         column("group_id", Integer, "group of recommendations to apply together; -1 for a sort key"),
@@ -24,6 +24,7 @@ SPEC = SyncSpec(
     ),
     kind="snapshot",
     transient=True,
+    database_column="database",
     description="Advisor's recommendations for distribution, sort key and compression of tables, with the statement.",
     sources=("svv_alter_table_recommendations",),
     from_clause="FROM svv_alter_table_recommendations",

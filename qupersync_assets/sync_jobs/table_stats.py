@@ -14,7 +14,7 @@ from qupersync_assets.spec import (
 
 TABLE = quper_table(
     "table_stats",
-    column("database", Text, "database of the table (the connected one)"),
+    column("database", Text, "database of the table"),
     column("schema", Text, "schema of the table"),
     column("table_id", BigInteger, "table OID; a table that is created again gets a new one", sql='"table_id"::bigint'),
     column("table_name", Text, "name of the table", "table"),
@@ -132,7 +132,8 @@ SPEC = SyncSpec(
     from_clause="FROM svv_table_info",
     after_load=LINK_LAST_VACUUM,
     # The view omits tables without rows; a table that was emptied still has its columns in column_stats.
-    present_where="""EXISTS (SELECT FROM quper.column_stats c
-        WHERE c.cluster = t.cluster AND c.table_id = t.table_id AND c.removed_at IS NULL)""",
+    present_where="""EXISTS (SELECT FROM quper.column_stats c WHERE c.cluster = t.cluster
+        AND c.table_catalog = t.database AND c.table_id = t.table_id AND c.removed_at IS NULL)""",
     daily=DAILY,
+    database_column="database",
 )

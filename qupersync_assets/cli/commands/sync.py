@@ -25,7 +25,7 @@ def sync(
     The run is recorded in the Dagster instance of DAGSTER_HOME, or of `make up` in this folder, and visible
     in its UI; without an instance it is in quper.sync_logs only. The exit code is 0 if the status of each job
     is success, unavailable (this kind of cluster has no source for it) or skipped (another run is loading
-    it); 1 if a job failed, 2 if the command line is wrong.
+    it); 1 if a job failed or left out a database, 2 if the command line is wrong.
     """
     with exit_on_errors(as_json):
         from qupersync_assets.cli.summary import print_summary

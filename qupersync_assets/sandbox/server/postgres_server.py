@@ -95,7 +95,8 @@ class PostgresServer:
 
     def dsn(self, database: str) -> str:
         """Return the libpq connection string of the superuser for a database."""
-        return f"host={self.host} port={self.port} user={self.user} password={self.password} dbname={database}"
+        name = database.replace("\\", r"\\").replace("'", r"\'")
+        return f"host={self.host} port={self.port} user={self.user} password={self.password} dbname='{name}'"
 
     def start(self) -> None:
         """Start the server, and create its data folder if needed; returns when it accepts connections."""

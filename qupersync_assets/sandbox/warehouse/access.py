@@ -121,6 +121,20 @@ SELECT u.user_id, u.user_name::varchar(128) AS user_name, r.role_id, r.role_name
 FROM redshift_facts.users u JOIN redshift_facts.roles r ON r.role_name = ANY (u.roles)
 WHERE u.user_name = current_user OR (SELECT superuser FROM redshift_facts.me);
 
+-- The comment on a database names its cluster, and says whether it is of a datashare.
+CREATE OR REPLACE VIEW redshift_catalog.pg_database AS
+SELECT d.oid, d.datname, d.datistemplate, d.datallowconn, shobj_description(d.oid, 'pg_database') AS comment
+FROM pg_catalog.pg_database d
+WHERE d.datistemplate OR split_part(shobj_description(d.oid, 'pg_database'), ', ', 1) = (
+    SELECT shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = current_database());
+
+CREATE OR REPLACE VIEW redshift.svv_redshift_databases AS
+SELECT datname::varchar(128) AS database_name, 100 AS database_owner,
+    (CASE WHEN comment LIKE '%, shared' THEN 'shared' ELSE 'local' END)::varchar(32) AS database_type,
+    NULL::varchar(128) AS database_acl, NULL::varchar(128) AS database_options,
+    'Snapshot Isolation'::varchar(128) AS database_isolation_level
+FROM redshift_catalog.pg_database WHERE NOT datistemplate;
+
 CREATE OR REPLACE FUNCTION redshift.user_is_member_of(user_ text, role_ text) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = redshift_facts, pg_catalog
     AS $$

@@ -21,6 +21,9 @@ _CATALOGS = {
     "pg_namespace": [("oid", "oid"), ("nspname", "name")],
 }
 
+# Made by create_access from PostgreSQL's catalog.
+_VIEWS = ("svv_redshift_databases",)
+
 # Not documented by AWS, but many scripts read it. In the sandbox it lists connections.
 _USER_ACTIVITY = """
 CREATE OR REPLACE VIEW redshift.svl_user_activity AS
@@ -52,6 +55,8 @@ def create_warehouse(
     database: str = "redshift",
     target: str = "quper",
     user_activity: bool = True,
+    cluster: str = "redshift",
+    shared: bool = False,
 ) -> None:
     """Create the two databases and their roles where they are missing, and set the passwords.
 
@@ -63,6 +68,8 @@ def create_warehouse(
         database: simulates Redshift, with a table in schema `redshift` for each documented view.
         target: the target database, created empty.
         user_activity: create a view svl_user_activity.
+        cluster: the cluster of `database`, which lists the databases of its cluster.
+        shared: list it as a database of a datashare.
     """
     with contextlib.closing(psycopg2.connect(server.dsn("postgres"))) as connection:
         connection.autocommit = True
@@ -74,9 +81,9 @@ def create_warehouse(
             _create_database(cursor, database, server.user)
             _create_database(cursor, target, OWNER)
             # Unqualified names such as pg_class refer to the tables that simulate Redshift's catalog.
-            cursor.execute(
-                sql.SQL("ALTER DATABASE {} SET search_path = redshift, pg_catalog").format(sql.Identifier(database))
-            )
+            statement = "ALTER DATABASE {0} SET search_path = redshift, pg_catalog; COMMENT ON DATABASE {0} IS {1}"
+            comment = sql.Literal(f"cluster {cluster}{', shared' if shared else ''}")
+            cursor.execute(sql.SQL(statement).format(sql.Identifier(database), comment))
     with (
         contextlib.closing(psycopg2.connect(server.dsn(database))) as connection,
         connection,
@@ -114,7 +121,7 @@ def _create_database(cursor: Any, name: str, owner: str) -> None:
 def _create_relations(cursor: Any, user_activity: bool) -> None:
     schema = sql.Identifier(SCHEMA)
     cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
-    relations = {view: facts["columns"] for view, facts in documented_views().items()} | _CATALOGS
+    relations = {view: facts["columns"] for view, facts in documented_views().items() if view not in _VIEWS} | _CATALOGS
     for relation, columns in relations.items():
         definitions = [
             sql.SQL("{} {}").format(sql.Identifier(name.lower()), sql.SQL(_column_type(type_name)))

@@ -39,7 +39,7 @@ Run = Callable[..., dg.ExecuteInProcessResult]
 def warehouse(sandbox: Sandbox) -> str:
     """Another database that plays Redshift, with a user and a password of its own."""
     reader, owner = (sandbox.environment()[f"{side}_PASSWORD"] for side in ("REDSHIFT", "POSTGRES"))
-    create_warehouse(sandbox.server, reader, owner, database="south")
+    create_warehouse(sandbox.server, reader, owner, database="south", cluster="south")
     with closing(psycopg2.connect(sandbox.server.dsn("south"))) as connection:
         create_user(connection, READER, PASSWORD)
         with connection, connection.cursor() as cursor:

@@ -90,3 +90,10 @@ def test_invalid_variables_of_clusters_are_reported(
 
 def test_no_variable_belongs_to_two_clusters() -> None:
     assert not [(a, b) for a, b in itertools.permutations(FIELDS, 2) if a.endswith(f"_{b}")]
+
+
+def test_databases_are_inherited_or_set_for_each_cluster(load: Load) -> None:
+    settings = load(**TWO_CLUSTERS, REDSHIFT_DATABASES=" dev , sales", REDSHIFT_EU_WEST_DATABASES="*")
+    assert [source.databases for source in settings.by_cluster().values()] == ["dev,sales", "*"]
+    with pytest.raises(SettingsError, match=r"REDSHIFT_EU_WEST_DATABASES='dev,\*': allowed is \* alone"):
+        load(**TWO_CLUSTERS, REDSHIFT_EU_WEST_DATABASES="dev,*")
