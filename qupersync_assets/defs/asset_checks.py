@@ -134,13 +134,14 @@ def _all_rows(read: SourceRead | None) -> dg.AssetCheckResult:
     if read is None:
         return _warning(ALL_ROWS, True, "Nothing was read.")
     visibility = read.visibility
+    empty = f" Nothing was read: {read.why_empty}." if read.why_empty else ""
     if visibility is None:
-        return _warning(ALL_ROWS, True, f"Every user who may read {read.name} sees all of its rows.")
+        return _warning(ALL_ROWS, True, f"Every user who may read {read.name} sees all of its rows.{empty}")
     user, views = visibility.user, ", ".join(visibility.own_rows_views)
     if visibility.sees_all_rows:
-        return _warning(ALL_ROWS, True, f"{user} ({visibility.privileges}) sees all rows of {views}.")
+        return _warning(ALL_ROWS, True, f"{user} ({visibility.privileges}) sees all rows of {views}.{empty}")
     text = f"{user} sees only the rows of its own work in {views}. As a superuser of that cluster: {visibility.grant}"
-    return _warning(ALL_ROWS, False, text)
+    return _warning(ALL_ROWS, False, text + empty)
 
 
 def _gap(result: LoadResult) -> dg.AssetCheckResult:

@@ -26,7 +26,7 @@ from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.redshift.session import Session
 from qupersync_assets.rows.page import AnyPage, Pages
 from qupersync_assets.rows.source_read import RowVisibility, SourceRead, SourceUnavailable
-from qupersync_assets.spec import ReadMode, SyncSpec, Variant, Window, select_statement
+from qupersync_assets.spec import RETENTION, ReadMode, SyncSpec, Variant, Window, select_statement
 from qupersync_assets.spec.redshift_views import (
     READABLE_IF_PROVISIONED,
     needs_provisioned,
@@ -119,11 +119,31 @@ class _VariantChoice:
             if error.sqlstate == INSUFFICIENT_PRIVILEGE:
                 self.forbidden.append(variant)
             return None
+        why_empty = self._why_empty(variant, visibility) if first is None and window.mode is ReadMode.FULL else ""
+        if why_empty:
+            window = window._replace(reason=f"{window.reason}; {why_empty}")
         new, passed_over = tuple(new_columns(variant, catalog)), tuple(self.passed_over)
         return SourceRead(
             *(variant.name, window, read_to, statement, _prepended(first, pages), names, new, passed_over, visibility),
             database=database,
+            why_empty=why_empty,
         )
+
+    def _why_empty(self, variant: Variant, visibility: RowVisibility | None) -> str:
+        """Return why a full read of a history found no row: an idle cluster shows rows of before the read's start."""
+        spec = self.source.spec
+        if spec.time_column is None:
+            return ""
+        view, name = next(variant.located(variant.expressions[spec.time_column].reads))
+        older = f'SELECT MAX("{name}")::timestamp FROM {view} WHERE "{name}" < {spec.full_read_since}'
+        newest = self.session.rows(older)[0][0]
+        if newest is None:
+            return f"{view} shows no older rows either"
+        text = (
+            f"the rows of {view} are older than {RETENTION.days} days, the newest is of {newest:%Y-%m-%d %H:%M:%S} UTC"
+        )
+        is_idle = visibility is None or visibility.sees_all_rows
+        return text + (", since when the cluster was idle or paused" if is_idle else "")
 
     def _visibility(self, variant: Variant) -> RowVisibility | None:
         # The other views only complete the rows of the first one.

@@ -46,6 +46,7 @@ class SourceRead:
         new_columns: `view.column` of columns that are not documented; they are not read.
         passed_over: why preferred variants are not read, one sentence each.
         visibility: which rows the user sees; None if all users who may read the views see all rows.
+        why_empty: why a full read of a history found no row.
         database: the database that the views show; None if they show the whole cluster.
     """
 
@@ -58,6 +59,7 @@ class SourceRead:
     new_columns: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     visibility: RowVisibility | None = None
+    why_empty: str = ""
     database: str | None = None
 
 
