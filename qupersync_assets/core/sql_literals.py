@@ -8,16 +8,26 @@ the text after them, and both are twenty times slower.
 import heapq
 import re
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
 from typing import NamedTuple
+
+from qupersync_assets.core.comment_tags import shown_tags
 
 HIDDEN = "?"
 _TAG = r"(?:[^\W\d]\w*+)?\$"  # of a dollar quote, without its first $
 _BACKSLASHES = r"'(?:[^'\\]++|''|\\.?)*'?"
 _NO_BACKSLASHES = r"'(?:[^']++|'')*'?"
+_PREFIX = r"(?: [BbXx] | (?<!\\) [Nn] | [Uu]& )"
 
 
-def _token_pattern(string: str) -> re.Pattern[str]:
-    """Build a pattern of visible text and the hidden token after it, from that of an ordinary string.
+@cache
+def _token_pattern(string: str, visible_backslash: str, line: str) -> re.Pattern[str]:
+    """Build a pattern of visible text and the hidden token after it.
+
+    Args:
+        string: the pattern of an ordinary string.
+        visible_backslash: the pattern of a backslash outside tokens.
+        line: the pattern of the text of a line comment.
 
     An unterminated token extends to the end of the text. One of the alternatives after the repetition always
     matches, at least the end of the text: without backtracking the time is linear. Only single characters are
@@ -26,21 +36,22 @@ def _token_pattern(string: str) -> re.Pattern[str]:
     """
     return re.compile(
         rf"""
-        (?: (?! [BbEeNnXx]' | [Uu]&' ) [^\W\d]\w*+ (?: \$ (?! {_TAG} ) \w*+ )* [^\w'"$./-]*+
-          | [^\w'"$./-]++
+        (?: (?! {_PREFIX}' | [Ee]' ) [^\W\d]\w*+ (?: \$ (?! {_TAG} ) \w*+ )* [^\w'"$./\\-]*+
+          | [^\w'"$./\\-]++
+          | {visible_backslash}
           | \. (?! \d )
           | \$ (?! {_TAG} ) \d*+  # also a placeholder
           | / (?! \* )
           | - (?! - )
         )*
-        (?: (?P<literal> (?: [BbNnXx] | [Uu]& )? {string}
+        (?: (?P<literal> {_PREFIX}? {string}
               | [Ee] {_BACKSLASHES}
               | \.? \d\w*+ (?: \.\w++ )* (?: (?<= [Ee] ) [+-] \d\w*+ )*
               | " (?: [^"]++ | "" )* \Z
             )
           | (?P<name> " (?: [^"]++ | "" )* " )
           | (?P<tag> \$ {_TAG} )
-          | (?P<line> -- [^\n\r]*+ )
+          | (?P<line> -- {line} )
           | (?P<block> /\* )
           | \Z
         )
@@ -52,7 +63,20 @@ def _token_pattern(string: str) -> re.Pattern[str]:
 # Redshift treats backslashes as escapes in all strings, which only its users document:
 # https://github.com/apache/datafusion-sqlparser-rs/pull/1801, https://github.com/jOOQ/jOOQ/issues/10628.
 # The history also has failed statements, which may be written for standard SQL.
-_REDSHIFT, _STANDARD = _token_pattern(_BACKSLASHES), _token_pattern(_NO_BACKSLASHES)
+def _readings(sql: str) -> Iterator[re.Pattern[str]]:
+    """Yield the patterns of all interpretations of the backslashes in a text."""
+    strings = [_BACKSLASHES, *([_NO_BACKSLASHES] if "\\'" in sql else [])]
+    # Redshift spells line breaks and tabs as a backslash and a letter. A text with a real line break is not from
+    # Redshift's log: there a comment may contain a backslash.
+    escaped_end = r"(?: [^\n\r\\]++ | \\ (?! [nr] ) )*"
+    to_line_end = r"[^\n\r]*+" if "\n" in sql else escaped_end
+    for string in strings:
+        yield _token_pattern(string, r"\\", to_line_end)
+        if _ESCAPED_SPACE.search(sql):
+            yield _token_pattern(string, r"\\ [nrt]?+", escaped_end)
+
+
+_ESCAPED_SPACE = re.compile(r"\\[nrt]")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
@@ -65,8 +89,10 @@ class _Span(NamedTuple):
 def hide_literals(sql: str) -> str:
     """Replace each string, number and comment text in SQL by `?`.
 
-    Names, also quoted ones, placeholders and layout are kept. Text that is a literal under only one
-    interpretation of backslashes is hidden: after an escaped quote more than the literals may be hidden.
+    Names, also quoted ones, placeholders, layout and the tags of tools in comments are kept. Outside strings a
+    backslash and n, r or t are white space, as Redshift spells it, or a name after a backslash. Text that is a
+    literal under only one interpretation of backslashes is hidden: after an escaped quote more than the literals
+    may be hidden.
     """
     parts: list[str] = []
     done = 0
@@ -79,14 +105,14 @@ def hide_literals(sql: str) -> str:
 def literal_words(sql: str) -> set[str]:
     """Return the words of the literals in SQL, in lower case."""
     hidden = (sql[span.start : span.end] for span in _spans(sql) if span.shown == HIDDEN)
-    return {word.casefold() for literal in hidden for word in re.findall(r"\w+", literal)}
+    spellings = (text for literal in hidden for text in (literal, _ESCAPED_SPACE.sub(" ", literal)))
+    return {word.casefold() for text in spellings for word in re.findall(r"\w+", text)}
 
 
 def _spans(sql: str) -> Iterator[_Span]:
     """Yield hidden tokens and quoted names, in order."""
-    if "\\'" not in sql:
-        return _tokens(_REDSHIFT, sql)
-    return _merge_spans(heapq.merge(_tokens(_REDSHIFT, sql), _tokens(_STANDARD, sql)))
+    readings = [_tokens(pattern, sql) for pattern in _readings(sql)]
+    return readings[0] if len(readings) == 1 else _merge_spans(heapq.merge(*readings))
 
 
 def _tokens(pattern: re.Pattern[str], sql: str) -> Iterator[_Span]:
@@ -100,9 +126,10 @@ def _tokens(pattern: re.Pattern[str], sql: str) -> Iterator[_Span]:
             closing = sql.find(token[kind], end)
             end = len(sql) if closing < 0 else closing + end - start
         elif kind == "line":
-            shown = f"-- {HIDDEN}"
+            shown = f"--{shown_tags(token[kind][2:]) or f' {HIDDEN}'}"
         elif kind == "block":
-            shown, end = f"/* {HIDDEN} */", _comment_end(sql, end)
+            end = _comment_end(sql, end)
+            shown = f"/*{shown_tags(sql[start + 2 : end - 2]) or f' {HIDDEN} '}*/"
         yield _Span(start, end, shown)
 
 
@@ -130,10 +157,10 @@ def _merge_spans(spans: Iterable[_Span]) -> Iterator[_Span]:
         yield last
 
 
-# A number, or a word that may contain one.
-_WORD = re.compile(r"\d\w*+(?:\.\w++)*|\w++")
+# A number, or a word that may contain one; an escaped line break may precede both.
+_WORD = re.compile(r"(?:(?<=\\)(?P<escape>[nrt]))?(?P<word>\d\w*+(?:\.\w++)*|\w++)")
 # Not an apostrophe, as in "user's".
-_QUOTE = r"""(?:(?<![\w?])(?:[BbEeNnXx]|[Uu]&)?['"]|['"](?![\w?]))"""
+_QUOTE = r"""(?:(?:(?<![\w?])|(?<=\\[nrt]))(?:[BbEeXx]|(?<!\\)[Nn]|[Uu]&)?['"]|['"](?![\w?]))"""
 _QUOTED = re.compile(
     rf"""
     \b (?: relation | table | view | column | schema | database | user | group | role | function | procedure
@@ -155,8 +182,11 @@ def hide_values(message: str, words: Collection[str]) -> str:
     those that `literal_words` finds in the statement.
     """
 
-    def hide(word: re.Match[str]) -> str:
-        return HIDDEN if word[0][0].isdecimal() or word[0].casefold() in words else word[0]
+    def hide(found: re.Match[str]) -> str:
+        word, escape = found["word"], found["escape"] or ""
+        if f"{escape}{word}".casefold() in words:
+            return HIDDEN
+        return f"{escape}{HIDDEN}" if word[0].isdecimal() or word.casefold() in words else found[0]
 
     text = _WORD.sub(hide, message)
     first = next((m.start() for m in _QUOTED.finditer(text) if m["value"]), None)

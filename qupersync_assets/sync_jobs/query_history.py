@@ -7,6 +7,9 @@ from qupersync_assets.spec import UTC_TIME, SyncSpec, Variant, column, generated
 # Of this form, so that PostgreSQL uses the partial index for `status = 'running'` and for `status NOT IN (...)`.
 MUTABLE_WHERE = "(status IS NULL OR status NOT IN ('success', 'failed', 'canceled'))"
 
+# Redshift spells a line break in a statement as a backslash and n, before which \r may stand.
+WITH_LINE_BREAKS = "REPLACE(REPLACE(query_text, CHR(92) || 'r' || CHR(92) || 'n', CHR(10)), CHR(92) || 'n', CHR(10))"
+
 APPLICATION_NAME = column(
     "application_name",
     Text,
@@ -39,6 +42,8 @@ TABLE = quper_table(
         "query_text",
         Text,
         "text of the statement, which Redshift may cut at 4000 characters",
+        "query_text",
+        WITH_LINE_BREAKS,
         padded=True,
         sensitive="sql",
     ),

@@ -41,7 +41,8 @@ ORACLES = {
     "query_history": (
         "SELECT user_id, query_id, rtrim(query_label), transaction_id, session_id, rtrim(database_name), "
         "rtrim(query_type), rtrim(status), result_cache_hit, start_time, end_time, elapsed_time, queue_time, "
-        "execution_time, rtrim(error_message), returned_rows, returned_bytes, rtrim(query_text), "
+        "execution_time, rtrim(error_message), returned_rows, returned_bytes, "
+        "rtrim(replace(replace(query_text, '\\r\\n', chr(10)), '\\n', chr(10))), "
         "rtrim(redshift_version), rtrim(usage_limit), compute_type, compile_time, planning_time, lock_wait_time, "
         "service_class_id, rtrim(service_class_name), rtrim(query_priority), rtrim(short_query_accelerated), "
         "rtrim(user_query_hash), rtrim(generic_query_hash), query_hash_version, result_cache_query_id, "

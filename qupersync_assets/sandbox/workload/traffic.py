@@ -37,6 +37,8 @@ CLIENTS = [
 
 _IN_LIST = ", ".join(str(number * 37) for number in range(1200))  # longer than query_text
 
+_DBT = '"app": "dbt", "dbt_version": "1.9.1", "profile_name": "shop", "target_name": "prod", "node_id": "model.shop.a"'
+
 # query_type, template; {a} and {b} are tables; {n}, {word} and {day} are literals
 _STATEMENTS = [
     ("SELECT", "SELECT status, count(*)\nFROM {a}\nWHERE created_at >= '{day}' AND country = '{word}'\nGROUP BY 1"),
@@ -44,6 +46,8 @@ _STATEMENTS = [
     ("SELECT", "select sum(amount) as \"Umsatz €\" from {a} where note like '%{word}%' -- čtvrtletí, 四半期"),
     ("SELECT", "/* {word} */ SELECT TOP 500 * FROM {a} ORDER BY day DESC"),
     ("SELECT", "SELECT id FROM {a} WHERE id IN (" + _IN_LIST + ")"),
+    ("SELECT", "-- open orders\r\nSELECT * FROM {a}\r\nWHERE id IN (\r\n\t{n},\r\n\t{n}1\r\n)"),
+    ("CTAS", f"/* {{{{{_DBT}}}}} */\nCREATE TABLE dbt_{{n}} AS SELECT * FROM {{a}}"),
     ("INSERT", "INSERT INTO {a} SELECT * FROM {b} WHERE created_at > '{day}'"),
     ("UPDATE", "UPDATE {a} SET status = '{word}' WHERE id = {n}"),
     ("DELETE", "DELETE FROM {a} USING {b} b\n\tWHERE b.id = {n}"),
@@ -92,7 +96,7 @@ def new_query(rng: random.Random, client: Client, database: str, tables: list[Li
         "error_message": None,
         "returned_rows": 0,
         "returned_bytes": 0,
-        "query_text": text[:4000],
+        "query_text": _as_logged(text)[:4000],
         "redshift_version": "Redshift 1.0.73659",
         "usage_limit": None,
         "compute_type": "primary",
@@ -176,6 +180,11 @@ def connection_row(rng: random.Random, client: Client, session: int, database: s
 def microseconds(duration: timedelta) -> int:
     """Return `duration` in whole microseconds."""
     return duration // timedelta(microseconds=1)
+
+
+def _as_logged(text: str) -> str:
+    """Return a statement as Redshift logs it: it spells line breaks and tabs as a backslash and a letter."""
+    return text.replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _hash(text: str) -> str:

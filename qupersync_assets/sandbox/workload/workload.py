@@ -56,7 +56,7 @@ SELECT 100 + g %% 8, %(query_id)s + g, CASE g %% 3 WHEN 0 THEN 'default' END, %(
     g %% 11 = 0, began, began + elapsed * interval '1 microsecond', elapsed, elapsed / 10,
     elapsed - elapsed / 10 - elapsed / 20, CASE WHEN g %% 40 = 0 THEN 'Division by zero' END,
     g %% 5000, g %% 5000 * 120,
-    format(E'SELECT day, sum(amount)\\nFROM sales.orders\\nWHERE id = %%s AND status = ''płatność %%s''',
+    format(E'SELECT day, sum(amount)\\\\nFROM sales.orders\\\\nWHERE id = %%s AND status = ''płatność %%s''',
            g, g %% 7),
     'Redshift 1.0.73659', 'primary', elapsed / 20, 900, 0, 100, 'Default queue', 'normal',
     encode(substring(sha256(g::text::bytea) FOR 8), 'base64'), 'mLZ0nIQT8pk=', 1, 0, (%(users)s)[1 + g %% 8]

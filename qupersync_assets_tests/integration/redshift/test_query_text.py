@@ -131,3 +131,21 @@ def test_a_stricter_setting_rewrites_rows_that_are_read_again(
     monkeypatch.setenv("SYNC_QUERY_TEXT", "redacted")
     assert sync("query_history", "column_stats").success
     assert found(stored(target)) == set()
+
+
+TAG = '{"app": "dbt", "node_id": "model.shop.a"}'
+LOGGED = rf"/* {TAG} */\nSELECT 1 -- {LOADED}\r\nWHERE id IN (\r\n907856,\n\t907856)"
+READABLE = "/* %s */\nSELECT {} -- {}\nWHERE id IN (\n{},\n\\t{})"
+
+
+@pytest.mark.parametrize(
+    ("query_text", "shown"),
+    [("full", READABLE.format(1, LOADED, 907856, 907856)), ("redacted", READABLE.format(*"????"))],
+)
+def test_line_breaks_are_real_and_what_follows_is_redacted(
+    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch, query_text: str, shown: str
+) -> None:
+    monkeypatch.setenv("SYNC_QUERY_TEXT", query_text)
+    add_query(source, LOGGED)
+    assert sync("query_history").success
+    assert target("SELECT query_text FROM quper.query_history") == [(shown % TAG,)]

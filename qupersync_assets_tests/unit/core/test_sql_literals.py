@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -62,9 +63,8 @@ def statements(*literals: list[tuple[str, str]]) -> st.SearchStrategy[tuple[str,
 
 
 ARBITRARY = st.lists(
-    st.sampled_from(
-        [*"'\"\\$-/*.eENUu&0189aq_ \n\r?:`²٣\u0301\xa0\ud800", "''", '""', "\\'", "$$", "$a$", "--", "/*", "*/"]
-    )
+    st.sampled_from([*"'\"\\$-/*.eENUu&0189aq_ \n\r?:`²٣\u0301\xa0\ud800", "''", '""', "\\'", "$$", "$a$"])
+    | st.sampled_from(["--", "/*", "*/", "\\n", "\\r", "\\t", "/* {", '{"app": "dbt"}', '"a":'])
     | st.characters()
 ).map("".join)
 LONG = settings(max_examples=100)
@@ -81,12 +81,70 @@ def test_only_literals_are_hidden(statement: tuple[str, str]) -> None:
     assert hide_literals(text) == expected
 
 
+def escaped(text: str) -> str:
+    """Return a text with its line breaks and tabs as Redshift spells them."""
+    return text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+
+
+# After an escaped quote more is hidden, if what precedes the string is a name or a line break and a prefix.
+NO_ESCAPED_QUOTES = [(literal, shown) for literal, shown in BOTH if "\\'" not in literal]
+
+
+@LONG
+@given(statements(NO_ESCAPED_QUOTES))
+def test_only_literals_are_hidden_with_line_breaks_as_redshift_spells_them(statement: tuple[str, str]) -> None:
+    text, expected = statement
+    assert hide_literals(escaped(text)) == escaped(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r"SELECT 1\n4111111111111111,\r\n\t4222 FROM t", r"SELECT ?\n?,\r\n\t? FROM t"),
+        (r"-- comment\nWHERE x = 4111", r"-- ?\nWHERE x = ?"),
+        (r"-- a\rb\n'c'\tE'\'d'\nN'e'", r"-- ?\rb\n?\t?"),
+        (r"a\nE'\'b'c'", r"a\n?"),  # under the rules of standard SQL, c is a literal after the name nE
+        # A text with a real line break is not from Redshift's log: the comment may contain the backslash.
+        ("-- it\\n's\nWHERE a = 'b'", "?"),
+    ],
+)
+def test_a_backslash_and_a_letter_are_white_space_and_a_name(text: str, shown: str) -> None:
+    assert hide_literals(text) == shown
+
+
+DBT = '{"app": "dbt", "dbt_version": "1.7.0", "profile_name": "shop", "target_name": "prod", "node_id": "model.a.b1"}'
+LOOKER = """ Looker Query Context '{"user_id":133,"history_slug":"9dcf35a","instance_slug":"78fa"}'"""
+
+
+@pytest.mark.parametrize("comment", [f"/* {DBT} */", f"/*{LOOKER} */", f"--{LOOKER}", f"-- {DBT}"])
+@pytest.mark.parametrize("line_break", ["\n", "\\n"])
+def test_tags_of_tools_are_kept(comment: str, line_break: str) -> None:
+    assert hide_literals(f"{comment}{line_break}SELECT 1") == f"{comment}{line_break}SELECT ?"
+
+
+@pytest.mark.parametrize(
+    ("comment", "shown"),
+    [
+        ('/* {"app": "dbt", "customer": "O\'Brien"} */', '/* {"app": "dbt", ?} */'),
+        (r'/* {\n  "app": "dbt",\n  "a": 1\n} */', r'/* {\n  "app": "dbt",\n  ?\n} */'),
+        ('/* {"node_id": "a\'b"} */', "/* {?} */"),
+        ('/* {"app": "dbt"} for Miller */', "/* ? */"),
+        ('/* {"app": ["dbt"]} */', "/* ? */"),
+        ('/* {"app": "dbt", ', "/* ? */"),
+        ("-- WHERE id = 4111", "-- ?"),
+    ],
+)
+def test_other_text_of_comments_is_hidden(comment: str, shown: str) -> None:
+    assert hide_literals(comment) == shown
+
+
 @pytest.mark.parametrize("strings", [BACKSLASHES, STANDARD])
 def test_literals_are_hidden_under_both_meanings_of_backslashes(strings: list[tuple[str, str]]) -> None:
     @LONG
-    @given(statements(BOTH, strings, strings), st.integers(min_value=0))
-    def no_literal_is_shown(statement: tuple[str, str], cut: int) -> None:
-        text, _ = statement
+    @given(statements(BOTH, strings, strings), st.integers(min_value=0), st.randoms(use_true_random=False))
+    def no_literal_is_shown(statement: tuple[str, str], cut: int, random: Random) -> None:
+        # Each line break has either spelling.
+        text = "".join(random.choice([character, escaped(character)]) for character in statement[0])
         assert not marked(hide_literals(text)) and not marked(hide_literals(text[: cut % (len(text) + 1)]))
 
     no_literal_is_shown()
@@ -189,6 +247,13 @@ def test_words_of_the_statement_are_hidden_in_its_message() -> None:
     assert hide_values("Customer MILLER-ñandú not found (O'Brien)", words) == "Customer ?-? not found (?'?)"
 
 
+def test_words_after_an_escaped_line_break_are_hidden() -> None:
+    words = literal_words(r"CALL a('Ann\nMiller')")
+    assert words >= {"ann", "miller"}
+    assert hide_values(r"No:\nMiller\n'Lee', id\n4111", words) == r"No:\?\n?, id\n?"
+    assert hide_values(r"No:\tMILLER\n'Lee', id\n4111", {"miller"}) == r"No:\t?\n?, id\n?"
+
+
 def seconds(function: Callable[[str], object], text: str) -> float:
     started = time.process_time()
     function(text)
@@ -200,7 +265,17 @@ def seconds(function: Callable[[str], object], text: str) -> float:
     [
         *("'", "''", "'x' ", "\\'", "'\\'' ", "E'", "e'\\", '"', '"a" ', "$", "$a", "$a$ ", "a$", "a$b$", "$1"),
         *("/*", "/**/", "*/", "-", "--\n", "- ", ".", "1.", "1 ", "1e-", ".1", "a ", "a", "é", "U&", "\n", "context: "),
-        *("context: query:", 'relation "', "' query: ", 'table "a" '),
+        *(
+            "context: query:",
+            'relation "',
+            "' query: ",
+            'table "a" ',
+            "\\n",
+            "--\\n",
+            "\\n1'\\'",
+            '/* {"a":1,',
+            "/* { ",
+        ),
     ],
 )
 @pytest.mark.parametrize("function", [hide_literals, lambda text: hide_values(text, ())])

@@ -13,7 +13,7 @@ from secrets import token_hex
 import pytest
 from dotenv import dotenv_values
 
-from qupersync_assets.core.redaction import SECRET_SUFFIXES, redact
+from qupersync_assets.core.redaction import redact
 from qupersync_assets.settings import SettingsError, variables
 from qupersync_assets.settings.alerts import parse_alert_urls
 from qupersync_assets.settings.errors import is_secret
@@ -214,11 +214,21 @@ def test_env_example_loads_and_shows_the_defaults(load: Load) -> None:
     assert as_it_is.environment() == {**load().environment(), **dotenv_values(ENV_EXAMPLE)}
 
 
-def test_every_secret_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
-    urls = {"CELERY_BACKEND_URL", "CELERY_BROKER_URL"}  # of which the password is the secret
-    secrets = {name for name, field in variables().items() if is_secret(field)} - urls
-    assert len(secrets) == 6 and secrets > set(SECRETS)
-    for name in secrets:
-        assert name.endswith(SECRET_SUFFIXES)
-        monkeypatch.setenv(name, f"hunter-{name}")
-        assert redact(f"with hunter-{name}.") == "with ***."
+OF_LIBRARIES = {"PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+SECRET_URLS = {"CELERY_BACKEND_URL", "CELERY_BROKER_URL"}
+
+
+@pytest.mark.parametrize(
+    "name", sorted(OF_LIBRARIES | {name for name, field in variables().items() if is_secret(field)})
+)
+def test_every_secret_is_redacted(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    before, after = ("redis://user:", "@host:6379/0") if name in SECRET_URLS else ("", "")
+    monkeypatch.setenv(name, f"{before}hunter-{name}{after}")
+    assert redact(f"with {before}hunter-{name}{after}.") == f"with {before}***{after}."
+
+
+def test_the_secrets_of_settings_are_complete() -> None:
+    assert {name for name, field in variables().items() if is_secret(field)} == {
+        *(*SECRETS, *SECRET_URLS, "ALERT_URLS"),
+        *(f"REDSHIFT_{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")),
+    }
