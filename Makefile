@@ -51,7 +51,7 @@ e2e: .venv/browser
 	$(BIN)/pytest -m e2e -n0 qupersync_assets_tests/e2e
 
 docs: install
-	$(BIN)/python tools/generate_docs.py
+	$(BIN)/python -m tools.generate_docs
 
 screenshots: .venv/browser
 	$(BIN)/python -m tools.screenshots

@@ -24,6 +24,7 @@ from qupersync_assets.settings import variables
 from qupersync_assets.spec import SCHEMA, SyncSpec
 from qupersync_assets.spec.redshift_views import documentation_url, documented_views
 from qupersync_assets.sync_jobs import all_specs, default_specs
+from tools.reader_queries import reader_queries
 
 PROJECT = Path(__file__).parents[1]
 # Title and variables of each section of the settings; a variable is in the first section that matches.
@@ -49,6 +50,7 @@ def pages() -> dict[Path, str]:
     return {
         PROJECT / ".env.example": "\n".join(_env_example()) + "\n",
         PROJECT / "docs/reference/settings.md": "\n".join(_settings()) + "\n",
+        PROJECT / "docs/pages.md": "\n".join(_pages()) + "\n",
         PROJECT / "docs/reference/tables.md": "\n".join(_tables()) + "\n",
         PROJECT / "README.md": _with_part("README.md", "sync jobs", _jobs(default_specs())),
         PROJECT / "docs/operations.md": _with_part("docs/operations.md", "optional jobs", _optional_jobs()),
@@ -188,7 +190,8 @@ def _tables() -> Iterator[str]:
         "All tables are in the schema `quper`; PostgreSQL's comments on them have the same texts. Times are "
         "UTC. Key columns are in **bold**. A column is read from the first of its views that the cluster has "
         "and that the user may read; [redshift.md](redshift.md) lists the columns that the other views lack. "
-        "The Dagster UI shows the same, with links, in the columns of each asset."
+        "The Dagster UI shows the same, with links, in the columns of each asset. [pages.md](../pages.md) has the "
+        "queries of the pages that readers ask for."
     )
     for spec in all_specs():
         yield from _target(spec)
@@ -196,6 +199,31 @@ def _tables() -> Iterator[str]:
         yield f"\n## {table.fullname}\n"
         yield f"{table.comment}\n"
         yield _columns(table, {})
+        yield from _example(table.fullname)
+
+
+def _pages() -> Iterator[str]:
+    yield "# Pages\n"
+    yield NOTE.format("deploy/sql/pages.sql") + "\n"
+    yield (
+        "The questions that readers ask, each one SELECT. `'default'` stands for the cluster's name; without this "
+        "condition a page shows all clusters. `quper_readers`, a role of "
+        "[deploy/sql/postgres.sql](../deploy/sql/postgres.sql), may run them. "
+        "[reference/tables.md](reference/tables.md) has the columns, and [benchmark.md](benchmark.md) the times."
+    )
+    for title, sql in reader_queries("pages").items():
+        yield f"\n## {title}"
+        yield _sql(sql)
+
+
+def _example(name: str) -> Iterator[str]:
+    """Yield the example of a table or view, if it has one."""
+    if sql := reader_queries("examples").get(name):
+        yield _sql(sql)
+
+
+def _sql(query: str) -> str:
+    return f"\n```sql example\n{query}\n```"
 
 
 def _target(spec: SyncSpec) -> Iterator[str]:
@@ -214,13 +242,16 @@ def _target(spec: SyncSpec) -> Iterator[str]:
     for target, view, column in spec.lineage():
         reads[target].append(f"`{view}.{column}`")
     yield _columns(spec.table, reads)
+    yield from _example(spec.table.fullname)
     if spec.daily:
         yield f"\n## {spec.daily.table.fullname}\n\n{spec.daily.table.comment}\n"
         yield _columns(spec.daily.table, {})
+        yield from _example(spec.daily.table.fullname)
     for shown in spec.all_views:
         if not shown.name.endswith("_current"):
             yield f"\n## {SCHEMA}.{shown.name}\n\nView. {shown.comment}\n"
             yield _table(["column", "description"], [[name, comment] for name, comment in shown.columns.items()])
+            yield from _example(f"{SCHEMA}.{shown.name}")
 
 
 def _columns(table: sa.Table, reads: Mapping[str, list[str]]) -> str:

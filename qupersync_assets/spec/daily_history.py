@@ -56,6 +56,7 @@ def daily_history(
             "removed", sa.Boolean, nullable=False, comment="whether the source had lost the row by the end of day"
         ),
         key=(*key, "day"),
+        shared_indexes=[(key[0], "day")],
         comment=f"{snapshot.fullname} by day: one row for each day on which a value changed, as of its last read.",
     )
     return DailyHistory(

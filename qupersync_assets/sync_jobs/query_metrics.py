@@ -73,7 +73,8 @@ TABLE = quper_table(
     ),
     key=("query_id",),
     comment="What queries cost: spill, blocks, rows and bytes over all steps; query_id joins quper.query_history.",
-    indexes=[("start_time",), ("spilled_mb", "WHERE spilled_mb > 0")],
+    indexes=[("start_time",)],
+    shared_indexes=[("start_time",), ("spilled_mb", "WHERE spilled_mb > 0")],
 )
 
 

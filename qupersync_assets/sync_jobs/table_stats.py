@@ -62,7 +62,8 @@ TABLE = quper_table(
     ),
     key=("database", "table_id"),
     comment="Tables and materialized views that hold rows, as svv_table_info shows them.",
-    indexes=[("schema", "table_name"), ("table_id",), ("size_mb",)],
+    indexes=[("schema", "table_name"), ("table_id",)],
+    shared_indexes=[("size_mb",)],
 )
 
 # vacuum_history runs it, too: the later of the two loads fills the columns. Rows are locked in the order of

@@ -35,7 +35,9 @@ SHORTER = {
 NOT_RUN = {"docker", "helm", "kubectl"}
 # Commands after which the user edits `.env`.
 EDITED = {"cp .env.example .env"}
-TAGS = {"sh", "python", "diff", "sql", "sql redshift", "env", "console", "mermaid"}
+# Generated; test_reader_queries.py runs them.
+EXAMPLE = "sql example"
+TAGS = {"sh", "python", "diff", "sql", EXAMPLE, "sql redshift", "env", "console", "mermaid"}
 WITH_BLOCKS = [document for document in DOCUMENTS if blocks(document)]
 
 LOAD_SETTINGS = "from qupersync_assets.settings import Settings; Settings.load()"

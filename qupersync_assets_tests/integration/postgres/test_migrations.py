@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,21 @@ def test_version_0005_fills_read_mode_and_splits_missing_columns(bare: PostgresR
         ("full", "first read of the day", ["a.x"]),
         (None, None, None),
     ]
+
+
+def test_version_0008_changes_the_indexes_of_tables_that_specs_created(bare: PostgresResource, target: Query) -> None:
+    migrate(bare)
+    models = catalog(target)
+    names = [name for kind, name in models if kind == "index" and re.search("(metrics|daily)_all_.*_idx", name)]
+    assert len(names) == 4
+    target(f"DROP INDEX {', '.join(names)}, quper.table_stats_all_size_mb_idx")
+    target(
+        "CREATE INDEX query_metrics_spilled_mb_idx ON quper.query_metrics (cluster, spilled_mb) WHERE spilled_mb > 0;"
+        "CREATE INDEX table_stats_size_mb_idx ON quper.table_stats (cluster, size_mb);"
+        "UPDATE quper.schema_version SET version_num = '0007'"
+    )
+    migrate(bare)
+    assert catalog(target) == models
 
 
 def test_every_version_follows_the_one_before() -> None:

@@ -1,0 +1,50 @@
+"""The queries for readers of deploy/sql run on the rows of all jobs, and the pages find them."""
+
+from __future__ import annotations
+
+import pytest
+
+from qupersync_assets.postgres.schema import tables
+from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs.query_history import SPEC as QUERIES
+from qupersync_assets_tests.support.integration import Query, Sync
+from tools.reader_queries import pages, reader_queries
+
+# The sandbox runs provisioned Redshift, and its rows have no history before today.
+MAX_LINES = 15
+WITHOUT_ROWS = {"quper.serverless_usage", "quper.skipped_rows", "quper.table_stats_daily"}
+
+
+def test_each_table_and_view_has_an_example() -> None:
+    views = {view.name for spec in all_specs() for view in spec.all_views if not view.name.endswith("_current")}
+    names = {f"quper.{name}" for name in views | {table.name for table in tables(all_specs())}}
+    assert set(reader_queries("examples")) == names
+    for name, sql in reader_queries("examples").items():
+        assert name in sql.replace("_current", ""), name
+
+
+def test_pages_are_short() -> None:
+    long = {title: sql for title, sql in reader_queries("pages").items() if len(sql.splitlines()) > MAX_LINES}
+    assert not long
+
+
+def test_examples_and_pages_find_rows(
+    filled: Sandbox, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNC_JOBS", ",".join(spec.sync_job_id for spec in all_specs()))
+    assert sync().success
+    empty = [name for name, sql in reader_queries("examples").items() if not target(sql)]
+    assert set(empty) <= WITHOUT_ROWS
+    # The sandbox has neither a table with skew nor one that no query scans.
+    [(table_id,)] = target("UPDATE quper.table_stats SET skew_rows = 9 WHERE table_name = 'orders' RETURNING table_id")
+    target("DELETE FROM quper.table_scan_stats WHERE table_id = %s", [table_id])
+    queries = [c.name for c in QUERIES.table.c if c.computed is None and c.name != "cluster"]
+    names = ", ".join(queries)
+    target(f"INSERT INTO quper.query_history (cluster, {names}) SELECT 'other', {names} FROM quper.query_history")
+    one, all_clusters = pages("sandbox"), pages(None)
+    assert [title for title, sql in one.items() if not target(sql)] == []
+    assert [title for title in one if len(target(all_clusters[title])) < len(target(one[title]))] == []
+    assert len(target(pages("other")["The 50 longest queries"])) == 50
+    for title in ("Skew", "Databases", "Alerts of the last day by table"):
+        assert target(pages("other")[title]) == [], title
