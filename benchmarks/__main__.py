@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth, loads, report, ticks
+from benchmarks import growth, loads, pages, report, ticks
 from benchmarks.contender import PROJECT
 from benchmarks.contenders import all_contenders, qupersync
 from benchmarks.world import World
 
-PARTS = ("loads", "growth", "latency", "ticks")
+PARTS = ("loads", "growth", "latency", "ticks", "pages")
 ROWS, ROUNDS = 300_000, 3
 
 
@@ -60,6 +60,8 @@ def _measure(rows: int, rounds: int, parts: list[str], chosen: list[Any]) -> dic
             measured["steady"] = growth.steady(world, rounds, _print)
         if "ticks" in parts:
             measured["ticks"] = ticks.measure(world, Path(folder) / "dagster", rounds, _print)
+        if "pages" in parts:
+            measured["pages"] = pages.measure(world, rounds, _print)
     return measured
 
 

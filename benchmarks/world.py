@@ -215,7 +215,7 @@ class World:
                 cursor.execute(f"ALTER TABLE redshift.sys_query_history {changes}")
             cursor.execute(_INDEXES)
             # The rows of QuperSync's own statement, under the column names of its table.
-            statement = select_statement(SPEC, SPEC.variants[0], set(), FULL_READ, False).split("ORDER BY")[0]
+            statement = select_statement(SPEC, SPEC.variants[0], set(), FULL_READ, False).rpartition("ORDER BY")[0]
             cursor.execute("SET search_path = redshift_catalog, redshift, pg_catalog")
             cursor.execute(
                 f"CREATE SCHEMA bench; CREATE VIEW {SOURCE} AS {statement};"

@@ -1,0 +1,80 @@
+"""Measures the pages of readers, and the size of a year of daily history."""
+
+from __future__ import annotations
+
+import statistics
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.loads import Log
+from benchmarks.world import World
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.schema import ensure_schema
+from qupersync_assets.sync_jobs import all_specs
+from tools.reader_queries import pages
+
+QUERIES, TABLES = 1_000_000, 50_000
+LIMIT_MS = 50
+_DAILY_TABLE = "quper.table_stats_daily"
+
+# A row for each table on the first day, then for one of ten on each day of the year; in the order of the loads.
+_DAILY = f"""
+INSERT INTO {_DAILY_TABLE} (
+    cluster, table_id, database, day, schema, table_name, size_mb, tbl_rows, unsorted_pct, stats_off_pct,
+    pct_rows_marked_for_deletion, skew_rows, scans, removed
+)
+SELECT cluster, table_id, database, current_date - 364 + day, schema, table_name, size_mb + day, tbl_rows + day * 1000,
+    unsorted_pct, stats_off_pct, pct_rows_marked_for_deletion, skew_rows, 3, false
+FROM generate_series(0, 364) AS day
+JOIN quper.table_stats ON day = 0 OR (table_id + day) %% 10 = 0
+WHERE cluster = %s
+ORDER BY day, table_id
+"""
+
+
+def measure(world: World, rounds: int, log: Log) -> dict[str, Any]:
+    """Return the milliseconds of each page, of one cluster and of both, and the size of the daily history."""
+    found: dict[str, Any] = {"begun": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "queries": QUERIES, "tables": TABLES}
+    found |= _fill(world)
+    log(f"daily history: {found['daily rows']:,} rows, {found['daily MB']:,.0f} MB")
+    # PostgreSQL's default, less than the benchmark's server has.
+    with world.cursor("quper") as cursor:
+        cursor.execute("SET work_mem = '4MB'")
+        both = pages(None)
+        found["pages"] = {}
+        for title, one in pages("default").items():
+            took = {"one": _run(cursor, one, rounds), "both": _run(cursor, both[title], rounds)}
+            found["pages"][title] = {"lines": len(one.splitlines()), **took}
+            log(f"{title}: {took['one']:.1f} ms, both clusters {took['both']:.1f} ms")
+    return found
+
+
+def _fill(world: World) -> dict[str, float]:
+    own = world.environment
+    postgres = PostgresResource(
+        host=own["POSTGRES_HOST"],
+        port=int(own["POSTGRES_PORT"]),
+        user=own["POSTGRES_USER"],
+        password=own["POSTGRES_PASSWORD"],
+        database=own["POSTGRES_DATABASE"],
+    )
+    ensure_schema(postgres, all_specs())
+    with world.cursor("quper") as cursor:
+        cursor.execute(Path(__file__).with_suffix(".sql").read_text(), {"queries": QUERIES, "tables": TABLES})
+        cursor.execute(_DAILY, ["default"])
+        cursor.execute(f"SELECT count(*), pg_total_relation_size('{_DAILY_TABLE}') FROM {_DAILY_TABLE}")
+        rows, size = cursor.fetchone()
+        cursor.execute(_DAILY, ["other"])
+        cursor.execute("VACUUM ANALYZE")
+    return {"daily rows": rows, "daily MB": size / 2**20}
+
+
+def _run(cursor: Any, query: str, rounds: int) -> float:
+    """Return the median time to plan and execute a query, after a first execution, in milliseconds."""
+    took = []
+    for _ in range(rounds + 1):
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}")
+        [[plan]] = cursor.fetchone()
+        took.append(plan["Planning Time"] + plan["Execution Time"])
+    return float(statistics.median(took[1:]))
