@@ -68,7 +68,7 @@ def fingerprint(spec: SyncSpec, skipped: SkippedRow) -> str:
 
     Only the key is hashed because other values may change with each read.
     """
-    names = [c.name for c in spec.key if c.name in skipped.row]
+    names = sorted(spec.key_inputs & skipped.row.keys())
     key = {name: skipped.row[name] for name in names}
     if not names or skipped.column in key or None in key.values():
         key = skipped.row

@@ -12,7 +12,7 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
-from qupersync_assets.rows.page import Page, Pages, RawPage, WireType
+from qupersync_assets.rows.page import DamagedText, Page, Pages, RawPage, WireType
 
 # https://www.postgresql.org/docs/current/protocol-message-formats.html
 _DATA_ROW, _READY = b"D", b"Z"
@@ -174,12 +174,16 @@ def _known_types(connection: Any) -> dict[int, WireType]:
 
 
 def text_recv(data: bytes, offset: int, length: int) -> str:
-    """Return a text; bytes that are not UTF-8 become U+FFFD.
+    """Return a text, a DamagedText if some bytes are not UTF-8.
 
     Redshift cuts texts of system views after a number of bytes, possibly within a character. The driver would
     fail on such a text.
     """
-    return data[offset : offset + length].decode("utf-8", "replace")
+    received = data[offset : offset + length]
+    try:
+        return received.decode("utf-8")
+    except UnicodeDecodeError:
+        return DamagedText(received.decode("utf-8", "replace"))
 
 
 def read_any_text(connection: Any) -> None:

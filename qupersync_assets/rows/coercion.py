@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qupersync_assets.rows.page import Page
+from qupersync_assets.rows.page import DamagedText, Page
 from qupersync_assets.rows.row_counts import SkippedRow
 from qupersync_assets.spec import SyncSpec
 
@@ -30,11 +30,12 @@ def transform(spec: SyncSpec, page: Page) -> tuple[list[Row], list[SkippedRow]]:
         return [], []
     values = dict(zip(page.columns, zip(*page.rows, strict=True), strict=True))
     invalid: dict[int, tuple[str, str]] = {}
-    columns = []
+    columns, key = [], spec.key_inputs
     for column in spec.columns:
         if column.name not in values:
             raise MissingColumn(f"the source of {spec.table.fullname} has no column {column.name}")
-        columns.append(_coerce_column(column, values[column.name], invalid))
+        coerce = _coercion(column, is_key=column.name in key)
+        columns.append(_coerce_column(column.name, coerce, values[column.name], invalid))
     rows = list(zip(*columns, strict=True))
     if not invalid:
         return rows, []
@@ -45,9 +46,10 @@ def transform(spec: SyncSpec, page: Page) -> tuple[list[Row], list[SkippedRow]]:
     return [row for i, row in enumerate(rows) if i not in invalid], skipped
 
 
-def _coerce_column(column: sa.Column[Any], values: Sequence[Any], invalid: dict[int, tuple[str, str]]) -> Sequence[Any]:
+def _coerce_column(
+    name: str, coerce: Callable[[Any], Any], values: Sequence[Any], invalid: dict[int, tuple[str, str]]
+) -> Sequence[Any]:
     """Return the coerced values; an invalid value becomes None and gets an entry in `invalid`."""
-    coerce = _coercion(column)
     try:
         return [coerce(v) for v in values]
     except InvalidValue:
@@ -58,11 +60,11 @@ def _coerce_column(column: sa.Column[Any], values: Sequence[Any], invalid: dict[
             valid.append(coerce(value))
         except InvalidValue as error:
             valid.append(None)
-            invalid.setdefault(i, (column.name, str(error)))
+            invalid.setdefault(i, (name, str(error)))
     return valid
 
 
-def _coercion(column: sa.Column[Any]) -> Callable[[Any], Any]:
+def _coercion(column: sa.Column[Any], *, is_key: bool) -> Callable[[Any], Any]:
     """Return the function that coerces a source value to the type of the column, or raises InvalidValue."""
     type_ = column.type
     coerce: Callable[[Any], Any]
@@ -79,7 +81,7 @@ def _coercion(column: sa.Column[Any]) -> Callable[[Any], Any]:
     elif isinstance(type_, sa.DateTime):
         coerce = _timestamp
     elif isinstance(type_, sa.Text):
-        coerce = _text
+        coerce = _key_text if is_key else _text
     else:
         raise TypeError(f"no coercion to {type_!r} for column {column.name}")
     if column.nullable:
@@ -186,3 +188,11 @@ def _text(value: Any) -> str:
         except UnicodeEncodeError:
             raise InvalidValue("not valid Unicode text (a lone surrogate)") from None
     return text.replace("\0", "")
+
+
+def _key_text(value: Any) -> str:
+    # Without the bytes that PostgreSQL cannot store, two keys could become one.
+    text = _text(value)
+    if isinstance(value, DamagedText) or text != str(value):
+        raise InvalidValue("a key with bytes that PostgreSQL cannot store: NUL, or not UTF-8")
+    return text

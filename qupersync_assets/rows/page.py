@@ -25,6 +25,10 @@ class Page:
         return self
 
 
+class DamagedText(str):
+    """A text in which U+FFFD stands for bytes that are not UTF-8."""
+
+
 _LENGTH = struct.Struct("!i")
 Decode: TypeAlias = Callable[[bytes, int, int], Any]
 

@@ -77,6 +77,11 @@ class SyncSpec:
         return [column for column in self.key if column.name != "cluster"]
 
     @property
+    def key_inputs(self) -> set[str]:
+        """The columns of the key, with those that its generated columns are computed from in their place."""
+        return {base for column in self.key for base in column.info.get("generated_from", (column.name,))}
+
+    @property
     def columns(self) -> list[sa.Column[Any]]:
         """The columns that the Redshift statement delivers."""
         return [c for c in self.table.c if "source_expression" in c.info]
@@ -111,7 +116,7 @@ class SyncSpec:
 
     def required_columns(self, variant: Variant) -> set[tuple[str, str]]:
         """Return (view, column) of what a variant cannot be read without: key, version column and FROM clause."""
-        names = {self.version_column, *(base for c in self.key for base in c.info.get("generated_from", (c.name,)))}
+        names = {self.version_column, *self.key_inputs}
         reads = [source for name, e in variant.expressions.items() if name in names for source in e.reads]
         return set(variant.located([*reads, *variant.needs]))
 

@@ -9,6 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from hypothesis import strategies as st
 
+from qupersync_assets.rows.page import DamagedText
+
 EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -38,8 +40,8 @@ def _digits(type_: sa.Numeric[Any]) -> tuple[int, int]:
     return type_.precision, type_.scale
 
 
-def good_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, Any]]:
-    """Return (value as read, value to load) at the limits of a type."""
+def good_values(type_: sa.types.TypeEngine[Any], is_key: bool = False) -> list[tuple[Any, Any]]:
+    """Return (value as read, value to load) at the limits of a type; a key has no bytes that cannot be stored."""
     match type_:
         case sa.Integer():
             largest = (1 << (_bits(type_) - 1)) - 1
@@ -61,11 +63,12 @@ def good_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, Any]]:
         case sa.DateTime():
             return list(_TIMES)
         case sa.Text():
-            return [(t, t) for t in _TEXTS] + [("\0", ""), ("a\0b\0", "ab"), ("\0🦆", "🦆")]
+            cleaned = [("\0", ""), ("a\0b\0", "ab"), ("\0🦆", "🦆"), (DamagedText("a\ufffd"), "a\ufffd")]
+            return [(t, t) for t in _TEXTS] + [("\ufffd", "\ufffd")] + ([] if is_key else cleaned)
     raise AssertionError(f"no values for {type_!r}")
 
 
-def bad_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, str]]:
+def bad_values(type_: sa.types.TypeEngine[Any], is_key: bool = False) -> list[tuple[Any, str]]:
     """Return (value as read, a word of the reason) of invalid values of a type."""
     no_number = [
         *((NAN, "finite"), (INFINITY, "finite"), (-INFINITY, "finite"), (Decimal("NaN"), "finite")),
@@ -95,14 +98,16 @@ def bad_values(type_: sa.types.TypeEngine[Any]) -> list[tuple[Any, str]]:
                 *((20260101, "timestamp"), (NAN, "timestamp"), ("", "timestamp")),
             ]
         case sa.Text():
-            return [("\ud800", "surrogate"), ("before\udfffafter", "surrogate"), ("\0\udc80", "surrogate")]
+            surrogates = [("\ud800", "surrogate"), ("before\udfffafter", "surrogate"), ("\0\udc80", "surrogate")]
+            unstorable = [("\0", "NUL"), ("a\0b", "NUL"), (DamagedText("a\ufffd"), "UTF-8")]
+            return surrogates + (unstorable if is_key else [])
     raise AssertionError(f"no values for {type_!r}")
 
 
-def good(column: sa.Column[Any]) -> st.SearchStrategy[tuple[Any, Any]]:
+def good(column: sa.Column[Any], is_key: bool = False) -> st.SearchStrategy[tuple[Any, Any]]:
     """Return a strategy for valid values, as (value as read, value to load)."""
     type_ = column.type
-    edges = st.sampled_from(good_values(type_))
+    edges = st.sampled_from(good_values(type_, is_key))
     any_: st.SearchStrategy[tuple[Any, Any]]
     match type_:
         case sa.Integer():
@@ -125,14 +130,15 @@ def good(column: sa.Column[Any]) -> st.SearchStrategy[tuple[Any, Any]]:
                 lambda t: (t, t.replace(tzinfo=UTC))
             )
         case sa.Text():
-            any_ = st.text(st.characters(exclude_categories=["Cs"])).map(lambda t: (t, t.replace("\0", "")))
+            characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0" if is_key else "")
+            any_ = st.text(characters).map(lambda t: (t, t.replace("\0", "")))
         case _:
             any_ = edges
     null = [st.just((None, None))] if column.nullable else []
     return st.one_of(any_, edges, *null)
 
 
-def bad(column: sa.Column[Any]) -> st.SearchStrategy[tuple[Any, str]]:
+def bad(column: sa.Column[Any], is_key: bool = False) -> st.SearchStrategy[tuple[Any, str]]:
     """Return a strategy for invalid values, as (value as read, a word of the reason)."""
     null = [] if column.nullable else [(None, "NULL")]
-    return st.sampled_from([*bad_values(column.type), *null])
+    return st.sampled_from([*bad_values(column.type, is_key), *null])

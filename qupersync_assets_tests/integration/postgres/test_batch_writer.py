@@ -165,6 +165,21 @@ def test_a_session_killed_before_its_copy_is_replaced(
         assert target("SELECT attempts, error LIKE %s FROM quper.sync_logs", ["%connection%"]) == [(2, True)]
 
 
+@pytest.mark.parametrize("text", ["\r", "a\rb", "a\r", "\n", "a\r\nb", "\t", "\\", "\\.", "\\N", "\\r"])
+def test_a_text_with_one_special_character_arrives(engine: sa.Engine, target: Query, text: str) -> None:
+    spec = next(s for s in all_specs() if s.table.name == "applications")
+    values = {"application_name": text, "first_seen": "2026-01-01", "last_seen": "2026-01-01"}
+    # A decoded page, without another text that needs an escape.
+    page = Page(tuple(c.name for c in spec.columns), [[values.get(c.name, "1") for c in spec.columns]])
+    for cluster in ("one", "two"):
+        with closing(JobConnection(engine, cluster, spec.sync_job_id)) as connection:
+            assert BatchWriter(connection, spec, lambda *_: None).write(page) == ()
+    assert target("SELECT cluster, application_name FROM quper.applications ORDER BY 1") == [
+        ("one", text),
+        ("two", text),
+    ]
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 

@@ -158,6 +158,28 @@ def test_raw_and_decoded_pages_give_the_same_rows(
     assert results["raw"] == results["decoded"]
 
 
+def test_keys_that_differ_only_in_bytes_that_cannot_be_stored_are_skipped(
+    engine: sa.Engine, wire_types: dict[str, WireType]
+) -> None:
+    spec = next(s for s in all_specs() if s.table.name == "applications")
+    types = tuple(wire_types[target_type(c)] for c in spec.columns)
+    names = [b"app", b"app\0", b"ap\xc3", b"ap\xc4", "ap\ufffd".encode()]
+    rows = [[name, b"u", b"d", bytes(8), bytes(8), struct.pack("!q", n)] for n, name in enumerate(names)]
+    bodies = [struct.pack("!h", 6) + b"".join(struct.pack("!i", len(v)) + v for v in row) for row in rows]
+    page = RawPage(tuple(c.name for c in spec.columns), types, bodies)
+    for cluster in ("one", "two"):
+        with closing(JobConnection(engine, cluster, spec.sync_job_id)) as target:
+            writer = BatchWriter(target, spec, lambda *_: None)
+            skipped = writer.write(page)
+        assert [(r.column, r.row["sessions"]) for r in skipped] == [("application_name", n) for n in (1, 2, 3)]
+        assert all("PostgreSQL cannot store" in r.reason for r in skipped)
+        assert (writer.counts.inserted, writer.counts.duplicates, writer.counts.skipped) == (2, 0, 3)
+    with engine.connect() as connection:
+        stored = connection.execute(sa.text("SELECT application_name, sessions, count(*) FROM quper.applications "
+                                            "GROUP BY 1, 2 ORDER BY 2"))  # fmt: skip
+        assert [tuple(row) for row in stored] == [("app", 0, 2), ("ap\ufffd", 4, 2)]
+
+
 def summary(skipped: SkippedRow) -> tuple[Any, ...]:
     # The detail of PostgreSQL's message contains the cluster.
     return skipped.column, skipped.reason.split(" DETAIL")[0], repr(skipped.row)

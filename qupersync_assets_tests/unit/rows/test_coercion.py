@@ -37,15 +37,15 @@ def same(one: Any, other: Any) -> bool:
 
 
 def by_type(spec: SyncSpec) -> list[sa.Column[Any]]:
-    """Return one column of each type and nullability of the job."""
-    return list({(repr(c.type), c.nullable): c for c in spec.columns}.values())
+    """Return one column of each type and nullability, in the key and outside it."""
+    return list({(repr(c.type), c.nullable, c.name in spec.key_inputs): c for c in spec.columns}.values())
 
 
 @SPECS
 def test_edge_values_of_each_column_are_loaded_exactly(spec: SyncSpec) -> None:
     names = [c.name for c in spec.columns]
     for column in spec.columns:
-        values = good_values(column.type) + ([(None, None)] if column.nullable else [])
+        values = good_values(column.type, column.name in spec.key_inputs) + ([(None, None)] if column.nullable else [])
         rows, skipped = transform(spec, page(spec, *(plain_row(spec) | {column.name: v} for v, _ in values)))
         assert not skipped
         for row, (value, to_load) in zip(rows, values, strict=True):
@@ -59,7 +59,7 @@ def test_only_the_row_with_an_invalid_value_is_skipped(spec: SyncSpec) -> None:
     plain = plain_row(spec)
     (plain_loaded,), _ = transform(spec, page(spec, plain))
     for column in spec.columns:
-        values = bad_values(column.type) + ([] if column.nullable else [(None, "NULL")])
+        values = bad_values(column.type, column.name in spec.key_inputs) + ([] if column.nullable else [(None, "NULL")])
         for value, reason in values:
             invalid = plain | {column.name: value}
             rows, skipped = transform(spec, page(spec, plain, invalid, plain))
@@ -78,14 +78,14 @@ def test_the_rows_of_any_page_add_up_in_any_order_of_columns(spec: SyncSpec, dat
     (plain_loaded,), _ = transform(spec, page(spec, plain))
     rows, loaded, expected_skipped = [], [], []
     for is_good in data.draw(st.lists(st.booleans(), max_size=6)):
-        drawn = {c.name: data.draw(good(c)) for c in columns}
+        drawn = {c.name: data.draw(good(c, c.name in spec.key_inputs)) for c in columns}
         row = plain | {name: value for name, (value, _) in drawn.items()}
         expected = dict(zip(names, plain_loaded, strict=True)) | {n: to_load for n, (_, to_load) in drawn.items()}
         if is_good:
             loaded.append(tuple(expected.values()))
         else:
             faulty = data.draw(st.lists(st.sampled_from(columns), min_size=1, max_size=2, unique=True))
-            row |= {c.name: data.draw(bad(c))[0] for c in faulty}
+            row |= {c.name: data.draw(bad(c, c.name in spec.key_inputs))[0] for c in faulty}
             expected_skipped.append((row | {"extra": 1}, {c.name for c in faulty}))
         rows.append(row | {"extra": 1})
     order = data.draw(st.permutations([*names, "extra"]))
