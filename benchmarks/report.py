@@ -92,7 +92,8 @@ Measured {begun}: {queries:,} queries of seven days and {tables:,} tables of one
 of equal size. Times to plan and execute, by EXPLAIN (ANALYZE), after a first execution and with `work_mem` of 4 MB.
 The pages are in [pages.md](pages.md). Those of six hours read {hours:,} queries, and take longer in proportion
 for a longer time. The page of unscanned tables looks at the largest tables until it has found 50; here one of ten
-is unscanned, and it takes longer if there are fewer. A year of `quper.table_stats_daily`, in which one table of ten changes on each day, has
+is unscanned, and it takes longer if there are fewer. A year of `quper.table_stats_daily`, in
+which one table of ten changes on each day, has
 {daily rows:,} rows and {daily MB:,.0f} MB with its indexes.
 """
 
