@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from qupersync_assets.core.errors import ErrorClass, classify, message
 from qupersync_assets.core.retries import call_with_retries
 from qupersync_assets.postgres.advisory_lock import JobConnection
-from qupersync_assets.postgres.direct_copy import DirectCopy, direct_copy
+from qupersync_assets.postgres.direct_copy import DirectCopy, direct_copy, other_types
 from qupersync_assets.postgres.merge import merge_statement, record_keys_statements
 from qupersync_assets.postgres.staging import NeedsCoercion, Staging, raw_staging, typed_staging
 from qupersync_assets.rows.coercion import Row, transform
@@ -57,6 +57,7 @@ class BatchWriter:
 
     def __init__(self, target: JobConnection, spec: SyncSpec, finish: Finish) -> None:
         self.counts = RowCounts()  # totals of all committed batches
+        self.slow_path = ""  # why the fastest strategy cannot take the first page, if it cannot
         self._target = target
         self._spec = spec
         self._first_opened = target.opened
@@ -100,6 +101,8 @@ class BatchWriter:
 
     def _strategies(self, page: AnyPage) -> Iterator[Strategy]:
         """Yield the strategies for a page, the fastest first; the last one skips rows that are refused."""
+        if not self.counts.batches:
+            self.slow_path = self._why_slow(page)
         if isinstance(page, RawPage) and (raw := self._raw_ways(page)):
             staging, direct = raw
             if direct:
@@ -118,6 +121,15 @@ class BatchWriter:
             direct = direct_copy(self._spec, self._target.cluster, staging) if staging else None
             self._raw[received] = (staging, direct) if staging else None
         return self._raw[received]
+
+    def _why_slow(self, page: AnyPage) -> str:
+        """Return why pages with the columns of this one cannot be written in the fastest way of the job, "" if so."""
+        if not isinstance(page, RawPage):
+            return "the pages are decoded, because SYNC_QUERY_TEXT hides texts or the driver decodes a type"
+        staging, direct = self._raw_ways(page) or (None, None)
+        if direct or (staging and not self._spec.time_column):
+            return ""
+        return "; ".join(other_types(self._spec, {n: t.name for n, t in zip(page.columns, page.types, strict=True)}))
 
     def _commit(self, size: int, strategy: Strategy) -> tuple[SkippedRow, ...]:
         with self._target.begin() as connection:

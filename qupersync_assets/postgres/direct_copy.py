@@ -6,7 +6,7 @@ A page with both is merged.
 
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -85,10 +85,15 @@ class DirectCopy:
 
 def direct_copy(spec: SyncSpec, cluster: str, staging: Staging) -> DirectCopy | None:
     """Return the direct copy of a history whose received types are those of its table, else None."""
-    has_target_types = all(
-        _TIMES.get(staging.types[c.name], staging.types[c.name]) == ddl(c).lower() for c in spec.columns
-    )
-    return DirectCopy(spec, cluster, staging) if spec.time_column and has_target_types else None
+    has_target_types = spec.time_column and not other_types(spec, staging.types)
+    return DirectCopy(spec, cluster, staging) if has_target_types else None
+
+
+def other_types(spec: SyncSpec, types: Mapping[str, str]) -> list[str]:
+    """Return the columns whose received types are not those of the table, each with both types."""
+    received = {c.name: types.get(c.name, "missing") for c in spec.columns}
+    wanted = {c.name: ddl(c).lower() for c in spec.columns}
+    return [f"{n} is {t}, not {wanted[n]}" for n, t in received.items() if _TIMES.get(t, t) != wanted[n]]
 
 
 class _CopiedRows(list[bytes]):

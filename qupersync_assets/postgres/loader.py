@@ -52,6 +52,7 @@ class LoadResult:
     seconds: float = 0.0  # duration of the load
     databases: tuple[str, ...] = ()  # those that were loaded, if the source shows one at a time
     failures: tuple[PartFailure, ...] = ()  # the others: nothing of them was marked as removed
+    slow_path: str = ""  # why the rows were not written in the fastest way
     is_off: bool = False  # SYNC_JOBS of the cluster does not name the job, which is therefore unavailable
 
     @property
@@ -200,6 +201,7 @@ class _Load:
             time.monotonic() - self.started,
             tuple(part.read.database for part in loaded.parts if part.read.database),
             failures,
+            next((part.writer.slow_path for part in loaded.parts if part.writer.slow_path), ""),
         )
 
     def _load_parts(self, parts: SourceParts, window: Window, log_id: int, loaded: _Loaded) -> None:
@@ -240,6 +242,8 @@ class _Load:
                 for skipped in writer.write(page)[: MAX_SAMPLES - len(loaded.samples)]:
                     loaded.samples.append(skipped)
                     self.log.warning(f"Skipped a row: {skipped.column}: {skipped.reason}")
+        if writer.slow_path:
+            self.log.info(f"The fast path is off: {writer.slow_path}")
         loaded.parts.append(_Part(read, writer))
 
     def _mark_removed(self, connection: sa.Connection, loaded: _Loaded, existing: frozenset[str] | None) -> int:

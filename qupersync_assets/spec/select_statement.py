@@ -13,6 +13,8 @@ from qupersync_assets.spec.source_variant import Variant
 from qupersync_assets.spec.sync_spec import SyncSpec
 from qupersync_assets.spec.window import FULL_READ, Window
 
+_NARROW = ("smallint", "integer", "int")  # documented types of integers of fewer than 64 bits
+
 
 def select_statement(
     spec: SyncSpec,
@@ -41,6 +43,7 @@ def select_statement(
     from_clause = variant.from_clause.strip()
     for placeholder, sql in placeholders.items():
         from_clause = from_clause.replace(placeholder, sql)
+    narrow = {*narrow, *((view, name) for view, name in missing if column_types(view).get(name) in _NARROW)}
     select = ",\n       ".join(f'{_selected(variant, c, narrow)} AS "{c.name}"' for c in spec.columns)
     return _with_missing_columns(f"SELECT {select}\n{from_clause}", variant, missing)
 
