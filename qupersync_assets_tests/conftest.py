@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from sqlalchemy import BigInteger
 
 from qupersync_assets import sync_jobs
@@ -21,9 +22,14 @@ PROJECT = Path(__file__).parents[1]
 PLACEHOLDERS = dotenv_values(PROJECT / ".env.example")
 os.environ.update({name: value for name, value in PLACEHOLDERS.items() if value})
 
-# Examples have no time limit: other processes share the machine.
-settings.register_profile("project", deadline=None)
+# Neither examples nor their generation have a time limit: other processes share the machine. Fixtures are not reset
+# between examples.
+settings.register_profile(
+    "project", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 settings.load_profile("project")
+# Seconds before the end of an hour in which no test with a database starts.
+MARGIN = 60
 # The slowest files, then the folders with the slowest files first; a free process takes the next file.
 SLOWEST = ["processes/test_serve.py", "docs/test_blocks.py"]
 ORDER = [*SLOWEST, "processes", "docs", "integration", "faults", "sandbox", "e2e", "unit"]
@@ -37,6 +43,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((place for place, start in enumerate(ORDER) if path.startswith(start)), 0)
 
     items.sort(key=position)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start a test with a database in the next hour (UTC) rather than in the last minute of this one: the first sync
+    of a day reads everything, and scans are counted by the hour."""
+    left = 3600 - time.time() % 3600
+    if left < MARGIN and "sandbox" in getattr(item, "fixturenames", ()):
+        time.sleep(left + 1)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -228,5 +228,5 @@ def _comments(table: sa.Table) -> dict[str, str]:
 def alembic_config(connection: sa.Connection) -> Config:
     """Return Alembic's configuration for a connection; env.py receives its attributes."""
     config = Config(attributes={"connection": connection, **_VERSION_TABLE_OPTIONS})
-    config.set_main_option("script_location", MIGRATIONS)
+    config.set_main_option("script_location", MIGRATIONS.replace("%", "%%"))  # else a reference to an option
     return config

@@ -22,12 +22,18 @@ from qupersync_assets.spec import Window
 from qupersync_assets.sync_jobs import node_details, table_stats
 from qupersync_assets_tests.support.integration import Query
 
-TODAY = datetime.now(UTC).date()
-FIRST = TODAY - timedelta(days=30)
 DAILY = (
     "SELECT day - %s::date, node, used_mb, removed FROM quper.node_details_daily WHERE cluster = 'one' ORDER BY 1, 2"
 )
 BY_DAY = "SELECT day - %s::date, node, used_mb FROM quper.node_details_by_day WHERE cluster = 'one' ORDER BY 1, 2"
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
+
+
+def first() -> date:
+    return today() - timedelta(days=30)
 
 
 class Rows:
@@ -62,17 +68,17 @@ def nodes(
 
 
 def test_thirty_days_are_one_row_per_change(postgres: PostgresResource, target: Query) -> None:
-    nodes(postgres, FIRST, {0: 1}, "two")
+    nodes(postgres, first(), {0: 1}, "two")
     for number in range(31):
-        nodes(postgres, FIRST + timedelta(days=number), {0: 100 + number // 10, 1: 7})
-    assert target(DAILY, [FIRST]) == [
+        nodes(postgres, first() + timedelta(days=number), {0: 100 + number // 10, 1: 7})
+    assert target(DAILY, [first()]) == [
         *[(0, 0, 100, False), (0, 1, 7, False)],
         *[(10 * ten, 0, 100 + ten, False) for ten in (1, 2, 3)],
     ]
     growth = target(
         "SELECT day, used_mb FROM quper.node_details_by_day WHERE cluster = 'one' AND node = 0 ORDER BY day"
     )
-    assert growth == [(FIRST + timedelta(days=n), 100 + n // 10) for n in range(31)]
+    assert growth == [(first() + timedelta(days=n), 100 + n // 10) for n in range(31)]
     assert target("SELECT count(*) FROM quper.node_details_by_day WHERE cluster = 'two'") == [(1,)]
 
 
@@ -80,39 +86,39 @@ def test_a_day_is_updated_while_it_lasts_and_unchanged_ticks_write_nothing(
     postgres: PostgresResource, target: Query
 ) -> None:
     for used in (1, 2, 2):
-        nodes(postgres, FIRST, {0: used})
+        nodes(postgres, first(), {0: used})
     versions = "SELECT ctid, xmin FROM quper.node_details_daily"
-    assert target(DAILY, [FIRST]) == [(0, 0, 2, False)]
+    assert target(DAILY, [first()]) == [(0, 0, 2, False)]
     before = target(versions)
-    for day in (FIRST, FIRST + timedelta(days=1)):
+    for day in (first(), first() + timedelta(days=1)):
         nodes(postgres, day, {0: 2})
     assert target(versions) == before
 
 
 def test_removed_and_restored_objects(postgres: PostgresResource, target: Query) -> None:
     for number, used in enumerate([{0: 1, 1: 5}, {0: 1}, {0: 1}, {0: 1, 1: 5}]):
-        nodes(postgres, FIRST + timedelta(days=number), used)
-    assert target(DAILY, [FIRST]) == [(0, 0, 1, False), (0, 1, 5, False), (1, 1, 5, True), (3, 1, 5, False)]
-    assert target(BY_DAY, [FIRST]) == [(0, 0, 1), (0, 1, 5), (1, 0, 1), (2, 0, 1), (3, 0, 1), (3, 1, 5)]
+        nodes(postgres, first() + timedelta(days=number), used)
+    assert target(DAILY, [first()]) == [(0, 0, 1, False), (0, 1, 5, False), (1, 1, 5, True), (3, 1, 5, False)]
+    assert target(BY_DAY, [first()]) == [(0, 0, 1), (0, 1, 5), (1, 0, 1), (2, 0, 1), (3, 0, 1), (3, 1, 5)]
 
 
 def test_a_day_that_was_not_read_is_missing(postgres: PostgresResource, target: Query) -> None:
     for number in (0, 1, 5):
-        nodes(postgres, FIRST + timedelta(days=number), {0: number})
-    assert target(BY_DAY, [FIRST]) == [(0, 0, 0), (1, 0, 1), (5, 0, 5)]
+        nodes(postgres, first() + timedelta(days=number), {0: number})
+    assert target(BY_DAY, [first()]) == [(0, 0, 0), (1, 0, 1), (5, 0, 5)]
 
 
 def test_a_failed_load_loses_no_change(postgres: PostgresResource, target: Query) -> None:
     def fail() -> None:
         raise SyncError("cut", ErrorClass.FATAL)
 
-    nodes(postgres, FIRST, {0: 1, 1: 5})
+    nodes(postgres, first(), {0: 1, 1: 5})
     with pytest.raises(SyncError, match="cut"):
-        nodes(postgres, FIRST, {0: 2, 1: 6}, fault=fail)
+        nodes(postgres, first(), {0: 2, 1: 6}, fault=fail)
     assert target("SELECT used_mb FROM quper.node_details ORDER BY node") == [(2,), (5,)]  # one page is committed
-    assert target(DAILY, [FIRST]) == [(0, 0, 1, False), (0, 1, 5, False)]
-    nodes(postgres, FIRST, {0: 2, 1: 5})
-    assert target(DAILY, [FIRST]) == [(0, 0, 2, False), (0, 1, 5, False)]
+    assert target(DAILY, [first()]) == [(0, 0, 1, False), (0, 1, 5, False)]
+    nodes(postgres, first(), {0: 2, 1: 5})
+    assert target(DAILY, [first()]) == [(0, 0, 2, False), (0, 1, 5, False)]
 
 
 def test_removals_that_a_replaced_session_missed_are_written_by_the_next_load(
@@ -123,8 +129,8 @@ def test_removals_that_a_replaced_session_missed_are_written_by_the_next_load(
     def end_session() -> None:
         ended.extend(target("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"))
 
-    second, complete = FIRST + timedelta(days=1), "SELECT is_complete FROM quper.snapshot_days ORDER BY day"
-    nodes(postgres, FIRST, {0: 1, 1: 5, 2: 6})
+    second, complete = first() + timedelta(days=1), "SELECT is_complete FROM quper.snapshot_days ORDER BY day"
+    nodes(postgres, first(), {0: 1, 1: 5, 2: 6})
     nodes(postgres, second, {0: 2, 2: 7}, fault=end_session)
     assert ended == [(True,)]
     assert target(DAILY + " OFFSET 3", [second]) == [(0, 0, 2, False), (0, 2, 7, False)]
@@ -135,32 +141,32 @@ def test_removals_that_a_replaced_session_missed_are_written_by_the_next_load(
 
 
 def test_an_empty_read_is_no_read(postgres: PostgresResource, target: Query) -> None:
-    nodes(postgres, FIRST, {0: 1})
-    nodes(postgres, FIRST + timedelta(days=1), {})
-    assert target(BY_DAY, [FIRST]) == [(0, 0, 1)]
+    nodes(postgres, first(), {0: 1})
+    nodes(postgres, first() + timedelta(days=1), {})
+    assert target(BY_DAY, [first()]) == [(0, 0, 1)]
 
 
 def test_a_day_with_skipped_rows_is_marked(postgres: PostgresResource, target: Query) -> None:
-    nodes(postgres, FIRST, {0: 1, 1: 2})
-    nodes(postgres, FIRST + timedelta(days=1), {0: 1, "x": 2})
+    nodes(postgres, first(), {0: 1, 1: 2})
+    nodes(postgres, first() + timedelta(days=1), {0: 1, "x": 2})
     complete = "SELECT day - %s::date, node, is_complete FROM quper.node_details_by_day ORDER BY 1, 2"
-    assert target(complete, [FIRST]) == [(0, 0, True), (0, 1, True), (1, 0, False), (1, 1, False)]
+    assert target(complete, [first()]) == [(0, 0, True), (0, 1, True), (1, 0, False), (1, 1, False)]
 
 
 def test_old_days_are_deleted_except_what_later_days_refer_to(postgres: PostgresResource, target: Query) -> None:
     for cluster in ("one", "two"):
         for number in range(31):
             used = {0: number, 1: 7} if number < 9 else {0: number, 2: 1} if number == 9 else {0: number}
-            nodes(postgres, FIRST + timedelta(days=number), used, cluster)
+            nodes(postgres, first() + timedelta(days=number), used, cluster)
     kept = "SELECT * FROM quper.node_details_by_day WHERE day >= %s ORDER BY 1, 2, 3"
     other = "SELECT * FROM quper.node_details_daily WHERE cluster = 'two' ORDER BY 2, 3"
-    before, second = target(kept, [TODAY - timedelta(days=10)]), target(other)
+    before, second = target(kept, [today() - timedelta(days=10)]), target(other)
     specs = [node_details.SPEC, table_stats.SPEC]
     counted = purge_daily(postgres, "one", specs, 10, dry_run=True)
     assert purge_daily(postgres, "one", specs, None) == {}
     assert purge_daily(postgres, "one", specs, 10) == counted
     assert counted["quper.node_details_daily"] > 15 and counted["quper.snapshot_days"] == 20
-    assert target(kept, [TODAY - timedelta(days=10)]) == before and target(other) == second
+    assert target(kept, [today() - timedelta(days=10)]) == before and target(other) == second
 
 
 def test_a_removed_object_does_not_appear_again_while_its_rows_are_deleted(
@@ -171,9 +177,9 @@ def test_a_removed_object_does_not_appear_again_while_its_rows_are_deleted(
     target(
         "INSERT INTO quper.node_details_daily (cluster, node, day, removed) "
         "SELECT 'one', 1, %s::date - n, n = 1 FROM generate_series(1, 5) n",
-        [FIRST],
+        [first()],
     )
-    nodes(postgres, TODAY, {0: 1})
+    nodes(postgres, today(), {0: 1})
     left = []
 
     def delete_once(*arguments: Any) -> int:
@@ -201,13 +207,13 @@ def test_scans_of_a_table_are_summed_by_day(postgres: PostgresResource, target: 
             [cluster, f"{day} {hour}:00+00", count],
         )
 
-    tomorrow = FIRST + timedelta(days=1)
-    stats(FIRST, 1)
-    scans("one", FIRST, 10, 3)
-    scans("two", FIRST, 10, 50)
-    stats(FIRST, 1)
-    scans("one", FIRST, 23, 4)  # read after the last load of the day
+    tomorrow = first() + timedelta(days=1)
+    stats(first(), 1)
+    scans("one", first(), 10, 3)
+    scans("two", first(), 10, 50)
+    stats(first(), 1)
+    scans("one", first(), 23, 4)  # read after the last load of the day
     scans("one", tomorrow, 1, 5)
     stats(tomorrow, 1)
     found = "SELECT day - %s::date, table_id, size_mb, scans FROM quper.table_stats_by_day ORDER BY 1, 2"
-    assert target(found, [FIRST]) == [(0, 7, 1, 7), (0, 8, 1, 0), (1, 7, 1, 5), (1, 8, 1, 0)]
+    assert target(found, [first()]) == [(0, 7, 1, 7), (0, 8, 1, 0), (1, 7, 1, 5), (1, 8, 1, 0)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qupersync_assets.core.errors import SyncError
@@ -139,7 +139,7 @@ def pages(draw: st.DrawFn) -> tuple[SyncSpec, list[str], list[bytes]]:
     return spec, types, rows
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(made=pages())
 def test_raw_and_decoded_pages_give_the_same_rows(
     engine: sa.Engine, wire_types: dict[str, WireType], made: tuple[SyncSpec, list[str], list[bytes]]

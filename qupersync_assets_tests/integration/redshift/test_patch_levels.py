@@ -46,7 +46,7 @@ def test_the_types_of_the_rows_do_not_depend_on_the_patch_level(source: Query, s
         (row,) = source(
             f"SELECT {names} FROM (SELECT 1) one LEFT JOIN (SELECT * FROM ({statement}) s LIMIT 0) x ON true"
         )
-        return [TEXTS.get(type_, type_) for type_ in row]
+        return [TEXTS.get(str(type_), str(type_)) for type_ in row]
 
     for variant in spec.variants:
         optional = optional_columns(spec, variant)
