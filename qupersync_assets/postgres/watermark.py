@@ -35,7 +35,7 @@ def plan_window(
     if watermark is None:
         return Window(ReadMode.FULL, "the target table is empty")
     # The session's time zone is UTC.
-    if full_read_at is None or full_read_at.date() != now.date():
+    if full_read_at is None or full_read_at.date() < now.date():
         return Window(ReadMode.FULL, "first sync of the day")
     since = watermark - lookback
     if spec.late_arriving:
