@@ -41,7 +41,10 @@ def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg
     if shows_own_rows(spec.all_sources):
         described[ALL_ROWS] = "Redshift shows the rows of all users, not only those of the login user."
     if spec.kind == "history":
-        described[GAP] = f"No data was missed: the last successful sync was less than {RETENTION.days} days ago."
+        described[GAP] = (
+            f"No data was missed: the last successful sync and its newest rows are of the last {RETENTION.days} days, "
+            "or Redshift kept all rows since then."
+        )
     if spec.database_column:
         described[DATABASES] = "Each database of REDSHIFT_DATABASES exists and could be read."
     with warnings.catch_warnings():

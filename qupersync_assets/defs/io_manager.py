@@ -95,7 +95,7 @@ def _metadata(spec: SyncSpec, result: LoadResult, state: TableState) -> dict[str
         "source": result.source_name,
         "read_mode": str(read.window.mode) if read else "none",
         "read_reason": read.window.reason if read else result.reason,
-        "read_from": _timestamp(read.window.since if read else None),
+        "read_from": _timestamp(read.window.read_from if read else None),
         "read_to": _timestamp(read.read_to if read else None),
         "fast_path": f"off: {result.slow_path}" if result.slow_path else "on",
         "gap_seconds": result.gap_seconds,

@@ -19,10 +19,12 @@ from qupersync_assets.postgres.advisory_lock import JobConnection, JobLocked
 from qupersync_assets.postgres.batch_writer import BatchWriter
 from qupersync_assets.postgres.daily_history import write_day
 from qupersync_assets.postgres.merge import read_keys_table, removal_statement
+from qupersync_assets.postgres.mutable_rows import mark_unlisted
 from qupersync_assets.postgres.resource import PostgresResource, postgres_errors
 from qupersync_assets.postgres.schema import ensure_schema
+from qupersync_assets.postgres.sync_logs import Gap
 from qupersync_assets.postgres.sync_status import SyncStatus
-from qupersync_assets.postgres.watermark import find_lag, plan_window
+from qupersync_assets.postgres.watermark import find_gap, find_lag, newest, oldest_time, plan_window, remaining_gap
 from qupersync_assets.rows.row_counts import RowCounts, SkippedRow
 from qupersync_assets.rows.source_read import (
     PartedSource,
@@ -36,7 +38,6 @@ from qupersync_assets.spec import SyncSpec, Window
 
 MAX_SAMPLES = 5
 MAX_LAST_RUNS = 10
-Gap = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,9 @@ class _Loaded:
     parts: list[_Part] = field(default_factory=list)
     failures: list[PartFailure] = field(default_factory=list)
     samples: list[SkippedRow] = field(default_factory=list)
+    gap: Gap | None = None  # of a history, unless `oldest_row_at` closes it
+    oldest_row_at: datetime | None = None  # the oldest row that was read, if there may be a gap
+    unlisted: frozenset[int] = frozenset()  # keys of unfinished rows that the source no longer has
 
     def counts(self) -> RowCounts:
         """Return the counts of all committed batches."""
@@ -171,20 +175,24 @@ class _Load:
         try:
             with postgres_errors(f"Planning the load of {table} failed"), self.target.begin() as connection:
                 window = plan_window(connection, spec, self.cluster, self.lookback, self.full_refresh)
-                is_history = spec.kind == "history"
-                gap = sync_logs.find_gap(connection, self.cluster, spec.sync_job_id) if is_history else None
+                sync_logs.record_window(connection, log_id, window)
+                loaded.gap = find_gap(connection, spec, self.cluster)
             parts = source.parts() if isinstance(source, PartedSource) else SourceParts({"": source})
             with postgres_errors(f"Writing {table} failed"):
                 self._load_parts(parts, window, log_id, loaded)
+            gap = remaining_gap(loaded.gap, loaded.oldest_row_at)
             with postgres_errors(f"Finishing {table} failed"), self.target.begin() as connection:
                 counts = loaded.counts() + RowCounts(removed=self._mark_removed(connection, loaded, parts.existing))
+                if spec.mutable_where is not None:
+                    mark_unlisted(connection, spec, self.cluster, window.mutable_keys, loaded.unlisted)
                 if spec.after_load is not None:
                     connection.execute(spec.after_load, {"cluster": self.cluster})
                 if counts.upserted:
                     is_complete = not loaded.failures and all(part.writer.has_all_keys for part in loaded.parts)
                     write_day(connection, spec, self.cluster, is_complete, self.day)
                 read, failures = loaded.parts[0].read, tuple(loaded.failures)
-                sync_logs.finish_success(connection, log_id, read, counts, gap, failures)
+                newest_row_at = newest(spec, self.cluster).scalar_subquery() if spec.time_column else None
+                sync_logs.finish_success(connection, log_id, read, counts, gap, newest_row_at, failures)
         except SourceUnavailable as unavailable:
             result = self._without_read(log_id, SyncStatus.UNAVAILABLE, str(unavailable))
             return replace(result, is_off=unavailable.is_chosen)
@@ -238,13 +246,23 @@ class _Load:
             writer = BatchWriter(self.target, self.spec, finish)
             loaded.names.append(read.name)
             loaded.writers.append(writer)
+            if read.window.mode is not window.mode:
+                with self.target.begin() as connection:
+                    sync_logs.record_window(connection, log_id, read.window)
+            unlisted = set(window.mutable_keys)
             for page in read.pages:
+                if unlisted:
+                    unlisted.difference_update(page.values(self.spec.source_key[0].name))
+                if loaded.gap and loaded.oldest_row_at is None:
+                    loaded.oldest_row_at = oldest_time(self.spec, page, window.mutable_keys)
                 for skipped in writer.write(page)[: MAX_SAMPLES - len(loaded.samples)]:
                     loaded.samples.append(skipped)
                     self.log.warning(f"Skipped a row: {skipped.column}: {skipped.reason}")
         if writer.slow_path:
             self.log.info(f"The fast path is off: {writer.slow_path}")
         loaded.parts.append(_Part(read, writer))
+        if read.visibility is None or read.visibility.sees_all_rows:
+            loaded.unlisted = frozenset(unlisted)
 
     def _mark_removed(self, connection: sa.Connection, loaded: _Loaded, existing: frozenset[str] | None) -> int:
         """Mark the rows of a snapshot that its parts no longer have; return their number."""
@@ -259,7 +277,7 @@ class _Load:
     def _without_read(self, log_id: int, status: SyncStatus, reason: str) -> LoadResult:
         self.log.info(f"{status.capitalize()}: {reason}")
         with self.postgres.transaction() as connection:
-            sync_logs.finish(connection, log_id, status, error=reason)
+            sync_logs.finish(connection, log_id, status, error=reason, read_mode=None, read_reason=None, read_from=None)
         return LoadResult(status, reason, seconds=time.monotonic() - self.started)
 
     def _close_after(self, error: BaseException, log_id: int, loaded: _Loaded) -> None:

@@ -14,13 +14,15 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.rows.row_counts import RowCounts
 from qupersync_assets.rows.source_read import PartFailure, SourceRead
-from qupersync_assets.spec import METADATA, RETENTION
+from qupersync_assets.spec import METADATA, Window
 
+Gap = tuple[datetime, datetime]  # start and end of the time whose rows are lost
 STALE = "the process that loaded this job ended without closing this row"
 _UTC = sa.DateTime(timezone=True)
 _DURATION = "milliseconds from start to end"
 _UPSERTED = "rows that the target holds as read: inserted + updated + unchanged"
 _COLUMNS_MISSING = "source columns that the cluster lacks, as view.column; they are read as NULL"
+_NEWEST_ROW_AT = "time of the newest row of a history at the end of the load (UTC); an older one later: restored"
 _GAP_FROM = "start of rows that were lost (UTC): Redshift deleted them before this load; NULL: none"
 
 
@@ -61,7 +63,8 @@ SYNC_LOGS = sa.Table(
     sa.Column("read_reason", sa.Text, comment="why this mode was chosen"),
     sa.Column("gap_from", _UTC, comment=_GAP_FROM),
     sa.Column("gap_to", _UTC, comment="end of rows that were lost (UTC)"),
-    sa.Column("read_mode", sa.Text, comment="full or incremental; NULL: nothing was read"),
+    sa.Column("read_mode", sa.Text, comment="full or incremental, also of a load that failed; NULL: nothing was read"),
+    sa.Column("newest_row_at", _UTC, comment=_NEWEST_ROW_AT),
     sa.UniqueConstraint("cluster", "sync_job_id", "run_id", name="sync_logs_run_key"),
     sa.Index("sync_logs_started_at_idx", sa.text("started_at DESC")),
     sa.Index("sync_logs_running_idx", "run_id", postgresql_where=sa.text("status = 'running'")),
@@ -106,13 +109,6 @@ def successes(cluster: str, sync_job_id: str) -> sa.ColumnElement[bool]:
     return rows_of(cluster, sync_job_id) & (SYNC_LOGS.c.status == SyncStatus.SUCCESS)
 
 
-def find_gap(connection: sa.Connection, cluster: str, sync_job_id: str) -> tuple[datetime, datetime] | None:
-    """Return start and end of the time whose rows are lost: the source deleted them after the last success."""
-    last_success = sa.select(sa.func.max(SYNC_LOGS.c.started_at)).where(successes(cluster, sync_job_id))
-    last, now = connection.execute(sa.select(last_success.scalar_subquery(), sa.func.now())).one()
-    return (last, now - RETENTION) if last is not None and last < now - RETENTION else None
-
-
 def last_runs(connection: sa.Connection, cluster: str, sync_job_id: str, limit: int) -> Sequence[sa.RowMapping]:
     """Return the newest rows of a job, newest first."""
     rows = sa.select(SYNC_LOGS).where(rows_of(cluster, sync_job_id))
@@ -122,6 +118,12 @@ def last_runs(connection: sa.Connection, cluster: str, sync_job_id: str, limit: 
 def update_counts(connection: sa.Connection, log_id: int, counts: RowCounts) -> None:
     """Write the totals, in the transaction of the batch that they include."""
     connection.execute(_UPDATE_COUNTS, {"log_id": log_id, **counts.columns()})
+
+
+def record_window(connection: sa.Connection, log_id: int, window: Window) -> None:
+    """Write what a load is about to read, which its success or failure does not change."""
+    chosen = {"read_mode": window.mode, "read_reason": window.reason, "read_from": window.read_from}
+    connection.execute(sa.update(SYNC_LOGS).where(SYNC_LOGS.c.id == log_id).values(chosen))
 
 
 def finish(connection: sa.Connection, log_id: int, status: SyncStatus, **columns: Any) -> None:
@@ -134,7 +136,8 @@ def finish_success(
     log_id: int,
     read: SourceRead,
     counts: RowCounts,
-    gap: tuple[datetime, datetime] | None,
+    gap: Gap | None,
+    newest_row_at: sa.ScalarSelect[datetime] | None,
     failures: Sequence[PartFailure] = (),
 ) -> None:
     """Close the row of a load that succeeded, except for `failures`."""
@@ -147,12 +150,13 @@ def finish_success(
         source=read.name,
         columns_missing=list(read.missing_columns) or None,
         rows_removed=counts.removed,
-        read_from=read.window.since,
+        read_from=read.window.read_from,
         read_to=read.read_to,
         read_mode=read.window.mode,
         read_reason=read.window.reason,
         gap_from=gap_from,
         gap_to=gap_to,
+        newest_row_at=newest_row_at,
     )
 
 

@@ -4,16 +4,21 @@ The watermark is the newest time in the target table itself: it is never ahead o
 truncated table is read completely.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from qupersync_assets.postgres.sync_logs import SYNC_LOGS, successes
+from qupersync_assets.postgres.mutable_rows import mutable_keys
+from qupersync_assets.postgres.sync_logs import SYNC_LOGS, Gap, rows_of, successes
+from qupersync_assets.postgres.sync_status import SyncStatus
+from qupersync_assets.rows.coercion import transform
+from qupersync_assets.rows.page import AnyPage
 from qupersync_assets.spec import FULL_READ, METADATA, RETENTION, SCHEMA, ReadMode, SyncSpec, Window
+from qupersync_assets.sync_jobs.query_history import UNFINISHED
 
-# Mutable rows are looked up by key; the daily full read covers those beyond this number.
-MAX_MUTABLE_KEYS = 1000
+# A full read that failed may fail again, for example because it takes too long.
+FULL_READ_RETRY = timedelta(hours=1)
 
 
 def plan_window(
@@ -23,8 +28,6 @@ def plan_window(
     watermark, because Redshift logs late."""
     if spec.time_column is None or not spec.is_incremental:
         return FULL_READ
-    if full_refresh:
-        return Window(ReadMode.FULL, "full refresh requested")
     succeeded = successes(cluster, spec.sync_job_id)
     last_full_read = sa.select(sa.func.max(SYNC_LOGS.c.started_at)).where(
         succeeded, SYNC_LOGS.c.read_mode == ReadMode.FULL
@@ -33,22 +36,51 @@ def plan_window(
         sa.select(newest(spec, cluster).scalar_subquery(), last_full_read.scalar_subquery(), sa.func.now())
     ).one()
     if watermark is None:
-        return Window(ReadMode.FULL, "the target table is empty")
-    # The session's time zone is UTC.
-    if full_read_at is None or full_read_at.date() < now.date():
-        return Window(ReadMode.FULL, "first sync of the day")
+        return Window(ReadMode.FULL, "full refresh requested" if full_refresh else "the target table is empty")
     since = watermark - lookback
     if spec.late_arriving:
-        since = min(since, _oldest_running_query(connection, cluster, since) or since)
-    last = sa.select(SYNC_LOGS.c.source, SYNC_LOGS.c.columns_missing).where(succeeded)
-    source, missing = connection.execute(last.order_by(SYNC_LOGS.c.id.desc()).limit(1)).one()
-    return Window(
-        ReadMode.INCREMENTAL,
-        "new rows since the last sync",
-        since,
-        tuple(_mutable_keys(connection, spec, cluster, now - RETENTION)),
-        (source, tuple(missing or ())),
-    )
+        since = min(since, _earliest_start(connection, cluster, since) or since)
+    # The session's time zone is UTC.
+    is_due = full_read_at is None or full_read_at.date() < now.date()
+    mode, reason = ReadMode.INCREMENTAL, "new rows since the last sync"
+    if full_refresh:
+        mode, reason = ReadMode.FULL, "full refresh requested"
+    elif is_due and _full_read_failed(connection, spec, cluster):
+        reason = f"{reason}; a full read failed within {FULL_READ_RETRY}"
+    elif is_due:
+        mode, reason = ReadMode.FULL, "first sync of the day"
+    known_from = _known_from(connection, spec, cluster)
+    return Window(mode, reason, since, tuple(mutable_keys(connection, spec, cluster)), known_from)
+
+
+def find_gap(connection: sa.Connection, spec: SyncSpec, cluster: str) -> Gap | None:
+    """Return start and end of the time whose rows may be lost, because the source deletes rows after its retention.
+
+    It starts at the last success; if the table has lost its newest rows since then, perhaps because it was restored
+    from a backup, at its newest row. A cluster that is idle keeps its newest row, and has no gap.
+    """
+    if spec.time_column is None:
+        return None
+    last = sa.select(SYNC_LOGS.c.started_at, SYNC_LOGS.c.newest_row_at).where(successes(cluster, spec.sync_job_id))
+    success = connection.execute(last.order_by(SYNC_LOGS.c.started_at.desc()).limit(1)).first()
+    if success is None:
+        return None
+    start, newest_then = success
+    held, now = connection.execute(sa.select(newest(spec, cluster).scalar_subquery(), sa.func.now())).one()
+    if newest_then is not None and held is not None and held < newest_then:
+        start = min(start, held)
+    return (start, now - RETENTION) if start < now - RETENTION else None
+
+
+def remaining_gap(gap: Gap | None, oldest: datetime | None) -> Gap | None:
+    """Return what is lost of a gap if `oldest` is the time of the oldest row that was read.
+
+    The source deletes its oldest rows first: a row of before the gap proves that no row was deleted.
+    """
+    if gap is None or oldest is None:
+        return gap
+    start, end = gap
+    return None if oldest <= start else (start, min(end, oldest))
 
 
 def find_lag(connection: sa.Connection, spec: SyncSpec, cluster: str) -> int:
@@ -68,28 +100,41 @@ def newest(spec: SyncSpec, cluster: str) -> sa.Select[datetime]:
     return sa.select(sa.func.max(time)).where(spec.table.c.cluster == cluster, time <= sa.func.now())
 
 
-def _oldest_running_query(connection: sa.Connection, cluster: str, since: datetime) -> datetime | None:
-    """Return the start of the oldest query that was still running at `since`: Redshift logs its rows when it
-    ends, with the time when it began."""
+def _full_read_failed(connection: sa.Connection, spec: SyncSpec, cluster: str) -> bool:
+    """Return whether a full read failed lately: it is repeated later, and new rows are read meanwhile."""
+    log = SYNC_LOGS.c
+    failed = rows_of(cluster, spec.sync_job_id) & log.status.in_((SyncStatus.FAILED, SyncStatus.CANCELED))
+    lately = log.completed_at > sa.func.now() - FULL_READ_RETRY
+    return bool(connection.scalar(sa.select(sa.exists().where(failed, log.read_mode == ReadMode.FULL, lately))))
+
+
+def _known_from(connection: sa.Connection, spec: SyncSpec, cluster: str) -> tuple[str | None, tuple[str, ...]] | None:
+    """Return source and missing columns of the last load that ended; None if it failed."""
+    log = SYNC_LOGS.c
+    ended = log.status.in_((SyncStatus.SUCCESS, SyncStatus.FAILED, SyncStatus.CANCELED))
+    last = sa.select(log.status, log.source, log.columns_missing).where(rows_of(cluster, spec.sync_job_id), ended)
+    found = connection.execute(last.order_by(log.id.desc()).limit(1)).first()
+    return (found.source, tuple(found.columns_missing or ())) if found and found.status == SyncStatus.SUCCESS else None
+
+
+def _earliest_start(connection: sa.Connection, cluster: str, since: datetime) -> datetime | None:
+    """Return the earliest start of the queries that have ended since then: Redshift logs the rows of a query when it
+    ends, with the time when it began. A query that still runs has no rows yet."""
     queries = METADATA.tables[f"{SCHEMA}.query_history"]
     statement = (
         sa.select(sa.func.min(queries.c.start_time))
         .where(queries.c.cluster == cluster, queries.c.start_time >= since - RETENTION)
-        .where(queries.c.end_time.is_(None) | (queries.c.end_time >= since))
+        .where(queries.c.end_time >= since, sa.text(f"NOT {UNFINISHED}"))
     )
     started: datetime | None = connection.scalar(statement)
     return started
 
 
-def _mutable_keys(connection: sa.Connection, spec: SyncSpec, cluster: str, since: datetime) -> Sequence[int]:
-    """Return the keys of rows that may still change in Redshift, newest first."""
-    if spec.mutable_where is None or spec.time_column is None:
-        return ()
-    time, (key,) = spec.table.c[spec.time_column], spec.source_key
-    statement = (
-        sa.select(key)
-        .where(spec.table.c.cluster == cluster, time >= since, sa.text(spec.mutable_where))
-        .order_by(time.desc())
-        .limit(MAX_MUTABLE_KEYS)
-    )
-    return connection.scalars(statement).all()
+def oldest_time(spec: SyncSpec, page: AnyPage, ignored: Collection[int]) -> datetime | None:
+    """Return the time of a page's oldest row, but for rows with the keys `ignored`, which are read whatever their
+    time."""
+    rows, _ = transform(spec, page.decoded())
+    names = [c.name for c in spec.columns]
+    time = names.index(str(spec.time_column))
+    key = names.index(spec.source_key[0].name) if ignored else time
+    return min((row[time] for row in rows if row[time] and row[key] not in ignored), default=None)

@@ -26,7 +26,7 @@ from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.redshift.session import Session
 from qupersync_assets.rows.page import AnyPage, Pages
 from qupersync_assets.rows.source_read import RowVisibility, SourceRead, SourceUnavailable
-from qupersync_assets.spec import RETENTION, ReadMode, SyncSpec, Variant, Window, select_statement
+from qupersync_assets.spec import RETENTION, ReadMode, SyncSpec, Variant, Window, read_since, select_statement
 from qupersync_assets.spec.redshift_views import (
     READABLE_IF_PROVISIONED,
     needs_provisioned,
@@ -104,8 +104,8 @@ class _VariantChoice:
         missing = missing_columns(self.source.spec, variant, catalog)
         names = tuple(f"{view}.{name}" for view, name in sorted(missing))
         window = self.window
-        if window.mode is ReadMode.INCREMENTAL and window.known_from != (variant.name, names):
-            window = Window(ReadMode.FULL, "the source is not that of the last sync")
+        if window.mode is ReadMode.INCREMENTAL and window.known_from not in (None, (variant.name, names)):
+            window = window._replace(mode=ReadMode.FULL, reason="the source is not that of the last sync")
         own_queries, narrow = self.source.include_own_queries, narrow_columns(variant, catalog)
         statement = select_statement(self.source.spec, variant, missing, window, own_queries, narrow)
         visibility, database = self._visibility(variant), self.database
@@ -119,7 +119,7 @@ class _VariantChoice:
             if error.sqlstate == INSUFFICIENT_PRIVILEGE:
                 self.forbidden.append(variant)
             return None
-        why_empty = self._why_empty(variant, visibility) if first is None and window.mode is ReadMode.FULL else ""
+        why_empty = self._why_empty(variant, visibility, window) if first is None else ""
         if why_empty:
             window = window._replace(reason=f"{window.reason}; {why_empty}")
         new, passed_over = tuple(new_columns(variant, catalog)), tuple(self.passed_over)
@@ -129,13 +129,13 @@ class _VariantChoice:
             why_empty=why_empty,
         )
 
-    def _why_empty(self, variant: Variant, visibility: RowVisibility | None) -> str:
+    def _why_empty(self, variant: Variant, visibility: RowVisibility | None, window: Window) -> str:
         """Return why a full read of a history found no row: an idle cluster shows rows of before the read's start."""
         spec = self.source.spec
-        if spec.time_column is None:
+        if spec.time_column is None or window.mode is ReadMode.INCREMENTAL:
             return ""
         view, name = next(variant.located(variant.expressions[spec.time_column].reads))
-        older = f'SELECT MAX("{name}")::timestamp FROM {view} WHERE "{name}" < {spec.full_read_since}'
+        older = f'SELECT MAX("{name}")::timestamp FROM {view} WHERE "{name}" < {read_since(spec, window)}'
         newest = self.session.rows(older)[0][0]
         if newest is None:
             return f"{view} shows no older rows either"

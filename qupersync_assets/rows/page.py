@@ -24,6 +24,11 @@ class Page:
         """Return the page itself."""
         return self
 
+    def values(self, column: str) -> list[Any]:
+        """Return the values of a column."""
+        at = self.columns.index(column)
+        return [row[at] for row in self.rows]
+
 
 class DamagedText(str):
     """A text in which U+FFFD stands for bytes that are not UTF-8."""
@@ -66,10 +71,16 @@ class RawPage:
         first, last = self._decode([self.bodies[0], self.bodies[-1]])
         return first[at], last[at]
 
-    def _decode(self, bodies: Sequence[bytes]) -> list[list[Any]]:
-        decoders = [t.decode for t in self.types]
+    def values(self, column: str) -> list[Any]:
+        """Return the values of a column, or raise SyncError like `decoded`."""
+        last = self.columns.index(column) + 1  # the columns after it need not be decoded
+        return [row[-1] for row in self._decode(self.bodies, last)]
+
+    def _decode(self, bodies: Sequence[bytes], columns: int | None = None) -> list[list[Any]]:
+        decoders = [t.decode for t in self.types[:columns]]
+        is_whole = len(decoders) == len(self.types)
         try:
-            return [_decoded(decoders, body) for body in bodies]
+            return [_decoded(decoders, body, is_whole) for body in bodies]
         except (struct.error, LookupError, ValueError, ArithmeticError) as error:
             reason = f"a row cannot be decoded ({type(error).__name__}: {error})"
             raise SyncError(
@@ -85,14 +96,14 @@ def concat_pages(pieces: Sequence[AnyPage]) -> AnyPage:
     return replace(first, bodies=[b for p in pieces if isinstance(p, RawPage) for b in p.bodies])
 
 
-def _decoded(decoders: Sequence[Decode], body: bytes) -> list[Any]:
+def _decoded(decoders: Sequence[Decode], body: bytes, is_whole: bool) -> list[Any]:
     row, at = [], 2
     for decode in decoders:
         (length,) = _LENGTH.unpack_from(body, at)
         at += 4
         row.append(None if length < 0 else decode(body, at, length))
         at += max(length, 0)
-    if at != len(body):
+    if is_whole and at != len(body):
         raise ValueError(f"a row of {len(body)} bytes has values of {at} bytes")
     return row
 

@@ -6,7 +6,7 @@ and the column schema in Dagster are all derived from it. Nothing here connects 
 
 from qupersync_assets.spec.daily_history import DailyHistory, daily_history
 from qupersync_assets.spec.query_ids import sys_query_ids
-from qupersync_assets.spec.select_statement import select_statement
+from qupersync_assets.spec.select_statement import read_since, select_statement
 from qupersync_assets.spec.source_variant import Variant, source_expression
 from qupersync_assets.spec.sync_spec import SyncSpec
 from qupersync_assets.spec.target_table import (
@@ -21,6 +21,7 @@ from qupersync_assets.spec.target_table import (
     generated_column,
     quper_table,
 )
+from qupersync_assets.spec.unfinished import UNKNOWN, may_change, status_expression, unfinished
 from qupersync_assets.spec.view import View
 from qupersync_assets.spec.window import FULL_READ, RETENTION, ReadMode, Window
 
@@ -29,6 +30,7 @@ __all__ = [
     "METADATA",
     "RETENTION",
     "SCHEMA",
+    "UNKNOWN",
     "UTC_TIME",
     "ColumnType",
     "DailyHistory",
@@ -43,8 +45,12 @@ __all__ = [
     "daily_history",
     "filled_after_load",
     "generated_column",
+    "may_change",
     "quper_table",
+    "read_since",
     "select_statement",
     "source_expression",
+    "status_expression",
     "sys_query_ids",
+    "unfinished",
 ]

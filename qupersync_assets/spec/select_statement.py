@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from qupersync_assets.spec.redshift_views import column_types
 from qupersync_assets.spec.source_variant import Variant
 from qupersync_assets.spec.sync_spec import SyncSpec
-from qupersync_assets.spec.window import FULL_READ, Window
+from qupersync_assets.spec.window import FULL_READ, ReadMode, Window
 
 _NARROW = ("smallint", "integer", "int")  # documented types of integers of fewer than 64 bits
 
@@ -32,11 +32,8 @@ def select_statement(
         include_own_queries: also read queries with the label qupersync.
         narrow: (view, column) of integers of fewer than 64 bits; they are cast to the width of the target.
     """
-    since = spec.full_read_since
-    if window.since is not None:
-        since = f"'{window.since.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'::timestamp"
     placeholders = {
-        "{since}": since,
+        "{since}": read_since(spec, window),
         "{mutable_keys}": ", ".join(str(int(key)) for key in window.mutable_keys) or "NULL",
         "{include_own_queries}": "1 = 1" if include_own_queries else "1 = 0",
     }
@@ -46,6 +43,15 @@ def select_statement(
     narrow = {*narrow, *((view, name) for view, name in missing if column_types(view).get(name) in _NARROW)}
     select = ",\n       ".join(f'{_selected(variant, c, narrow)} AS "{c.name}"' for c in spec.columns)
     return _with_missing_columns(f"SELECT {select}\n{from_clause}", variant, missing)
+
+
+def read_since(spec: SyncSpec, window: Window) -> str:
+    """Return the Redshift expression for the time from which a window reads rows."""
+    if window.since is None:
+        return spec.full_read_since
+    since = f"'{window.since.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'::timestamp"
+    # Redshift may still have rows that are older than its retention, also if the last sync was long ago.
+    return since if window.mode is ReadMode.INCREMENTAL else f"LEAST({spec.full_read_since}, {since})"
 
 
 def _with_missing_columns(statement: str, variant: Variant, missing: Collection[tuple[str, str]]) -> str:

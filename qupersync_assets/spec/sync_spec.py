@@ -26,7 +26,8 @@ class SyncSpec:
         time_column: of a history: the column with the time of a row.
         full_read_since: a Redshift expression that replaces {since} in a full read.
         late_arriving: Redshift logs a row when its query ends, with the time when the query began.
-        mutable_where: a condition on the table; a row that meets it may still change in Redshift.
+        mutable_where: a condition on the table; a row that meets it may still change in Redshift. If Redshift no longer
+            lists the row, its `status` becomes UNKNOWN, which must not meet the condition.
         version_column: a timestamp column; a known row is not replaced by one that is older by this column.
         after_load: a statement to run after the last batch; its parameter is `cluster`.
         present_where: for a snapshot whose source leaves rows out: a condition on the table's row `t`; a row

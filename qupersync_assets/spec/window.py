@@ -21,10 +21,12 @@ class Window(NamedTuple):
     Attributes:
         mode: everything that Redshift holds, or only new rows.
         reason: why this mode was chosen, for people.
-        since: read rows from this time on (UTC); None in mode FULL.
+        since: read rows from this time on (UTC); None if the target has no row. A full read begins earlier if
+            SyncSpec.full_read_since is earlier.
         mutable_keys: keys of known rows that are read whatever their time, because they may have changed.
-        known_from: source and missing columns of the last successful sync, None if there was none. An
-            incremental read of another source would leave old rows as the former source gave them.
+        known_from: source and missing columns of the last successful sync. An incremental read of another source
+            would leave old rows as the former source gave them. None if any source will do, because the last load
+            failed: a full read that fails must not stop a history.
     """
 
     mode: ReadMode
@@ -32,6 +34,11 @@ class Window(NamedTuple):
     since: datetime | None = None
     mutable_keys: tuple[int, ...] = ()
     known_from: tuple[str | None, tuple[str, ...]] | None = None
+
+    @property
+    def read_from(self) -> datetime | None:
+        """The time before which rows are left out; None if no row is left out."""
+        return self.since if self.mode is ReadMode.INCREMENTAL else None
 
 
 FULL_READ = Window(ReadMode.FULL, "this table is always read completely")

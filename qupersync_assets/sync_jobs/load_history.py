@@ -4,9 +4,18 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Integer, Text
 
-from qupersync_assets.spec import UTC_TIME, ColumnType, Sensitive, SyncSpec, column, quper_table
+from qupersync_assets.spec import (
+    UTC_TIME,
+    ColumnType,
+    Sensitive,
+    SyncSpec,
+    column,
+    may_change,
+    quper_table,
+    status_expression,
+)
 
-MUTABLE_WHERE = "(status IS NULL OR status NOT IN ('completed', 'aborted'))"
+ENDED = ("completed", "aborted")
 
 
 def _load(
@@ -25,7 +34,13 @@ SPEC = SyncSpec(
         _load("transaction_id", BigInteger, "transaction"),
         _load("session_id", Integer, "process id of the session"),
         _load("database_name", Text, "database"),
-        _load("status", Text, "running, completed or aborted"),
+        column(
+            "status",
+            Text,
+            "running, completed or aborted; stale: not ended after seven days; unknown: Redshift no longer lists it",
+            ("status", "start_time"),
+            status_expression(ENDED, "l."),
+        ),
         _load("table_name", Text, "table that is loaded"),
         _load("start_time", UTC_TIME, "start (UTC)"),
         _load("end_time", UTC_TIME, "end (UTC)"),
@@ -69,6 +84,6 @@ LEFT JOIN (
 ) d ON d.query_id = l.query_id
 WHERE l.start_time >= {since} OR l.start_time IS NULL OR l.query_id IN ({mutable_keys})
 ORDER BY l.start_time, l.query_id""",
-    mutable_where=MUTABLE_WHERE,
+    mutable_where=may_change(ENDED),
     version_column="start_time",
 )

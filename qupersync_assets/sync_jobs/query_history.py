@@ -2,10 +2,21 @@
 
 from sqlalchemy import BigInteger, Boolean, Integer, Text
 
-from qupersync_assets.spec import UTC_TIME, SyncSpec, Variant, column, generated_column, quper_table
+from qupersync_assets.spec import (
+    UTC_TIME,
+    SyncSpec,
+    Variant,
+    column,
+    generated_column,
+    may_change,
+    quper_table,
+    status_expression,
+    unfinished,
+)
 
+ENDED = ("success", "failed", "canceled")
 # Of this form, so that PostgreSQL uses the partial index for `status = 'running'` and for `status NOT IN (...)`.
-MUTABLE_WHERE = "(status IS NULL OR status NOT IN ('success', 'failed', 'canceled'))"
+UNFINISHED = unfinished(ENDED)
 
 # Redshift spells a line break in a statement as a backslash and n, before which \r may stand.
 WITH_LINE_BREAKS = "REPLACE(REPLACE(query_text, CHR(92) || 'r' || CHR(92) || 'n', CHR(10)), CHR(92) || 'n', CHR(10))"
@@ -28,7 +39,14 @@ TABLE = quper_table(
     column("session_id", Integer, "process id of the session"),
     column("database_name", Text, "database that the query ran in", padded=True),
     column("query_type", Text, "SELECT, INSERT, COPY, UNLOAD, DDL, UTILITY ... (an open set)", padded=True),
-    column("status", Text, "planning, queued, running, returning; then failed, canceled or success", padded=True),
+    column(
+        "status",
+        Text,
+        "planning, queued, running, returning; then failed, canceled or success. stale: not ended after seven days; "
+        "unknown: Redshift no longer lists the query, its end is not known",
+        ("status", "start_time"),
+        status_expression(ENDED),
+    ),
     column("result_cache_hit", Boolean, "whether the result was read from the result cache"),
     column("start_time", UTC_TIME, "start (UTC)"),
     column("end_time", UTC_TIME, "end (UTC); may be set while the query still runs, see status"),
@@ -74,7 +92,7 @@ TABLE = quper_table(
     generated_column("query_hash", Text, "same as user_query_hash", "user_query_hash", of="user_query_hash"),
     key=("query_id",),
     comment="Queries of all users except Redshift itself, from sys_query_history; rows are kept.",
-    indexes=[("start_time",), ("start_time", "query_id", f"WHERE {MUTABLE_WHERE}")],
+    indexes=[("start_time",), ("start_time", "query_id", f"WHERE {UNFINISHED}")],
     # The longest queries of one cluster are found in the index of all.
     shared_indexes=[("start_time",), ("execution_time_us",), ("status", "start_time", "WHERE status = 'failed'")],
 )
@@ -117,6 +135,6 @@ SPEC = SyncSpec(
             from_clause=FROM_CLAUSE.format(names=""),
         ),
     ),
-    mutable_where=MUTABLE_WHERE,
+    mutable_where=may_change(ENDED),
     version_column="start_time",
 )

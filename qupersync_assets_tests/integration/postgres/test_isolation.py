@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import combinations
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +19,7 @@ from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.rows.source_read import SourceParts, SyncSource
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.support.cluster_story import BASE, OLD, StorySource, rows
+from qupersync_assets_tests.support.cluster_story import BASE, LAST, OLD, StorySource, rows
 from qupersync_assets_tests.support.integration import Query
 
 CLUSTERS = ("north", "south")
@@ -43,12 +42,12 @@ def whole(bare: PostgresResource) -> PostgresResource:
 
 
 class Cluster:
-    """A cluster with two chapters; `seen` is what each of its loads and reports saw."""
+    """A cluster with three chapters; `seen` is what each of its loads and reports saw."""
 
     def __init__(self, postgres: PostgresResource, target: Query, who: int) -> None:
         self.postgres, self.target, self.who, self.name = postgres, target, who, CLUSTERS[who]
         self.seen: list[Any] = []
-        self.chapters: list[Chapter] = [self.first, self.second]
+        self.chapters: list[Chapter] = [self.first, self.second, self.third]
 
     def first(self) -> None:
         """All rows are new."""
@@ -58,10 +57,14 @@ class Cluster:
         """One cluster was paused for longer than Redshift's retention; the other one had a full read today."""
         self.update(sync_logs=BACK.format(("9 days", "-1 day")[self.who]))
         self.load(1)
-        # Now it is the other way round. Then old rows are deleted, but the neighbor's are kept for longer.
+        # Now it is the other way round.
         self.update(sync_logs=BACK.format(("-10 days", "2 days")[self.who]))
         self.load(2)
+        self.load(LAST)
         self.report()
+
+    def third(self) -> None:
+        """Old rows are deleted; those of one cluster are kept for longer."""
         aged = "CASE WHEN sync_job_id < 'm' THEN interval '400 days' ELSE interval '0' END"
         changes = {spec.table.name: "synced_at = synced_at - interval '400 days'" for spec in SPECS}
         for spec in (spec for spec in SPECS if spec.transient):
@@ -74,8 +77,9 @@ class Cluster:
         self.seen.append(retention.purge_logs(self.postgres, self.name, days))
 
     def load(self, chapter: int) -> None:
-        for spec in SPECS:
-            source = StorySource(spec, f"{self.name}{chapter}", rows(spec, self.who, chapter), raw=chapter != 1)
+        for spec in SPECS if chapter < LAST else [spec for spec in SPECS if spec.kind == "history"]:
+            read_to = BASE - timedelta(hours=self.who)
+            source = StorySource(spec, f"{self.name}{chapter}", rows(spec, self.who, chapter), chapter != 1, read_to)
             day = (BASE - OLD).date() + timedelta(days=chapter) if chapter < 2 else BASE.date()
             result = load(self.postgres, spec, self.name, f"run {chapter}", source, LOG, LOOKBACK, day=day)
             gap = result.gap and result.gap_seconds > 0
@@ -91,10 +95,10 @@ class Cluster:
             self.seen.append((spec.sync_job_id, state.row_count, runs))
         states = job_states(self.postgres, {self.name: SPECS})
         self.seen += [(s.last and s.last["source"], s.failures, s.today, s.rows_today) for s in states]
-        self.seen += [s.newest_row_at for s, spec in zip(states, SPECS, strict=True) if spec.time_column]
+        self.seen += [s.newest_row_at for s in states]
         self.seen.append([row["source"] for row in log_rows(self.postgres, [self.name])])
         with self.postgres.transaction() as connection:
-            for run in ("lost", "stays"):
+            for run in ("lost", f"of {self.name}", "stays"):
                 for job in jobs[:2]:
                     sync_logs.start(connection, self.name, job, run)
             sync_logs.close_run(connection, self.name, "lost", {jobs[0]: self.name}, SyncStatus.CANCELED, 1, 2)
@@ -138,10 +142,9 @@ def empty(target: Query) -> None:
     target(f"TRUNCATE {', '.join(f'quper.{table}' for table in tables(target))}")
 
 
-def orders(chapters: int) -> list[tuple[int, ...]]:
-    """Return all orders in which two stories of so many chapters can be told together."""
-    places = range(2 * chapters)
-    return [tuple(int(place in later) for place in places) for later in combinations(places, chapters)]
+# Orders of two stories: each place is that of the next chapter of a cluster.
+ORDERS: list[tuple[int, ...]] = [(0, 0, 0, 1, 1, 1), (0, 0, 1, 1, 1, 0), (0, 1, 0, 1, 1, 0), (0, 1, 1, 1, 0, 0)]
+ORDERS += [tuple(1 - who for who in order) for order in ORDERS]
 
 
 def test_a_cluster_beside_another_ends_as_if_it_were_alone(whole: PostgresResource, target: Query) -> None:
@@ -153,7 +156,7 @@ def test_a_cluster_beside_another_ends_as_if_it_were_alone(whole: PostgresResour
         alone.append(cluster.outcome())
         empty(target)
     assert [table for table, found in alone[0].items() if len(found) < 2] == []
-    for order in orders(2):
+    for order in ORDERS:
         both = [Cluster(whole, target, who) for who in (0, 1)]
         for who in order:
             both[who].chapters.pop(0)()
@@ -168,7 +171,7 @@ def test_a_cluster_beside_another_ends_as_if_it_were_alone(whole: PostgresResour
 LOADS = [
     *[
         [*([(who, order[:place].count(who))] for place, who in enumerate(order)), [(order[0], 2)], [(1 - order[0], 2)]]
-        for order in orders(2)
+        for order in ((0, 0, 1, 1), (0, 1, 0, 1), (0, 1, 1, 0))
     ],
     *[[[(who, chapter), (1 - who, chapter)] for chapter in range(3)] for who in (0, 1)],
     [[(0, 0), (1, 0)], [(1, 1)], [(0, 1)], [(1, 2), (0, 2)]],
@@ -178,7 +181,7 @@ LOADS = [
 def test_a_database_beside_another_ends_as_if_it_were_alone(whole: PostgresResource, target: Query) -> None:
     specs = [spec for spec in SPECS if spec.database_column]
 
-    def tell(loads: list[list[tuple[int, int]]]) -> list[dict[str, Any]]:
+    def load_all(loads: list[list[tuple[int, int]]]) -> list[dict[str, Any]]:
         """Load the databases; return what is stored for each."""
         empty(target)
         for parts in loads:
@@ -187,7 +190,7 @@ def test_a_database_beside_another_ends_as_if_it_were_alone(whole: PostgresResou
                 for who, chapter in parts:
                     name = CLUSTERS[who]
                     present = rows(spec, who, chapter, name)
-                    sources[name] = StorySource(spec, "view", present, raw=chapter != 1, database=name)
+                    sources[name] = StorySource(spec, "view", present, chapter != 1, database=name)
                 source = Parts(SourceParts(sources, existing=frozenset(CLUSTERS)))
                 load(whole, spec, "one", str(uuid4()), source, LOG, LOOKBACK)
         found: list[dict[str, Any]] = []
@@ -197,11 +200,11 @@ def test_a_database_beside_another_ends_as_if_it_were_alone(whole: PostgresResou
                 found[-1] |= stored(target, f"{spec.database_column} = '{name}'", [t.name for t in spec.tables])
         return found
 
-    alone = [tell([[(who, chapter)] for chapter in range(3)])[who] for who in (0, 1)]
+    alone = [load_all([[(who, chapter)] for chapter in range(3)])[who] for who in (0, 1)]
     for expected in alone:
         assert all(any("removed_at" in row and row["removed_at"] for row in expected[s.table.name]) for s in specs)
     for loads in LOADS:
-        assert tell(loads) == alone, loads
+        assert load_all(loads) == alone, loads
 
 
 @dataclass

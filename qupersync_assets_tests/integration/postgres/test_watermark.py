@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -183,3 +185,48 @@ def test_own_queries_are_excluded_by_default(
     assert sync("query_history").success
     expected = [1, 2, 3] if wanted == "true" else [1, 3]
     assert [query_id for query_id, _ in target(HELD)] == expected
+
+
+def test_a_row_of_the_future_does_not_set_the_watermark(sync: Sync, source: Query, target: Query) -> None:
+    for query_id, age in ((1, "10 minutes"), (2, "-400 days")):
+        source(QUERY, [query_id, "success", age, None])
+    assert sync("query_history").success
+    target("UPDATE quper.sync_logs SET started_at = now() + interval '1 day'")
+    source(QUERY, [3, "success", "1 second", None])
+    assert sync("query_history").success
+    newest = source("SELECT start_time FROM sys_query_history WHERE query_id = 1")[0][0].replace(tzinfo=UTC)
+    assert target(LOG) == [(3, "incremental", newest - timedelta(hours=1))]
+    assert [query_id for query_id, _ in target(HELD)] == [1, 2, 3]
+
+
+@pytest.fixture
+def elsewhere(sandbox: Sandbox, source: Query, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process, the user of Redshift and that of PostgreSQL are in three time zones, none of them UTC."""
+    zones = {"qupersync_reader": "Pacific/Auckland", sandbox.environment()["POSTGRES_USER"]: "America/Caracas"}
+    for user, zone in zones.items():
+        source(f"ALTER ROLE \"{user}\" SET timezone = '{zone}'")
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+    for user in zones:
+        source(f'ALTER ROLE "{user}" RESET timezone')
+
+
+def test_times_are_right_in_any_time_zone(elsewhere: None, sync: Sync, source: Query, target: Query) -> None:
+    """GETDATE of the sandbox follows its session, which the product sets to UTC."""
+    start = datetime.now(UTC) - timedelta(minutes=10)
+    for query_id, age in ((1, timedelta(0)), (2, timedelta(days=6, hours=23)), (3, timedelta(days=7, hours=1))):
+        source(
+            QUERY.replace("getdate() - %s::interval", "%s"),
+            [query_id, "success", (start - age).replace(tzinfo=None), None],
+        )
+    assert sync("query_history").success
+    assert target("SELECT query_id FROM quper.query_history ORDER BY 1") == [(1,), (2,)]
+    assert target("SELECT start_time FROM quper.query_history WHERE query_id = 1") == [(start,)]
+    target("UPDATE quper.sync_logs SET started_at = now() + interval '1 day' WHERE read_mode = 'full'")
+    assert sync("query_history").success
+    assert target(LOG) == [(1, "incremental", start - timedelta(hours=1))]
+    clocks = target("SELECT started_at, read_to, completed_at FROM quper.sync_logs ORDER BY id DESC LIMIT 1")[0]
+    assert all(start < clock < start + timedelta(hours=1) for clock in clocks)
