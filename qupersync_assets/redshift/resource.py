@@ -18,7 +18,7 @@ from qupersync_assets.core.errors import sync_error
 from qupersync_assets.core.redaction import learn_secret, redacted
 from qupersync_assets.redshift.authentication import login_arguments, trusting, with_secret
 from qupersync_assets.redshift.session import Session, as_driver_error
-from qupersync_assets.redshift.wire_protocol import read_any_text
+from qupersync_assets.redshift.wire_protocol import adapt
 from qupersync_assets.settings.redshift_login import RedshiftSettings, SecretLogin
 
 # Marks QuperSync's own queries for administrators and for workload management.
@@ -88,7 +88,7 @@ class RedshiftResource:
             connection = redshift_connector.connect(
                 **arguments, ssl=login.ssl, sslmode=login.sslmode, timeout=timeout, application_name="qupersync"
             )
-        read_any_text(connection)
+        adapt(connection)
         cursor = connection.cursor()
         cursor.execute("SET timezone TO 'UTC'")
         cursor.execute(f"SET query_group TO '{QUERY_GROUP}'")

@@ -9,30 +9,39 @@ https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS-BINA
 import socket
 import struct
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from qupersync_assets.rows.page import DamagedText, Page, Pages, RawPage, WireType
 
 # https://www.postgresql.org/docs/current/protocol-message-formats.html
-_DATA_ROW, _READY = b"D", b"Z"
+_DATA_ROW, _READY, _COMMAND_COMPLETE = b"D", b"Z", b"C"
 _DATA_ROW_CODE = _DATA_ROW[0]
 # Bytes per read from the socket.
 _CHUNK = 1 << 17
+# Bytes of the longest message: rows of system views have a few KB. A longer one comes of a corrupted length.
+_LONGEST_MESSAGE = 1 << 26
+# Rows that are decoded both ways before pages with their types are passed on raw.
+_COMPARED_ROWS = 100
 _TEXT, _BINARY = 0, 1
 _LENGTH = struct.Struct("!i")
+
+# Types whose raw values this process has compared with those that the driver decodes.
+_compared_types: set[WireType] = set()
 
 
 class RawFetcher:
     """Fetches rows from a connection of redshift_connector before the driver decodes them.
 
-    If the driver's internals are not the known ones, it warns once and lets the driver decode.
+    If the driver's internals are not the known ones, it warns and lets the driver decode.
     """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._types = _known_types(connection)
-        self._is_called = False
+        # Whether the answer of the last FETCH was received here, and the number of rows that it states: new servers do.
+        self._is_received, self._stated = False, None
         # The rows of the last answer, the number of requests without an answer, and received bytes of the next one.
         self._bodies: list[bytes] = []
         self._pending = 0
@@ -57,16 +66,14 @@ class RawFetcher:
                 is_full = len(bodies) == rows
                 if is_full and not self._pending:
                     self._send(request)
-                if len(types) == len(columns):  # all types are known
-                    yield RawPage(columns, types, bodies)
-                else:
-                    for body in bodies:
-                        self._connection.handle_DATA_ROW(body, cursor)
-                    yield Page(columns, cursor.fetchall())
+                # If all types are known, the page stays raw.
+                raw = RawPage(columns, types, bodies) if len(types) == len(columns) else None
+                yield raw if raw and self._is_as_decoded(raw, cursor) else self._decoded(bodies, cursor)
                 if is_full or not self._pending:
                     self._send(request)
-                self._bodies = []
+                self._bodies, self._stated = [], None
                 self._receive(cursor)
+                self._check_count()
         finally:
             # Receive the pending answers, so that the session is idle.
             while self._pending:
@@ -75,19 +82,41 @@ class RawFetcher:
 
     def _is_raw(self, cursor: Any, statement: str) -> bool:
         """Run the first FETCH; return whether its rows are raw. If not, the driver has decoded them."""
-        self._bodies, self._is_called = [], False
+        self._bodies, self._is_received, self._stated = [], False, None
         if self._types:
             self._connection.handle_messages = self._receive
         try:
             cursor.execute(statement)
         finally:
             vars(self._connection).pop("handle_messages", None)
-        if not self._is_called:
-            warnings.warn(
-                "This version of redshift_connector has unknown internals: it decodes rows, which is slower.",
-                stacklevel=2,
-            )
-        return self._is_called
+        if not self._is_received:
+            _warn("unknown internals")
+            return False
+        self._check_count()
+        return True
+
+    def _check_count(self) -> None:
+        if self._stated not in (None, len(self._bodies)):
+            raise ValueError(f"{len(self._bodies)} of {self._stated} rows arrived")
+
+    def _is_as_decoded(self, page: RawPage, cursor: Any) -> bool:
+        """Return whether rows with types that are new to this process are those that the driver decodes."""
+        if not self._types or _compared_types.issuperset(page.types):
+            return bool(self._types)
+        sample = RawPage(page.columns, page.types, page.bodies[:_COMPARED_ROWS])
+        rows = [list(row) for row in sample.decoded().rows]
+        if rows == [list(row) for row in self._decoded(sample.bodies, cursor).rows]:
+            values = zip(page.types, zip(*rows, strict=True), strict=True)
+            _compared_types.update(t for t, column in values if any(value is not None for value in column))
+            return True
+        _warn("another format of rows")
+        self._types = {}
+        return False
+
+    def _decoded(self, bodies: Sequence[bytes], cursor: Any) -> Page:
+        for body in bodies:
+            self._connection.handle_DATA_ROW(body, cursor)
+        return Page(_labels(cursor), cursor.fetchall())
 
     def _send(self, request: bytes) -> None:
         self._connection._write(request)
@@ -98,7 +127,6 @@ class RawFetcher:
         """Read until Redshift is ready for a query; a faster replacement of the driver's handle_messages."""
         connection, unpack = self._connection, _LENGTH.unpack_from
         receive, handlers = connection._read.__self__.read1, connection.message_types
-        self._is_called = True
         # After an error no further answer is expected.
         pending, self._pending = self._pending, 0
         connection.error = None
@@ -109,26 +137,42 @@ class RawFetcher:
             end = len(buffer)
             while at + 5 <= end and not (is_ready and has_next):
                 stop = at + 1 + unpack(buffer, at + 1)[0]
+                if not at + 5 <= stop <= at + _LONGEST_MESSAGE:
+                    raise ValueError(f"a message of {stop - at} bytes, more than {_LONGEST_MESSAGE} or too few")
                 if stop > end:
                     break
-                if stop < at + 5:
-                    raise ValueError(f"a message of {stop - at} bytes")
                 if buffer[at] == _DATA_ROW_CODE:
                     self._bodies.append(buffer[at + 5 : stop])
                 else:
                     code = buffer[at : at + 1]
                     handlers[code](buffer[at + 5 : stop], cursor)
+                    if code == _COMMAND_COMPLETE:
+                        self._is_received, self._stated = True, _stated_rows(buffer[at + 5 : stop])
                     is_ready = is_ready or code == _READY
                 at = stop
             if is_ready and (has_next or at == end):
                 break
-            more = receive(_CHUNK)
-            if not more:
-                raise ConnectionResetError("Redshift closed the connection")
-            buffer, at = buffer[at:] + more, 0
+            # Read a long message in pieces that are joined once.
+            pieces, wanted = [buffer[at:]], stop - end if end >= at + 5 else 1
+            while wanted > 0:
+                if not (more := receive(_CHUNK)):
+                    raise ConnectionResetError("Redshift closed the connection")
+                pieces.append(more)
+                wanted -= len(more)
+            buffer, at = b"".join(pieces), 0
         self._rest, self._pending = buffer[at:], max(pending - 1, 0)
         if connection.error is not None:
             raise connection.error
+
+
+def _warn(reason: str) -> None:
+    warnings.warn(f"This version of redshift_connector has {reason}: it decodes rows, which is slower.", stacklevel=3)
+
+
+def _stated_rows(tag: bytes) -> int | None:
+    """Return the number of rows in the tag of CommandComplete; PostgreSQL before 8.2 has none in that of FETCH."""
+    number = tag.rstrip(b"\0").rpartition(b" ")[2]
+    return int(number) if number.isdigit() else None
 
 
 def _labels(cursor: Any) -> tuple[str, ...]:
@@ -186,8 +230,12 @@ def text_recv(data: bytes, offset: int, length: int) -> str:
         return DamagedText(received.decode("utf-8", "replace"))
 
 
-def read_any_text(connection: Any) -> None:
-    """Make a connection decode texts with `text_recv`."""
+def adapt(connection: Any) -> None:
+    """Make a connection decode texts with `text_recv`, and read all answers with its method handle_messages.
+
+    The driver's option merge_socket_read reads with another method, which never returns from a rollback.
+    """
+    connection.handle_messages_merge_socket_read = lambda cursor: connection.handle_messages(cursor)
     from redshift_connector.utils.type_utils import text_recv as strict
 
     for oid, (form, receive) in connection.redshift_types.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -228,50 +228,6 @@ def test_only_pages_with_invalid_values_are_decoded(
     assert sync("query_history").success
     assert target("SELECT count(*) FROM quper.query_history") == [(2499,)]
     assert [len(page) for page in decoded] == [1000]  # only the page of the invalid row
-
-
-def another_handler(*_: Any) -> None:
-    raise AssertionError("this handler must not be called")
-
-
-@pytest.mark.parametrize(
-    ("attribute", "replacement"),
-    [
-        ("redshift_connector.core.Connection.handle_DATA_ROW", another_handler),
-        ("redshift_connector.utils.type_utils.bool_recv", None),
-    ],
-)
-def test_an_unknown_driver_decodes_the_rows(
-    redshift: RedshiftResource, monkeypatch: pytest.MonkeyPatch, attribute: str, replacement: Callable[..., Any] | None
-) -> None:
-    with redshift.session():
-        pass  # the pooled connection keeps its handlers
-    if replacement is None:
-        monkeypatch.delattr(attribute)
-    else:
-        monkeypatch.setattr(attribute, replacement)
-    with redshift.session() as session, pytest.warns(UserWarning, match="redshift_connector has unknown internals"):
-        (page,) = session.pages("SELECT 1::bigint AS n, 'x'::varchar(9) AS t", 10)
-    assert isinstance(page, Page)
-    assert [list(row) for row in page.rows] == [[1, "x"]]
-
-
-def test_a_driver_that_bypasses_the_handlers_decodes_the_rows(
-    redshift: RedshiftResource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with redshift.session() as session:
-        driver = session._connection.dbapi_connection
-        original = driver.execute
-
-        def execute(*arguments: Any) -> None:
-            vars(driver).pop("handle_messages", None)
-            original(*arguments)
-
-        monkeypatch.setattr(driver, "execute", execute)
-        with pytest.warns(UserWarning, match="redshift_connector has unknown internals"):
-            pages = list(session.pages("SELECT n FROM generate_series(1, 25) n", 10))
-    assert [type(page) for page in pages] == [Page] * 3
-    assert [n for page in pages for (n,) in page.decoded().rows] == list(range(1, 26))
 
 
 def test_the_driver_decodes_rows_with_unknown_types(redshift: RedshiftResource) -> None:
