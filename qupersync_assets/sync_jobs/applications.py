@@ -6,9 +6,13 @@ from qupersync_assets.spec import UTC_TIME, SyncSpec, Variant, column, quper_tab
 
 _FROM_CLAUSE = """
 FROM {view}
-WHERE RTRIM(application_name) <> ''
+WHERE RTRIM(application_name) <> '' AND COALESCE(RTRIM(event), '') <> 'authentication failure'
 GROUP BY RTRIM(application_name), RTRIM({user}), RTRIM({database})"""
 _NAMES = {"user": "user_name", "database": "database_name"}
+
+# A process id is used again, and some rows have no id of the session: each of these is at most the number of sessions.
+_SESSIONS = """GREATEST(COUNT(DISTINCT {pid}), COUNT(DISTINCT NULLIF(RTRIM({session}), '')),
+       SUM(CASE WHEN RTRIM(event) = 'initiating session' THEN 1 ELSE 0 END))"""
 
 COLUMNS = (
     column("application_name", Text, "application name that the client sent", padded=True),
@@ -20,8 +24,8 @@ COLUMNS = (
         "sessions",
         BigInteger,
         "sessions in the connection log, which Redshift keeps for seven days",
-        "session_id",
-        "COUNT(DISTINCT session_id)",
+        ("session_id", "global_session_id", "event"),
+        _SESSIONS.format(pid="session_id", session="global_session_id"),
     ),
 )
 
@@ -52,7 +56,9 @@ SPEC = SyncSpec(
                 "database_name": source_expression("dbname", padded=True),
                 "first_seen": source_expression("recordtime", "MIN(recordtime)"),
                 "last_seen": source_expression("recordtime", "MAX(recordtime)"),
-                "sessions": source_expression("pid", "COUNT(DISTINCT pid)"),
+                "sessions": source_expression(
+                    ("pid", "sessionid", "event"), _SESSIONS.format(pid="pid", session="sessionid")
+                ),
             },
             from_clause=_FROM_CLAUSE.format(view="stl_connection_log", user="username", database="dbname"),
         ),

@@ -113,7 +113,8 @@ LEFT JOIN (
            CASE WHEN RTRIM(event) <> 'disconnecting session' THEN RTRIM(application_name) END AS application,
            LEAD(record_time) OVER (PARTITION BY session_id ORDER BY record_time) AS named_to
     FROM sys_connection_log
-    WHERE RTRIM(application_name) <> '' OR RTRIM(event) = 'disconnecting session'
+    WHERE RTRIM(application_name) <> '' AND RTRIM(event) <> 'authentication failure'
+       OR RTRIM(event) = 'disconnecting session'
 ) names ON session = session_id AND start_time >= named_from AND (start_time < named_to OR named_to IS NULL)"""
 
 SPEC = SyncSpec(

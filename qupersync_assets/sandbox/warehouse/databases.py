@@ -27,7 +27,7 @@ _VIEWS = ("svv_redshift_databases",)
 # Not documented by AWS, but many scripts read it. In the sandbox it lists connections.
 _USER_ACTIVITY = """
 CREATE OR REPLACE VIEW redshift.svl_user_activity AS
-SELECT event, record_time, session_id, database_name, user_name, application_name
+SELECT event, record_time, session_id, database_name, user_name, application_name, global_session_id
 FROM redshift.sys_connection_log
 """
 
