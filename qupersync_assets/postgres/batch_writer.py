@@ -11,16 +11,17 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from qupersync_assets.core.errors import ErrorClass, classify, message
+from qupersync_assets.core.errors import ErrorClass, SyncError, classify, message
 from qupersync_assets.core.retries import call_with_retries
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.direct_copy import DirectCopy, direct_copy, other_types
-from qupersync_assets.postgres.merge import merge_statement, record_keys_statements
+from qupersync_assets.postgres.merge import merge_statement, record_keys_statements, reused_key_statement
 from qupersync_assets.postgres.staging import NeedsCoercion, Staging, raw_staging, typed_staging
 from qupersync_assets.rows.coercion import Row, transform
 from qupersync_assets.rows.page import AnyPage, RawPage, copy_binary
@@ -72,7 +73,7 @@ class BatchWriter:
         Raises:
             sqlalchemy.exc.DBAPIError, psycopg2.Error: an error that is not caused by a row; a transient one
                 was tried five times. This batch is rolled back, earlier ones stay.
-            SyncError: the page cannot be decoded.
+            SyncError: the page cannot be decoded; or its keys are those of other rows.
         """
         return call_with_retries(
             partial(self._write, page), lambda e: classify(e) is ErrorClass.TRANSIENT, RETRY_SECONDS
@@ -168,6 +169,8 @@ class BatchWriter:
         cursor: Any = connection.connection.cursor()
         with cursor:
             cursor.copy_expert(staging.copy(form), io.BytesIO(data), 1 << 20)
+        if self._spec.version_column:
+            self._check_keys(staging, connection)
         merge = self._merges.get(staging.name)
         if merge is None:
             merge = self._merges[staging.name] = sa.text(merge_statement(self._spec, staging))
@@ -180,6 +183,18 @@ class BatchWriter:
         keys = size if keys is None else keys
         unchanged = keys - inserted - updated
         return Batch(RowCounts(inserted=inserted, updated=updated, unchanged=unchanged, duplicates=size - keys))
+
+    def _check_keys(self, staging: Staging, connection: sa.Connection) -> None:
+        """Raise SyncError if rows of the batch would replace other rows, because Redshift numbers them again."""
+        cluster, statement = self._target.cluster, sa.text(reused_key_statement(self._spec, staging))
+        if reused := connection.execute(statement, {"cluster": cluster}).first():
+            key, known, now = (f"{v:%Y-%m-%d %H:%M:%S} UTC" if isinstance(v, datetime) else v for v in reused)
+            raise SyncError(
+                f"Number {key} of {self._spec.table.fullname}, cluster {cluster}, started at {known}, and Redshift has "
+                f"another one of {now}: the cluster was restored or replaced, and numbers its queries again. No row "
+                "was replaced. Give the cluster another name in CLUSTER_NAME or CLUSTERS: old rows keep the old one.",
+                ErrorClass.FATAL,
+            )
 
     def _refused(self, row: Row, error: Exception) -> SkippedRow:
         diagnosis = getattr(getattr(error, "orig", None) or error, "diag", None)

@@ -54,6 +54,24 @@ SELECT {distinct}, count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT 
 FROM merged"""
 
 
+def reused_key_statement(spec: SyncSpec, staging: Staging) -> str:
+    """Return the statement that finds a row whose key the target has with another time; its parameter is `cluster`.
+
+    It returns the key, the known time and the time of the row. Small differences are those of one row that is still
+    written: the key of another row was used again much later.
+    """
+    (key,), time = spec.source_key, str(spec.version_column)
+    name, stamp = quote(key.name), quote(time)
+    return f"""
+SELECT t.{name}, t.{stamp}, s.{stamp} FROM (
+    SELECT {staging.values[key.name]} AS {name}, {staging.values[time]} AS {stamp} FROM {staging.name}
+    WHERE NOT coalesce({staging.needs_coercion}, false)
+) AS s
+JOIN {spec.table.fullname} AS t ON t.cluster = :cluster AND t.{name} = s.{name}
+WHERE s.{stamp} NOT BETWEEN t.{stamp} - interval '1 hour' AND t.{stamp} + interval '1 hour'
+LIMIT 1"""
+
+
 def _changes(spec: SyncSpec, source: str) -> str:
     """Return the condition that merging a row of `source` changes the row `t` of the target."""
     merged = _merged_values(spec, source)

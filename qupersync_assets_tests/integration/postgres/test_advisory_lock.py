@@ -43,7 +43,7 @@ def test_a_job_that_is_being_loaded_is_skipped(engine: sa.Engine, sync: Sync, so
 def test_the_run_that_holds_a_job_is_named(engine: sa.Engine, target: Query) -> None:
     target(
         "INSERT INTO quper.sync_logs (cluster, sync_job_id, run_id, status, started_at) "
-        "VALUES ('c', 'j', 'run-1', 'running', now())"
+        "VALUES ('c', 'j', 'run-1', 'running', now()), ('d', 'j', 'run-2', 'running', now())"
     )
     with closing(JobConnection(engine, "c", "j")) as first, closing(JobConnection(engine, "c", "j")) as second:
         with first.begin():

@@ -56,6 +56,9 @@ class Cluster:
     def second(self) -> None:
         """One cluster was paused for longer than Redshift's retention; the other one had a full read today."""
         self.update(sync_logs=BACK.format(("9 days", "-1 day")[self.who]))
+        # As if a load had failed hours ago after its last batch: the first read of a day compares all rows.
+        self.update(node_details="synced_at = synced_at - interval '2 hours'")
+        self.target("DELETE FROM quper.node_details_daily WHERE node = 5 AND cluster = %s", [self.name])
         self.load(1)
         # Now it is the other way round.
         self.update(sync_logs=BACK.format(("-10 days", "2 days")[self.who]))
@@ -93,6 +96,11 @@ class Cluster:
             state = table_state(self.postgres, spec, self.name)
             runs = [run["source"] for run in state.last_runs]
             self.seen.append((spec.sync_job_id, state.row_count, runs))
+        self.target(
+            "INSERT INTO quper.sync_logs (cluster, sync_job_id, run_id, status, started_at) "
+            "SELECT %s, unnest(%s), 'failed', 'failed', now() + interval '1 hour'",
+            [self.name, jobs],
+        )
         states = job_states(self.postgres, {self.name: SPECS})
         self.seen += [(s.last and s.last["source"], s.failures, s.today, s.rows_today) for s in states]
         self.seen += [s.newest_row_at for s in states]

@@ -10,6 +10,10 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.sync_jobs.node_details import SPEC
+from qupersync_assets_tests.support.integration import Query
+
 PARAMS = yaml.safe_load((Path(__file__).parents[3] / "dagster.yaml").read_text())["storage"]["postgres"]["postgres_db"][
     "params"
 ]
@@ -30,3 +34,12 @@ def test_a_vanished_server_is_detected(engine: sa.Engine) -> None:
     assert set_["keepalives_idle"] + set_["keepalives_interval"] * set_["keepalives_count"] <= 120
     assert 0 < set_["tcp_user_timeout"] <= 120_000
     assert {name: PARAMS[name] for name in OPTIONS} == set_  # Dagster's own connections too
+
+
+def test_rows_of_a_large_neighbor_do_not_make_the_count_an_estimate(postgres: PostgresResource, target: Query) -> None:
+    target(
+        "INSERT INTO quper.node_details (cluster, node) SELECT 'large', n FROM generate_series(1, 100001) n "
+        "UNION ALL SELECT 'small', n FROM generate_series(1, 3) n; ANALYZE quper.node_details"
+    )
+    assert postgres.count_rows(SPEC.table, "small") == 3
+    assert 90_000 < postgres.count_rows(SPEC.table, "large") < 110_000
