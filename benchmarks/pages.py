@@ -11,6 +11,7 @@ from benchmarks.loads import Log
 from benchmarks.world import World
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
+from qupersync_assets.settings.postgres import StorageSettings
 from qupersync_assets.sync_jobs import all_specs
 from tools.reader_queries import pages
 
@@ -51,14 +52,8 @@ def measure(world: World, rounds: int, log: Log) -> dict[str, Any]:
 
 
 def _fill(world: World) -> dict[str, float]:
-    own = world.environment
-    postgres = PostgresResource(
-        host=own["POSTGRES_HOST"],
-        port=int(own["POSTGRES_PORT"]),
-        user=own["POSTGRES_USER"],
-        password=own["POSTGRES_PASSWORD"],
-        database=own["POSTGRES_DATABASE"],
-    )
+    target = {name.lower(): value for name, value in world.environment.items() if name.startswith("POSTGRES_")}
+    postgres = PostgresResource(StorageSettings.load(**target))
     ensure_schema(postgres, all_specs())
     with world.cursor("quper") as cursor:
         cursor.execute(Path(__file__).with_suffix(".sql").read_text(), {"queries": QUERIES, "tables": TABLES})

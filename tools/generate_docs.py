@@ -113,9 +113,9 @@ def _settings() -> Iterator[str]:
     yield "# Settings\n"
     yield NOTE.format("qupersync_assets/settings/") + "\n"
     yield (
-        "QuperSync reads environment variables once, when it starts; `make up` and `qupersync` also read the "
-        "file `.env` of their folder, for which [.env.example](../../.env.example) is the template. An empty "
-        "variable counts as not set. All invalid settings are reported together, each with its variable, "
+        "QuperSync reads environment variables once, when it starts; `make up` and `qupersync` add those that are "
+        "not set from the file `.env` of their folder, for which [.env.example](../../.env.example) is the template. "
+        "An empty variable counts as not set. All invalid settings are reported together, each with its variable, "
         "allowed values and purpose. Secrets are never shown. The required variables of Redshift depend on "
         "the login: [installation.md](../installation.md#log-in-to-redshift)."
     )

@@ -49,7 +49,7 @@ class SyncError(Exception):
 _ROW = ("22", "23", "54000")
 _TRANSIENT = ("DNS", "PORT", "AWS-BUSY", "08", "40", "53", "55", "57", "58")
 # Errors of the drivers that are transient if they have no SQLSTATE.
-_DISCONNECTIONS = ("OperationalError", "InterfaceError", "TimeoutError")
+_DISCONNECTIONS = {"OperationalError", "InterfaceError", "TimeoutError"}
 
 # Remedies by SQLSTATE. Errors without one have names: HOST does not resolve, DNS does not answer, PORT is
 # closed, TLS fails, AWS refuses. {login} stands for the variables of the login.
@@ -74,17 +74,16 @@ _REMEDIES = {
     "57014": "The statement took longer than {side}_STATEMENT_TIMEOUT.",
 }
 
-# libpq reports a refused connection without a code, only with the server's message.
+# libpq reports what it finds itself without a code. What a server refuses has one: see postgres/connection.py.
 _REFUSALS: dict[str, str | None] = {
-    "password authentication failed": "28P01",
     "no password supplied": "28P01",
-    "no pg_hba.conf entry": "28000",
-    'FATAL:  role "': "28000",
-    '" does not exist': "3D000",
     "Temporary failure in name resolution": "DNS",
     "Connection refused": "PORT",
     "could not translate host name": "HOST",
     "Server refuses SSL": "TLS-NONE",
+    "does not match host name": "TLS-HOST",
+    "certificate verify failed": "TLS-CA",
+    "root certificate file": "TLS-CA",
     "SSL error: unexpected eof": None,
     "SSL error": "TLS",
     "server does not support SSL": "TLS",
@@ -140,9 +139,13 @@ def _aws_code(error: BaseException) -> str:
     code = response.get("Error", {}).get("Code", "")
     throttled = "Throttl" in code or "LimitExceeded" in code
     unreachable = {"ConnectionError", "HTTPClientError", "CredentialRetrievalError"}
-    if throttled or status >= 500 or unreachable & {kind.__name__ for kind in type(error).__mro__}:
+    if throttled or status >= 500 or unreachable & _class_names(error):
         return "AWS-BUSY"
     return "AWS"
+
+
+def _class_names(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}
 
 
 def classify(error: BaseException) -> ErrorClass:
@@ -151,7 +154,7 @@ def classify(error: BaseException) -> ErrorClass:
     if code is not None and code.startswith(_ROW):
         return ErrorClass.ROW
     original = _original(error)
-    disconnected = isinstance(original, OSError) or type(original).__name__ in _DISCONNECTIONS
+    disconnected = isinstance(original, OSError) or bool(_DISCONNECTIONS & _class_names(original))
     is_transient = disconnected if code is None else code.startswith(_TRANSIENT)
     return ErrorClass.TRANSIENT if is_transient else ErrorClass.FATAL
 

@@ -16,18 +16,7 @@ from qupersync_assets.settings import Settings
 
 def postgres_resource(settings: Settings) -> PostgresResource:
     """Build the resource of the target."""
-    password = settings.postgres_password
-    return PostgresResource(
-        host=settings.postgres_host,
-        port=settings.postgres_port,
-        database=settings.postgres_database,
-        user=settings.postgres_user,
-        password=password.get_secret_value() if password else None,
-        sslmode=settings.postgres_sslmode,
-        connect_timeout=settings.postgres_connect_timeout,
-        statement_timeout=settings.postgres_statement_timeout,
-        auto_migrate=settings.sync_auto_migrate,
-    )
+    return PostgresResource(settings, auto_migrate=settings.sync_auto_migrate)
 
 
 def build_resources(settings: Settings) -> dict[str, dg.ResourceDefinition | dg.IOManagerDefinition]:

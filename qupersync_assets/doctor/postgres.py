@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -9,6 +10,7 @@ from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.redaction import redact
 from qupersync_assets.core.sql import quote_identifier
 from qupersync_assets.doctor.report import Finding, check_clock
+from qupersync_assets.postgres.connection import PINNED, is_pooled
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import UPGRADABLE, VERSION_TABLE, read_version, tables
 from qupersync_assets.spec import SCHEMA, SyncSpec
@@ -20,12 +22,15 @@ _TABLE_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _SERVER = """
 SELECT current_setting('server_version_num')::int / 10000, current_setting('server_version'),
        clock_timestamp(), pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool,
-       current_setting('server_encoding'), current_user, current_database(),
+       current_user, current_database(),
        has_database_privilege(current_database(), 'TEMPORARY'),
        has_database_privilege(current_database(), 'CREATE'),
        n.oid IS NOT NULL, has_schema_privilege(n.oid, 'USAGE'), has_schema_privilege(n.oid, 'CREATE'),
        (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = ANY (:names))
 FROM (SELECT to_regnamespace(:schema)::oid AS oid) AS n"""
+# What role, database or environment set; TCP's settings are not theirs to set.
+_GIVEN = """
+SELECT name, reset_val FROM pg_settings WHERE name = ANY (:names) AND name NOT LIKE 'tcp%' ORDER BY name"""
 _TABLES = """
 SELECT c.relname, string_agg(p.name, ', ')
 FROM pg_class c CROSS JOIN unnest(CAST(:privileges AS text[])) AS p (name)
@@ -36,7 +41,8 @@ GROUP BY c.relname ORDER BY c.relname"""
 
 def examine(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> Iterator[Finding]:
     """Yield the findings about PostgreSQL with the tables of `specs`; a failed login is the only finding."""
-    login = f"{postgres.user} at {postgres.host}:{postgres.port}, database {postgres.database}"
+    settings = postgres.settings
+    login = f"{settings.postgres_user} at {settings.postgres_endpoint}, database {settings.postgres_database}"
     names = [VERSION_TABLE, *(table.name for table in tables(specs))]
     parameters = {
         "schema": SCHEMA,
@@ -50,19 +56,24 @@ def examine(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> Iterator[F
             server = connection.execute(sa.text(_SERVER), parameters).one()
             after = datetime.now(UTC)
             forbidden = connection.execute(sa.text(_TABLES), parameters).all()
+            given = connection.execute(sa.text(_GIVEN), {"names": list(PINNED)}).all()
+            session: Any = connection.connection.dbapi_connection
+            pooled, encrypted = is_pooled(session), session.info.ssl_in_use
     except SyncError as error:
         yield Finding("postgres", "login", login, redact(str(error)))
         return
-    major, version, now, is_read_only, encoding, user, database, temporary, create, *schema = server
+    major, version, now, is_read_only, user, database, temporary, create, *schema = server
     grantee, quoted_database = quote_identifier(user), quote_identifier(database)
-    yield Finding("postgres", "login", login)
+    yield Finding("postgres", "login", f"{login}, {'TLS' if encrypted else 'no TLS'} (sslmode {settings.tls})")
+    yield Finding("postgres", "path", "through a pooler in session mode" if pooled else "no pooler")
+    others = ", ".join(f"{name} {PINNED[name]} instead of {value}" for name, value in given if value != PINNED[name])
+    yield Finding("postgres", "session", f"pinned: {others or 'the server sets the same'}")
     upgrade = f"Upgrade this server to PostgreSQL {OLDEST} or later."
     yield _check("version", f"PostgreSQL {version}", major >= OLDEST, upgrade)
     ntp = "Synchronize the clocks of that server and of this machine (NTP)."
     yield check_clock("postgres", before, now, after, ntp)
     primary = "Set POSTGRES_HOST to the primary server, or SET default_transaction_read_only = off."
     yield _check("writing", "read only" if is_read_only else "allowed", not is_read_only, primary)
-    yield _check("encoding", encoding, encoding == "UTF8", "Create the database again WITH ENCODING 'UTF8'.")
     grant = f"As its owner: GRANT TEMPORARY ON DATABASE {quoted_database} TO {grantee};"
     yield _check("temporary tables", "allowed" if temporary else "not allowed", temporary, grant)
     exists, usage, create_tables, present = schema

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 
 import psycopg2
 import sqlalchemy as sa
-from pydantic import BaseModel, Field, PrivateAttr
 
 from qupersync_assets.core.errors import sync_error
 from qupersync_assets.core.redaction import redacted
+from qupersync_assets.postgres.connection import URL
+from qupersync_assets.settings.postgres import PostgresSettings
 
 
 @contextmanager
@@ -20,42 +21,33 @@ def postgres_errors(doing: str) -> Iterator[None]:
         raise sync_error(error, "POSTGRES", doing) from redacted(error)
 
 
-class PostgresResource(BaseModel):
-    """The target database; nothing is opened before the first statement."""
+class PostgresResource:
+    """The target database; nothing is opened before the first statement.
 
-    host: str = Field(description="Host of the target PostgreSQL.")
-    port: int = Field(default=5432, description="Its port.")
-    database: str = Field(description="Database that holds the schema quper.")
-    user: str = Field(description="User to connect as.")
-    password: str | None = Field(default=None, repr=False, description="Password, from POSTGRES_PASSWORD.")
-    sslmode: str = Field(default="prefer", description="libpq's sslmode.")
-    connect_timeout: int = Field(default=10, description="Seconds to wait for a connection.")
-    statement_timeout: int = Field(default=120, description="Seconds that one statement may take.")
-    auto_migrate: bool = Field(default=True, description="Whether a sync brings the schema quper up to date.")
+    Args:
+        settings: how to connect.
+        auto_migrate: whether a sync brings the schema quper up to date.
+    """
 
-    _engine: sa.Engine | None = PrivateAttr(default=None)
+    def __init__(self, settings: PostgresSettings, *, auto_migrate: bool = True) -> None:
+        self.settings = settings
+        self.auto_migrate = auto_migrate
+        self._engine: sa.Engine | None = None
 
     def engine(self) -> sa.Engine:
         """The engine, with a small pool that replaces dead connections; it does not connect yet."""
         if self._engine is None:
+            session = {
+                "application_name": "qupersync",
+                "statement_timeout": f"{self.settings.postgres_statement_timeout}s",
+            }
             self._engine = sa.create_engine(
-                sa.URL.create("postgresql+psycopg2", self.user, self.password, self.host, self.port, self.database),
+                URL,
+                postgres=self.settings,
+                session=session,
                 pool_size=2,
                 pool_pre_ping=True,
                 hide_parameters=True,  # parameters are customers' data
-                connect_args={
-                    "sslmode": self.sslmode,
-                    "connect_timeout": self.connect_timeout,
-                    # Notice within minutes that the server disappeared.
-                    "keepalives_idle": 60,
-                    "keepalives_interval": 10,
-                    "keepalives_count": 3,
-                    "tcp_user_timeout": 90_000,
-                    "application_name": "qupersync",
-                    # The server ends the session of a client that disappeared, and releases its locks.
-                    "options": f"-c timezone=UTC -c statement_timeout={self.statement_timeout * 1000} "
-                    "-c tcp_keepalives_idle=60 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
-                },
             )
         return self._engine
 
@@ -71,7 +63,7 @@ class PostgresResource(BaseModel):
         Raises:
             SyncError: PostgreSQL cannot be reached, or refuses the login or a statement.
         """
-        doing = f"PostgreSQL at {self.host}:{self.port} failed"
+        doing = f"PostgreSQL at {self.settings.postgres_endpoint} failed"
         with postgres_errors(doing), self.engine().begin() as connection:
             yield connection
 

@@ -12,11 +12,13 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from qupersync_assets.core.environment import remove_line_ends
 from qupersync_assets.settings.alerts import check_alert_urls
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain
 from qupersync_assets.settings.executor import ExecutorSettings
+from qupersync_assets.settings.postgres import PostgresSettings
 from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_clusters
-from qupersync_assets.settings.redshift_login import Port, RedshiftSettings, Seconds
+from qupersync_assets.settings.redshift_login import Port, RedshiftSettings
 
 __all__ = ["Settings", "SettingsError", "variables"]
 Filled = Annotated[str, Field(min_length=1)]
@@ -35,7 +37,7 @@ def _url(url: str) -> str:
     return url
 
 
-class Settings(BaseSettings, ExecutorSettings):
+class Settings(BaseSettings, ExecutorSettings, PostgresSettings):
     """The settings of QuperSync by the names of their variables in lower case, and those of its clusters."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
@@ -75,17 +77,6 @@ class Settings(BaseSettings, ExecutorSettings):
     """Names of several clusters, as a,b; each has variables REDSHIFT_<NAME>_*."""
     cluster_name: Filled = Field("default", description="Name of the Redshift cluster; the first column of every key.")
 
-    postgres_host: Filled = Field(description="Host of the target PostgreSQL.", examples=["localhost"])
-    postgres_port: Port = Field(5432, description="Port of that host, also in dagster.yaml.", examples=["5432"])
-    postgres_database: Filled = Field(description="Database with the schema quper.", examples=["quper"])
-    postgres_user: Filled = Field(description="User to connect as.", examples=["qupersync"])
-    postgres_password: SecretStr | None = Field(None, examples=["change-me"])
-    """Password of that user. A secret."""
-    postgres_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
-    """TLS to PostgreSQL, as sslmode of libpq."""
-    postgres_connect_timeout: Seconds = Field(10, description="Seconds to wait for a connection.")
-    postgres_statement_timeout: Seconds = Field(120, description="Seconds that one statement may take.")
-
     # https://docs.dagster.io/guides/build/assets/metadata-and-tags: the owners that Dagster accepts.
     asset_owner: str = Field(
         "team:data-platform", pattern=r"^(team:.+|[A-Za-z0-9_.%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$"
@@ -111,6 +102,7 @@ class Settings(BaseSettings, ExecutorSettings):
     @classmethod
     def load(cls) -> Settings:
         """Load the settings from the environment of the process, or raise SettingsError about all its problems."""
+        remove_line_ends()
         lines: list[str] = []
         given = {name.lower(): value for name, value in os.environ.items() if value}
         try:

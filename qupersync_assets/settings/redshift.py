@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError, create_model
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain
+from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain, is_secret
 from qupersync_assets.settings.redshift_login import LOGIN, LOGINS, RedshiftSettings
 
 # The fields of all logins.
@@ -83,8 +83,13 @@ def _load_cluster(prefix: str = REDSHIFT, shared: Mapping[str, str] = {}) -> Red
 
 
 def _read(prefix: str) -> dict[str, str]:
-    """Return the texts of the variables that begin with a prefix and are not empty, by field."""
-    return EnvSettingsSource(_Texts, env_prefix=f"{prefix}_", env_ignore_empty=True)()
+    """Return the texts of the variables that begin with a prefix and are not empty, by field.
+
+    White space around a text is not part of it, except in a secret.
+    """
+    texts = EnvSettingsSource(_Texts, env_prefix=f"{prefix}_", env_ignore_empty=True)()
+    stripped = {name: text if is_secret(FIELDS[name]) else text.strip() for name, text in texts.items()}
+    return {name: text for name, text in stripped.items() if text}
 
 
 def _prefix(cluster: str) -> str:

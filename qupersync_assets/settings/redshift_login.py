@@ -42,6 +42,11 @@ _USER = Field(description="User to connect as; not with IAM for Serverless or a 
 def _ca_file(path: Path, info: ValidationInfo) -> Path:
     if info.data.get("ssl") is False:
         raise combination_error("allowed only with REDSHIFT_SSL=true")
+    return check_pem(path)
+
+
+def check_pem(path: Path) -> Path:
+    """Return the absolute path of a file of certificates; a ValueError if it is none."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except OSError as error:
@@ -82,6 +87,15 @@ class RedshiftSettings(
     statement_timeout: Seconds = Field(300, description="Seconds that one statement may take in Redshift.")
     sync_jobs: Annotated[str, AfterValidator(check_names)] | None = None
     """The sync jobs of this cluster, instead of SYNC_JOBS."""
+
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, host: str | None) -> str | None:
+        # The console shows host:port/database, or a URL. It may contain a password; the driver knows IPv4 only.
+        if host is not None and not re.fullmatch(r"[^\s:/@?#,;\[\]]+", host):
+            problem = "allowed is the name of a host or its IPv4 address, without jdbc:redshift:// before it"
+            raise combination_error(f"{problem}; port and database belong in REDSHIFT_PORT and REDSHIFT_DATABASE")
+        return host
 
     # The variables that select a login, and those to check when it fails.
     method: ClassVar[str]

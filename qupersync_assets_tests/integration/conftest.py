@@ -132,14 +132,7 @@ def logged(target: Query) -> Callable[[str], tuple[Any, ...]]:
 @pytest.fixture
 def bare(environment: dict[str, str]) -> PostgresResource:
     """The target without a schema, as the product's user."""
-    settings = Settings.load()
-    return PostgresResource(
-        host=settings.postgres_host,
-        port=settings.postgres_port,
-        database=settings.postgres_database,
-        user=settings.postgres_user,
-        password=environment["POSTGRES_PASSWORD"],
-    )
+    return PostgresResource(Settings.load())
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import migrate
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.settings.postgres import StorageSettings
 from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.containers import PROJECT, Image, Service, compose_services
 from qupersync_assets_tests.support.demo_process import (
@@ -130,10 +131,8 @@ class Deployment(RunningInstance):
 @pytest.fixture(scope="module")
 def deployment(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     execute(sandbox.connect_quper, "DROP SCHEMA IF EXISTS quper CASCADE")
-    target: dict[str, Any] = {
-        n.removeprefix("POSTGRES_").lower(): v for n, v in sandbox.environment().items() if "POSTGRES" in n
-    }
-    migrate(PostgresResource(**{**target, "port": int(target["port"])}))
+    target = {n.lower(): v for n, v in sandbox.environment().items() if n.startswith("POSTGRES_")}
+    migrate(PostgresResource(StorageSettings.load(**target)))
     deployed = Deployment(sandbox, tmp_path_factory.mktemp("deployment"))
     try:
         deployed.start()

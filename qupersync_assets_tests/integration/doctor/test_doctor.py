@@ -217,6 +217,20 @@ def test_schema_version_is_checked_and_migrated(
     assert refused.exit_code == 1 and "Check POSTGRES_USER and POSTGRES_PASSWORD" in refused.output
 
 
+def test_pinned_settings_and_the_path_are_shown(doctor: Doctor, target: Query) -> None:
+    plain = doctor()
+    assert found(plain, "session", "postgres") == "pinned: the server sets the same"
+    assert found(plain, "path", "postgres") == "no pooler"
+    assert found(plain, "login", "postgres").endswith("database quper, no TLS (sslmode prefer)")
+    target("ALTER ROLE qupersync SET TimeZone = 'Asia/Tokyo'; ALTER DATABASE quper SET client_encoding = LATIN1")
+    try:
+        report = doctor()
+        shown = "pinned: TimeZone UTC instead of Asia/Tokyo, client_encoding UTF8 instead of LATIN1"
+        assert report["ok"] and found(report, "session", "postgres") == shown
+    finally:
+        target("ALTER ROLE qupersync RESET ALL; ALTER DATABASE quper RESET ALL")
+
+
 def test_read_only_target_is_a_problem(doctor: Doctor, target: Query) -> None:
     target("ALTER ROLE qupersync IN DATABASE quper SET default_transaction_read_only = on")
     try:

@@ -186,7 +186,7 @@ def test_a_current_schema_costs_one_statement(postgres: PostgresResource) -> Non
 
 
 def test_a_schema_that_appears_while_its_version_is_read_is_current(bare: PostgresResource) -> None:
-    other = bare.model_copy()
+    other = PostgresResource(bare.settings)
     migrated: list[object] = []
 
     def migrate_meanwhile(_context: sa.engine.ExceptionContext) -> None:
@@ -303,21 +303,23 @@ def test_a_failed_migration_changes_nothing(postgres: PostgresResource, target: 
 
 
 MIGRATE = """
-import os
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import migrate
+from qupersync_assets.settings import Settings
 
-print(migrate(PostgresResource(
-    host=os.environ["POSTGRES_HOST"], port=int(os.environ["POSTGRES_PORT"]), user=os.environ["POSTGRES_USER"],
-    database=os.environ["POSTGRES_DATABASE"], password=os.environ["POSTGRES_PASSWORD"],
-)))
+print(migrate(PostgresResource(Settings.load())))
 """
 
 
-@pytest.mark.parametrize("start", ["empty", "adopted"])
-def test_one_of_several_processes_migrates(bare: PostgresResource, target: Query, sandbox: Sandbox, start: str) -> None:
+@pytest.mark.parametrize("start", ["empty", "adopted", "serializable"])
+def test_one_of_several_processes_migrates(
+    bare: PostgresResource, target: Query, sandbox: Sandbox, request: pytest.FixtureRequest, start: str
+) -> None:
     if start == "adopted":
         create_adopted(bare)
+    if start == "serializable":
+        request.addfinalizer(lambda: target("ALTER ROLE qupersync RESET ALL"))
+        target("ALTER ROLE qupersync SET default_transaction_isolation = serializable")
     # Longer than a migration waits for a table: a process waits for another one without a limit.
     waiting = (
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
@@ -341,7 +343,7 @@ def test_one_of_several_processes_migrates(bare: PostgresResource, target: Query
             for process in processes:
                 process.kill()
     last = versions()[-1]
-    first = str((None if start == "empty" else "0004", last))
+    first = str(("0004" if start == "adopted" else None, last))
     assert sorted(output) == sorted([first, *[str((last, last))] * 2])
     assert [p.returncode for p in processes] == [0, 0, 0]
 

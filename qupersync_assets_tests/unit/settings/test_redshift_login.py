@@ -102,6 +102,33 @@ def test_invalid_variables_of_a_login_are_reported(
     assert "hunter" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        f"{CLUSTER_HOST}:5439/dev",
+        f"{CLUSTER_HOST}:5439",
+        f"jdbc:redshift://{CLUSTER_HOST}:5439/dev?user=u&password=hunter2",
+        f"jdbc:redshift:iam://{CLUSTER_HOST}/dev",
+        f"https://{CLUSTER_HOST}",
+        "a.example,b.example",
+        "[::1]",
+        "2001:db8::5",
+    ],
+)
+def test_an_endpoint_that_is_no_host_is_explained(load: Load, host: str) -> None:
+    with pytest.raises(SettingsError, match=r"REDSHIFT_HOST: .*REDSHIFT_PORT and REDSHIFT_DATABASE") as refusal:
+        load(REDSHIFT_HOST=host)
+    assert "hunter" not in str(refusal.value)
+    with pytest.raises(SettingsError, match=r"REDSHIFT_A_HOST: .*REDSHIFT_A_PORT and REDSHIFT_A_DATABASE"):
+        load(REDSHIFT_HOST=None, CLUSTERS="a", REDSHIFT_A_HOST=host)
+
+
+def test_white_space_around_a_variable_is_removed(load: Load) -> None:
+    login = load(REDSHIFT_HOST=" h.example \n", REDSHIFT_USER="u\n", REDSHIFT_PASSWORD=" p \n").by_cluster()["default"]
+    assert isinstance(login, PasswordLogin) and login.password is not None
+    assert (login.host, login.user, login.password.get_secret_value()) == ("h.example", "u", " p ")
+
+
 @pytest.fixture
 def ca() -> Path:
     """A file of certificates that is on every machine."""

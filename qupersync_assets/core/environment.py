@@ -1,0 +1,44 @@
+"""The environment of the process, to which a file adds what it lacks."""
+
+import os
+from io import StringIO
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+ENV_FILE = Path(".env")
+_OWN = ("REDSHIFT_", "POSTGRES_", "CELERY_")
+
+
+class EnvFileError(ValueError):
+    """The file with variables cannot be read; the text is one sentence."""
+
+
+def load_env_file(path: Path = ENV_FILE) -> None:
+    """Set the variables of a file that are not set or empty in the environment, which takes precedence.
+
+    Nothing in a value is replaced. A missing file has no variables.
+
+    Raises:
+        EnvFileError: the file cannot be read as UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise EnvFileError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise EnvFileError(f"{path} is not in UTF-8: save it again in this encoding.")
+    for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items():
+        if value and not os.environ.get(name):
+            os.environ[name] = value
+
+
+def remove_line_ends() -> None:
+    """Remove the line ends that values from secret files have, in this process and for its children."""
+    for name, value in os.environ.items():
+        if name.upper().startswith(_OWN) and value.endswith(("\n", "\r")):
+            os.environ[name] = value.rstrip("\r\n")

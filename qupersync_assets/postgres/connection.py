@@ -1,0 +1,183 @@
+"""The one place that opens a connection to PostgreSQL: the SQLAlchemy dialect `postgresql+qupersync`.
+
+The engine of the target uses it, and so does the storage of Dagster, in processes that import nothing else of
+QuperSync. Settings are pinned by a statement, because poolers refuse startup `options`.
+"""
+
+import ctypes
+import re
+import select
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from types import MappingProxyType
+from typing import Any
+
+import psycopg2
+import psycopg2._psycopg
+import sqlalchemy as sa
+from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+
+from qupersync_assets.core.errors import sqlstate
+from qupersync_assets.settings.postgres import PostgresSettings, StorageSettings
+
+URL = "postgresql+qupersync://"
+
+# What changes the meaning of statements or values. The path of schemas is not here: it says where Dagster's tables are.
+PINNED = MappingProxyType(
+    {
+        "client_encoding": "UTF8",
+        "TimeZone": "UTC",
+        "default_transaction_isolation": "read committed",
+        "DateStyle": "ISO, MDY",
+        "IntervalStyle": "postgres",
+        "standard_conforming_strings": "on",
+        "extra_float_digits": "1",
+        "bytea_output": "hex",
+        "array_nulls": "on",
+        "transform_null_equals": "off",
+        "quote_all_identifiers": "off",
+        "exit_on_error": "off",
+        # The server ends the session of a client that disappeared, and releases its locks.
+        "tcp_keepalives_idle": "60",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+    }
+)
+
+_BACKEND = "SELECT pg_catalog.pg_backend_pid()"
+# Two sessions are compared so often, because other clients of a pooler take backends too.
+_COMPARISONS = 4
+# The servers whose sessions were found to keep their backend, by host, port, database and user.
+_sessions_kept: set[tuple[Any, ...]] = set()
+
+
+class ConnectError(psycopg2.OperationalError):  # type: ignore[misc]  # psycopg2 has no types
+    """A failed connection, with the SQLSTATE that psycopg2 leaves out."""
+
+    pgcode: str | None = None  # read-only in psycopg2
+
+
+class UnsupportedServer(psycopg2.NotSupportedError):  # type: ignore[misc]
+    """The server, or the pooler before it, cannot be used as it is configured; the text says what to change."""
+
+
+class Dialect(PGDialect_psycopg2):
+    """psycopg2 with pinned settings, the connection of POSTGRES_*, and errors that have a SQLSTATE."""
+
+    supports_statement_cache = True
+
+    def __init__(
+        self, postgres: PostgresSettings | None = None, session: Mapping[str, str] = MappingProxyType({}), **more: Any
+    ) -> None:
+        super().__init__(**more)  # type: ignore[no-untyped-call]
+        self._postgres = postgres
+        self._session = {**PINNED, **session}
+
+    def create_connect_args(self, url: sa.URL) -> Any:
+        """Return the parameters of libpq: those of the settings, or of the environment and the URL."""
+        if self._postgres is not None:
+            return (), self._postgres.libpq()
+        query = dict(url.query)
+        names = {"sslmode": "postgres_sslmode", "sslrootcert": "postgres_ssl_ca"}
+        given: dict[str, Any] = {names[name]: query.pop(name) for name in names if name in query}
+        if url.host:  # no part of it is mixed with that of another server
+            given |= {"postgres_host": f"[{url.host}]" if ":" in url.host else url.host}
+            given |= {"postgres_port": url.port or 5432, "postgres_database": url.database}
+            given |= {"postgres_user": url.username, "postgres_password": url.password}
+        return (), {**StorageSettings.load(**given).libpq(), **query}
+
+    def connect(self, *_: Any, **parameters: Any) -> Any:
+        """Open a connection and pin its settings.
+
+        Raises:
+            psycopg2.Error: PostgreSQL cannot be reached, refuses the login, or is not supported.
+        """
+        connection = _open(parameters)
+        try:
+            connection.set_client_encoding("UTF8")
+            database = connection.info.dbname
+            if (encoding := connection.get_parameter_status("server_encoding")) != "UTF8":
+                raise UnsupportedServer(
+                    f"Database {database} has the encoding {encoding}: create it again WITH ENCODING 'UTF8'"
+                )
+            connection.autocommit = True
+            _check_pooler(connection, parameters)
+            settings = ", ".join(["pg_catalog.set_config(%s, %s, false)"] * len(self._session))
+            _scalar(connection, f"SELECT {settings}", [part for pair in self._session.items() for part in pair])
+            connection.autocommit = False
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def is_pooled(connection: Any) -> bool:
+    """Return whether a connection of psycopg2 leads to a pooler: the server's process is not the announced one."""
+    return bool(_scalar(connection, _BACKEND) != connection.get_backend_pid())
+
+
+def _check_pooler(connection: Any, parameters: Mapping[str, Any]) -> None:
+    """Raise UnsupportedServer if a pooler gives the backend of one session to another one."""
+    server = tuple(parameters.get(name) for name in ("host", "port", "dbname", "user"))
+    if server in _sessions_kept:
+        return
+    if is_pooled(connection):
+        with closing(_open(parameters)) as other:
+            other.autocommit = True
+            own = _scalar(connection, _BACKEND)
+            for comparison in range(_COMPARISONS):
+                # One more statement each time: backends in rotation would return to their sessions.
+                others = {_scalar(other, _BACKEND) for _ in range(comparison + 1)}
+                if own in others or len(others) > 1 or _scalar(connection, _BACKEND) != own:
+                    raise UnsupportedServer(
+                        f"A pooler such as PgBouncer at port {parameters['port']} shares sessions in transaction mode, "
+                        "and locks, temporary tables and settings get lost: set pool_mode = session for this "
+                        "database, or set POSTGRES_HOST and POSTGRES_PORT to the server itself"
+                    )
+    _sessions_kept.add(server)
+
+
+def _scalar(connection: Any, statement: str, values: list[str] | None = None) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchone()[0]
+
+
+def _open(parameters: Mapping[str, Any]) -> Any:
+    try:
+        return psycopg2.connect(**parameters)
+    except (psycopg2.OperationalError, UnicodeDecodeError) as error:
+        failure = ConnectError(_text(error))
+    if sqlstate(failure) is None and "timeout expired" not in str(failure):
+        failure.pgcode = _refusal(parameters)
+    raise failure
+
+
+def _text(error: psycopg2.Error | UnicodeDecodeError) -> str:
+    """Return the message of an error, also if the server sent it in another encoding than UTF-8."""
+    return error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else str(error)
+
+
+def _refusal(parameters: Mapping[str, Any]) -> str | None:
+    """Connect again, and return the SQLSTATE with which the server refuses, None if it does not answer.
+
+    libpq shows it only in verbose messages, which a connection can request after it was begun. psycopg2 gives out the
+    connection for such calls: https://www.psycopg.org/docs/connection.html#connection.pgconn_ptr.
+    """
+    libpq = ctypes.CDLL(psycopg2._psycopg.__file__)
+    libpq.PQsetErrorVerbosity.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    deadline = time.monotonic() + parameters["connect_timeout"]
+    try:
+        with closing(psycopg2.connect(**parameters, async_=True)) as connection:
+            libpq.PQsetErrorVerbosity(connection.pgconn_ptr, 2)  # PQERRORS_VERBOSE
+            while (state := connection.poll()) != POLL_OK:
+                readers, writers = ([connection] if state == wanted else [] for wanted in (POLL_READ, POLL_WRITE))
+                if not any(select.select(readers, writers, [], max(0.0, deadline - time.monotonic()))):
+                    break
+    except (psycopg2.Error, UnicodeDecodeError) as error:
+        # The severity before it is translated.
+        codes: list[str] = re.findall(r":  ([0-9A-Z]{5}): ", _text(error))
+        return codes[-1] if codes else None
+    return None

@@ -1,0 +1,59 @@
+"""The file .env: the environment wins, values stay as they are, and another encoding is explained."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from qupersync_assets.core.environment import EnvFileError, load_env_file
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file whose variables X_* disappear after the test."""
+    for name in ("X_ONE", "X_TWO", "X_THREE"):
+        monkeypatch.setenv(name, "")
+    return tmp_path / "some.env"
+
+
+def test_the_environment_wins_unless_it_is_empty(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("X_ONE", "own")
+    monkeypatch.delenv("X_TWO")
+    file.write_text("X_ONE=1\nX_TWO=2\nX_THREE=3\n")
+    load_env_file(file)
+    assert [os.environ[name] for name in ("X_ONE", "X_TWO", "X_THREE")] == ["own", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("'pa${ss}word'", "pa${ss}word"),
+        ('"pa${HOME}$x"', "pa${HOME}$x"),
+        ("pa$$word", "pa$$word"),
+        (r"'it\'s \\ \n'", r"it's \ \n"),
+        ("'a # b'", "a # b"),
+        ("'\"quoted\"'", '"quoted"'),
+        ("pâss漢 # a comment", "pâss漢"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_values_are_kept(file: Path, line: str, value: str, encoding: str) -> None:
+    file.write_text(f"X_ONE={line}\n", encoding)
+    load_env_file(file)
+    assert os.environ["X_ONE"] == value
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le"])
+def test_another_encoding_is_explained(file: Path, encoding: str) -> None:
+    file.write_text("X_ONE='hunter2é'\n", encoding)
+    with pytest.raises(EnvFileError, match=r"some\.env is not in UTF-8") as refusal:
+        load_env_file(file)
+    assert "hunter" not in str(refusal.value) and os.environ["X_ONE"] == ""
+
+
+def test_a_folder_is_explained_and_a_missing_file_is_none(tmp_path: Path) -> None:
+    load_env_file(tmp_path / "missing")
+    with pytest.raises(EnvFileError, match="cannot be read: Is a directory"):
+        load_env_file(tmp_path)
