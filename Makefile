@@ -7,7 +7,9 @@ PORT ?=
 ROWS ?=
 ROUNDS ?=
 PARTS ?=
-export UI_PORT := $(or $(PORT),$(UI_PORT))
+ifdef PORT
+export UI_PORT := $(PORT)
+endif
 
 .PHONY: demo up test test-long e2e docs screenshots lint bench install clean
 .DEFAULT_GOAL := help

@@ -17,8 +17,6 @@ from qupersync_assets.cli.commands.purge import purge
 from qupersync_assets.cli.commands.status import status
 from qupersync_assets.cli.commands.sync import sync
 
-ENV_FILE = Path(".env")
-
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
@@ -26,17 +24,22 @@ app = typer.Typer(
 
 @app.callback()
 def main(
-    env_file: Annotated[
-        Path | None, typer.Option(help=f"File with settings, instead of {ENV_FILE} in this folder.")
-    ] = None,
+    context: typer.Context,
+    env_file: Annotated[Path | None, typer.Option(help="File with settings, instead of .env in this folder.")] = None,
 ) -> None:
-    """Sync the health data of Redshift clusters into PostgreSQL. Settings are read from the environment and
-    from the file .env in this folder."""
-    from dotenv import load_dotenv
+    """Sync the health data of Redshift clusters into PostgreSQL. Settings are read from the environment and,
+    if they are not set there, from the file .env in this folder."""
+    from qupersync_assets.core.environment import ENV_FILE, EnvFileError, load_env_file
 
     if env_file is not None and not env_file.is_file():
         raise typer.BadParameter(f"{env_file} is not a file.", param_hint="--env-file")
-    load_dotenv(env_file or ENV_FILE)
+    if context.invoked_subcommand == "demo" and env_file is None:
+        return  # the sandbox has settings of its own
+    try:
+        load_env_file(env_file or ENV_FILE)
+    except EnvFileError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
 
 
 for verb in (sync, status, history, purge, metrics, doctor, migrate, demo):

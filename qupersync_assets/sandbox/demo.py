@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import psycopg2
@@ -151,7 +152,9 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
 
 def _first_run(as_json: bool) -> bool:
     """Run `qupersync sync` as a process that ends with this one; return whether all jobs succeeded."""
-    command = [sys.executable, "-m", "qupersync_assets.cli", "sync", *(["--json"] if as_json else [])]
+    # Its settings are in the environment; the file .env of this folder is not the demo's.
+    options = ["--env-file", str(ENV_FILE)], ["sync"], ["--json"] if as_json else []
+    command = [sys.executable, "-m", "qupersync_assets.cli", *chain(*options)]
     run = ProcessGroup("first run", command, Path(), None)
     try:
         while (code := run.poll()) is None:

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from dotenv import load_dotenv
-
+from qupersync_assets.core.environment import EnvFileError, load_env_file
+from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
+from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.serve.supervisor import STOP_SECONDS, Command, ServeError, Service, Supervisor
 from qupersync_assets.settings import Settings, SettingsError
 
@@ -73,13 +74,16 @@ def dagster_processes(
     Raises:
         ServeError: webserver or daemon do not start.
     """
-    workspace = project / "workspace.yaml"
+    workspace = (project / "workspace.yaml").resolve()
+    # Dagster's commands load a file .env of their folder, which would override the environment: here is none.
+    folder = Path(os.environ["DAGSTER_HOME"], "storage")
+    folder.mkdir(exist_ok=True)
     scripts = Path(sysconfig.get_path("scripts"))
     arguments: dict[str, list[str | Path]] = {
         "dagster-daemon": ["run", "-w", workspace],
         "dagster-webserver": ["-w", workspace, "-h", host, "-p", str(port)],
     }
-    commands = [Command(name, [scripts / name, *args], project, logs) for name, args in arguments.items()]
+    commands = [Command(name, [scripts / name, *args], folder, logs) for name, args in arguments.items()]
     try:
         for command in commands:
             command.start()
@@ -107,10 +111,12 @@ def main() -> int:
     """Serve with the settings of the environment and of `.env`; return the exit code."""
     report = partial(print, flush=True)
     stop_on_signals()
-    load_dotenv(".env")
     try:
+        load_env_file()
         settings = Settings.load()
-        # dagster.yaml of the instance reads variables: set those with defaults too.
+        with PostgresResource(settings).transaction():
+            pass  # a server or a pooler that cannot be used is reported once
+        # A dagster.yaml of the user may read variables that have defaults; and files have absolute paths here.
         os.environ.update(settings.environment())
         os.environ.setdefault("POSTGRES_PASSWORD", "")
         free_port(settings.ui_host, str(settings.ui_port))
@@ -118,7 +124,7 @@ def main() -> int:
         with dagster_processes(Path(), settings.ui_host, settings.ui_port, None, report) as supervise:
             report(f"QuperSync is up: http://{settings.ui_host}:{settings.ui_port}")
             supervise()
-    except (SettingsError, ServeError, OSError) as error:
+    except (EnvFileError, SettingsError, SyncError, ServeError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

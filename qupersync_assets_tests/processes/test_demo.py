@@ -12,7 +12,7 @@ from pathlib import Path
 
 from qupersync_assets.sandbox.rules.dialect import MODES
 from qupersync_assets.sync_jobs import default_specs
-from qupersync_assets_tests.support.demo_process import remaining_processes
+from qupersync_assets_tests.support.demo_process import ENV_FILE, remaining_processes
 
 
 def demo(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +36,7 @@ def summary(output: str) -> dict[str, tuple[str, ...]]:
 
 
 def test_second_demo_loads_only_new_rows(project: Path) -> None:
+    (project / ".env").write_text(ENV_FILE)
     first = demo(project, "--once")
     assert first.returncode == 0, first.stdout + first.stderr
     rows = summary(first.stdout)

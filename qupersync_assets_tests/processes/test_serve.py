@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets_tests.conftest import PROJECT
 from qupersync_assets_tests.support.alert_servers import Webhook
 from qupersync_assets_tests.support.demo_process import Served, execute, has_ended, run_processes, until, waiting
 from qupersync_assets_tests.support.echo_server import Parrot
@@ -166,7 +167,11 @@ def test_syncs_continue_after_an_outage_of_postgresql(served: Served) -> None:
 
 @pytest.mark.parametrize(
     ("variables", "words"),
-    [({"SYNC_INTERVAL": "abc"}, ["SYNC_INTERVAL", "abc"]), ({"POSTGRES_HOST": ""}, ["POSTGRES_HOST", "not set"])],
+    [
+        ({"SYNC_INTERVAL": "abc"}, ["SYNC_INTERVAL", "abc"]),
+        ({"POSTGRES_HOST": ""}, ["POSTGRES_HOST", "not set"]),
+        ({"POSTGRES_PORT": "1"}, ["refused", "Check POSTGRES_HOST and POSTGRES_PORT"]),
+    ],
 )
 def test_bad_settings_are_one_clear_message(
     sandbox: Sandbox, project: Path, variables: dict[str, str], words: list[str]
@@ -180,5 +185,18 @@ def test_bad_settings_are_one_clear_message(
         timeout=60,
     )
     assert answer.returncode == 1
-    assert all(word in answer.stderr for word in words)
+    assert all(word in answer.stderr for word in words), answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "exported"),
+    [([], {}, "unset"), ([], {"UI_PORT": "3001"}, "3001"), (["PORT=3002"], {"UI_PORT": "3001"}, "3002")],
+)
+def test_make_exports_the_port_only_if_it_is_given(
+    arguments: list[str], variables: dict[str, str], exported: str
+) -> None:
+    probe = ["--silent", "--eval", "probe: ; @echo $${UI_PORT-unset}", "probe"]
+    others = {name: value for name, value in os.environ.items() if name not in ("UI_PORT", "PORT")}
+    answer = subprocess.run(["make", *probe, *arguments], cwd=PROJECT, env=others | variables, capture_output=True)
+    assert answer.stdout.decode().strip() == exported

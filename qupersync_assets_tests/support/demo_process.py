@@ -108,11 +108,12 @@ class Served(RunningInstance):
         variables = {**sandbox.environment(), "SYNC_INTERVAL": "20", "UI_PORT": str(self.port), **more}
         for name, value in variables.items():
             set_key(project / ".env", name, value)
+        set_key(project / ".env", "SYNC_INTERVAL", "86400")  # the environment wins, in all processes
         self.log = (project / "log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "qupersync_assets.serve"],
             cwd=project,
-            env={name: value for name, value in os.environ.items() if name not in variables},
+            env={n: v for n, v in os.environ.items() if n not in variables} | {"SYNC_INTERVAL": "20"},
             stdout=self.log,
             stderr=self.log,
         )
@@ -122,12 +123,24 @@ class Served(RunningInstance):
         return self.log.read()
 
 
+# The settings of an installation, of which the demo uses none.
+ENV_FILE = """SYNC_EXECUTOR=celery
+CELERY_BROKER_URL=redis://127.0.0.1:1/0
+REDSHIFT_IAM=true
+CLUSTERS=north,south
+POSTGRES_HOST=no-such-host.invalid
+DAGSTER_HOME=/no/such/folder
+SYNC_INTERVAL=soon
+"""
+
+
 class Demo(RunningInstance):
     """`make demo` in a folder, with a sync every `interval` seconds."""
 
     def __init__(self, project: Path, interval: int, **more: str) -> None:
         super().__init__(Sandbox(project / ".qupersync" / "sandbox"), free_port())
         self._log = (project / "output").open("w+")
+        (project / ".env").write_text(ENV_FILE)
         inherited = {n: v for n, v in os.environ.items() if not re.match("SYNC_|REDSHIFT_|POSTGRES_|CLUSTER_", n)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "qupersync_assets.sandbox.demo"],
