@@ -5,7 +5,7 @@ truncated table is read completely.
 """
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -40,8 +40,7 @@ def plan_window(
     since = watermark - lookback
     if spec.late_arriving:
         since = min(since, _earliest_start(connection, cluster, since) or since)
-    # The session's time zone is UTC.
-    is_due = full_read_at is None or full_read_at.date() < now.date()
+    is_due = full_read_at is None or full_read_at.astimezone(UTC).date() < now.astimezone(UTC).date()
     mode, reason = ReadMode.INCREMENTAL, "new rows since the last sync"
     if full_refresh:
         mode, reason = ReadMode.FULL, "full refresh requested"

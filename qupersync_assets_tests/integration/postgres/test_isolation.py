@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.rows.source_read import SourceParts, SyncSource
 from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs.vacuum_history import SPEC as VACUUMS
 from qupersync_assets_tests.support.cluster_story import BASE, LAST, OLD, StorySource, rows
 from qupersync_assets_tests.support.integration import Query
 
@@ -61,7 +62,7 @@ class Cluster:
         self.target("DELETE FROM quper.node_details_daily WHERE node = 5 AND cluster = %s", [self.name])
         self.load(1)
         # Now it is the other way round.
-        self.update(sync_logs=BACK.format(("-10 days", "2 days")[self.who]))
+        self.update(sync_logs=BACK.format(("-10 days", "3 days")[self.who]))
         self.load(2)
         self.load(LAST)
         self.report()
@@ -135,13 +136,15 @@ def tables(target: Query, column: str = "cluster") -> list[str]:
     return sorted(name for (name,) in found)
 
 
-def stored(target: Query, where: str, names: Sequence[str] = ()) -> dict[str, list[Any]]:
+def stored(
+    target: Query, where: str, names: Sequence[str] = (), volatile: Collection[str] = VOLATILE
+) -> dict[str, list[Any]]:
     """Return the rows of all tables that meet a condition, by table."""
     found: dict[str, list[Any]] = {name: [] for name in names or tables(target)}
     value = "CASE WHEN key = ANY(%s) AND value <> 'null' THEN '\"set\"' ELSE value END"
     row = f"(SELECT jsonb_object_agg(key, {value}) FROM jsonb_each(to_jsonb(t)))"
     parts = [f"SELECT '{name}', {row} FROM quper.{name} t WHERE {where}" for name in found]
-    for name, values in target(" UNION ALL ".join(parts), len(parts) * [list(VOLATILE)]):
+    for name, values in target(" UNION ALL ".join(parts), len(parts) * [list(volatile)]):
         found[name].append(values)
     return {name: sorted(values, key=str) for name, values in found.items()}
 
@@ -192,7 +195,8 @@ def test_a_database_beside_another_ends_as_if_it_were_alone(whole: PostgresResou
     def load_all(loads: list[list[tuple[int, int]]]) -> list[dict[str, Any]]:
         """Load the databases; return what is stored for each."""
         empty(target)
-        for parts in loads:
+        for number, parts in enumerate(loads):
+            day = (BASE - OLD).date() + timedelta(days=number)
             for spec in specs:
                 sources: dict[str, SyncSource] = {}
                 for who, chapter in parts:
@@ -200,19 +204,32 @@ def test_a_database_beside_another_ends_as_if_it_were_alone(whole: PostgresResou
                     present = rows(spec, who, chapter, name)
                     sources[name] = StorySource(spec, "view", present, chapter != 1, database=name)
                 source = Parts(SourceParts(sources, existing=frozenset(CLUSTERS)))
-                load(whole, spec, "one", str(uuid4()), source, LOG, LOOKBACK)
-        found: list[dict[str, Any]] = []
+                load(whole, spec, "one", str(uuid4()), source, LOG, LOOKBACK, day=day)
+            # The vacuums of all databases are one history.
+            found = [row for who, chapter in parts for row in vacuums(who, chapter)]
+            load(whole, VACUUMS, "one", str(uuid4()), StorySource(VACUUMS, "view", found, raw=False), LOG, LOOKBACK)
+        result: list[dict[str, Any]] = []
         for name in CLUSTERS:
-            found.append({})
+            result.append({})
             for spec in specs:
-                found[-1] |= stored(target, f"{spec.database_column} = '{name}'", [t.name for t in spec.tables])
-        return found
+                result[-1] |= stored(
+                    target, f"{spec.database_column} = '{name}'", [t.name for t in spec.tables], {*VOLATILE, "day"}
+                )
+        return result
 
     alone = [load_all([[(who, chapter)] for chapter in range(3)])[who] for who in (0, 1)]
     for expected in alone:
         assert all(any("removed_at" in row and row["removed_at"] for row in expected[s.table.name]) for s in specs)
     for loads in LOADS:
         assert load_all(loads) == alone, loads
+
+
+def vacuums(who: int, chapter: int) -> list[dict[str, Any]]:
+    """The vacuums of a database; transactions are those of the whole cluster."""
+    known = {"database_name": CLUSTERS[who]}
+    return [
+        row | known | {"xid": row["xid"] + 100 * who} for row in rows(VACUUMS, who, chapter) if row["xid"] is not None
+    ]
 
 
 @dataclass
