@@ -4,7 +4,7 @@
 -- Running now
 SELECT query_id, user_name, status, start_time, now() - start_time AS running_for, left(query_text, 100) AS query_text
 FROM quper.query_history
-WHERE cluster = 'default' AND status NOT IN ('success', 'failed', 'canceled')
+WHERE cluster = 'default' AND status NOT IN ('success', 'failed', 'canceled', 'stale', 'unknown')
 ORDER BY start_time DESC;
 
 -- The newest 100 queries
