@@ -169,7 +169,7 @@ class BatchWriter:
         cursor: Any = connection.connection.cursor()
         with cursor:
             cursor.copy_expert(staging.copy(form), io.BytesIO(data), 1 << 20)
-        if self._spec.version_column:
+        if self._spec.times:
             self._check_keys(staging, connection)
         merge = self._merges.get(staging.name)
         if merge is None:

@@ -55,20 +55,20 @@ FROM merged"""
 
 
 def reused_key_statement(spec: SyncSpec, staging: Staging) -> str:
-    """Return the statement that finds a row whose key the target has with another time; its parameter is `cluster`.
+    """Return the statement that finds a row whose key the target has with other times; its parameter is `cluster`.
 
-    It returns the key, the known time and the time of the row. Small differences are those of one row that is still
-    written: the key of another row was used again much later.
+    It returns the key, the known start and the start of the row. Small differences are those of one row that is still
+    written; a row that is hours away is another one, whose key was used before.
     """
-    (key,), time = spec.source_key, str(spec.version_column)
-    name, stamp = quote(key.name), quote(time)
+    (key,), (start, end) = spec.source_key, spec.times or ("", "")
+    values = {name: f"{staging.values[name]} AS {quote(name)}" for name in (key.name, start, end)}
+    name, start, end = map(quote, (key.name, start, end))
     return f"""
-SELECT t.{name}, t.{stamp}, s.{stamp} FROM (
-    SELECT {staging.values[key.name]} AS {name}, {staging.values[time]} AS {stamp} FROM {staging.name}
-    WHERE NOT coalesce({staging.needs_coercion}, false)
+SELECT t.{name}, t.{start}, s.{start} FROM (
+    SELECT {", ".join(values.values())} FROM {staging.name} WHERE NOT coalesce({staging.needs_coercion}, false)
 ) AS s
 JOIN {spec.table.fullname} AS t ON t.cluster = :cluster AND t.{name} = s.{name}
-WHERE s.{stamp} NOT BETWEEN t.{stamp} - interval '1 hour' AND t.{stamp} + interval '1 hour'
+WHERE s.{start} > t.{end} + interval '1 hour' OR s.{end} < t.{start} - interval '1 hour'
 LIMIT 1"""
 
 

@@ -29,6 +29,8 @@ class SyncSpec:
         mutable_where: a condition on the table; a row that meets it may still change in Redshift. If Redshift no longer
             lists the row, its `status` becomes UNKNOWN, which must not meet the condition.
         version_column: a timestamp column; a known row is not replaced by one that is older by this column.
+        times: of rows that Redshift numbers: the columns with start and end, or twice the start. A known number
+            with other times is that of another row.
         after_load: a statement to run after the last batch; its parameter is `cluster`.
         present_where: for a snapshot whose source leaves rows out: a condition on the table's row `t`; a row
             that meets it is present in Redshift even if it was not read.
@@ -54,6 +56,7 @@ class SyncSpec:
     late_arriving: bool = False
     mutable_where: str | None = None
     version_column: str | None = None
+    times: tuple[str, str] | None = None
     after_load: sa.Executable | None = None
     present_where: str | None = None
     optional: bool = False

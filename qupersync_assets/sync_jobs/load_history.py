@@ -86,4 +86,5 @@ WHERE l.start_time >= {since} OR l.start_time IS NULL OR l.query_id IN ({mutable
 ORDER BY l.start_time, l.query_id""",
     mutable_where=may_change(ENDED),
     version_column="start_time",
+    times=("start_time", "start_time"),
 )

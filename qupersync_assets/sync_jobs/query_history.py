@@ -138,4 +138,5 @@ SPEC = SyncSpec(
     ),
     mutable_where=may_change(ENDED),
     version_column="start_time",
+    times=("start_time", "start_time"),
 )

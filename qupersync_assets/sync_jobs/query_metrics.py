@@ -162,6 +162,8 @@ SPEC = SyncSpec(
     kind="history",
     time_column="start_time",
     late_arriving=True,
+    # The first steps of a query expire first.
+    times=("start_time", "end_time"),
     description="What queries cost: spill to disk, blocks and bytes read, rows, broadcasts, skew, tables.",
     sources=("sys_query_detail", "sys_query_history"),
     needs=("step_id", "sys_query_history.query_id", "sys_query_history.query_label", "sys_query_history.start_time"),

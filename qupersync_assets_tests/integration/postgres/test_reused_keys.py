@@ -12,27 +12,28 @@ from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.postgres.loader import load
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.spec import SyncSpec
-from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs import all_specs, query_metrics
 from qupersync_assets_tests.support.cluster_story import BASE, StorySource
 from qupersync_assets_tests.support.integration import Query
 
-VERSIONED = [spec for spec in all_specs() if spec.version_column]
+NUMBERED = [spec for spec in all_specs() if [c.name for c in spec.source_key] == ["query_id"]]
 
 
 def load_rows(postgres: PostgresResource, spec: SyncSpec, cluster: str, raw: bool, *hours: float) -> None:
     """Load rows with the keys 1, 2 ..., which started so many hours ago."""
-    rows = [{"query_id": n, "start_time": BASE - timedelta(hours=ago)} for n, ago in enumerate(hours, 1)]
+    times = [BASE - timedelta(hours=ago) for ago in hours]
+    rows = [{"query_id": n, "start_time": time, "end_time": time} for n, time in enumerate(times, 1)]
     source = StorySource(spec, "view", rows, raw)
     load(postgres, spec, cluster, str(uuid4()), source, logging.getLogger(__name__), timedelta(hours=1))
 
 
-@pytest.mark.parametrize("spec", VERSIONED, ids=lambda spec: spec.sync_job_id)
+@pytest.mark.parametrize("spec", NUMBERED, ids=lambda spec: spec.sync_job_id)
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "decoded"])
 @pytest.mark.parametrize("jump", [2, -2], ids=["earlier", "later"])
 def test_a_number_that_is_used_again_replaces_no_row(
     postgres: PostgresResource, target: Query, spec: SyncSpec, raw: bool, jump: int
 ) -> None:
-    held = f"SELECT cluster, query_id, start_time FROM {spec.table.fullname} ORDER BY 1, 2"
+    held = f"SELECT cluster, query_id, start_time, end_time FROM {spec.table.fullname} ORDER BY 1, 2"
     for cluster, first in (("one", 9), ("two", 90)):  # equal numbers of another cluster are other queries
         load_rows(postgres, spec, cluster, raw, first, 5)
     load_rows(postgres, spec, "one", raw, 8.99, 5)
@@ -44,3 +45,13 @@ def test_a_number_that_is_used_again_replaces_no_row(
     assert target(held) == before
     load_rows(postgres, spec, "new", raw, 8.99, 5 + jump, 4)
     assert target(held.replace(" ORDER", " WHERE cluster <> 'new' ORDER")) == before
+
+
+def test_metrics_of_a_query_whose_first_steps_have_expired_are_its_own(
+    postgres: PostgresResource, target: Query
+) -> None:
+    for start in (50, 10):
+        rows = [{"query_id": 1, "start_time": BASE - timedelta(hours=start), "end_time": BASE - timedelta(hours=9)}]
+        source = StorySource(query_metrics.SPEC, "view", rows, raw=True)
+        load(postgres, query_metrics.SPEC, "one", str(uuid4()), source, logging.getLogger(), timedelta(hours=1))
+    assert target("SELECT start_time FROM quper.query_metrics") == [(BASE - timedelta(hours=50),)]
