@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import dagster as dg
 
-from qupersync_assets.core.redaction import redact, redacted
+from qupersync_assets.core.errors import message
+from qupersync_assets.core.redaction import redacted
 from qupersync_assets.defs.dagster_internals import open_instance
 from qupersync_assets.serve.dagster_processes import HOME
 from qupersync_assets.settings import Settings
@@ -49,13 +50,14 @@ def configured_instance(settings: Settings, *, captures_output: bool = True) -> 
     if home is None:
         yield None
         return
-    # dagster.yaml reads some variables, and knows no defaults.
+    # A dagster.yaml of the user may read variables that have defaults.
     for name, value in {"POSTGRES_PASSWORD": "", **settings.environment()}.items():
         os.environ.setdefault(name, value)
     try:
         instance = open_instance(home, captures_output=captures_output)
     except Exception as error:
-        text = redact(f"The Dagster instance of {home} cannot be used: {error}")
+        # What Dagster raises after its attempts does not say why they failed.
+        text = f"The Dagster instance of {home} cannot be used: {message(error.__cause__ or error)}"
         raise InstanceError(text) from redacted(error)
     with instance:
         yield instance

@@ -39,6 +39,7 @@ class PostgresResource:
         if self._engine is None:
             session = {
                 "application_name": "qupersync",
+                "idle_session_timeout": "0",  # a load holds its lock while it waits for Redshift
                 "statement_timeout": f"{self.settings.postgres_statement_timeout}s",
             }
             self._engine = sa.create_engine(

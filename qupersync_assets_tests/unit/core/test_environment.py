@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from qupersync_assets.cli import app
 from qupersync_assets.core.environment import EnvFileError, load_env_file
 
 
@@ -57,3 +59,9 @@ def test_a_folder_is_explained_and_a_missing_file_is_none(tmp_path: Path) -> Non
     load_env_file(tmp_path / "missing")
     with pytest.raises(EnvFileError, match="cannot be read: Is a directory"):
         load_env_file(tmp_path)
+
+
+def test_the_command_line_shows_one_sentence(file: Path) -> None:
+    file.write_text("X_ONE=é\n", "latin-1")
+    done = CliRunner().invoke(app, ["--env-file", str(file), "status"])
+    assert (done.exit_code, done.stderr) == (1, f"{file} is not in UTF-8: save it again in this encoding.\n")
