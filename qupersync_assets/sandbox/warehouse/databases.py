@@ -33,7 +33,7 @@ FROM redshift.sys_connection_log
 
 _FUNCTIONS = """
 CREATE OR REPLACE FUNCTION redshift.getdate() RETURNS timestamp without time zone LANGUAGE sql STABLE
-    AS $$ SELECT statement_timestamp() AT TIME ZONE 'UTC' $$;
+    AS $$ SELECT statement_timestamp()::timestamp $$; -- in the time zone of the session
 CREATE OR REPLACE FUNCTION redshift.version() RETURNS text LANGUAGE sql IMMUTABLE
     AS $$ SELECT 'PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 '
                  '(Red Hat 3.4.2-6.fc3), Redshift 1.0.117891' $$;
