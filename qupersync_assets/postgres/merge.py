@@ -68,7 +68,8 @@ SELECT t.{name}, t.{start}, s.{start} FROM (
     SELECT {", ".join(values.values())} FROM {staging.name} WHERE NOT coalesce({staging.needs_coercion}, false)
 ) AS s
 JOIN {spec.table.fullname} AS t ON t.cluster = :cluster AND t.{name} = s.{name}
-WHERE s.{start} > t.{end} + interval '1 hour' OR s.{end} < t.{start} - interval '1 hour'
+WHERE least(s.{start}, s.{end}) > greatest(t.{start}, t.{end}) + interval '1 hour'
+   OR greatest(s.{start}, s.{end}) < least(t.{start}, t.{end}) - interval '1 hour'
 LIMIT 1"""
 
 

@@ -86,8 +86,8 @@ def test_the_newest_of_many_unfinished_queries_are_read_again(postgres: Postgres
     load_rows(postgres, spec, {1: "running"}, "two")
     target(
         "INSERT INTO quper.query_history (cluster, query_id, status, start_time) "
-        "SELECT 'one', n, 'running', now() - n * interval '1 second' FROM generate_series(1, %s) n",
-        [count],
+        "SELECT 'one', n, 'running', %s - n * interval '1 minute' FROM generate_series(1, %s) n",
+        [BASE, count],
     )
     [window] = load_rows(postgres, spec, dict.fromkeys(range(1, 3), "running")).windows
     assert window.mutable_keys == tuple(range(1, MAX_MUTABLE_KEYS + 1))
