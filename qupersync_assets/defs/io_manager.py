@@ -11,11 +11,13 @@ import dagster as dg
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact, redact_exceptions, redacted
+from qupersync_assets.defs.names import IO_MANAGER_KEY
 from qupersync_assets.postgres.dataframe import read_table
 from qupersync_assets.postgres.loader import LoadResult, TableState, load, table_state
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.rows.source_read import PartedSource, SyncSource
-from qupersync_assets.spec import METADATA, SyncSpec
+from qupersync_assets.spec import SCHEMA, SyncSpec
+from qupersync_assets.sync_jobs import all_specs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,8 +49,14 @@ class PostgresUpsertIOManager(dg.IOManager):
 
         Raises:
             Failure: the load failed, with a sentence that says why. Committed batches stay. Retries are
-                allowed only for transient errors.
+                allowed only for transient errors. Or the asset is not a sync job.
         """
+        if not isinstance(obj, SyncRequest):
+            raise dg.Failure(
+                f"{IO_MANAGER_KEY} stores sync jobs of QuperSync only: give this asset another io_manager_key, and its "
+                f"inputs from schema {SCHEMA} the input_manager_key {IO_MANAGER_KEY}.",
+                allow_retries=False,
+            )
         spec, cluster, full = obj.spec, obj.cluster, obj.full_refresh
         try:
             result = load(self._postgres, spec, cluster, context.run_id, obj.source, context.log, self._lookback, full)
@@ -71,14 +79,31 @@ class PostgresUpsertIOManager(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """Return the table of the upstream asset, or only the columns in the input's metadata `columns`.
 
-        With several clusters, only rows of the requested partitions are returned. Integers, also with NULLs,
-        and numerics stay exact (Int64, Decimal); times are UTC.
+        Of a snapshot, rows that the source has lost are left out, unless the metadata `with_removed` is true. With
+        several clusters, only rows of the requested partitions are returned. Integers, also with NULLs, and numerics
+        stay exact (Int64, Decimal); times are UTC.
+
+        Raises:
+            Failure: the upstream asset is not a table of QuperSync.
         """
-        table = METADATA.tables[".".join(context.asset_key.path)]
-        names = (context.definition_metadata or {}).get("columns")
+        name = ".".join(context.asset_key.path)
+        tables = {table.fullname: table for spec in all_specs() for table in spec.tables}
+        if name not in tables:
+            raise dg.Failure(
+                f"{IO_MANAGER_KEY} reads tables of QuperSync only, and {name} is none of them: load this input with "
+                f"another input_manager_key, or from one of {', '.join(sorted(tables))}.",
+                allow_retries=False,
+            )
+        wanted = context.definition_metadata or {}
         clusters = context.asset_partition_keys if context.has_asset_partitions else None
         with redact_exceptions():
-            return read_table(self._postgres.engine(), table, names, clusters)
+            return read_table(
+                self._postgres.engine(),
+                tables[name],
+                wanted.get("columns"),
+                clusters,
+                with_removed=bool(wanted.get("with_removed")),
+            )
 
 
 def _metadata(spec: SyncSpec, result: LoadResult, state: TableState) -> dict[str, Any]:

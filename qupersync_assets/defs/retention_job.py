@@ -11,13 +11,16 @@ from qupersync_assets.defs.dagster_internals import purge_evaluations
 from qupersync_assets.defs.executors import run_tags
 from qupersync_assets.defs.names import ASSET_JOB, JOB_NAME, asset_key
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.retention import purge_daily, purge_history, purge_logs
+from qupersync_assets.postgres.retention import purge_daily, purge_history, purge_logs, purge_removed
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
 MAINTENANCE_NAME = "qupersync_maintenance"
 BATCH_RUNS = 50
+
+# Rows that the source has lost are deleted after this time if QUPER_RETENTION_DAYS is not set.
+REMOVED_DAYS = 90
 
 # The newest runs of each job stay, so that the UI always shows the last state of each asset.
 KEPT_RUNS = 100
@@ -68,15 +71,17 @@ def purge_data(
     dry_run: bool = False,
 ) -> list[tuple[str, float, int]]:
     """Delete what is older than the given days in a target and in an instance, or only count it; return each kind
-    with its days and its number."""
+    with its days and its number. `history_days` is also the time for which removed rows of snapshots are kept."""
     counts: list[tuple[float, dict[str, int]]] = []
     if postgres:
-        logs, history, daily = Counter[str](), Counter[str](), Counter[str]()
+        removed_days = history_days or REMOVED_DAYS
+        logs, history, removed, daily = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
         for cluster in clusters:
             logs.update(purge_logs(postgres, cluster, log_days, dry_run=dry_run))
             history.update(purge_history(postgres, cluster, specs, history_days, dry_run=dry_run))
+            removed.update(purge_removed(postgres, cluster, specs, removed_days, dry_run=dry_run))
             daily.update(purge_daily(postgres, cluster, specs, daily_days, dry_run=dry_run))
-        counts += [(log_days, logs), (history_days or 0, history), (daily_days or 0, daily)]
+        counts += [(log_days, logs), (history_days or 0, history), (removed_days, removed), (daily_days or 0, daily)]
     if instance:
         counts.append((run_days, purge_runs(instance, specs, run_days, dry_run=dry_run)))
     return [(kind, days, number) for days, numbers in counts for kind, number in numbers.items()]
@@ -109,7 +114,8 @@ def build_maintenance(specs: Sequence[SyncSpec], settings: Settings) -> tuple[dg
         name=MAINTENANCE_NAME,
         executor_def=dg.in_process_executor,
         tags=run_tags(settings),
-        description="Deletes old rows of history tables, quper.sync_logs, quper.skipped_rows, and old runs.",
+        description="Deletes old rows of history tables, removed rows of snapshot tables, old rows of "
+        "quper.sync_logs and quper.skipped_rows, and old runs.",
     )
     def maintenance() -> None:
         purge()

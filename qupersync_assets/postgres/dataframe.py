@@ -12,9 +12,16 @@ if TYPE_CHECKING:
 
 
 def read_table(
-    engine: sa.Engine, table: sa.Table, names: Sequence[str] | None, clusters: Sequence[str] | None = None
+    engine: sa.Engine,
+    table: sa.Table,
+    names: Sequence[str] | None,
+    clusters: Sequence[str] | None = None,
+    *,
+    with_removed: bool = False,
 ) -> pd.DataFrame:
     """Return the columns `names` of the rows of `clusters` (None: all) as a DataFrame, without floats.
+
+    Of a snapshot, rows that the source has lost are left out, unless `with_removed`.
 
     Raises:
         ValueError: the table has no column of that name.
@@ -24,7 +31,9 @@ def read_table(
     if unknown := sorted(set(names or ()) - set(table.c.keys())):
         raise ValueError(f"{table.fullname} has no column {', '.join(unknown)}; it has {', '.join(table.c.keys())}")
     columns = [table.c[n] for n in names] if names is not None else list(table.c)
-    wanted = sa.true() if clusters is None else table.c.cluster.in_(clusters)
+    wanted: sa.ColumnElement[bool] = sa.true() if clusters is None else table.c.cluster.in_(clusters)
+    if "removed_at" in table.c and not with_removed:
+        wanted &= table.c.removed_at.is_(None)
     with engine.connect() as connection:
         rows = connection.execute(sa.select(*columns).where(wanted)).all()
     values = zip(*rows, strict=True) if rows else [()] * len(columns)

@@ -1,6 +1,6 @@
 """Delete old rows of history and bookkeeping tables, in small transactions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 
@@ -20,21 +20,24 @@ BATCH_ROWS = 5000
 def purge_history(
     postgres: PostgresResource, cluster: str, specs: Sequence[SyncSpec], days: float | None, *, dry_run: bool = False
 ) -> dict[str, int]:
-    """Delete history rows older than `days` (None: none), and transient rows that were removed before, or only count
-    them; return their number by table."""
-    deleted: dict[str, int] = {}
+    """Delete history rows older than `days` (None: none), or only count them; return their number by table."""
     if days is None:
-        return deleted
+        return {}
     oldest = sa.func.now() - timedelta(days=days)
-    missing = read_version(postgres, specs).missing
-    for spec in specs:
-        if (time_column := spec.purged_by) is None or spec.table.name in missing:
-            continue
-        time, written = spec.table.c[time_column], spec.table.c.synced_at
-        is_old = (time < oldest) if spec.transient else (time < oldest) | (time.is_(None) & (written < oldest))
-        old = (spec.table.c.cluster == cluster) & is_old
-        deleted[spec.table.fullname] = _delete(postgres, spec.table, old, dry_run)
-    return deleted
+    ages = {spec.table: spec.table.c[spec.time_column] for spec in specs if spec.time_column}
+    # A row without a time is as old as its last write.
+    old = {table: (time < oldest) | (time.is_(None) & (table.c.synced_at < oldest)) for table, time in ages.items()}
+    return _delete_each(postgres, cluster, specs, old, dry_run)
+
+
+def purge_removed(
+    postgres: PostgresResource, cluster: str, specs: Sequence[SyncSpec], days: float, *, dry_run: bool = False
+) -> dict[str, int]:
+    """Delete rows of snapshots that were removed before the last `days`, or only count them; return their number by
+    table."""
+    oldest = sa.func.now() - timedelta(days=days)
+    old = {spec.table: spec.table.c.removed_at < oldest for spec in specs if spec.kind == "snapshot"}
+    return _delete_each(postgres, cluster, specs, old, dry_run)
 
 
 def purge_daily(
@@ -81,6 +84,22 @@ def purge_logs(postgres: PostgresResource, cluster: str, days: float, *, dry_run
     }
 
 
+def _delete_each(
+    postgres: PostgresResource,
+    cluster: str,
+    specs: Sequence[SyncSpec],
+    old: Mapping[sa.Table, sa.ColumnElement[bool]],
+    dry_run: bool,
+) -> dict[str, int]:
+    """Delete the old rows of a cluster in each table that exists, or only count them."""
+    missing = read_version(postgres, specs).missing
+    return {
+        table.fullname: _delete(postgres, table, (table.c.cluster == cluster) & condition, dry_run)
+        for table, condition in old.items()
+        if table.name not in missing
+    }
+
+
 def _delete(postgres: PostgresResource, table: sa.Table, condition: sa.ColumnElement[bool], dry_run: bool) -> int:
     if dry_run:
         with postgres.transaction() as connection:
@@ -88,12 +107,13 @@ def _delete(postgres: PostgresResource, table: sa.Table, condition: sa.ColumnEle
             return connection.scalar(count) or 0
     ctid: sa.ColumnClause[str] = sa.column("ctid", sa.Text)
     some = sa.select(ctid).select_from(table).where(condition).limit(BATCH_ROWS)
-    statement = sa.delete(table).where(ctid == sa.any_(sa.func.array(some.scalar_subquery())))
+    # Partitions of one table have equal ctids, hence the condition again.
+    statement = sa.delete(table).where(ctid == sa.any_(sa.func.array(some.scalar_subquery())), condition)
     return delete_in_batches(postgres.transaction, statement)
 
 
 def delete_in_batches(transaction: Callable[[], AbstractContextManager[sa.Connection]], statement: sa.Delete) -> int:
-    """Execute a statement that deletes up to BATCH_ROWS rows until none remain, in transactions that hold locks
+    """Execute a statement that deletes about BATCH_ROWS rows until none remain, in transactions that hold locks
     briefly; return the number of rows."""
     deleted = 0
     while True:

@@ -60,7 +60,7 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings):
     sync_retry_delay: float = Field(5, ge=0, le=3600)
     """Seconds before the first retry; the delay doubles with each retry."""
     quper_retention_days: int | None = Field(None, ge=8)
-    """Days to keep rows of the history tables; all are kept if it is not set."""
+    """Days to keep rows of the history tables, and removed rows of snapshot tables; if it is not set, all, and 90."""
     quper_daily_retention_days: int | None = Field(None, ge=2)
     """Days to keep rows of the daily tables; all are kept if it is not set."""
     sync_max_runtime: int = Field(3600, ge=60)

@@ -35,8 +35,7 @@ class SyncSpec:
         present_where: for a snapshot whose source leaves rows out: a condition on the table's row `t`; a row
             that meets it is present in Redshift even if it was not read.
         optional: the job runs only if SYNC_JOBS names it.
-        transient: for a snapshot whose rows come and go: the source may have none, and rows that it no longer has are
-            deleted after the retention of histories.
+        transient: for a snapshot whose rows come and go: the source may have none.
         daily: the daily history of a snapshot.
         views: further views for readers.
         database_column: for a snapshot whose views show the connected database alone: the column of the key with
@@ -128,11 +127,6 @@ class SyncSpec:
     def is_incremental(self) -> bool:
         """Whether a sync can leave out rows that were read before."""
         return self.time_column is not None and any("{since}" in v.from_clause for v in self.variants)
-
-    @property
-    def purged_by(self) -> str | None:
-        """The column with the time after which a row expires, None if rows are kept."""
-        return "removed_at" if self.transient else self.time_column
 
     def lineage(self) -> list[tuple[str, str, str]]:
         """Return (target column, Redshift view, source column) for each source of each column, in all variants."""

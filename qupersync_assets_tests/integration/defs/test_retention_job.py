@@ -18,6 +18,7 @@ from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs, default_specs
 from qupersync_assets_tests.support.integration import Query
+from qupersync_assets_tests.support.set_ups import partition
 
 
 def run_maintenance(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
@@ -71,20 +72,50 @@ def test_old_history_is_deleted(
     assert others == [("other", 1), ("sandbox", 2)]
 
 
-def test_transient_rows_are_deleted_some_time_after_their_removal(
+@pytest.mark.parametrize(("days", "kept"), [("30", 2), ("", 4)])
+def test_removed_rows_of_every_snapshot_are_deleted_some_time_after_their_removal(
+    postgres: PostgresResource,
+    target: Query,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    days: str,
+    kept: int,
+) -> None:
+    monkeypatch.setenv("QUPER_RETENTION_DAYS", days)
+    ensure_schema(postgres, all_specs())
+    snapshots = [spec for spec in all_specs() if spec.kind == "snapshot"]
+    for spec in snapshots:
+        keys = [c for c in spec.source_key if c.computed is None]
+        values = ["n::text" if str(c.type) == "TEXT" else "n" for c in keys]
+        target(
+            f"INSERT INTO {spec.table.fullname} (cluster, {', '.join(c.name for c in keys)}, synced_at, removed_at) "
+            f"SELECT c, {', '.join(values)}, '2001-01-01', now() - make_interval(days => age) "
+            "FROM unnest(ARRAY[NULL, 29, 31, 89, 91]) WITH ORDINALITY u (age, n), unnest(ARRAY['sandbox', 'other']) c"
+        )
+    assert run_maintenance(instance).success
+    for spec in snapshots:
+        counted = target(f"SELECT cluster, count(*) FROM {spec.table.fullname} GROUP BY 1 ORDER BY 1")
+        assert counted == [("other", 5), ("sandbox", kept)], spec.sync_job_id
+
+
+def test_only_old_rows_of_a_partitioned_table_are_deleted(
     postgres: PostgresResource, target: Query, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QUPER_RETENTION_DAYS", "30")
-    ensure_schema(postgres, all_specs())
-    removed = "unnest(ARRAY[NULL, now() - interval '29 days', now() - interval '31 days'])"
-    target(
-        "INSERT INTO quper.wlm_rules (cluster, service_class, rule_name, metric_name, metric_operator, synced_at, "
-        f"removed_at) SELECT c, 1, n::text, 'm', '>', '2001-01-01', removed FROM {removed} WITH ORDINALITY u (removed, n), "
-        "unnest(ARRAY['sandbox', 'other']) c"
-    )
+    monkeypatch.setattr(retention, "BATCH_ROWS", 7)
+    partition(target, "query_history", "LIST (cluster)", one="IN ('sandbox')", two="IN ('other')")
+    for cluster, old in (("sandbox", 20), ("other", 40)):
+        target(
+            "INSERT INTO quper.query_history (cluster, query_id, start_time) "
+            "SELECT %s, n, now() - make_interval(days => CASE WHEN n <= %s THEN 31 ELSE 1 END) "
+            "FROM generate_series(1, 100) n",
+            [cluster, old],
+        )
+    same = "SELECT count(*) FROM quper.query_history a JOIN quper.query_history b ON a.ctid = b.ctid "
+    assert target(same + "WHERE a.cluster < b.cluster") == [(100,)]
     assert run_maintenance(instance).success
-    found = target("SELECT cluster, rule_name FROM quper.wlm_rules ORDER BY 1, 2")
-    assert found == [("other", "1"), ("other", "2"), ("other", "3"), ("sandbox", "1"), ("sandbox", "2")]
+    left = target("SELECT cluster, count(*), min(query_id) FROM quper.query_history GROUP BY 1 ORDER BY 1")
+    assert left == [("other", 100, 1), ("sandbox", 80, 21)]
 
 
 def test_old_bookkeeping_is_deleted_except_each_jobs_last_success(
