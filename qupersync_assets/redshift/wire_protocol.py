@@ -41,7 +41,8 @@ class RawFetcher:
         self._connection = connection
         self._types = _known_types(connection)
         # Whether the answer of the last FETCH was received here, and the number of rows that it states: new servers do.
-        self._is_received, self._stated = False, None
+        self._is_received = False
+        self._stated: int | None = None
         # The rows of the last answer, the number of requests without an answer, and received bytes of the next one.
         self._bodies: list[bytes] = []
         self._pending = 0

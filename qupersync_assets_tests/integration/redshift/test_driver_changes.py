@@ -113,7 +113,7 @@ def test_each_type_is_compared_once_per_process(redshift: RedshiftResource, monk
 def test_a_lost_row_is_an_error(redshift: RedshiftResource, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server states the number of rows of each answer."""
     receive = wire_protocol.RawFetcher._receive
-    answers = []
+    answers: list[int] = []
 
     def lossy(fetcher: Any, cursor: Any) -> None:
         receive(fetcher, cursor)
