@@ -4,6 +4,8 @@ Classes: https://www.postgresql.org/docs/current/errcodes-appendix.html. Redshif
 driver raises them as a dict of protocol fields, with the code under "C" and the message under "M".
 """
 
+import errno
+import re
 import socket
 import ssl
 from enum import Enum
@@ -14,8 +16,10 @@ from qupersync_assets.core.redaction import redact
 # SQLSTATEs that other modules compare with.
 DEADLOCK_DETECTED = "40P01"
 FEATURE_NOT_SUPPORTED = "0A000"
+INTERNAL_ERROR = "XX000"
 INSUFFICIENT_PRIVILEGE = "42501"
 LOCK_NOT_AVAILABLE = "55P03"
+READ_ONLY_TRANSACTION = "25006"
 UNDEFINED_COLUMN = "42703"
 UNDEFINED_TABLE = "42P01"
 # Redshift refuses a view: no privilege, not on this kind of cluster, not supported there, or missing.
@@ -47,7 +51,12 @@ class SyncError(Exception):
 
 # 54000: an index entry is too large, because of one row.
 _ROW = ("22", "23", "54000")
-_TRANSIENT = ("DNS", "PORT", "AWS-BUSY", "08", "40", "53", "55", "57", "58")
+_TRANSIENT = ("DNS", "PORT", "UNREACHABLE", "AWS-BUSY", "08", READ_ONLY_TRANSACTION, "40", "53", "55", "57", "58")
+# Redshift reports INTERNAL_ERROR for many causes. These pass: a relation was dropped or replaced meanwhile (1018,
+# 1020), or a concurrent transaction had priority (1023).
+_PASSING = re.compile(r"could not open relation with OID|\b10(18|20|23)\b|conflict with concurrent transaction", re.I)
+# A cursor's whole result is limited: https://docs.aws.amazon.com/redshift/latest/dg/declare.html
+_CURSOR_LIMIT = re.compile(r"exceeded the maximum size .*cursor data", re.I | re.S)
 # Errors of the drivers that are transient if they have no SQLSTATE.
 _DISCONNECTIONS = {"OperationalError", "InterfaceError", "TimeoutError"}
 
@@ -57,11 +66,14 @@ _REMEDIES = {
     "HOST": "Check {side}_HOST.",
     "DNS": "Check {side}_HOST, and the name server.",
     "PORT": "Check {side}_HOST and {side}_PORT.",
+    "UNREACHABLE": "Check {side}_HOST and {side}_PORT, whether the server runs or a cluster is paused, and whether "
+    "security groups, the VPC and firewalls let this machine connect.",
     "TLS": "Check {side}_SSLMODE, and whether the server speaks TLS with a certificate for this host.",
     "TLS-NONE": "Check {side}_HOST and {side}_PORT: that server speaks no TLS, which {side}_SSL requires.",
     "TLS-HOST": "Check {side}_HOST: the certificate has another name. {side}_SSLMODE=verify-ca allows it.",
     "TLS-CA": "Check {side}_SSL_CA: no trusted CA signed the certificate; set it to your private CA.",
     "TLS-DATE": "Check the clock and {side}_HOST: the server's certificate is not valid now.",
+    "CURSOR-LIMIT": "The cluster allows a cursor less than this result: larger nodes allow more.",
     "AWS": "Check {login}.",
     "AWS-BUSY": "If the error persists, check {login}.",
     "28P01": "Check {login}.",
@@ -71,6 +83,7 @@ _REMEDIES = {
     UNDEFINED_TABLE: "{side}_USER sees no such relation: check its privileges and the kind of cluster.",
     UNDEFINED_COLUMN: "The relation lacks that column: its version differs from the documentation.",
     LOCK_NOT_AVAILABLE: "Another session holds the lock: end its transaction, or wait for it.",
+    READ_ONLY_TRANSACTION: "The server accepts no changes: after a failover {side}_HOST must name the new primary.",
     "57014": "The statement took longer than {side}_STATEMENT_TIMEOUT.",
 }
 
@@ -79,6 +92,10 @@ _REFUSALS: dict[str, str | None] = {
     "no password supplied": "28P01",
     "Temporary failure in name resolution": "DNS",
     "Connection refused": "PORT",
+    "No route to host": "UNREACHABLE",
+    "Network is unreachable": "UNREACHABLE",
+    "timeout expired": "UNREACHABLE",
+    "Connection timed out": "UNREACHABLE",
     "could not translate host name": "HOST",
     "Server refuses SSL": "TLS-NONE",
     "does not match host name": "TLS-HOST",
@@ -121,6 +138,11 @@ def sqlstate(error: BaseException) -> str | None:
         return "DNS" if original.errno == socket.EAI_AGAIN else "HOST"
     if isinstance(original, ConnectionRefusedError):
         return "PORT"
+    if isinstance(original, TimeoutError) or getattr(original, "errno", None) in (
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+    ):
+        return "UNREACHABLE"
     if isinstance(original, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
         return None  # cut off, not refused
     if isinstance(original, ssl.SSLError):
@@ -153,10 +175,17 @@ def classify(error: BaseException) -> ErrorClass:
     code = sqlstate(error)
     if code is not None and code.startswith(_ROW):
         return ErrorClass.ROW
+    if code == INTERNAL_ERROR:
+        return ErrorClass.TRANSIENT if _PASSING.search(message(error)) else ErrorClass.FATAL
     original = _original(error)
     disconnected = isinstance(original, OSError) or bool(_DISCONNECTIONS & _class_names(original))
     is_transient = disconnected if code is None else code.startswith(_TRANSIENT)
     return ErrorClass.TRANSIENT if is_transient else ErrorClass.FATAL
+
+
+def is_over_cursor_limit(error: BaseException) -> bool:
+    """Return whether Redshift refused a cursor whose whole result is larger than the cluster allows."""
+    return sqlstate(error) == INTERNAL_ERROR and bool(_CURSOR_LIMIT.search(message(error)))
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -168,7 +197,9 @@ def message(error: BaseException) -> str:
     """Return the message of the server or the driver, on one line and without secrets."""
     original = _original(error)
     fields = _fields(original)
-    text = redact(str(fields.get("M", fields)) if fields else str(original))
+    # Some messages of Redshift are a number, explained in the detail.
+    shown = ": ".join(fields[key] for key in "MD" if key in fields) or str(fields)
+    text = redact(shown if fields else str(original))
     one_line = " ".join(line.strip() for line in text.splitlines() if line.strip())
     return one_line or type(original).__name__
 
@@ -180,7 +211,8 @@ def sync_error(error: BaseException, side: str, doing: str, login: str | None = 
     """
     code = sqlstate(error)
     login = login or f"{side}_USER and {side}_PASSWORD"
-    remedy = _REMEDIES.get(code or "", "").format(side=side, login=login)
+    problem = "CURSOR-LIMIT" if is_over_cursor_limit(error) else code or ""
+    remedy = _REMEDIES.get(problem, "").format(side=side, login=login)
     error_class = ErrorClass.TRANSIENT if classify(error) is ErrorClass.TRANSIENT else ErrorClass.FATAL
     state = code if code and len(code) == 5 else None
     text = message(error) + (f" (SQLSTATE {state})" if state else "")

@@ -12,7 +12,7 @@ from qupersync_assets.doctor import databases
 from qupersync_assets.doctor.report import Finding, check_clock
 from qupersync_assets.redshift.catalog import Catalog, missing_columns, read_catalog
 from qupersync_assets.redshift.privileges import Privileges, find_privileges, grant_all_rows, grant_select
-from qupersync_assets.redshift.resource import RedshiftResource
+from qupersync_assets.redshift.resource import RedshiftResource, session_settings
 from qupersync_assets.redshift.session import Session
 from qupersync_assets.redshift.source import refusal
 from qupersync_assets.settings.redshift_login import IamServerlessLogin
@@ -49,6 +49,8 @@ def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str) -
         with redshift.session() as session:
             yield _finding("login", login)
             yield from _server(session)
+            shown = [f"{name} {session.rows(f'SHOW {name}')[0][0]}" for name in session_settings(redshift.settings)]
+            yield _finding("session", ", ".join(shown))
             cluster = _cluster(session, redshift, specs)
         of_databases = list(databases.examine(redshift, specs, cluster.privileges.user))
     except SyncError as error:

@@ -90,11 +90,20 @@ class RedshiftResource:
             )
         adapt(connection)
         cursor = connection.cursor()
-        cursor.execute("SET timezone TO 'UTC'")
-        cursor.execute(f"SET query_group TO '{QUERY_GROUP}'")
-        cursor.execute(f"SET statement_timeout TO {login.statement_timeout * 1000}")
+        for name, value in session_settings(login).items():
+            cursor.execute(f"SET {name} TO {value}")
         connection.commit()
         return connection
+
+
+def session_settings(login: RedshiftSettings) -> dict[str, str]:
+    """Return the settings of a session on which results depend, as SQL: those of the user or the cluster may differ."""
+    return {
+        "timezone": "'UTC'",
+        "describe_field_name_in_uppercase": "off",
+        "query_group": f"'{QUERY_GROUP}'",
+        "statement_timeout": str(login.statement_timeout * 1000),
+    }
 
 
 def _check_alive(connection: Any, record: Any, _proxy: Any) -> None:

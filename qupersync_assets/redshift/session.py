@@ -8,8 +8,16 @@ from typing import Any
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from qupersync_assets.core.errors import FEATURE_NOT_SUPPORTED, is_refusal, message, sqlstate, sync_error
+from qupersync_assets.core.errors import (
+    FEATURE_NOT_SUPPORTED,
+    is_over_cursor_limit,
+    is_refusal,
+    message,
+    sqlstate,
+    sync_error,
+)
 from qupersync_assets.core.redaction import redacted
+from qupersync_assets.redshift.time_slices import TimeSlices
 from qupersync_assets.redshift.wire_protocol import RawFetcher, cut_off
 from qupersync_assets.rows.page import AnyPage, Pages, concat_pages
 
@@ -45,21 +53,35 @@ class Session:
         """End the session, also from another thread; a thread that waits for an answer gets an error."""
         cut_off(self._connection)
 
-    def pages(self, sql: str, size: int) -> Pages:
+    def pages(self, sql: str, size: int, slices: TimeSlices | None = None) -> Pages:
         """Run one SELECT and yield its rows; only one page is kept in memory.
 
         A page has `size` rows; a single-node cluster refuses larger fetches: there it is rounded down to a
-        multiple of 1000. The last page may be shorter; an empty result yields no page.
+        multiple of 1000. The last page may be shorter; an empty result yields no page. A result that is larger than
+        the cluster allows for a cursor is read in `slices`.
         """
         with self._errors():
             try:
-                yield from _pages(self._connection, sql, size, size)
+                yield from self._slice(slices.statement(sql) if slices else sql, size)
             except Exception as error:
-                if size <= SINGLE_NODE_FETCH or not _is_too_large(error):
-                    raise
                 # The first fetch was refused: nothing has been read.
+                if slices is None or not slices.halves or not is_over_cursor_limit(error):
+                    raise
                 self._connection.rollback()
-                yield from _pages(self._connection, sql, size, SINGLE_NODE_FETCH)
+            else:
+                return
+        for half in slices.halves:
+            yield from self.pages(sql, size, half)
+
+    def _slice(self, sql: str, size: int) -> Pages:
+        try:
+            yield from _pages(self._connection, sql, size, size)
+        except Exception as error:
+            if size <= SINGLE_NODE_FETCH or not _is_too_large(error):
+                raise
+            # The first fetch was refused: nothing has been read.
+            self._connection.rollback()
+            yield from _pages(self._connection, sql, size, SINGLE_NODE_FETCH)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

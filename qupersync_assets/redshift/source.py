@@ -24,6 +24,7 @@ from qupersync_assets.redshift.privileges import Privileges, find_privileges, gr
 from qupersync_assets.redshift.query_text import QueryText, protect
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.redshift.session import Session
+from qupersync_assets.redshift.time_slices import TimeSlices
 from qupersync_assets.rows.page import AnyPage, Pages
 from qupersync_assets.rows.source_read import RowVisibility, SourceRead, SourceUnavailable
 from qupersync_assets.spec import RETENTION, ReadMode, SyncSpec, Variant, Window, read_since, select_statement
@@ -109,7 +110,7 @@ class _VariantChoice:
         own_queries, narrow = self.source.include_own_queries, narrow_columns(variant, catalog)
         statement = select_statement(self.source.spec, variant, missing, window, own_queries, narrow)
         visibility, database = self._visibility(variant), self.database
-        pages = self.session.pages(statement, self.source.page_size)
+        pages = self.session.pages(statement, self.source.page_size, self._slices(window, read_to))
         try:
             first = next(pages, None)
         except SyncError as error:
@@ -128,6 +129,11 @@ class _VariantChoice:
             database=database,
             why_empty=why_empty,
         )
+
+    def _slices(self, window: Window, read_to: datetime) -> TimeSlices | None:
+        column = self.source.spec.time_column
+        start = min(window.since or read_to, read_to - RETENTION)
+        return TimeSlices(column, start, read_to) if column else None
 
     def _why_empty(self, variant: Variant, visibility: RowVisibility | None, window: Window) -> str:
         """Return why a full read of a history found no row: an idle cluster shows rows of before the read's start."""

@@ -6,7 +6,7 @@ and the column schema in Dagster are all derived from it. Nothing here connects 
 
 from qupersync_assets.spec.daily_history import DailyHistory, daily_history
 from qupersync_assets.spec.query_ids import sys_query_ids
-from qupersync_assets.spec.select_statement import read_since, select_statement
+from qupersync_assets.spec.select_statement import read_since, select_statement, timestamp_literal
 from qupersync_assets.spec.source_variant import Variant, source_expression
 from qupersync_assets.spec.sync_spec import SyncSpec
 from qupersync_assets.spec.target_table import (
@@ -52,5 +52,6 @@ __all__ = [
     "source_expression",
     "status_expression",
     "sys_query_ids",
+    "timestamp_literal",
     "unfinished",
 ]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -49,9 +49,14 @@ def read_since(spec: SyncSpec, window: Window) -> str:
     """Return the Redshift expression for the time from which a window reads rows."""
     if window.since is None:
         return spec.full_read_since
-    since = f"'{window.since.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'::timestamp"
+    since = timestamp_literal(window.since)
     # Redshift may still have rows that are older than its retention, also if the last sync was long ago.
     return since if window.mode is ReadMode.INCREMENTAL else f"LEAST({spec.full_read_since}, {since})"
+
+
+def timestamp_literal(time: datetime) -> str:
+    """Return a time as a literal of Redshift's type timestamp (UTC)."""
+    return f"'{time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'::timestamp"
 
 
 def _with_missing_columns(statement: str, variant: Variant, missing: Collection[tuple[str, str]]) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from qupersync_assets.sandbox.gateway.endpoint import WRITE_BUFFER, Endpoint, ServerEndpoint
 from qupersync_assets.sandbox.gateway.faults import Fault, ResponseStream, reset
+from qupersync_assets.sandbox.gateway.row_descriptions import RowDescriptions
 from qupersync_assets.sandbox.gateway.startup import (
     Received,
     error_response,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from qupersync_assets.sandbox.gateway.session import Session
     from qupersync_assets.sandbox.gateway.tls import TlsFiles
     from qupersync_assets.sandbox.rules.dialect import Mode
+    from qupersync_assets.sandbox.rules.strict import Refusal
 
 _SSL_REQUEST = 80877103
 _GSSENC_REQUEST = 80877104
@@ -45,6 +47,9 @@ class Gateway:
         lists_absent: the catalog lists views that the mode lacks, and all users are denied access to them;
             this was reported of Serverless.
         strict: refuse the statements that Redshift refuses; may be changed at any time.
+        refuse: returns the error with which the cluster refuses a statement in its present state, None if it does not.
+        cursor_limit: maximum bytes of the whole result of a cursor; None for no limit.
+        uppercase_names: whether describe_field_name_in_uppercase is on for the user, when a session begins.
         received: counts of client messages.
         fault: disturbs new and open connections; may be changed at any time.
         latency: seconds that each response is delayed; may be changed at any time.
@@ -67,6 +72,9 @@ class Gateway:
         self.mode: Mode = mode
         self.lists_absent = lists_absent
         self.strict = strict
+        self.refuse: Callable[[str], Refusal | None] = lambda statement: None
+        self.cursor_limit: int | None = None
+        self.uppercase_names = False
         self.received = Received()
         self.fault: Fault | None = None
         self.latency = 0.0
@@ -142,7 +150,12 @@ class Gateway:
         """Build the filter for a client's messages after its start-up packet; see Session."""
         from qupersync_assets.sandbox.gateway.session import Session  # slow to import
 
-        return Session(self.mode, lambda: self.strict, self._count, on_statement, self.lists_absent)
+        return Session(
+            *(self.mode, lambda: self.strict, self._count, on_statement, self.lists_absent),
+            refuse=lambda statement: self.refuse(statement),
+            cursor_limit=lambda: self.cursor_limit,
+            uppercase_names=self.uppercase_names,
+        )
 
     def _count(self, kind: bytes) -> None:
         self.received.passwords += kind == b"p"
@@ -158,10 +171,11 @@ class _Client(Endpoint):
         self._task: asyncio.Task[None] | None = None
         self._session: Session | None = None
         self._securing = False
+        self._descriptions: RowDescriptions | None = None
         self._responses = ResponseStream(gateway, lambda: self.transport, self._reset_server)
 
     def send(self, data: bytes) -> None:
-        self._responses.write(data)
+        self._responses.write(self._descriptions.feed(data) if self._descriptions else data)
 
     def finish(self) -> None:
         self._responses.close()
@@ -237,6 +251,8 @@ class _Client(Endpoint):
             if self._gateway.lists_absent:
                 packet = with_parameter(packet, b"redshift.lists_absent", b"on")
             self._session = self._gateway.new_session(self._responses.before_statement)
+            if self._session.uppercase_names:
+                self._descriptions = RowDescriptions(self._session)
             self._startup = self._session.feed(self._startup)
         host, port = self._gateway.upstream
         loop = asyncio.get_running_loop()

@@ -20,6 +20,7 @@ from qupersync_assets.sandbox.rules.texts import statements, tokens
 
 _UNTYPED = (0, 705)
 _TEXT = 25
+_UPPERCASE_NAMES = re.compile(r"\s*set\s+describe_field_name_in_uppercase\s+(?:to|=)\s+'?(\w+)", re.I)
 # Parse is checked as if a transaction were open: the session's state counts only when the statement runs.
 _READY = State(in_transaction=True)
 
@@ -32,7 +33,7 @@ class Session:
         strict: returns whether statements are checked at present.
         on_message: called with the type of every message.
         on_statement: called with each statement before it runs.
-        lists_absent: see Gateway.
+        lists_absent, refuse, cursor_limit, uppercase_names: see Gateway.
     """
 
     def __init__(
@@ -42,12 +43,18 @@ class Session:
         on_message: Callable[[bytes], None],
         on_statement: Callable[[str], None],
         lists_absent: bool = False,
+        refuse: Callable[[str], Refusal | None] = lambda _: None,
+        cursor_limit: Callable[[], int | None] = lambda: None,
+        uppercase_names: bool = False,
     ) -> None:
         self._mode = mode
         self._lists_absent = lists_absent
         self._strict = strict
         self._on_message = on_message
         self._on_statement = on_statement
+        self._refuse = refuse
+        self._cursor_limit = cursor_limit
+        self.uppercase_names = uppercase_names
         self._state = State()
         self._prepared: dict[bytes, str] = {}
         self._buffer = b""
@@ -84,25 +91,28 @@ class Session:
         self._prepared[name] = statement
         refused = self._refusal(statement, _READY)
         if refused is None:
-            return _message(b"P", name + b"\0" + _encode(rewritten(statement)) + b"\0" + types)
+            limited = _with_cursor_limit(rewritten(statement), self._cursor_limit())
+            return _message(b"P", name + b"\0" + _encode(limited) + b"\0" + types)
         return _message(b"P", name + b"\0" + _error_statement(refused) + b"\0" + _with_types(types, statement))
 
     def _bind(self, body: bytes) -> bytes:
-        portal, name, values = body.split(b"\0", 2)
+        portal, name, _ = body.split(b"\0", 2)
         statement = self._prepared.get(name, "")
         self._on_statement(statement)
-        refused = self._refusal(statement, self._state)
+        injected = self._refuse(statement)
+        refused = injected or self._refusal(statement, self._state)
         self._track(statement, refused)
-        if refused is None or self._refusal(statement, _READY) is not None:
+        if refused is None or (not injected and self._refusal(statement, _READY) is not None):
             return _message(b"B", body)
         # The prepared statement is kept: it may be allowed later.
         parse = _message(b"P", b"\0" + _error_statement(refused) + b"\0\0\0")
-        return parse + _message(b"B", portal + b"\0\0" + values)
+        no_values = bytes(6)  # of the statement that raises the error: parameter formats, parameters, result formats
+        return parse + _message(b"B", portal + b"\0\0" + no_values)
 
     def _query(self, body: bytes) -> bytes:
         statement = _decode(body[:-1])
         self._on_statement(statement)
-        refused = self._refusal(statement, self._state)
+        refused = self._refuse(statement) or self._refusal(statement, self._state)
         self._track(statement, refused)
         text = _encode(rewritten(statement)) if refused is None else _error_statement(refused)
         return _message(b"Q", text + b"\0")
@@ -122,11 +132,25 @@ class Session:
 
     def _track(self, text: str, refused: Refusal | None) -> None:
         if refused is None:
+            if set_to := _UPPERCASE_NAMES.match(text):
+                self.uppercase_names = set_to[1].lower() in ("on", "true", "1")
             try:
                 for statement in statements(text):
                     self._state.track(statement)
             except SqlglotError:
                 pass  # the server reports the error
+
+
+def _with_cursor_limit(statement: str, limit: int | None) -> str:
+    """Return a DECLARE whose first FETCH fails if the whole result has more than `limit` bytes, as Redshift's does."""
+    declare, cursor_for, select = statement.partition(" CURSOR FOR ")
+    if limit is None or not cursor_for:
+        return statement
+    size = "(SELECT sum(pg_column_size(r)) FROM result r)"
+    return (
+        f"{declare}{cursor_for}WITH result AS MATERIALIZED ({select}) "
+        f"SELECT * FROM result WHERE redshift.check_cursor({size}::bigint, {limit})"
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -35,7 +35,15 @@ class Access(TypedDict, total=False):
 
 _REFUSE = """
 CREATE OR REPLACE FUNCTION redshift.refuse(sqlstate_ text, message_ text) RETURNS text LANGUAGE plpgsql
-    AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = sqlstate_, MESSAGE = message_; END $$
+    AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = sqlstate_, MESSAGE = message_; END $$;
+CREATE OR REPLACE FUNCTION redshift.check_cursor(size_ bigint, limit_ bigint) RETURNS boolean LANGUAGE plpgsql
+    AS $$ BEGIN
+        IF size_ > limit_ THEN
+            RAISE EXCEPTION USING ERRCODE = 'XX000', MESSAGE = format(
+                'exceeded the maximum size allowed for the total set of cursor data: %sMB.', limit_ / 1048576.0);
+        END IF;
+        RETURN true;
+    END $$;
 """
 
 # The relations depend on the gateway's mode, which the gateway adds to the start-up packet.

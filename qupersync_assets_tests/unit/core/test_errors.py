@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import ssl
@@ -101,8 +102,14 @@ UNTRUSTED = ssl.SSLCertVerificationError(1, "certificate verify failed: self-sig
         (NO_ANSWER, TRANSIENT, "REDSHIFT_HOST"),
         (REFUSED, TRANSIENT, "REDSHIFT_PORT"),
         (InterfaceError("communication error", REFUSED), TRANSIENT, "REDSHIFT_PORT"),
-        (TimeoutError("timed out"), TRANSIENT, ""),
-        (OperationalError("connection time out", TimeoutError()), TRANSIENT, ""),
+        (TimeoutError("timed out"), TRANSIENT, "security groups"),
+        (OperationalError("connection time out", TimeoutError()), TRANSIENT, "security groups"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), TRANSIENT, "a cluster is paused"),
+        (of_redshift("XX000", "could not open relation with OID 123456"), TRANSIENT, ""),
+        *((of_redshift("XX000", str(number)), TRANSIENT, "") for number in (1018, 1020, 1023)),
+        (of_redshift("XX000", "conflict with concurrent transaction"), TRANSIENT, ""),
+        (of_redshift("XX000", "Assert: 10230 rows"), FATAL, ""),
+        (of_redshift("25006", "cannot execute INSERT in a read-only transaction"), TRANSIENT, "REDSHIFT_HOST"),
         (ConnectionResetError(104, "Connection reset by peer"), TRANSIENT, ""),
         (InterfaceError("BrokenPipe: server socket closed."), TRANSIENT, ""),
         (UNTRUSTED, FATAL, "REDSHIFT_SSL"),

@@ -71,19 +71,19 @@ def test_an_invalid_value_is_reported_with_the_allowed_values(
 
 
 SLACK = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
-MAIL = "://bot:hunter2hunter@mail.example.com?to=me@example.com,you@example.com"
+MAIL = "://bot:opensesame99@mail.example.com?to=me@example.com,you@example.com"
 
 
 @pytest.mark.parametrize(
     ("urls", "words"),
     [
-        ("hunter2hunter", "entry 1 (unknown) is not a URL"),
-        (f"{SLACK},hunter2://hunter2hunter", "entry 2 (hunter2) is not a URL"),
-        (f"{SLACK}, hunter2hunter", "entry 2 (unknown) is not a URL"),
-        (f"{SLACK}\nslack://hunter2hunter", "entry 2 (slack) is not a URL"),
-        ("json://bot:hunter2hunter@host:port", "entry 1 (json) is not a URL"),
-        ("slack://hunter2hunter json://[", "entry 1 (slack) is not a URL that Apprise accepts; entry 2 (json)"),
-        ("json://bot:hunter2hunter@host/?rto=never", "entry 1 (json) has a recipient or parameter"),
+        ("opensesame99", "entry 1 (unknown) is not a URL"),
+        (f"{SLACK},hunter2://opensesame99", "entry 2 (hunter2) is not a URL"),
+        (f"{SLACK}, opensesame99", "entry 2 (unknown) is not a URL"),
+        (f"{SLACK}\nslack://opensesame99", "entry 2 (slack) is not a URL"),
+        ("json://bot:opensesame99@host:port", "entry 1 (json) is not a URL"),
+        ("slack://opensesame99 json://[", "entry 1 (slack) is not a URL that Apprise accepts; entry 2 (json)"),
+        ("json://bot:opensesame99@host/?rto=never", "entry 1 (json) has a recipient or parameter"),
         (f"mailto{MAIL}", "entry 1 (mailto) would send its password without TLS; allowed is mailtos://"),
         (",", "has no URL"),
     ],
@@ -93,7 +93,7 @@ def test_alert_urls_that_are_not_allowed_are_named_and_not_shown(load: Load, url
         load(ALERT_URLS=urls)
     (line,) = [line for line in str(refusal.value).splitlines() if line.startswith("  ALERT_URLS: ")]
     assert words in line
-    assert not re.search("hunter2hunter|T1JJ3T3L2", "".join(traceback.format_exception(refusal.value)))
+    assert not re.search("opensesame99|T1JJ3T3L2", "".join(traceback.format_exception(refusal.value)))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_alert_urls_are_separated_by_commas_and_white_space(load: Load, urls: st
     settings = load(ALERT_URLS=urls)
     entries = parse_alert_urls(settings.alert_urls)
     assert [entry.schema for entry in entries] == schemas
-    assert not re.search("T1JJ3T3L2|hunter2hunter|0123456789", f"{settings!r} {entries!r} {entries}")
+    assert not re.search("T1JJ3T3L2|opensesame99|0123456789", f"{settings!r} {entries!r} {entries}")
 
 
 def test_alert_urls_need_the_extra(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
