@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qupersync_assets.core.errors import LOCK_NOT_AVAILABLE, sqlstate
+from qupersync_assets.core.errors import LOCK_NOT_AVAILABLE, READ_ONLY_TRANSACTION, sqlstate
 
 # A session that ends, for example that of the previous attempt, keeps its locks for a moment.
 _LOCK_TIMEOUT = sa.text("SET LOCAL lock_timeout = '2s'")
@@ -73,8 +73,13 @@ class JobConnection:
         try:
             with connection.begin():
                 yield connection
-        except BaseException:
-            if connection.invalidated or connection.connection.closed:
+        except BaseException as error:
+            is_lost = connection.invalidated or connection.connection.closed
+            if not is_lost and sqlstate(error) == READ_ONLY_TRANSACTION:
+                # After a failover a new connection finds the new primary; those of the pool do not.
+                self._engine.dispose()
+                is_lost = True
+            if is_lost:
                 self.close()
             raise
 

@@ -168,24 +168,20 @@ def test_a_deadlock_is_retried(
 
 
 def test_a_serialization_failure_is_retried(
-    blocker: Any,
-    waiting: Waiting,
-    errors: Callable[[str], int],
-    sync: Sync,
-    target: Query,
-    logged: Logged,
-    converges: Check,
+    nodes: None, errors: Callable[[str], int], sync: Sync, target: Query, logged: Logged, converges: Check
 ) -> None:
-    target("ALTER ROLE qupersync SET default_transaction_isolation = 'serializable'")
-
-    def commit() -> None:
-        waiting()
-        blocker.commit()  # a row that the batch, as of its beginning, cannot see
-
-    with meanwhile(commit):
-        assert sync("node_details").success
+    # Sessions are pinned to READ COMMITTED, which has none; a trigger of the user may still end with one.
+    target(
+        "CREATE SEQUENCE quper.inserts; GRANT USAGE ON SEQUENCE quper.inserts TO PUBLIC;"
+        "CREATE FUNCTION quper.fail_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF nextval('quper.inserts') = 1500 THEN RAISE EXCEPTION 'conflict' USING ERRCODE = '40001'; END IF; "
+        "RETURN NEW; END $$;"
+        "CREATE TRIGGER fail_once BEFORE INSERT ON quper.node_details FOR EACH ROW EXECUTE FUNCTION quper.fail_once()"
+    )
+    assert sync("node_details").success
     assert errors("40001") == 1
-    assert logged("node_details_sync") == (2500, 2499, 1, 0, 0, 0, 3, "success")
+    assert logged("node_details_sync") == FULL_READ
+    target("DROP TRIGGER fail_once ON quper.node_details")
     converges("node_details")
 
 
@@ -371,8 +367,28 @@ def test_a_read_only_server_is_an_error(
     target("ALTER ROLE qupersync SET default_transaction_read_only = on")
     result = sync("node_details")
     assert not result.success
-    assert errors("25006") == 1
+    assert errors("25006") == 2  # retried once
     (failure,) = [e for e in result.all_events if e.is_step_failure]
-    assert "25006" in str(failure.step_failure_data.error)
+    assert "25006" in str(failure.step_failure_data.error) and "POSTGRES_HOST" in str(failure.step_failure_data.error)
     target("ALTER ROLE qupersync RESET ALL")
+    converges("node_details")
+
+
+def test_a_failover_is_retried_over_a_new_connection(
+    nodes: None,
+    errors: Callable[[str], int],
+    sync: Sync,
+    target: Query,
+    converges: Check,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SYNC_MAX_RETRIES", "9")
+    target("ALTER ROLE qupersync SET default_transaction_read_only = on")
+
+    def promote() -> None:
+        until(lambda: errors("25006"))
+        target("ALTER ROLE qupersync RESET ALL")  # sessions that are open stay read-only
+
+    with meanwhile(promote):
+        assert sync("node_details").success
     converges("node_details")

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
+from urllib.parse import quote_plus
 
 import dagster as dg
 import pytest
@@ -229,7 +230,7 @@ def test_no_secret_is_in_an_alert_an_error_or_a_log(
         MAIL_PASSWORD,
     ]
     # A failure that quotes them all.
-    monkeypatch.setenv("REDSHIFT_HOST", f"{'.'.join(secrets)}.invalid")
+    monkeypatch.setenv("REDSHIFT_HOST", f"{'.'.join(map(quote_plus, secrets))}.invalid")
     sync("applications")
     for watcher in watchers:
         watcher.poll()

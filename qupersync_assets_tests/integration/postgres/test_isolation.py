@@ -154,7 +154,7 @@ def empty(target: Query) -> None:
 
 
 # Orders of two stories: each place is that of the next chapter of a cluster.
-ORDERS: list[tuple[int, ...]] = [(0, 0, 0, 1, 1, 1), (0, 0, 1, 1, 1, 0), (0, 1, 0, 1, 1, 0), (0, 1, 1, 1, 0, 0)]
+ORDERS: list[tuple[int, ...]] = [(0, 0, 0, 1, 1, 1), (0, 1, 0, 1, 1, 0)]
 ORDERS += [tuple(1 - who for who in order) for order in ORDERS]
 
 
