@@ -172,7 +172,7 @@ def _latency(measured: Measured) -> Iterator[str]:
 
 
 def _ticks(measured: Measured) -> Iterator[str]:
-    yield "## All eight jobs without new rows"
+    yield "## All default jobs without new rows"
     yield ""
     yield _TICKS
     names = ["seconds", "CPU seconds", "CPU seconds of the servers"]

@@ -1,4 +1,4 @@
-"""Measures a run of all eight jobs without new rows, for QuperSync and for `eager.py`.
+"""Measures a run of all default jobs without new rows, for QuperSync and for `eager.py`.
 
 The runs are launched through the API of a webserver, with the daemon's run launcher: each is a new process of
 the code server.
