@@ -49,8 +49,10 @@ class SyncError(Exception):
         self.server_message = server_message
 
 
-# 54000: an index entry is too large, because of one row.
-_ROW = ("22", "23", "54000")
+# 54000: an index entry is too large, because of one row. 44: a view's check. P0: a trigger raises an exception.
+_ROW = ("22", "23", "44", "54000", "P0")
+# Classes of PostgreSQL and Redshift; an exception of a trigger may have another one.
+_STANDARD = re.compile("0[0-389ABFLPZ]|10|2[0-8BDF]|3[489BDF]|4[024]|5[34578]|72|F0|HV|P0|XX")
 _TRANSIENT = ("DNS", "PORT", "UNREACHABLE", "AWS-BUSY", "08", READ_ONLY_TRANSACTION, "40", "53", "55", "57", "58")
 # Redshift reports INTERNAL_ERROR for many causes. These pass: a relation was dropped or replaced meanwhile (1018,
 # 1020), or a concurrent transaction had priority (1023).
@@ -173,7 +175,7 @@ def _class_names(error: BaseException) -> set[str]:
 def classify(error: BaseException) -> ErrorClass:
     """Return the class of an error of either driver."""
     code = sqlstate(error)
-    if code is not None and code.startswith(_ROW):
+    if code is not None and (code.startswith(_ROW) or (len(code) == 5 and not _STANDARD.match(code))):
         return ErrorClass.ROW
     if code == INTERNAL_ERROR:
         return ErrorClass.TRANSIENT if _PASSING.search(message(error)) else ErrorClass.FATAL

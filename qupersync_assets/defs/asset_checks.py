@@ -21,6 +21,9 @@ SCHEMA = "source_schema"
 ALL_ROWS = "sees_all_rows"
 GAP = "no_gap"
 DATABASES = "reads_all_databases"
+REMOVED = "finds_removed_rows"
+# Syncs in a row that may leave undecided whether rows still exist.
+MAX_UNDECIDED = 3
 # Heading of a number of the last runs -> column of quper.sync_logs.
 RUN_NUMBERS = {
     "ms": "duration_ms",
@@ -45,6 +48,8 @@ def check_specs(key: dg.AssetKey, spec: SyncSpec, settings: Settings) -> list[dg
             f"No data was missed: the last successful sync and its newest rows are of the last {RETENTION.days} days, "
             "or Redshift kept all rows since then."
         )
+    else:
+        described[REMOVED] = "The syncs know which rows of the table the source still has."
     if spec.database_column:
         described[DATABASES] = "Each database of REDSHIFT_DATABASES exists and could be read."
     with warnings.catch_warnings():
@@ -66,6 +71,8 @@ def check_results(
         yield _all_rows(result.read)
     if spec.kind == "history":
         yield _gap(result)
+    else:
+        yield _removed_rows(result, state)
     if spec.database_column:
         yield _databases(result)
 
@@ -154,6 +161,21 @@ def _gap(result: LoadResult) -> dg.AssetCheckResult:
         first, last = (time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") for time in result.gap)
         text = f"Rows from {first} to {last} are lost: Redshift had deleted them before this load."
     return _warning(GAP, result.gap is None, text, {"gap_seconds": result.gap_seconds})
+
+
+def _removed_rows(result: LoadResult, state: TableState) -> dg.AssetCheckResult:
+    """Warn if several syncs in a row did not know whether rows still exist; such rows are not marked as removed."""
+    loads = [log for log in state.last_runs if log["status"] in (SyncStatus.SUCCESS, SyncStatus.PARTIAL)]
+    newest = [log["rows_undecided"] for log in loads[:MAX_UNDECIDED]]
+    text = f"{result.counts.undecided} rows may have been removed from the source, or not."
+    passed = len(newest) < MAX_UNDECIDED or not all(newest)
+    if not passed:
+        text = (
+            f"In the last {MAX_UNDECIDED} syncs it was not known whether {newest[0]} rows still exist, so they have no "
+            "removed_at. Redshift gave no rows, or rows with an invalid key, which are in quper.skipped_rows; or the "
+            "connection to PostgreSQL was lost."
+        )
+    return _warning(REMOVED, passed, text, {"rows_undecided": result.counts.undecided})
 
 
 def _databases(result: LoadResult) -> dg.AssetCheckResult:

@@ -2,8 +2,9 @@
 
 A raw page of a history is first compared with the target and copied directly (`direct_copy`). If this is not
 possible, the raw page is merged from a temporary table by one INSERT ... ON CONFLICT DO UPDATE (`merge`). If
-a value needs coercion, if PostgreSQL refuses a row, or if a key occurs twice, the page is decoded, coerced
-and merged. Only `rows.coercion` decides that a value is invalid.
+a value needs coercion, or if a key occurs twice, the page is decoded, coerced and merged. Only `rows.coercion`
+decides that a value is invalid. The last strategy, without ON CONFLICT and in halves, skips the rows that
+PostgreSQL or a trigger refuses. A strategy that the server refuses for its statement is not tried again.
 """
 
 from __future__ import annotations
@@ -12,18 +13,25 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
+import psycopg2
 import sqlalchemy as sa
 
 from qupersync_assets.core.errors import ErrorClass, SyncError, classify, message
 from qupersync_assets.core.retries import call_with_retries
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.direct_copy import DirectCopy, direct_copy, other_types
-from qupersync_assets.postgres.merge import merge_statement, record_keys_statements, reused_key_statement
+from qupersync_assets.postgres.merge import (
+    merge_statement,
+    read_keys_table,
+    record_key_statement,
+    record_keys_statements,
+    reused_key_statement,
+)
 from qupersync_assets.postgres.staging import NeedsCoercion, Staging, raw_staging, typed_staging
-from qupersync_assets.rows.coercion import Row, transform
+from qupersync_assets.rows.coercion import Row, key_of, transform
 from qupersync_assets.rows.page import AnyPage, RawPage, copy_binary
 from qupersync_assets.rows.row_counts import RowCounts, SkippedRow
 from qupersync_assets.spec import SyncSpec
@@ -52,6 +60,25 @@ class Batch(NamedTuple):
 # Writes a batch in the transaction of the given connection.
 Strategy = Callable[[sa.Connection], Batch]
 
+DATABASE_ERRORS = (sa.exc.DBAPIError, psycopg2.Error)
+# Whether an index can decide that a key is known: partitions by another column have none.
+_HAS_UNIQUE_KEY = sa.text(
+    """
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_index AS i
+        WHERE i.indrelid = to_regclass(:table) AND i.indisunique AND i.indisvalid AND i.indimmediate
+          AND i.indpred IS NULL AND i.indexprs IS NULL AND :key = ARRAY(
+              SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
+              WHERE a.attrelid = i.indrelid AND a.attnum = ANY((i.indkey::int2[])[0:i.indnkeyatts - 1]) ORDER BY 1
+          )
+    )
+    """
+)
+
+
+class RowsNotWritten(Exception):
+    """Rows of a batch are not in the target, without an error: a trigger, a rule or a policy left them out."""
+
 
 class BatchWriter:
     """Writes the batches of one load, or of one part of it, each in its own transaction."""
@@ -64,8 +91,9 @@ class BatchWriter:
         self._first_opened = target.opened
         self._finish = finish
         self._typed = typed_staging(spec)
-        self._merges: dict[str, sa.TextClause] = {}
+        self._merges: dict[tuple[str, bool, bool], sa.TextClause] = {}
         self._raw: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[Staging, DirectCopy | None] | None] = {}
+        self._unusable: set[str] = set()  # strategies that the server refused for their statement
 
     def write(self, page: AnyPage) -> tuple[SkippedRow, ...]:
         """Write one batch and return its skipped rows; a row with invalid data is skipped alone.
@@ -81,38 +109,60 @@ class BatchWriter:
 
     @property
     def has_all_keys(self) -> bool:
-        """Whether after the last batch of a snapshot the session has the keys of all rows that the source holds.
+        """Whether after the last batch of a snapshot the session has the keys of all rows that the source holds, except
+        for the unknown values in keys of skipped rows.
 
         It is unknown what the source holds if it gave no rows, which is what missing privileges look like, unless the
-        rows are transient; if rows were skipped; or if the session was replaced.
+        rows are transient; or if the session was replaced.
         """
-        is_complete = (self.counts.extracted or self._spec.transient) and not self.counts.skipped
-        return bool(is_complete) and self._target.opened == self._first_opened
+        is_read = self.counts.extracted or self._spec.transient
+        return bool(is_read) and self._target.opened == self._first_opened
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all rows of a snapshot were loaded, and removed rows are known."""
+        return self.has_all_keys and not self.counts.skipped
+
+    @cached_property
+    def _has_unique_key(self) -> bool:
+        names = {"table": self._spec.table.fullname, "key": sorted(c.name for c in self._spec.key)}
+        with self._target.begin() as connection:
+            return bool(connection.execute(_HAS_UNIQUE_KEY, names).scalar_one())
+
+    @property
+    def _merges_on_conflict(self) -> bool:
+        return self._has_unique_key and "merge" not in self._unusable
 
     def _write(self, page: AnyPage) -> tuple[SkippedRow, ...]:
         refused: Exception | None = None
-        for strategy in self._strategies(page):
+        for name, strategy in self._strategies(page):
             try:
                 return self._commit(len(page), strategy)
-            except Exception as error:
-                if not isinstance(error, NeedsCoercion) and classify(error) is not ErrorClass.ROW:
+            except (NeedsCoercion, RowsNotWritten, *DATABASE_ERRORS) as error:
+                if classify(error) is ErrorClass.TRANSIENT:
                     raise
                 refused = error
+                if isinstance(error, DATABASE_ERRORS) and classify(error) is not ErrorClass.ROW:
+                    self._unusable.add(name)
+                    self.slow_path = self.slow_path or f"PostgreSQL refused the {name}: {message(error)}"
         raise refused or AssertionError("a page has at least one strategy")
 
-    def _strategies(self, page: AnyPage) -> Iterator[Strategy]:
-        """Yield the strategies for a page, the fastest first; the last one skips rows that are refused."""
+    def _strategies(self, page: AnyPage) -> Iterator[tuple[str, Strategy]]:
+        """Yield the strategies for a page with their names, the fastest first; the last one skips refused rows."""
         if not self.counts.batches:
             self.slow_path = self._why_slow(page)
-        if isinstance(page, RawPage) and (raw := self._raw_ways(page)):
+        if self._has_unique_key and isinstance(page, RawPage) and (raw := self._raw_ways(page)):
             staging, direct = raw
-            if direct:
-                yield partial(self._copy_directly, direct, page)
-            yield partial(self._merge, staging, "binary", copy_binary(page.bodies), len(page))
+            if direct and "direct copy" not in self._unusable:
+                yield "direct copy", partial(self._copy_directly, direct, page)
+            if "merge of raw rows" not in self._unusable:
+                data = copy_binary(page.bodies)
+                yield "merge of raw rows", partial(self._merge, staging, "binary", data, len(page))
         rows, invalid = transform(self._spec, page.decoded())
         skipped = Batch(RowCounts(skipped=len(invalid)), tuple(invalid))
-        yield lambda connection: skipped + self._merge_rows(rows, connection)
-        yield lambda connection: skipped + self._split(rows, connection)
+        if self._merges_on_conflict:
+            yield "merge", lambda connection: skipped + self._merge_rows(rows, connection)
+        yield "merge in halves", lambda connection: skipped + self._merge_accepted(rows, connection)
 
     def _raw_ways(self, page: RawPage) -> tuple[Staging, DirectCopy | None] | None:
         """Return how rows of these columns and types can be written raw, None if they cannot."""
@@ -127,6 +177,8 @@ class BatchWriter:
         """Return why pages with the columns of this one cannot be written in the fastest way of the job, "" if so."""
         if not isinstance(page, RawPage):
             return "the pages are decoded, because SYNC_QUERY_TEXT hides texts or the driver decodes a type"
+        if not self._has_unique_key:
+            return f"{self._spec.table.fullname} has no unique index of {', '.join(c.name for c in self._spec.key)}"
         staging, direct = self._raw_ways(page) or (None, None)
         if direct or (staging and not self._spec.time_column):
             return ""
@@ -135,6 +187,8 @@ class BatchWriter:
     def _commit(self, size: int, strategy: Strategy) -> tuple[SkippedRow, ...]:
         with self._target.begin() as connection:
             batch = strategy(connection)
+            if self._spec.kind == "snapshot" and batch.skipped:
+                self._record_skipped_keys(batch.skipped, connection)
             counts = self.counts + batch.counts + RowCounts(extracted=size, batches=1)
             self._finish(connection, counts, list(batch.skipped))
         self.counts = counts
@@ -144,6 +198,18 @@ class BatchWriter:
         inserted = direct.load(connection, page)
         return Batch(RowCounts(inserted=inserted, unchanged=len(page) - inserted))
 
+    def _record_skipped_keys(self, rows: Sequence[SkippedRow], connection: sa.Connection) -> None:
+        """Record the keys of rows that the source has, although they were not loaded."""
+        connection.execute(sa.text(read_keys_table(self._spec)))
+        keys = [{c.name: row.key.get(c.name) for c in self._spec.source_key} for row in rows]
+        connection.execute(sa.text(record_key_statement(self._spec)), keys)
+
+    def _merge_accepted(self, rows: Sequence[Row], connection: sa.Connection) -> Batch:
+        """Merge all rows except those that PostgreSQL refuses."""
+        # A deferred trigger would refuse the whole batch at its end.
+        connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
+        return self._split(rows, connection)
+
     def _split(self, rows: Sequence[Row], connection: sa.Connection) -> Batch:
         """Merge the rows in halves, recursively, until each refused row is alone."""
         try:
@@ -151,8 +217,8 @@ class BatchWriter:
                 batch = self._merge_rows(rows, connection)
                 connection.execute(sa.text(f"TRUNCATE {self._typed.name}"))
                 return batch
-        except Exception as error:
-            if classify(error) is not ErrorClass.ROW:
+        except (RowsNotWritten, *DATABASE_ERRORS) as error:
+            if not isinstance(error, RowsNotWritten) and classify(error) is not ErrorClass.ROW:
                 raise
             if len(rows) == 1:
                 return Batch(RowCounts(skipped=1), (self._refused(rows[0], error),))
@@ -171,18 +237,37 @@ class BatchWriter:
             cursor.copy_expert(staging.copy(form), io.BytesIO(data), 1 << 20)
         if self._spec.times:
             self._check_keys(staging, connection)
-        merge = self._merges.get(staging.name)
-        if merge is None:
-            merge = self._merges[staging.name] = sa.text(merge_statement(self._spec, staging))
-        keys, inserted, updated, needs_coercion = connection.execute(merge, {"cluster": self._target.cluster}).one()
+        keys, inserted, updated, written, needs_coercion = self._execute_merge(staging, connection)
         if needs_coercion:
             raise NeedsCoercion
+        if written != inserted + updated:
+            self._check_written(staging, connection)
+            updated = written - inserted
         if self._spec.kind == "snapshot":
             for statement in record_keys_statements(self._spec, staging):
                 connection.execute(sa.text(statement))
         keys = size if keys is None else keys
         unchanged = keys - inserted - updated
         return Batch(RowCounts(inserted=inserted, updated=updated, unchanged=unchanged, duplicates=size - keys))
+
+    def _execute_merge(self, staging: Staging, connection: sa.Connection, *, always: bool = False) -> tuple[Any, ...]:
+        by_lookup = staging.is_numbered and not self._merges_on_conflict
+        merge = self._merges.get((staging.name, by_lookup, always))
+        if merge is None:
+            merge = sa.text(merge_statement(self._spec, staging, by_lookup=by_lookup, always=always))
+            self._merges[staging.name, by_lookup, always] = merge
+        return tuple(connection.execute(merge, {"cluster": self._target.cluster}).one())
+
+    def _check_written(self, staging: Staging, connection: sa.Connection) -> None:
+        """Raise RowsNotWritten if rows are missing; others got from a trigger the values that the target has.
+
+        The rows that still differ are written in any case, which a trigger may refuse, and the attempt is undone.
+        """
+        with connection.begin_nested() as attempt:
+            _, inserted, updated, written, _ = self._execute_merge(staging, connection, always=True)
+            attempt.rollback()
+        if written != inserted + updated:
+            raise RowsNotWritten("a trigger, a rule or a policy of the table left the row out")
 
     def _check_keys(self, staging: Staging, connection: sa.Connection) -> None:
         """Raise SyncError if rows of the batch would replace other rows, because Redshift numbers them again."""
@@ -201,7 +286,8 @@ class BatchWriter:
         found = _AT_COLUMN.search(getattr(diagnosis, "context", None) or "")
         column = found[1] if found else getattr(diagnosis, "column_name", None)
         names = [c.name for c in self._spec.columns]
-        return SkippedRow(column, f"PostgreSQL: {message(error)}", dict(zip(names, row, strict=True)))
+        values = dict(zip(names, row, strict=True))
+        return SkippedRow(column, f"PostgreSQL: {message(error)}", values, key_of(self._spec, row))
 
 
 def copy_text(rows: Sequence[Row]) -> bytes:

@@ -18,7 +18,7 @@ from qupersync_assets.postgres import skipped_rows, sync_logs
 from qupersync_assets.postgres.advisory_lock import JobConnection, JobLocked
 from qupersync_assets.postgres.batch_writer import BatchWriter
 from qupersync_assets.postgres.daily_history import write_day
-from qupersync_assets.postgres.merge import read_keys_table, removal_statement
+from qupersync_assets.postgres.merge import read_keys_table, removal_statement, undecided_statement
 from qupersync_assets.postgres.mutable_rows import mark_unlisted
 from qupersync_assets.postgres.resource import PostgresResource, postgres_errors
 from qupersync_assets.postgres.schema import ensure_schema
@@ -182,13 +182,13 @@ class _Load:
                 self._load_parts(parts, window, log_id, loaded)
             gap = remaining_gap(loaded.gap, loaded.oldest_row_at)
             with postgres_errors(f"Finishing {table} failed"), self.target.begin() as connection:
-                counts = loaded.counts() + RowCounts(removed=self._mark_removed(connection, loaded, parts.existing))
+                counts = loaded.counts() + self._mark_removed(connection, loaded, parts.existing)
                 if spec.mutable_where is not None:
                     mark_unlisted(connection, spec, self.cluster, window.mutable_keys, loaded.unlisted)
                 if spec.after_load is not None:
                     connection.execute(spec.after_load, {"cluster": self.cluster})
                 if counts.upserted:
-                    is_complete = not loaded.failures and all(part.writer.has_all_keys for part in loaded.parts)
+                    is_complete = not loaded.failures and all(part.writer.is_complete for part in loaded.parts)
                     write_day(connection, spec, self.cluster, is_complete, self.day)
                 read, failures = loaded.parts[0].read, tuple(loaded.failures)
                 newest_row_at = newest(spec, self.cluster).scalar_subquery() if spec.time_column else None
@@ -264,15 +264,23 @@ class _Load:
         if read.visibility is None or read.visibility.sees_all_rows:
             loaded.unlisted = frozenset(unlisted)
 
-    def _mark_removed(self, connection: sa.Connection, loaded: _Loaded, existing: frozenset[str] | None) -> int:
-        """Mark the rows of a snapshot that its parts no longer have; return their number."""
+    def _mark_removed(self, connection: sa.Connection, loaded: _Loaded, existing: frozenset[str] | None) -> RowCounts:
+        """Mark the rows of a snapshot that its parts no longer have; count them, and those that are not decided."""
+        spec = self.spec
+        if spec.kind != "snapshot":
+            return RowCounts()
         complete = [part.read.database for part in loaded.parts if part.writer.has_all_keys]
-        if self.spec.kind != "snapshot" or not complete:
-            return 0
-        connection.execute(sa.text(read_keys_table(self.spec)))  # missing if there was no batch
-        statement = removal_statement(self.spec, by_database=existing is not None)
         parameters = {"cluster": self.cluster, "databases": complete, "existing": sorted(existing or ())}
-        return connection.execute(sa.text(statement), parameters).rowcount
+        by_database = existing is not None
+        connection.execute(sa.text(read_keys_table(spec)))  # missing if there was no batch
+        removed = undecided = 0
+        if complete:
+            removed = connection.execute(sa.text(removal_statement(spec, by_database=by_database)), parameters).rowcount
+        if not all(part.writer.is_complete for part in loaded.parts):
+            parameters["databases"] = [part.read.database for part in loaded.parts]
+            counted = sa.text(undecided_statement(spec, by_database=by_database))
+            undecided = connection.execute(counted, parameters).scalar_one()
+        return RowCounts(removed=removed, undecided=undecided)
 
     def _without_read(self, log_id: int, status: SyncStatus, reason: str) -> LoadResult:
         self.log.info(f"{status.capitalize()}: {reason}")

@@ -23,6 +23,7 @@ _DURATION = "milliseconds from start to end"
 _UPSERTED = "rows that the target holds as read: inserted + updated + unchanged"
 _COLUMNS_MISSING = "source columns that the cluster lacks, as view.column; they are read as NULL"
 _NEWEST_ROW_AT = "time of the newest row of a history at the end of the load (UTC); an older one later: restored"
+_UNDECIDED = "rows of the target of which the load did not know whether the source still has them"
 _GAP_FROM = "start of rows that were lost (UTC): Redshift deleted them before this load; NULL: none"
 
 
@@ -65,6 +66,7 @@ SYNC_LOGS = sa.Table(
     sa.Column("gap_to", _UTC, comment="end of rows that were lost (UTC)"),
     sa.Column("read_mode", sa.Text, comment="full or incremental, also of a load that failed; NULL: nothing was read"),
     sa.Column("newest_row_at", _UTC, comment=_NEWEST_ROW_AT),
+    _count("rows_undecided", _UNDECIDED),
     sa.UniqueConstraint("cluster", "sync_job_id", "run_id", name="sync_logs_run_key"),
     sa.Index("sync_logs_started_at_idx", sa.text("started_at DESC")),
     sa.Index("sync_logs_running_idx", "run_id", postgresql_where=sa.text("status = 'running'")),
@@ -150,6 +152,7 @@ def finish_success(
         source=read.name,
         columns_missing=list(read.missing_columns) or None,
         rows_removed=counts.removed,
+        rows_undecided=counts.undecided,
         read_from=read.window.read_from,
         read_to=read.read_to,
         read_mode=read.window.mode,

@@ -40,10 +40,16 @@ def transform(spec: SyncSpec, page: Page) -> tuple[list[Row], list[SkippedRow]]:
     if not invalid:
         return rows, []
     skipped = [
-        SkippedRow(name, reason, dict(zip(page.columns, page.rows[i], strict=True)))
+        SkippedRow(name, reason, dict(zip(page.columns, page.rows[i], strict=True)), key_of(spec, rows[i]))
         for i, (name, reason) in sorted(invalid.items())
     ]
     return [row for i, row in enumerate(rows) if i not in invalid], skipped
+
+
+def key_of(spec: SyncSpec, row: Row) -> dict[str, Any]:
+    """Return the valid values of a coerced row's key, by name."""
+    names = {c.name for c in spec.key}
+    return {c.name: v for c, v in zip(spec.columns, row, strict=True) if c.name in names and v is not None}
 
 
 def _coerce_column(

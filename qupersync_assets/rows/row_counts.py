@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class SkippedRow:
-    """A row that was not loaded: the first invalid column if it is known, the reason, the values by column."""
+    """A row that was not loaded: the first invalid column if it is known, the reason, the values by column, and the
+    valid values of its key."""
 
     column: str | None
     reason: str
     row: dict[str, Any]
+    key: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class RowCounts:
     skipped: int = 0
     batches: int = 0
     removed: int = 0  # rows of the target that the source no longer has; they are not among the extracted rows
+    undecided: int = 0  # rows of the target of which the load does not know whether the source still has them
 
     def __add__(self, other: RowCounts) -> RowCounts:
         return RowCounts(*map(sum, zip(astuple(self), astuple(other), strict=True)))

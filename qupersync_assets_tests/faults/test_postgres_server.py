@@ -141,6 +141,39 @@ def test_a_batch_that_times_out_is_retried(
     converges("node_details")
 
 
+@pytest.mark.parametrize(("setting", "sqlstate"), [("lock_timeout = 300", "55P03"), ("statement_timeout", "57014")])
+def test_a_timeout_while_a_batch_is_split_skips_no_row(
+    nodes: None,
+    server: PostgresServer,
+    errors: Callable[[str], int],
+    sync: Sync,
+    target: Query,
+    logged: Logged,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    sqlstate: str,
+) -> None:
+    # A row before the locked one splits the batch.
+    target("ALTER TABLE quper.node_details ADD CHECK (node <> 1100)")
+    if setting == "statement_timeout":
+        monkeypatch.setenv("POSTGRES_STATEMENT_TIMEOUT", "1")
+    else:
+        target(f"ALTER ROLE qupersync SET {setting}")
+
+    row = "INSERT INTO quper.node_details (cluster, node) VALUES ('sandbox', 1500)"
+    with holding(psycopg2.connect(server.dsn("quper")), row) as blocker:
+
+        def release() -> None:
+            until(lambda: errors(sqlstate))
+            blocker.rollback()
+
+        with meanwhile(release):
+            assert sync("node_details").success
+    assert errors("23514") > 3
+    assert logged("node_details_sync") == (2500, 2499, 0, 0, 0, 1, 3, "success")
+    assert target("SELECT row->>'node' FROM quper.skipped_rows") == [("1100",)]
+
+
 def test_a_deadlock_is_retried(
     blocker: Any,
     waiting: Waiting,
@@ -329,7 +362,8 @@ def test_the_limit_of_temporary_files_is_an_error(
     converges("node_details")
 
 
-def test_a_full_disk_is_retried(
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_a_full_disk_is_retried_and_skips_no_row(
     nodes: None,
     server: PostgresServer,
     errors: Callable[[str], int],
@@ -337,10 +371,13 @@ def test_a_full_disk_is_retried(
     target: Query,
     logged: Logged,
     converges: Check,
+    skipped: int,
 ) -> None:
     # Replace the file of the table by /dev/full, to which each write fails with ENOSPC:
     # https://man7.org/linux/man-pages/man4/full.4.html
     target("TRUNCATE quper.node_details")
+    if skipped:  # a row that is refused before any other is written splits its batch
+        target("ALTER TABLE quper.node_details ADD CHECK (node <> 1)")
     file = Path(server.data, target("SELECT pg_relation_filepath('quper.node_details')")[0][0])
     empty = file.with_name(file.name + ".empty")
     file.rename(empty)
@@ -356,8 +393,11 @@ def test_a_full_disk_is_retried(
 
     with meanwhile(make_room):
         assert sync("node_details").success
-    assert logged("node_details_sync") == FULL_READ
-    converges("node_details")
+    assert logged("node_details_sync") == (2500, 2500 - skipped, 0, 0, 0, skipped, 3, "success")
+    if skipped:
+        assert errors("23514") > 3
+    else:
+        converges("node_details")
 
 
 def test_a_read_only_server_is_an_error(

@@ -10,7 +10,7 @@ def partition(target: Query, table: str, by: str, *, key: str = "", **bounds: st
 
     `key` is the primary key, which must contain the columns of `by`; by default it stays.
     """
-    name, old = f"quper.{table}", f"quper.{table}_old"
+    name, old = f"quper.{table}", f"quper.{table}_replaced"
     ((found,),) = target(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'", [name]
     )
@@ -22,7 +22,7 @@ def partition(target: Query, table: str, by: str, *, key: str = "", **bounds: st
     )
     like = f"LIKE {old} INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING COMMENTS"
     target(
-        f"ALTER TABLE {name} RENAME TO {table}_old; CREATE TABLE {name} ({like}) PARTITION BY {by}; "
+        f"ALTER TABLE {name} RENAME TO {table}_replaced; CREATE TABLE {name} ({like}) PARTITION BY {by}; "
         f"ALTER TABLE {name} ADD {f'PRIMARY KEY ({key})' if key else found}; {parts}; "
         f"DROP TABLE {old} CASCADE; ALTER TABLE {name} OWNER TO qupersync; "
         + "; ".join(f"ALTER TABLE {name}_{part} OWNER TO qupersync" for part in [*bounds, "rest"])

@@ -6,11 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets.postgres.loader import LoadResult
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.sync_jobs.column_stats import SPEC as COLUMNS_SPEC
+from qupersync_assets_tests.integration.postgres.test_loader import ListSource, load_list
+from qupersync_assets_tests.support.integration import Query, Sync, checks
 
 NODES = "INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, %s) n"
 MARKED = "SELECT node FROM quper.node_details WHERE removed_at IS NOT NULL ORDER BY node"
+UNDECIDED = "SELECT rows_undecided FROM quper.sync_logs ORDER BY id DESC LIMIT 1"
+COLUMN_KEY = [c.name for c in COLUMNS_SPEC.source_key]
 REMOVED = "SELECT rows_removed FROM quper.sync_logs ORDER BY id DESC LIMIT 1"
 
 
@@ -60,12 +67,92 @@ def test_an_empty_source_of_transient_rows_marks_all_of_its_cluster(
     assert target("SELECT count(*) FROM quper.wlm_rules_current") == [(2,)]
 
 
-def test_a_read_with_skipped_rows_marks_nothing(sync: Sync, source: Query, target: Query) -> None:
+def test_a_skipped_row_with_a_known_key_stops_no_removal(
+    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source(NODES, [4])
+    for cluster in ("other", "sandbox"):
+        monkeypatch.setenv("CLUSTER_NAME", cluster)
+        assert sync("node_details").success
+    target("ALTER TABLE quper.node_details ADD CHECK (node <> 3 OR used_mb < 4)")  # refused by PostgreSQL
+    source("ALTER TABLE stv_node_storage_capacity ALTER capacity TYPE numeric(30)")
+    try:
+        source("DELETE FROM stv_node_storage_capacity WHERE node = 1")
+        source("UPDATE stv_node_storage_capacity SET used = 5 WHERE node = 3")
+        source("UPDATE stv_node_storage_capacity SET capacity = 1e29 WHERE node = 4")  # refused by `transform`
+        result = sync("node_details")
+    finally:
+        source("TRUNCATE stv_node_storage_capacity; ALTER TABLE stv_node_storage_capacity ALTER capacity TYPE bigint")
+    assert target("SELECT row->>'node' FROM quper.skipped_rows ORDER BY 1") == [("3",), ("4",)]
+    assert target("SELECT cluster, node FROM quper.node_details WHERE removed_at IS NOT NULL") == [("sandbox", 1)]
+    assert target(UNDECIDED) == [(0,)] and checks(result, "finds_removed_rows")["node_details"].passed
+
+
+def test_a_row_with_an_unknown_key_leaves_removals_undecided_and_a_check_says_so(
+    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source(NODES, [3])
-    assert sync("node_details").success
+    for cluster in ("other", "sandbox"):
+        monkeypatch.setenv("CLUSTER_NAME", cluster)
+        assert sync("node_details").success
     source("UPDATE stv_node_storage_capacity SET node = NULL WHERE node = 3")
+    for expected in (True, True, False):
+        result = sync("node_details")
+        assert target(MARKED) == [] and target(UNDECIDED) == [(1,)]
+        check = checks(result, "finds_removed_rows")["node_details"]
+        assert check.passed is expected
+    assert check.severity.value == "WARN" and "whether 1 rows still exist" in (check.description or "")
+    source("UPDATE stv_node_storage_capacity SET node = 2 WHERE node IS NULL")
+    assert checks(sync("node_details"), "finds_removed_rows")["node_details"].passed
+    assert target("SELECT cluster, node FROM quper.node_details WHERE removed_at IS NOT NULL") == [("sandbox", 3)]
+
+
+def test_only_rows_that_may_be_those_with_an_unknown_key_are_undecided(
+    postgres: PostgresResource, target: Query
+) -> None:
+    names = tuple(c.name for c in COLUMNS_SPEC.columns)
+
+    def load_columns(cluster: str, *keys: tuple[object, ...]) -> LoadResult:
+        rows = [[dict(zip(COLUMN_KEY, key, strict=True)).get(name) for name in names] for key in keys]
+        return load_list(postgres, ListSource([rows], names), cluster, COLUMNS_SPEC)
+
+    known = [("d", "s", table, column) for table in ("a", "b") for column in ("x", "y")]
+    for cluster in ("one", "two"):
+        load_columns(cluster, *known)
+    result = load_columns("one", known[0], ("d", "s", "b", None))
+    assert (result.counts.removed, result.counts.undecided, result.counts.skipped) == (1, 2, 1)
+    marked = "SELECT cluster, table_name, column_name FROM quper.column_stats WHERE removed_at IS NOT NULL"
+    assert target(marked) == [("one", "a", "y")]
+
+
+def test_a_replaced_session_marks_nothing(
+    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qupersync_assets.postgres.batch_writer.RETRY_SECONDS", 0.1)
+    monkeypatch.setenv("SYNC_BATCH_SIZE", "10")
+    source(NODES, [40])
+    for cluster in ("other", "sandbox"):
+        monkeypatch.setenv("CLUSTER_NAME", cluster)
+        assert sync("node_details").success
+    source("DELETE FROM stv_node_storage_capacity WHERE node = 40")
+    merges: list[int] = []
+
+    def kill(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if "merged" in statement:
+            merges.append(connection.connection.dbapi_connection.get_backend_pid())
+            if len(merges) == 2:
+                assert target("SELECT pg_terminate_backend(%s, 5000)", [merges[-1]]) == [(True,)]
+
+    sa.event.listen(sa.Engine, "after_cursor_execute", kill)
+    try:
+        assert sync("node_details").success
+    finally:
+        sa.event.remove(sa.Engine, "after_cursor_execute", kill)
+    assert len(merges) == 5 and len(set(merges)) == 2  # the second batch again, in a new session
+    assert target(MARKED) == [] and target(UNDECIDED)[0][0] > 1
+    assert target("SELECT rows_extracted, rows_unchanged FROM quper.sync_logs ORDER BY id DESC LIMIT 1") == [(39, 39)]
     assert sync("node_details").success
-    assert target(MARKED) == []
+    assert target("SELECT cluster, node FROM quper.node_details WHERE removed_at IS NOT NULL") == [("sandbox", 40)]
 
 
 def test_an_interrupted_read_marks_nothing(
