@@ -222,7 +222,7 @@ class World:
                 f"CREATE ROLE {PEER} LOGIN PASSWORD '{PEER_PASSWORD}';"
                 f"GRANT CONNECT ON DATABASE redshift TO {PEER};"
                 f"ALTER ROLE {PEER} IN DATABASE redshift SET search_path = pg_catalog;"
-                f"GRANT USAGE ON SCHEMA bench TO {PEER}; GRANT SELECT ON {SOURCE} TO {PEER}"
+                f"GRANT USAGE ON SCHEMA bench, redshift TO {PEER}; GRANT SELECT ON {SOURCE} TO {PEER}"
             )
 
     def _workload(self) -> Workload:

@@ -38,7 +38,7 @@ _SETTINGS = MappingProxyType(
         "timezone": "UTC",
         "log_timezone": "UTC",
         "log_checkpoints": "off",
-        "scram_iterations": "4096",  # the fewest that Redshift's driver accepts
+        "scram_iterations": "4096",  # the fewest that drivers accept
     }
 )
 

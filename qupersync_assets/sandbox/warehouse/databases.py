@@ -76,7 +76,6 @@ def create_warehouse(
         with connection.cursor() as cursor:
             _create_role(cursor, READER, reader_password)
             _create_role(cursor, ORDINARY, reader_password)
-            cursor.execute("SET scram_iterations = 1")
             _create_role(cursor, OWNER, owner_password)
             _create_database(cursor, database, server.user)
             _create_database(cursor, target, OWNER)
