@@ -9,7 +9,7 @@ import re
 import select
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -151,7 +151,14 @@ def _open(parameters: Mapping[str, Any]) -> Any:
     except (psycopg2.OperationalError, UnicodeDecodeError) as error:
         failure = ConnectError(_text(error))
     if sqlstate(failure) is None and "timeout expired" not in str(failure):
-        failure.pgcode = _refusal(parameters)
+        verbose = _verbose_refusal(parameters)
+        # A severity may be translated.
+        codes: list[str] = re.findall(r":  ([0-9A-Z]{5}): ", verbose)
+        # Python up to 3.11.2 drops a message that is not UTF-8.
+        failure = (
+            failure if str(failure) else ConnectError(re.sub(r"(:  )[0-9A-Z]{5}: |\nLOCATION: .*", r"\1", verbose))
+        )
+        failure.pgcode = codes[-1] if codes else None
     raise failure
 
 
@@ -160,24 +167,24 @@ def _text(error: psycopg2.Error | UnicodeDecodeError) -> str:
     return error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else str(error)
 
 
-def _refusal(parameters: Mapping[str, Any]) -> str | None:
-    """Connect again, and return the SQLSTATE with which the server refuses, None if it does not answer.
+def _verbose_refusal(parameters: Mapping[str, Any]) -> str:
+    """Connect again, and return the message with which the server refuses, with its SQLSTATE; "" if it does not answer.
 
-    libpq shows it only in verbose messages, which a connection can request after it was begun. psycopg2 gives out the
-    connection for such calls: https://www.psycopg.org/docs/connection.html#connection.pgconn_ptr.
+    libpq shows the SQLSTATE only in verbose messages, which a connection can request after it was begun. psycopg2 gives
+    out the connection for such calls: https://www.psycopg.org/docs/connection.html#connection.pgconn_ptr.
     """
     libpq = ctypes.CDLL(psycopg2._psycopg.__file__)
     libpq.PQsetErrorVerbosity.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    libpq.PQerrorMessage.argtypes, libpq.PQerrorMessage.restype = [ctypes.c_void_p], ctypes.c_char_p
     deadline = time.monotonic() + parameters["connect_timeout"]
-    try:
-        with closing(psycopg2.connect(**parameters, async_=True)) as connection:
-            libpq.PQsetErrorVerbosity(connection.pgconn_ptr, 2)  # PQERRORS_VERBOSE
+    with suppress(psycopg2.Error), closing(psycopg2.connect(**parameters, async_=True)) as connection:
+        libpq.PQsetErrorVerbosity(connection.pgconn_ptr, 2)  # PQERRORS_VERBOSE
+        try:
             while (state := connection.poll()) != POLL_OK:
                 readers, writers = ([connection] if state == wanted else [] for wanted in (POLL_READ, POLL_WRITE))
                 if not any(select.select(readers, writers, [], max(0.0, deadline - time.monotonic()))):
                     break
-    except (psycopg2.Error, UnicodeDecodeError) as error:
-        # The severity before it is translated.
-        codes: list[str] = re.findall(r":  ([0-9A-Z]{5}): ", _text(error))
-        return codes[-1] if codes else None
-    return None
+        except (psycopg2.Error, UnicodeDecodeError):
+            message: bytes = libpq.PQerrorMessage(connection.pgconn_ptr)
+            return message.decode("utf-8", "replace")
+    return ""

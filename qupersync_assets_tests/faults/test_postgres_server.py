@@ -422,7 +422,7 @@ def test_a_failover_is_retried_over_a_new_connection(
     converges: Check,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("SYNC_MAX_RETRIES", "9")
+    monkeypatch.setenv("SYNC_RETRY_DELAY", "2")  # of the only retry: the server is promoted meanwhile
     target("ALTER ROLE qupersync SET default_transaction_read_only = on")
 
     def promote() -> None:
@@ -431,4 +431,5 @@ def test_a_failover_is_retried_over_a_new_connection(
 
     with meanwhile(promote):
         assert sync("node_details").success
+    assert errors("25006") == 1
     converges("node_details")

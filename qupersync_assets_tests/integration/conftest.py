@@ -149,6 +149,17 @@ def engine(postgres: PostgresResource) -> sa.Engine:
 
 
 @pytest.fixture
+def two_clusters(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The login of the sandbox for two clusters, north and south, in place of one."""
+    for name in ("CLUSTER_NAME", "REDSHIFT_HOST", "REDSHIFT_PASSWORD"):
+        monkeypatch.delenv(name)
+    for name in ("HOST", "PASSWORD"):
+        for cluster in ("NORTH", "SOUTH"):
+            monkeypatch.setenv(f"REDSHIFT_{cluster}_{name}", environment[f"REDSHIFT_{name}"])
+    monkeypatch.setenv("CLUSTERS", "north,south")
+
+
+@pytest.fixture
 def qupersync(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs the command `qupersync` in an empty folder, without a Dagster instance and in 80 columns; no
     answer has a password."""

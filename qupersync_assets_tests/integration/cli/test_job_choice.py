@@ -47,14 +47,8 @@ def test_a_job_that_is_switched_off_keeps_its_rows_and_is_not_stale(
 
 
 def test_a_job_that_is_off_in_one_of_two_clusters_connects_to_the_other_only(
-    qupersync: Command, environment: dict[str, str], target: Query, monkeypatch: pytest.MonkeyPatch, sessions: SyncSpec
+    two_clusters: None, qupersync: Command, target: Query, monkeypatch: pytest.MonkeyPatch, sessions: SyncSpec
 ) -> None:
-    for name in ("CLUSTER_NAME", "REDSHIFT_HOST", "REDSHIFT_PASSWORD"):
-        monkeypatch.delenv(name)
-    for name in ("HOST", "PASSWORD"):
-        for cluster in ("NORTH", "SOUTH"):
-            monkeypatch.setenv(f"REDSHIFT_{cluster}_{name}", environment[f"REDSHIFT_{name}"])
-    monkeypatch.setenv("CLUSTERS", "north,south")
     monkeypatch.setenv("REDSHIFT_SOUTH_PORT", "1")  # nothing listens there
     monkeypatch.setenv("REDSHIFT_NORTH_SYNC_JOBS", "default,session_sync")
     done = qupersync("sync", "session_sync")

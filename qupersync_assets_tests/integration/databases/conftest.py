@@ -86,7 +86,7 @@ def present(target: Query) -> Callable[[], set[tuple[str, str]]]:
 
 @pytest.fixture
 def sync_both(sync: Sync) -> Callable[[], Any]:
-    """Syncs both tables of the databases, columns first as in no particular order of the product."""
+    """Syncs table_stats and column_stats, in no particular order."""
 
     def run() -> Any:
         return sync("table_stats", "column_stats")

@@ -12,16 +12,10 @@ from qupersync_assets_tests.support.integration import Command, Query
 
 
 @pytest.fixture
-def south(databases: Sandbox, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def south(databases: Sandbox, two_clusters: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A second cluster with the databases south and south_sales."""
     for name in ("south", "south_sales"):
         databases.create_database(name, cluster="south")
-    for name in ("CLUSTER_NAME", "REDSHIFT_HOST", "REDSHIFT_PASSWORD"):
-        monkeypatch.delenv(name)
-    for name in ("HOST", "PASSWORD"):
-        for cluster in ("NORTH", "SOUTH"):
-            monkeypatch.setenv(f"REDSHIFT_{cluster}_{name}", environment[f"REDSHIFT_{name}"])
-    monkeypatch.setenv("CLUSTERS", "north,south")
     monkeypatch.setenv("REDSHIFT_SOUTH_DATABASE", "south")
     yield
     for name in ("south", "south_sales"):

@@ -21,6 +21,14 @@ def all_databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     return str(request.param)
 
 
+@pytest.fixture
+def loaded(all_databases: str, fill: Fill, sync_both: Callable[[], Any]) -> None:
+    """Two tables in each database, and a load of all."""
+    for name in DATABASES:
+        fill(name, orders=1, users=2)
+    assert sync_both().success
+
+
 def check(result: Any) -> tuple[bool, str]:
     """The result of the check of table_stats, which is that of column_stats."""
     one, two = checks(result, "reads_all_databases").values()
@@ -49,16 +57,13 @@ def test_rows_and_removals_of_each_database(
 
 
 def test_a_database_without_connect_keeps_its_rows(
-    all_databases: str,
+    loaded: None,
     sync_both: Callable[[], Any],
     fill: Fill,
     present: Present,
     target: Query,
     without_connect: Callable[[str], None],
 ) -> None:
-    for name in DATABASES:
-        fill(name, orders=1, users=2)
-    assert sync_both().success
     without_connect("sales")
     for name in DATABASES:
         fill(name, orders=1)
@@ -95,11 +100,14 @@ def test_the_command_does_not_report_a_partial_load_as_a_success(
 
 
 def test_a_dropped_database_loses_its_rows(
-    databases: Sandbox, all_databases: str, sync_both: Callable[[], Any], fill: Fill, present: Present, target: Query
+    databases: Sandbox,
+    loaded: None,
+    all_databases: str,
+    sync_both: Callable[[], Any],
+    fill: Fill,
+    present: Present,
+    target: Query,
 ) -> None:
-    for name in DATABASES:
-        fill(name, orders=1, users=2)
-    assert sync_both().success
     drop(databases, "sales")
     try:
         result = sync_both()
@@ -113,11 +121,8 @@ def test_a_dropped_database_loses_its_rows(
 
 
 def test_skipped_rows_of_unknown_tables_stop_the_removals_of_their_database(
-    databases: Sandbox, all_databases: str, sync_both: Callable[[], Any], fill: Fill, present: Present, target: Query
+    databases: Sandbox, loaded: None, sync_both: Callable[[], Any], fill: Fill, present: Present, target: Query
 ) -> None:
-    for name in DATABASES:
-        fill(name, orders=1, users=2)
-    assert sync_both().success
     for name in DATABASES:
         fill(name, orders=1)
     run_in(databases, "sales", "INSERT INTO svv_columns (table_catalog, column_name) VALUES ('sales', 'c')")
@@ -129,11 +134,8 @@ def test_skipped_rows_of_unknown_tables_stop_the_removals_of_their_database(
 
 
 def test_a_database_that_fails_while_it_is_read_keeps_its_rows(
-    databases: Sandbox, all_databases: str, sync_both: Callable[[], Any], fill: Fill, target: Query
+    databases: Sandbox, loaded: None, sync_both: Callable[[], Any], fill: Fill, target: Query
 ) -> None:
-    for name in DATABASES:
-        fill(name, orders=1, users=2)
-    assert sync_both().success
     for name in DATABASES:
         fill(name, orders=1)
     run_in(
