@@ -414,22 +414,23 @@ def test_a_read_only_server_is_an_error(
     converges("node_details")
 
 
-def test_a_failover_is_retried_over_a_new_connection(
-    nodes: None,
-    errors: Callable[[str], int],
-    sync: Sync,
-    target: Query,
-    converges: Check,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_failover_within_a_load_continues_over_a_new_connection(
+    nodes: None, errors: Callable[[str], int], sync: Sync, target: Query, logged: Logged, converges: Check
 ) -> None:
-    monkeypatch.setenv("SYNC_RETRY_DELAY", "2")  # of the only retry: the server is promoted meanwhile
-    target("ALTER ROLE qupersync SET default_transaction_read_only = on")
-
-    def promote() -> None:
-        until(lambda: errors("25006"))
-        target("ALTER ROLE qupersync RESET ALL")  # sessions that are open stay read-only
-
-    with meanwhile(promote):
-        assert sync("node_details").success
-    assert errors("25006") == 1
+    # The old primary accepts no change of the sessions that it still has.
+    target(
+        "CREATE SEQUENCE quper.inserts; CREATE SEQUENCE quper.old_session; "
+        "GRANT ALL ON ALL SEQUENCES IN SCHEMA quper TO PUBLIC;"
+        "CREATE FUNCTION quper.fail_over() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN "
+        "n := nextval('quper.inserts'); "
+        "IF n = 1 THEN PERFORM setval('quper.old_session', pg_backend_pid()); END IF; "
+        "IF n >= 1500 AND pg_backend_pid() = (SELECT last_value FROM quper.old_session) THEN "
+        "RAISE EXCEPTION 'cannot execute COPY in a read-only transaction' USING ERRCODE = '25006'; END IF; "
+        "RETURN NEW; END $$;"
+        "CREATE TRIGGER fail_over BEFORE INSERT ON quper.node_details FOR EACH ROW EXECUTE FUNCTION quper.fail_over()"
+    )
+    assert sync("node_details").success
+    assert errors("25006") == 1 and target("SELECT attempts FROM quper.sync_logs") == [(1,)]
+    assert logged("node_details_sync") == FULL_READ
+    target("DROP TRIGGER fail_over ON quper.node_details")
     converges("node_details")

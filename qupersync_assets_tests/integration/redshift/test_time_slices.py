@@ -11,7 +11,7 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 WHOLE = TimeSlices("at", START, START + timedelta(minutes=8))
 # Two rows a minute, each full minute being the end of a slice; from before the start until after the end; and no time.
 ROWS = f"""
-SELECT n, '{START:%Y-%m-%d}'::timestamp + n * interval '30 seconds' AS at FROM generate_series(-4, 20) n
+SELECT n, '{START:%Y-%m-%d}'::timestamp + n * interval '30 seconds' AS at FROM generate_series(20, -4, -1) n
 UNION ALL SELECT 99, NULL::timestamp"""
 
 
