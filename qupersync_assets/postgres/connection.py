@@ -154,7 +154,7 @@ def _open(parameters: Mapping[str, Any]) -> Any:
         verbose = _verbose_refusal(parameters)
         # A severity may be translated.
         codes: list[str] = re.findall(r":  ([0-9A-Z]{5}): ", verbose)
-        # Python up to 3.11.2 drops a message that is not UTF-8.
+        # Some versions of Python, 3.11.2 among them, drop a message that is not UTF-8.
         failure = (
             failure if str(failure) else ConnectError(re.sub(r"(:  )[0-9A-Z]{5}: |\nLOCATION: .*", r"\1", verbose))
         )

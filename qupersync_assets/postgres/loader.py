@@ -201,15 +201,14 @@ class _Load:
             raise
         return LoadResult(
             SyncStatus.PARTIAL if failures else SyncStatus.SUCCESS,
-            "",
-            read,
-            counts,
-            tuple(loaded.samples),
-            gap,
-            time.monotonic() - self.started,
-            tuple(part.read.database for part in loaded.parts if part.read.database),
-            failures,
-            next((part.writer.slow_path for part in loaded.parts if part.writer.slow_path), ""),
+            read=read,
+            counts=counts,
+            samples=tuple(loaded.samples),
+            gap=gap,
+            seconds=time.monotonic() - self.started,
+            databases=tuple(part.read.database for part in loaded.parts if part.read.database),
+            failures=failures,
+            slow_path=next((part.writer.slow_path for part in loaded.parts if part.writer.slow_path), ""),
         )
 
     def _load_parts(self, parts: SourceParts, window: Window, log_id: int, loaded: _Loaded) -> None:

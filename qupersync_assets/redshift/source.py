@@ -123,11 +123,18 @@ class _VariantChoice:
         why_empty = self._why_empty(variant, visibility, window) if first is None else ""
         if why_empty:
             window = window._replace(reason=f"{window.reason}; {why_empty}")
-        new, passed_over = tuple(new_columns(variant, catalog)), tuple(self.passed_over)
         return SourceRead(
-            *(variant.name, window, read_to, statement, _prepended(first, pages), names, new, passed_over, visibility),
-            database=database,
+            variant.name,
+            window,
+            read_to,
+            statement,
+            _prepended(first, pages),
+            missing_columns=names,
+            new_columns=tuple(new_columns(variant, catalog)),
+            passed_over=tuple(self.passed_over),
+            visibility=visibility,
             why_empty=why_empty,
+            database=database,
         )
 
     def _slices(self, window: Window, read_to: datetime) -> TimeSlices | None:

@@ -151,7 +151,11 @@ class Gateway:
         from qupersync_assets.sandbox.gateway.session import Session  # slow to import
 
         return Session(
-            *(self.mode, lambda: self.strict, self._count, on_statement, self.lists_absent),
+            self.mode,
+            lambda: self.strict,
+            self._count,
+            on_statement,
+            self.lists_absent,
             refuse=lambda statement: self.refuse(statement),
             cursor_limit=lambda: self.cursor_limit,
             uppercase_names=self.uppercase_names,

@@ -13,7 +13,9 @@ from qupersync_assets.sandbox.workload.steps import step_rows
 TABLE = LiveTable(1, "sales", "orders", 100)
 
 
-@pytest.mark.parametrize(("text", "has_steps"), [("delete from sales.orders", True), ("delete from sales.gone", False)])
+@pytest.mark.parametrize(
+    ("text", "has_steps"), [("delete from sales.orders", True), ("delete from sales.dropped", False)]
+)
 def test_a_statement_has_rows_in_all_views_of_queries_or_in_none(text: str, has_steps: bool) -> None:
     start = datetime(2026, 3, 1)
     statement = {
