@@ -57,7 +57,7 @@ class Cluster:
     """A broker, two workers, and runs that they execute."""
 
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
-        self.environment = {**os.environ, **variables, "DAGSTER_HOME": str(folder)}
+        self.environment = {**os.environ, **variables, "DAGSTER_HOME": str(folder), "TMPDIR": str(folder)}
         self.password = secrets.token_hex()
         self.port = free_port()
         self.environment["CELERY_BROKER_URL"] = f"redis://:{self.password}@127.0.0.1:{self.port}/0"

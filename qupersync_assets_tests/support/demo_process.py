@@ -189,10 +189,11 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def run_processes(pid: int) -> list[psutil.Process]:
-    """Return the processes of runs and steps below a process of Dagster."""
+    """Return the processes of runs and steps below a process of Dagster, without those that free their semaphores."""
     found = []
     for child in psutil.Process(pid).children(recursive=True):
         with suppress(psutil.Error):  # a process that has just ended
-            if "multiprocessing" in " ".join(child.cmdline()):
+            command = " ".join(child.cmdline())
+            if "multiprocessing" in command and "resource_tracker" not in command:
                 found.append(child)
     return found
