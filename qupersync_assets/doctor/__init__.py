@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from qupersync_assets.defs.job_choice import jobs_by_cluster, jobs_on
 from qupersync_assets.defs.resources import postgres_resource
-from qupersync_assets.doctor import postgres, redshift
+from qupersync_assets.doctor import postgres, redshift, storage
 from qupersync_assets.doctor.report import Finding
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
@@ -22,6 +22,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         for finding in redshift.examine(RedshiftResource(source), specs[cluster], _login(source)):
             yield replace(finding, cluster=cluster) if len(sources) > 1 else finding
     yield from postgres.examine(postgres_resource(settings), jobs_on(settings))
+    yield from storage.examine(settings)
 
 
 def _login(settings: logins.RedshiftSettings) -> str:

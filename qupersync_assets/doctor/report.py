@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-Side = Literal["settings", "redshift", "postgres"]
+Side = Literal["settings", "redshift", "postgres", "dagster"]
 
 # A larger difference between clocks is a problem.
 MAX_CLOCK_SECONDS = 5.0
