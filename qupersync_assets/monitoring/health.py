@@ -1,4 +1,4 @@
-"""Checks whether both databases answer and Dagster's daemon runs."""
+"""Checks whether PostgreSQL answers, Dagster's daemon runs and, on request, Redshift answers."""
 
 import threading
 import time
@@ -17,7 +17,8 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
 
-# An answer of Redshift is cached: Serverless bills each second in which a query runs.
+# An answer of Redshift is cached: a query wakes a paused Serverless workgroup, which is billed for at least a minute
+# (https://docs.aws.amazon.com/redshift/latest/mgmt/serverless-billing.html).
 REDSHIFT_SECONDS = 60.0
 Finding = dict[str, Any]
 
@@ -34,14 +35,16 @@ class Health:
     _instance: dg.DagsterInstance | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
-    def check(self) -> tuple[bool, dict[str, Any]]:
-        """Return whether everything is healthy, and `ok` and `detail` of each part."""
+    def check(self, *, with_redshift: bool = False) -> tuple[bool, dict[str, Any]]:
+        """Return whether everything is healthy, and `ok` and `detail` of each part; Redshift is contacted on request
+        only."""
         with self._lock:
             postgres = _connect(self._postgres.transaction)
-            redshift = {name: self._redshift(name) for name in self._redshifts}
+            redshift = {name: self._redshift(name) for name in self._redshifts if with_redshift}
             daemon = self._daemon() if postgres["ok"] else _finding(False, "unknown: PostgreSQL does not answer")
         ok = all(finding["ok"] for finding in (postgres, daemon, *redshift.values()))
-        return ok, {"ok": ok, "postgres": postgres, "redshift": redshift, "daemon": daemon}
+        contacted = {"redshift": redshift} if with_redshift else {}
+        return ok, {"ok": ok, "postgres": postgres, **contacted, "daemon": daemon}
 
     def close(self) -> None:
         """Close the Dagster instance, if one was opened."""

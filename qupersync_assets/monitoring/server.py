@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -71,10 +72,11 @@ def _app(registry: CollectorRegistry, health: Health) -> WSGIApplication:
         if path == "/metrics":
             return metrics(environ, start_response)  # type: ignore[no-any-return]
         if path == "/health":
-            ok, found = health.check()
+            query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
+            ok, found = health.check(with_redshift=query.get("redshift") == "1")
             status = "200 OK" if ok else "503 Service Unavailable"
             return _answer(start_response, status, "application/json", json.dumps(found, indent=2))
-        text = "Paths: /metrics for Prometheus, /health.\n"
+        text = "Paths: /metrics for Prometheus, /health, /health?redshift=1.\n"
         return _answer(start_response, "200 OK" if path == "/" else "404 Not Found", "text/plain", text)
 
     return app

@@ -153,7 +153,7 @@ def test_health_of_databases_and_daemon(
         def beat(age: float) -> tuple[int, Any]:
             for kind in instance.get_required_daemon_types():
                 instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp() - age, kind, "id", []))
-            code, text = get(f"{base}/health")
+            code, text = get(f"{base}/health?redshift=1")
             assert not any(environment[f"{side}_PASSWORD"] in text for side in ("REDSHIFT", "POSTGRES"))
             return code, json.loads(text)
 
@@ -165,7 +165,7 @@ def test_health_of_databases_and_daemon(
         monkeypatch.setenv("REDSHIFT_PASSWORD", "wrong-" + environment["REDSHIFT_PASSWORD"])
         with serving() as other:
             beat(age=5)
-            code, text = get(f"{other}/health")
+            code, text = get(f"{other}/health?redshift=1")
             found = json.loads(text)
         assert code == 503 and found["daemon"]["ok"] and not found["redshift"]["sandbox"]["ok"]
         assert "REDSHIFT_PASSWORD" in found["redshift"]["sandbox"]["detail"]
@@ -174,7 +174,7 @@ def test_health_of_databases_and_daemon(
 
 def test_health_of_redshift_is_cached(base: str, source: Query, monkeypatch: pytest.MonkeyPatch) -> None:
     def answers() -> bool:
-        return bool(json.loads(get(f"{base}/health")[1])["redshift"]["sandbox"]["ok"])
+        return bool(json.loads(get(f"{base}/health?redshift=1")[1])["redshift"]["sandbox"]["ok"])
 
     assert answers()
     source("ALTER ROLE qupersync_reader NOLOGIN")
@@ -186,6 +186,16 @@ def test_health_of_redshift_is_cached(base: str, source: Query, monkeypatch: pyt
     finally:
         source("ALTER ROLE qupersync_reader LOGIN")
     assert answers()
+
+
+def test_health_contacts_redshift_on_request_only(base: str, source: Query) -> None:
+    sessions = "SELECT pid, backend_start FROM pg_stat_activity WHERE usename = 'qupersync_reader'"
+    before = source(sessions)
+    assert "redshift" not in json.loads(get(f"{base}/health")[1])
+    assert "redshift" not in json.loads(get(f"{base}/health?redshift=0")[1])
+    assert source(sessions) == before
+    assert json.loads(get(f"{base}/health?redshift=1")[1])["redshift"]["sandbox"]["ok"]
+    assert source(sessions) != before
 
 
 def test_health_without_an_instance_is_not_ok(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
