@@ -18,11 +18,14 @@ from pydantic.fields import FieldInfo
 from sqlalchemy.dialects import postgresql
 
 from qupersync_assets.postgres.daily_history import SNAPSHOT_DAYS
+from qupersync_assets.postgres.health_tables import HEALTH_TABLES
+from qupersync_assets.postgres.health_views import HEALTH_VIEWS
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.settings import variables
 from qupersync_assets.spec import SCHEMA, SyncSpec
 from qupersync_assets.spec.redshift_views import documentation_url, documented_views
+from qupersync_assets.spec.view import View
 from qupersync_assets.sync_jobs import all_specs, default_specs
 from tools.reader_queries import reader_queries
 
@@ -185,7 +188,7 @@ def _variants() -> str:
 def _tables() -> Iterator[str]:
     """Yield one section for each table of the schema quper."""
     yield "# Tables\n"
-    yield NOTE.format("qupersync_assets/sync_jobs/ and the modules of the three bookkeeping tables") + "\n"
+    yield NOTE.format("qupersync_assets/sync_jobs/ and qupersync_assets/postgres/") + "\n"
     yield (
         "All tables are in the schema `quper`; PostgreSQL's comments on them have the same texts. Times are "
         "UTC. Key columns are in **bold**. A column is read from the first of its views that the cluster has "
@@ -195,11 +198,13 @@ def _tables() -> Iterator[str]:
     )
     for spec in all_specs():
         yield from _target(spec)
-    for table in (SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS):
+    for table in (SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, *HEALTH_TABLES):
         yield f"\n## {table.fullname}\n"
         yield f"{table.comment}\n"
         yield _columns(table, {})
         yield from _example(table.fullname)
+    for shown in HEALTH_VIEWS:
+        yield from _view(shown)
 
 
 def _pages() -> Iterator[str]:
@@ -249,9 +254,13 @@ def _target(spec: SyncSpec) -> Iterator[str]:
         yield from _example(spec.daily.table.fullname)
     for shown in spec.all_views:
         if not shown.name.endswith("_current"):
-            yield f"\n## {SCHEMA}.{shown.name}\n\nView. {shown.comment}\n"
-            yield _table(["column", "description"], [[name, comment] for name, comment in shown.columns.items()])
-            yield from _example(f"{SCHEMA}.{shown.name}")
+            yield from _view(shown)
+
+
+def _view(shown: View) -> Iterator[str]:
+    yield f"\n## {SCHEMA}.{shown.name}\n\nView. {shown.comment}\n"
+    yield _table(["column", "description"], [[name, comment] for name, comment in shown.columns.items()])
+    yield from _example(f"{SCHEMA}.{shown.name}")
 
 
 def _columns(table: sa.Table, reads: Mapping[str, list[str]]) -> str:

@@ -108,3 +108,24 @@ SELECT sync_job_id, column_name, reason, times_seen FROM quper.skipped_rows ORDE
 -- quper.snapshot_days
 SELECT table_name, count(*) AS days_read, min(day) AS first, max(day) AS last
 FROM quper.snapshot_days WHERE day >= current_date - 30 GROUP BY table_name;
+
+-- quper.health_findings
+SELECT signal_id, object, value_first, value_now, first_seen, resolved_at
+FROM quper.health_findings ORDER BY changed_at DESC LIMIT 20;
+
+-- quper.health_signals
+SELECT group_id, signal_id, threshold, unit, status, reason FROM quper.health_signals ORDER BY position;
+
+-- quper.health_evaluations
+SELECT cluster, evaluated_at, duration_ms FROM quper.health_evaluations;
+
+-- quper.health_open
+SELECT severity, title, object, value, unit, since, remedy
+FROM quper.health_open ORDER BY severity_rank, priority DESC LIMIT 20;
+
+-- quper.health_history
+SELECT title, object, first_seen, since, resolved_at, episodes
+FROM quper.health_history ORDER BY since DESC LIMIT 20;
+
+-- quper.health_summary
+SELECT group_id, critical, warning, info, evaluated, signals FROM quper.health_summary ORDER BY position;

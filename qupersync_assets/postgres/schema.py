@@ -1,4 +1,4 @@
-"""The schema quper: a table per sync job, daily histories, three bookkeeping tables, and their version.
+"""The schema quper: a table per sync job, daily histories, bookkeeping tables, those of findings, and their version.
 
 Alembic runs the migrations in migrations/versions/ and records the version in quper.schema_version. A table
 that no migration creates is created from its spec. Comments and views follow the specs.
@@ -21,6 +21,8 @@ from qupersync_assets.core.errors import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, 
 from qupersync_assets.core.retries import call_with_retries
 from qupersync_assets.core.sql import quote_identifier, quote_literal
 from qupersync_assets.postgres.daily_history import SNAPSHOT_DAYS
+from qupersync_assets.postgres.health_tables import HEALTH_TABLES
+from qupersync_assets.postgres.health_views import HEALTH_VIEWS
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
@@ -133,7 +135,8 @@ def tables(specs: Sequence[SyncSpec] = ()) -> list[sa.Table]:
     """Return the tables that every schema has, and those of `specs`: an optional job gets its table when it is first
     on."""
     jobs = (*default_specs(), *specs)
-    return [SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, *dict.fromkeys(table for spec in jobs for table in spec.tables)]
+    of_jobs = dict.fromkeys(table for spec in jobs for table in spec.tables)
+    return [SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, *HEALTH_TABLES, *of_jobs]
 
 
 def versions() -> list[str]:
@@ -198,9 +201,10 @@ def _migrate(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> tuple[str
 
 
 def create_views(connection: sa.Connection, present: Collection[str]) -> None:
-    """Create or replace the views of the jobs whose tables are `present`; set comments of views and tables."""
+    """Create or replace the views of the jobs whose tables are `present`, and those of findings; set comments of
+    views and tables."""
     specs = [spec for spec in all_specs() if spec.table.name in present]
-    views = [view for spec in specs for view in spec.all_views]
+    views = [*(view for spec in specs for view in spec.all_views), *HEALTH_VIEWS]
     for view in views:
         connection.execute(sa.text(f"CREATE OR REPLACE VIEW {SCHEMA}.{view.name} AS {view.query}"))
     commented = {(name, column): text for name, column, text in connection.execute(_COMMENTS)}

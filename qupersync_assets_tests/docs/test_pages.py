@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from qupersync_assets.postgres.health_views import HEALTH_VIEWS
 from qupersync_assets.postgres.schema import VERSION_TABLE, tables
 from qupersync_assets.spec import SCHEMA
 from qupersync_assets.sync_jobs import all_specs
@@ -64,7 +65,7 @@ def test_make_targets_exist(document: Path) -> None:
 @cache
 def relations() -> set[str]:
     """Return the names of all tables and views of the schema."""
-    views = [view.name for spec in all_specs() for view in spec.all_views]
+    views = [view.name for views in (*(spec.all_views for spec in all_specs()), HEALTH_VIEWS) for view in views]
     return {VERSION_TABLE, *(table.name for table in tables(all_specs())), *views}
 
 

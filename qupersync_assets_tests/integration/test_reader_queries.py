@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from qupersync_assets.health.evaluation import evaluate
+from qupersync_assets.health.options import HealthOptions
+from qupersync_assets.postgres.health_views import HEALTH_VIEWS
+from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import tables
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sync_jobs import all_specs
@@ -17,7 +21,8 @@ WITHOUT_ROWS = {"quper.serverless_usage", "quper.skipped_rows", "quper.table_sta
 
 
 def test_each_table_and_view_has_an_example() -> None:
-    views = {view.name for spec in all_specs() for view in spec.all_views if not view.name.endswith("_current")}
+    of_jobs = {view.name for spec in all_specs() for view in spec.all_views if not view.name.endswith("_current")}
+    views = of_jobs | {view.name for view in HEALTH_VIEWS}
     names = {f"quper.{name}" for name in views | {table.name for table in tables(all_specs())}}
     assert set(reader_queries("examples")) == names
     for name, sql in reader_queries("examples").items():
@@ -30,10 +35,12 @@ def test_pages_are_short_and_in_the_plain_spelling() -> None:
 
 
 def test_examples_and_pages_find_rows(
-    filled: Sandbox, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch
+    filled: Sandbox, sync: Sync, target: Query, bare: PostgresResource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SYNC_JOBS", ",".join(spec.sync_job_id for spec in all_specs()))
+    jobs = [spec.sync_job_id for spec in all_specs()]
+    monkeypatch.setenv("SYNC_JOBS", ",".join(jobs))
     assert sync().success
+    assert not evaluate(bare, "sandbox", HealthOptions(jobs)).reason
     empty = [name for name, sql in reader_queries("examples").items() if not target(sql)]
     assert set(empty) <= WITHOUT_ROWS
     # The sandbox has neither a table with skew nor one that no query scans.

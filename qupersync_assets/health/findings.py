@@ -1,0 +1,92 @@
+"""Writes what signals found to quper.health_findings; unchanged rows are not rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from qupersync_assets.health.options import HealthOptions
+from qupersync_assets.health.signal import COLUMNS, Signal
+
+CREATE_FOUND = f"""
+CREATE TEMPORARY TABLE health_found (
+    signal_id text, severity text, {", ".join(f"{name} {type_}" for name, type_ in COLUMNS.items())}
+) ON COMMIT DROP"""
+
+# What differs makes a new version of the row. Numbers that change all the time are as of the last change of a tenth.
+_EXACT = ("severity", "target", "note", "database", "table_id", "query_id", "pattern")
+_DIFFERS = (
+    f"(f.value_now, {', '.join(f'f.{name}' for name in _EXACT)}) "
+    f"IS DISTINCT FROM (n.value, {', '.join(f'n.{name}' for name in _EXACT)})"
+)
+_MOVED = " OR ".join(
+    f"abs(coalesce(n.{name}, 0) - coalesce(f.{name}, 0)) > 0.1 * coalesce(f.{name}, 0)" for name in ("size_mb", "times")
+)
+_COPIED = ("severity", *(name for name in COLUMNS if name not in ("object", "value")))
+
+_CHANGE = f"""
+UPDATE quper.health_findings AS f SET {", ".join(f"{name} = n.{name}" for name in _COPIED)}, value_now = n.value,
+    value_first = CASE WHEN f.resolved_at IS NULL THEN f.value_first ELSE n.value END,
+    opened_at = CASE WHEN f.resolved_at IS NULL THEN f.opened_at ELSE :now END,
+    episodes = f.episodes + CASE WHEN f.resolved_at IS NULL THEN 0 ELSE 1 END,
+    last_seen = NULL, resolved_at = NULL, changed_at = :now
+FROM health_found AS n
+WHERE f.cluster = :cluster AND f.signal_id = n.signal_id AND f.object = n.object
+    AND (f.resolved_at IS NOT NULL OR {_DIFFERS} OR {_MOVED})"""
+
+_ADD = f"""
+INSERT INTO quper.health_findings
+    (cluster, signal_id, object, value_first, value_now, first_seen, opened_at, changed_at, {", ".join(_COPIED)})
+SELECT :cluster, n.signal_id, n.object, n.value, n.value, :now, :now, :now, {", ".join(f"n.{name}" for name in _COPIED)}
+FROM health_found AS n
+WHERE NOT EXISTS (
+    SELECT FROM quper.health_findings AS f
+    WHERE f.cluster = :cluster AND f.signal_id = n.signal_id AND f.object = n.object
+)"""
+
+_RESOLVE = """
+UPDATE quper.health_findings AS f
+SET resolved_at = :now, changed_at = :now, last_seen = greatest(f.opened_at, coalesce(
+    (SELECT last_evaluated_at FROM quper.health_signals AS s WHERE s.cluster = :cluster AND s.signal_id = f.signal_id),
+    (SELECT evaluated_at FROM quper.health_evaluations AS e WHERE e.cluster = :cluster)
+))
+WHERE f.cluster = :cluster AND f.resolved_at IS NULL AND NOT f.signal_id = ANY (:kept)
+    AND NOT EXISTS (SELECT FROM health_found AS n WHERE n.signal_id = f.signal_id AND n.object = f.object)"""
+
+# Two objects of one name, such as a table that is being replaced, are one finding: the worst.
+_FIND = """
+INSERT INTO health_found SELECT DISTINCT ON (object) :signal_id, :severity, found.* FROM ({sql}) AS found
+WHERE object IS NOT NULL ORDER BY object, value DESC NULLS LAST"""
+
+
+def find(connection: sa.Connection, cluster: str, signal: Signal, options: HealthOptions, hour: datetime) -> None:
+    """Add what a signal finds to the temporary table."""
+    parameters = {
+        "signal_id": signal.id,
+        "severity": signal.severity,
+        "cluster": cluster,
+        "now": hour,
+        "threshold": options.threshold(signal.id),
+        "large_rows": options.large_rows,
+    }
+    connection.execute(sa.text(_FIND.format(sql=signal.sql)), parameters)
+
+
+def write_found(connection: sa.Connection, cluster: str, now: datetime, kept: Sequence[str]) -> tuple[int, int]:
+    """Write what was found; return the numbers of findings that are new or returned, and of those that were resolved.
+    Findings of the signals `kept` are not resolved."""
+    parameters = {"cluster": cluster, "now": now, "kept": list(kept)}
+    connection.execute(sa.text("ANALYZE health_found"))
+    returned = connection.scalar(
+        sa.text(
+            "SELECT count(*) FROM quper.health_findings AS f JOIN health_found AS n USING (signal_id, object) "
+            "WHERE f.cluster = :cluster AND f.resolved_at IS NOT NULL"
+        ),
+        parameters,
+    )
+    connection.execute(sa.text(_CHANGE), parameters)
+    added = connection.execute(sa.text(_ADD), parameters).rowcount
+    resolved = connection.execute(sa.text(_RESOLVE), parameters).rowcount
+    return added + int(returned or 0), resolved

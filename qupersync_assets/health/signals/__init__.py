@@ -1,0 +1,1 @@
+"""One module per group of signals; each defines its signals as GROUP."""

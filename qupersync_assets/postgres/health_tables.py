@@ -1,0 +1,87 @@
+"""The tables of the findings about a cluster's health, and of the sums over queries that they need.
+
+`qupersync_assets.health` fills them. The views for readers are in `health_views`.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from qupersync_assets.spec import METADATA, UTC_TIME
+
+
+def _cluster() -> sa.Column[Any]:
+    return sa.Column("cluster", sa.Text, primary_key=True, comment="CLUSTER_NAME of the source cluster")
+
+
+def _key(name: str, type_: Any, comment: str) -> sa.Column[Any]:
+    return sa.Column(name, type_, primary_key=True, comment=comment)
+
+
+def _needed(name: str, type_: Any, comment: str, default: str | None = None) -> sa.Column[Any]:
+    return sa.Column(name, type_, nullable=False, server_default=default, comment=comment)
+
+
+HEALTH_FINDINGS = sa.Table(
+    "health_findings",
+    METADATA,
+    _cluster(),
+    _key("signal_id", sa.Text, "the signal, as in quper.health_signals"),
+    _key("object", sa.Text, "what the finding is about: a table, a node, a queue, a statement pattern ..."),
+    _needed("severity", sa.Text, "critical, warning or info"),
+    sa.Column("value_first", sa.Numeric, comment="measured value at opened_at, in the unit of the signal"),
+    sa.Column("value_now", sa.Numeric, comment="measured value now; of a resolved finding the last one"),
+    sa.Column("size_mb", sa.BigInteger, comment="size of the object in MB, as of the last change of a tenth"),
+    sa.Column("times", sa.BigInteger, comment="how often it hurts in seven days, see quper.health_signals.times_are"),
+    sa.Column("target", sa.Text, comment="what {target} stands for in the remedy of the signal"),
+    sa.Column("note", sa.Text, comment="a further fact, such as why something failed"),
+    sa.Column("database", sa.Text, comment="database of the object, if it is in one"),
+    sa.Column("table_id", sa.BigInteger, comment="OID of the table, if the finding is about one"),
+    sa.Column("query_id", sa.BigInteger, comment="a query that shows the finding, as in quper.query_history"),
+    sa.Column("pattern", sa.Text, comment="generic_query_hash of the statement, if the finding is about one"),
+    _needed("first_seen", UTC_TIME, "first evaluation that found it (UTC)"),
+    _needed("opened_at", UTC_TIME, "first_seen, or when it returned after it was resolved (UTC)"),
+    sa.Column("last_seen", UTC_TIME, comment="of a resolved finding: last evaluation that found it (UTC); else NULL"),
+    sa.Column("resolved_at", UTC_TIME, comment="first evaluation without it (UTC); NULL: the finding is open"),
+    _needed("episodes", sa.Integer, "1, and 1 more for each return", "1"),
+    _needed("changed_at", UTC_TIME, "when this version of the row was written (UTC)"),
+    comment="Findings about a cluster's health: one row per cluster, signal and object, also of resolved ones. "
+    "quper.health_open has the open ones with title and remedy.",
+)
+
+HEALTH_SIGNALS = sa.Table(
+    "health_signals",
+    METADATA,
+    _cluster(),
+    _key("signal_id", sa.Text, "the signal"),
+    _needed("group_id", sa.Text, "its group: tables, nodes, usage ..."),
+    _needed("position", sa.Integer, "its place in the list of all signals"),
+    _needed("severity", sa.Text, "critical, warning or info"),
+    _needed("title", sa.Text, "what is wrong if it finds something"),
+    sa.Column("unit", sa.Text, comment="unit of its values"),
+    sa.Column("threshold", sa.Numeric, comment="value from which it finds something, if it has one"),
+    sa.Column("times_are", sa.Text, comment="what the number `times` of its findings counts"),
+    sa.Column("remedy", sa.Text, comment="statement or setting that helps; {target} stands for that of the finding"),
+    sa.Column("documentation", sa.Text, comment="address of AWS's documentation"),
+    _needed("jobs", ARRAY(sa.Text), "sync jobs whose tables it reads"),
+    _needed("status", sa.Text, "evaluated, stale, no data, not available, off or failed"),
+    sa.Column("reason", sa.Text, comment="why it was not evaluated"),
+    sa.Column(
+        "last_evaluated_at", UTC_TIME, comment="last evaluation (UTC), if the newest one left it out; NULL: never"
+    ),
+    comment="Signals: what is looked for in each cluster, and whether the last evaluation could.",
+)
+
+HEALTH_EVALUATIONS = sa.Table(
+    "health_evaluations",
+    METADATA,
+    _cluster(),
+    _needed("evaluated_at", UTC_TIME, "the last evaluation (UTC)"),
+    _needed("duration_ms", sa.BigInteger, "milliseconds that it took"),
+    _needed("settings_md5", sa.Text, "identifies the signals and thresholds of the last evaluation"),
+    sa.Column("price_per_hour", sa.Numeric, comment="price of one hour of the cluster"),
+    comment="The last evaluation of each cluster's health.",
+)
+
+HEALTH_TABLES = (HEALTH_FINDINGS, HEALTH_SIGNALS, HEALTH_EVALUATIONS)

@@ -1,0 +1,92 @@
+"""The views of quper for readers of findings; one row per finding or group."""
+
+from qupersync_assets.spec import View
+
+_FINDINGS = """
+SELECT f.cluster, s.group_id, f.signal_id, f.severity,
+    CASE f.severity WHEN 'critical' THEN 1 WHEN 'warning' THEN 2 ELSE 3 END AS severity_rank,
+    round((ln(1.0::float + coalesce(f.size_mb, 0)) + ln(1.0::float + coalesce(f.times, 0)))::numeric, 2) AS priority,
+    s.title, f.object, f.value_now AS value, s.unit, s.threshold, f.value_first, f.size_mb, f.times, s.times_are,
+    f.opened_at AS since, f.first_seen,
+    coalesce(f.last_seen, s.last_evaluated_at, e.evaluated_at) AS last_seen, f.resolved_at, f.episodes,
+    replace(s.remedy, '{target}', coalesce(f.target, f.object)) AS remedy, f.note, s.documentation, f.database,
+    f.table_id, f.query_id, f.pattern, s.status AS signal_status, s.reason AS signal_reason
+FROM quper.health_findings AS f
+LEFT JOIN quper.health_signals AS s ON s.cluster = f.cluster AND s.signal_id = f.signal_id
+LEFT JOIN quper.health_evaluations AS e ON e.cluster = f.cluster"""
+
+_COLUMNS = {
+    "cluster": "CLUSTER_NAME of the source cluster",
+    "group_id": "group of the signal: tables, nodes, usage ...",
+    "signal_id": "the signal",
+    "severity": "critical, warning or info",
+    "severity_rank": "1 critical, 2 warning, 3 info",
+    "priority": "what to fix first among findings of one severity: ln(1 + size_mb) + ln(1 + times)",
+    "title": "what is wrong",
+    "object": "the table, node, queue, statement pattern ...",
+    "value": "measured value",
+    "unit": "unit of the values",
+    "threshold": "value from which the signal finds something, if it has one",
+    "value_first": "measured value when the finding was opened",
+    "size_mb": "size of the object in MB",
+    "times": "how often it hurts in seven days",
+    "times_are": "what `times` counts",
+    "since": "first evaluation that found it, or that found it again after it was resolved (UTC)",
+    "first_seen": "first evaluation that found it at all (UTC)",
+    "last_seen": "last evaluation that found it (UTC)",
+    "resolved_at": "first evaluation without it (UTC); NULL: the finding is open",
+    "episodes": "1, and 1 more for each return",
+    "remedy": "statement or setting that helps",
+    "note": "a further fact",
+    "documentation": "address of AWS's documentation",
+    "database": "database of the object, if it is in one",
+    "table_id": "OID of the table, if the finding is about one",
+    "query_id": "a query that shows the finding",
+    "pattern": "generic_query_hash of the statement, if the finding is about one",
+    "signal_status": "evaluated, if the last evaluation evaluated the signal",
+    "signal_reason": "why it did not",
+}
+
+HEALTH_VIEWS = (
+    View(
+        "health_history",
+        _FINDINGS,
+        "All findings about the health of clusters, also those that were resolved.",
+        _COLUMNS,
+    ),
+    View(
+        "health_open",
+        f"{_FINDINGS} WHERE f.resolved_at IS NULL",
+        "Open findings about the health of clusters; ORDER BY severity_rank, priority DESC says what to fix first.",
+        _COLUMNS,
+    ),
+    View(
+        "health_summary",
+        """
+SELECT s.cluster, s.group_id, min(s.position) AS position,
+    count(*) AS signals, count(*) FILTER (WHERE s.status = 'evaluated') AS evaluated,
+    coalesce(sum(f.critical), 0)::bigint AS critical, coalesce(sum(f.warning), 0)::bigint AS warning,
+    coalesce(sum(f.info), 0)::bigint AS info, min(f.since) AS oldest, max(f.newest) AS newest
+FROM quper.health_signals AS s
+LEFT JOIN (
+    SELECT cluster, signal_id, count(*) FILTER (WHERE severity = 'critical') AS critical,
+        count(*) FILTER (WHERE severity = 'warning') AS warning, count(*) FILTER (WHERE severity = 'info') AS info,
+        min(opened_at) AS since, max(opened_at) AS newest
+    FROM quper.health_findings WHERE resolved_at IS NULL GROUP BY cluster, signal_id
+) AS f ON f.cluster = s.cluster AND f.signal_id = s.signal_id
+GROUP BY s.cluster, s.group_id""",
+        "Open findings by cluster and group of signals.",
+        {
+            "cluster": "CLUSTER_NAME of the source cluster",
+            "group_id": "the group: tables, nodes, usage ...",
+            "position": "its place in the list of groups",
+            "signals": "signals of the group",
+            "evaluated": "signals that the last evaluation evaluated",
+            "critical": "open findings that are critical",
+            "warning": "open findings that are warnings",
+            "info": "open findings that are informational",
+            "oldest": "since when the oldest of them is open (UTC)",
+            "newest": "since when the newest of them is open (UTC)",
+        },
+    ),
+)
