@@ -17,17 +17,16 @@ def progress_view(jobs: Sequence[str]) -> Iterator[Update]:
     """Yield a function that shows the current rows of a run."""
     console = out(stderr=True)
     if not console.is_terminal:
-        reported: set[str] = set()
+        reported: set[tuple[str, str]] = set()
 
-        def print_ended(rows: Sequence[Row]) -> None:
+        def print_new(rows: Sequence[Row]) -> None:
             for row in rows:
-                job = row["sync_job_id"]
-                if row["completed_at"] is not None and job not in reported:
-                    reported.add(job)
-                    took = format_duration((row["duration_ms"] or 0) / 1000)
-                    print_line(console, f"{job}: {row['status']}, {row['rows_extracted']:,} rows in {took}")
+                job, text = row["sync_job_id"], _text(row)
+                if text and (job, text) not in reported:
+                    reported.add((job, text))
+                    print_line(console, f"{job}: {text}")
 
-        yield print_ended
+        yield print_new
         return
     columns = (
         TextColumn("{task.description}"),
@@ -51,7 +50,24 @@ def progress_view(jobs: Sequence[str]) -> Iterator[Update]:
                     completed=int(ended),
                     rows=f"{row['rows_extracted']:,} rows",
                     took=format_duration((row["completed_at"] or datetime.now(UTC)) - row["started_at"]),
-                    status=f"[{style_of(row['status']) or 'green'}]{row['status']}[/]",
+                    status=f"[{style_of(row['status']) or 'green'}]{_status(row)}[/]",
                 )
 
         yield update_bars
+
+
+def _text(row: Row) -> str:
+    """Return how a load ended, or why an attempt failed that another one follows; else nothing."""
+    if row["completed_at"] is None:
+        return row["error"] or ""
+    took = format_duration((row["duration_ms"] or 0) / 1000)
+    if row["rows_skipped"]:
+        return f"{row['status']}, but {row['rows_skipped']:,} of {row['rows_extracted']:,} rows skipped, in {took}"
+    return f"{row['status']}, {row['rows_extracted']:,} rows in {took}"
+
+
+def _status(row: Row) -> str:
+    """Return the status for a bar."""
+    if row["completed_at"] is None:
+        return "waits for the next attempt" if row["error"] else str(row["status"])
+    return f"{row['status']}, {row['rows_skipped']:,} skipped" if row["rows_skipped"] else str(row["status"])

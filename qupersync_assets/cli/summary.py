@@ -24,6 +24,10 @@ COLUMNS = {
     "source": "source",
 }
 
+CHECK_FAILED = "check failed"
+# Jobs that are named in a line.
+MAX_NAMES = 3
+
 _STYLES: dict[str, str] = {
     SyncStatus.SUCCESS: "",
     SyncStatus.RUNNING: "cyan",
@@ -61,7 +65,11 @@ def style_of(status: str | None) -> str:
 
 
 def print_summary(console: Console, rows: Sequence[Row]) -> None:
-    """Print the counts and the source of each job of a run, or its status if it did not succeed, and the errors."""
+    """Print the counts and the source of each job of a run, or its status if it did not succeed, and the errors.
+
+    A job that succeeded, but has an error of a check, counts as `check failed`.
+    """
+    rows = [{**row, "status": CHECK_FAILED} if _lost_rows(row) else row for row in rows]
     statuses = Counter(row["status"] for row in rows)
     counts = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
     numbers = [heading for heading in COLUMNS if heading not in ("job", "source")]
@@ -73,14 +81,32 @@ def print_summary(console: Console, rows: Sequence[Row]) -> None:
         table.add_row(*cells, style=style_of(row["status"]))
     console.print(table)
     print_errors(console, rows)
+    for row in rows:
+        for check, text in row["check_errors"].items():
+            print_line(console, f"{row['sync_job_id']}, {check}: {text}", "red")
+
+
+def _lost_rows(row: Row) -> bool:
+    return row["status"] == SyncStatus.SUCCESS and bool(row["check_errors"])
 
 
 def print_errors(console: Console, rows: Sequence[Row], *, with_time: bool = False) -> None:
-    """Print one line for each row with an error, optionally with the start of the run."""
+    """Print one line for each error, with the jobs that have it, and optionally the start of the runs."""
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row["error"]:
-            time = f"{start_time(row)} " if with_time else ""
-            print_line(console, f"{time}{row['sync_job_id']}: {row['error']}", style_of(row["status"]))
+            groups.setdefault((row["error"], row["status"]), []).append(row)
+    for (error, status), found in groups.items():
+        times = list(dict.fromkeys([start_time(found[-1]), start_time(found[0])])) if with_time else []
+        words = [" to ".join(times)] if times else []
+        print_line(console, f"{' '.join([*words, name_jobs(found)])}: {error}", style_of(status))
+
+
+def name_jobs(rows: Sequence[Row]) -> str:
+    """Return the first jobs of some rows, and the number of the others."""
+    jobs = list(dict.fromkeys(row["sync_job_id"] for row in rows))
+    more = len(jobs) - MAX_NAMES
+    return ", ".join(jobs[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def has_several_clusters(rows: Sequence[Row]) -> bool:

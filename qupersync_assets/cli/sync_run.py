@@ -16,6 +16,7 @@ from qupersync_assets.cli.progress import progress_view
 from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
 from qupersync_assets.defs import build_definitions
+from qupersync_assets.defs.check_errors import check_errors
 from qupersync_assets.defs.names import JOB_NAME, TRIGGER_TAG, asset_key
 from qupersync_assets.defs.run_health import close_logs
 from qupersync_assets.postgres.job_status import Log, log_rows
@@ -36,7 +37,8 @@ def run_sync(
     full_refresh: bool,
     verbose: bool,
 ) -> list[Log]:
-    """Run sync jobs, one cluster after the other; return their rows of quper.sync_logs.
+    """Run sync jobs, one cluster after the other; return their rows of quper.sync_logs, each with `check_errors`:
+    the checks that have an error, with their texts.
 
     Without an instance the runs are recorded in an ephemeral one.
 
@@ -81,7 +83,9 @@ def run_sync(
                     sys.stdout.flush()
                     os._exit(130)  # the thread may wait long for a server
             close()
-            logs += sorted(read_rows(), key=lambda row: str(row["sync_job_id"]))
+            errors = check_errors(used, run_id, specs)
+            rows = sorted(read_rows(), key=lambda row: str(row["sync_job_id"]))
+            logs += [{**row, "check_errors": errors.get(row["sync_job_id"], {})} for row in rows]
     return logs
 
 

@@ -1,12 +1,31 @@
 """Calls a function again after transient errors."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 T = TypeVar("T")
 ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One of the attempts of a sync job within a run; by default the only one."""
+
+    number: int = 1
+    total: int = 1
+    delay: float = 0.0  # seconds before the next attempt
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no attempt follows, so that a failure is final."""
+        return self.number >= self.total
+
+    def failure(self, reason: str) -> str:
+        """Return the sentence about a failure after which another attempt follows."""
+        return f"attempt {self.number} of {self.total} failed: {reason.rstrip('.')}; next attempt in {self.delay:.0f} s"
 
 
 def call_with_retries(function: Callable[[], T], is_transient: Callable[[BaseException], bool], first_wait: float) -> T:

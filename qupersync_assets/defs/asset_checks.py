@@ -1,4 +1,4 @@
-"""The checks of an asset, from the result of its load. A failed check never fails the run."""
+"""The checks of an asset, from the result of its load. A failed check never fails the run: see `check_errors`."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,6 +81,10 @@ def _skipped_rows(result: LoadResult, state: TableState, max_ratio: float) -> dg
     """Pass without skipped rows; else warn, or report an error above `max_ratio` of the extracted rows."""
     counts = result.counts
     share = counts.skipped / counts.extracted if counts.extracted else 0.0
+    found = list(dict.fromkeys(f"{row.column or '?'}: {row.reason}" for row in result.samples))
+    text = f"{counts.skipped} of {counts.extracted} rows skipped ({share:.2%})"
+    if counts.skipped:
+        text += f": {'; '.join(found[:2])}{' ...' if len(found) > 2 else ''}. They are in quper.skipped_rows."
     reasons = "\n".join(f"- `{row.column or '?'}`: {row.reason}" for row in result.samples)
     metadata: dict[str, Any] = {
         "rows_skipped": counts.skipped,
@@ -93,7 +97,7 @@ def _skipped_rows(result: LoadResult, state: TableState, max_ratio: float) -> dg
         check_name=SKIPPED,
         passed=counts.skipped == 0,
         severity=dg.AssetCheckSeverity.ERROR if share > max_ratio else dg.AssetCheckSeverity.WARN,
-        description=f"{counts.skipped} of {counts.extracted} rows skipped ({share:.2%})",
+        description=text,
         metadata=metadata,
     )
 

@@ -7,8 +7,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from qupersync_assets.core.retries import Attempt
 from qupersync_assets.defs.asset_checks import check_results, check_specs
 from qupersync_assets.defs.asset_metadata import definition_metadata, description
+from qupersync_assets.defs.check_errors import tag_check_errors
 from qupersync_assets.defs.io_manager import SyncRequest
 from qupersync_assets.defs.job_choice import jobs_by_cluster, why_off
 from qupersync_assets.defs.names import IO_MANAGER_KEY, asset_key, source_key
@@ -31,6 +33,12 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
     """Build the asset of a sync job; its checks run in the same step, which saves a process."""
     key = asset_key(spec)
     resources = resource_keys(settings)
+    retry_policy = dg.RetryPolicy(
+        max_retries=settings.sync_max_retries,
+        delay=settings.sync_retry_delay,
+        backoff=dg.Backoff.EXPONENTIAL,
+        jitter=dg.Jitter.PLUS_MINUS,
+    )
     on = {cluster for cluster, specs in jobs_by_cluster(settings).items() if spec in specs}
 
     @dg.asset(
@@ -46,12 +54,7 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
         required_resource_keys=set(resources.values()),
         io_manager_key=IO_MANAGER_KEY,
         check_specs=check_specs(key, spec, settings),
-        retry_policy=dg.RetryPolicy(
-            max_retries=settings.sync_max_retries,
-            delay=settings.sync_retry_delay,
-            backoff=dg.Backoff.EXPONENTIAL,
-            jitter=dg.Jitter.PLUS_MINUS,
-        ),
+        retry_policy=retry_policy,
         freshness_policy=_freshness(settings.sync_interval),
     )
     def sync(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[Any]:
@@ -63,10 +66,14 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
                 redshift, spec, settings.sync_batch_size, settings.sync_query_text, settings.sync_include_self
             )
             source = DatabasesSource(source) if spec.database_column else source
-        request = SyncRequest(spec, cluster, source, config.full_refresh)
+        number = context.retry_number + 1
+        attempt = Attempt(number, settings.sync_max_retries + 1, retry_policy.calculate_delay(number))
+        request = SyncRequest(spec, cluster, source, config.full_refresh, attempt)
         yield dg.Output(request)  # Dagster resumes here after the IO manager has loaded it
         result, state = request.loaded.result(timeout=0)
-        yield from check_results(spec, result, state, settings.sync_max_skipped_ratio)
+        results = list(check_results(spec, result, state, settings.sync_max_skipped_ratio))
+        tag_check_errors(context, spec, results)
+        yield from results
 
     return sync
 

@@ -11,9 +11,10 @@ import dagster as dg
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact, redact_exceptions, redacted
+from qupersync_assets.core.retries import Attempt
 from qupersync_assets.defs.names import IO_MANAGER_KEY
 from qupersync_assets.postgres.dataframe import read_table
-from qupersync_assets.postgres.loader import LoadResult, TableState, load, table_state
+from qupersync_assets.postgres.loader import ONLY_ATTEMPT, LoadResult, TableState, load, table_state
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.rows.source_read import PartedSource, SyncSource
 from qupersync_assets.spec import SCHEMA, SyncSpec
@@ -33,6 +34,7 @@ class SyncRequest:
     cluster: str
     source: SyncSource | PartedSource
     full_refresh: bool = False  # read everything that Redshift holds
+    attempt: Attempt = ONLY_ATTEMPT
     # Gets the result of the load and the state of the table afterwards.
     loaded: Future[tuple[LoadResult, TableState]] = field(default_factory=Future)
 
@@ -48,8 +50,9 @@ class PostgresUpsertIOManager(dg.IOManager):
         """Load a sync job into its table.
 
         Raises:
-            Failure: the load failed, with a sentence that says why. Committed batches stay. Retries are
-                allowed only for transient errors. Or the asset is not a sync job.
+            Failure: the load failed, with a sentence that says why. Committed batches stay. Or the asset is not a
+                sync job.
+            RetryRequested: a transient error, and not of the last attempt.
         """
         if not isinstance(obj, SyncRequest):
             raise dg.Failure(
@@ -59,14 +62,19 @@ class PostgresUpsertIOManager(dg.IOManager):
             )
         spec, cluster, full = obj.spec, obj.cluster, obj.full_refresh
         try:
-            result = load(self._postgres, spec, cluster, context.run_id, obj.source, context.log, self._lookback, full)
+            result = load(
+                *(self._postgres, spec, cluster, context.run_id, obj.source, context.log, self._lookback, full),
+                attempt=obj.attempt,
+            )
             state = table_state(self._postgres, spec, cluster)
         except SyncError as error:
-            raise dg.Failure(
-                redact(str(error)),
-                metadata={"sqlstate": error.sqlstate or ""},
-                allow_retries=error.error_class is ErrorClass.TRANSIENT,
-            ) from redacted(error)
+            attempt, reason = obj.attempt, redact(str(error))
+            failure = dg.Failure(reason, metadata={"sqlstate": error.sqlstate or ""}, allow_retries=False)
+            failure.__cause__ = redacted(error)
+            if error.error_class is ErrorClass.TRANSIENT and not attempt.is_last:
+                context.log.warning(f"{spec.sync_job_id}: {attempt.failure(reason)}")
+                raise dg.RetryRequested(attempt.total - 1, attempt.delay) from failure
+            raise failure from redacted(error)
         except Exception as error:
             text = redact(f"{type(error).__name__}: {error}")
             raise dg.Failure(text, allow_retries=False) from redacted(error)

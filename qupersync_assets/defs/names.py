@@ -16,6 +16,9 @@ TRIGGER_TAG = "qupersync/trigger"
 CLUSTER_TAG = "qupersync/cluster"
 SCHEDULED_TAG = "qupersync/scheduled_at"
 
+# Followed by a sync_job_id: the checks of the job that have an error in this run.
+CHECK_ERROR_TAG = "qupersync/check_error."
+
 
 def asset_key(spec: SyncSpec) -> dg.AssetKey:
     """Return the key of a job's asset: ["quper", table]."""

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact
+from qupersync_assets.core.retries import Attempt
 from qupersync_assets.postgres import skipped_rows, sync_logs
 from qupersync_assets.postgres.advisory_lock import JobConnection, JobLocked
 from qupersync_assets.postgres.batch_writer import BatchWriter
@@ -38,6 +39,7 @@ from qupersync_assets.spec import SyncSpec, Window
 
 MAX_SAMPLES = 5
 MAX_LAST_RUNS = 10
+ONLY_ATTEMPT = Attempt()
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def load(
     lookback: timedelta,
     full_refresh: bool = False,
     day: date | None = None,
+    attempt: Attempt = ONLY_ATTEMPT,
 ) -> LoadResult:
     """Load one sync job of one cluster; each batch is one transaction. `log` gets skipped rows and reasons.
 
@@ -96,12 +99,14 @@ def load(
 
     Raises:
         SyncError: the load failed, or no part of the source could be read. Committed batches stay. The row in
-            quper.sync_logs is closed; the next load closes it if PostgreSQL cannot be reached.
+            quper.sync_logs is closed, or stays running after a transient error that is not of the last `attempt`;
+            the next load closes it if PostgreSQL cannot be reached.
     """
     ensure_schema(postgres, [spec])
     with closing(JobConnection(postgres.engine(), cluster, spec.sync_job_id)) as target:
         started = time.monotonic()
-        return _Load(postgres, target, spec, cluster, run_id, log, lookback, full_refresh, day, started).run(source)
+        options = (lookback, full_refresh, day, attempt, started)
+        return _Load(postgres, target, spec, cluster, run_id, log, *options).run(source)
 
 
 def table_state(postgres: PostgresResource, spec: SyncSpec, cluster: str) -> TableState:
@@ -154,6 +159,7 @@ class _Load:
     lookback: timedelta
     full_refresh: bool
     day: date | None
+    attempt: Attempt
     started: float
 
     def run(self, source: SyncSource | PartedSource) -> LoadResult:
@@ -288,13 +294,18 @@ class _Load:
         return LoadResult(status, reason, seconds=time.monotonic() - self.started)
 
     def _close_after(self, error: BaseException, log_id: int, loaded: _Loaded) -> None:
-        """Close the log row of a load that failed or was terminated."""
+        """Close the log row of a load that failed or was terminated, unless another attempt follows."""
         # Dagster terminates a step with a BaseException that is no Exception, as Ctrl-C does.
         terminated = not isinstance(error, Exception)
         status = SyncStatus.CANCELED if terminated else SyncStatus.FAILED
-        text = "terminated" if terminated else redact(f"{type(error).__name__}: {error}")
+        kind = "" if isinstance(error, SyncError) else f"{type(error).__name__}: "
+        text = "terminated" if terminated else redact(f"{kind}{error}")
+        transient = isinstance(error, SyncError) and error.error_class is ErrorClass.TRANSIENT
         try:
             with self.postgres.transaction() as connection:
+                if transient and not self.attempt.is_last:
+                    sync_logs.record_attempt(connection, log_id, self.attempt.failure(redact(str(error))))
+                    return
                 sync_logs.finish(connection, log_id, status, source=next(iter(loaded.names), None), error=text)
         except SyncError as unreachable:
             self.log.warning(f"quper.sync_logs could not be closed: {redact(str(unreachable))}")

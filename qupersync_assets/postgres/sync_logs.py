@@ -133,6 +133,11 @@ def finish(connection: sa.Connection, log_id: int, status: SyncStatus, **columns
     _close(connection, SYNC_LOGS.c.id == log_id, status, **columns)
 
 
+def record_attempt(connection: sa.Connection, log_id: int, text: str) -> None:
+    """Write why an attempt failed; the row stays running, because another attempt follows."""
+    connection.execute(sa.update(SYNC_LOGS).where(SYNC_LOGS.c.id == log_id).values(error=text))
+
+
 def finish_success(
     connection: sa.Connection,
     log_id: int,

@@ -6,11 +6,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 
 from qupersync_assets.cli.arguments import select_clusters
 from qupersync_assets.cli.console import Cluster, Json, exit_on_errors, out, print_json, print_line
 from qupersync_assets.cli.summary import format_duration, plain_table, print_errors, style_of
+from qupersync_assets.postgres.sync_status import SyncStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -26,11 +28,12 @@ Checks = dict[tuple[str, str], dict[str, dict[str, Any]]]
 
 
 def status(cluster: Cluster = None, as_json: Json = False) -> None:
-    """Print the last and the next run of each job, the lag of its table, and its checks.
+    """Print what needs attention, the last and the next run of each job, the lag of its table, and its checks.
 
-    `lag` is the age of the newest row of a history table, and the time since the last read of a snapshot
-    table. Checks and the state of the schedule are read from the Dagster instance of DAGSTER_HOME, or of
-    `make up` in this folder.
+    A job needs attention if its last run failed or left out a database, or if a check has an error; the exit
+    code is then 1. `lag` is the age of the newest row of a history table, and the time since the last read of
+    a snapshot table. Checks and the state of the schedule are read from the Dagster instance of DAGSTER_HOME,
+    or of `make up` in this folder.
     """
     with exit_on_errors(as_json):
         from qupersync_assets.defs.instance import configured_instance
@@ -47,15 +50,48 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
         with configured_instance(settings) as instance:
             schedule = _schedule(settings, states[0].now, instance)
             checks = _checks(instance, settings, clusters, specs) if instance else {}
+        for state in states:
+            _leave_out_old(checks.get((state.cluster, state.sync_job_id), {}), state)
+        needy = [(state, why) for state in states if (why := _attention(state, checks))]
         if as_json:
             jobs = [_as_json(state, schedule["next_run"], checks) for state in states]
-            print_json({"schedule": schedule, "jobs": jobs})
+            print_json({"ok": not needy, "schedule": schedule, "jobs": jobs})
         else:
             console = out()
+            several = len(settings.by_cluster()) > 1
+            print_line(console, _headline(states, needy, several), "red" if needy else "green")
             print_line(console, _next_sync(settings, states[0].now, schedule))
             for name in clusters:
-                title = f"\nCluster {name}" if len(settings.by_cluster()) > 1 else None
+                title = f"\nCluster {name}" if several else None
                 _print_jobs(console, title, [state for state in states if state.cluster == name], checks)
+    raise typer.Exit(1 if needy else 0)
+
+
+def _attention(state: JobState, checks: Checks) -> str:
+    """Return why a job needs attention, in a few words; empty if it does not."""
+    if state.is_off:
+        return ""
+    found = checks.get((state.cluster, state.sync_job_id), {})
+    errors = [name for name, check in found.items() if check["status"] == "error"]
+    if state.last and state.last["status"] in (SyncStatus.FAILED, SyncStatus.PARTIAL):
+        errors.insert(0, state.last["status"])
+    return ", ".join(errors)
+
+
+def _headline(states: Sequence[JobState], needy: Sequence[tuple[JobState, str]], several: bool) -> str:
+    if not needy:
+        return "No job needs attention."
+    named = [f"{f'{s.cluster} ' if several else ''}{s.sync_job_id} ({why})" for s, why in needy]
+    on = sum(not state.is_off for state in states)
+    return f"{len(needy)} of {on} jobs need{'s' if len(needy) == 1 else ''} attention: {', '.join(named)}"
+
+
+def _leave_out_old(checks: dict[str, dict[str, Any]], state: JobState) -> None:
+    """Forget the results of checks that are older than a run that ended before its checks."""
+    if state.last and state.last["status"] in (SyncStatus.FAILED, SyncStatus.CANCELED):
+        for check in checks.values():
+            if check["evaluated_at"] and check["evaluated_at"] < state.last["started_at"]:
+                check.update(_evaluation(None))
 
 
 def _with_jobs_off(
@@ -121,6 +157,7 @@ def _as_json(state: JobState, next_run: datetime | None, checks: Checks) -> dict
         "cluster": state.cluster,
         "sync_job_id": state.sync_job_id,
         "status": state.status,
+        "needs_attention": bool(_attention(state, checks)),
         "running": state.running,
         "last_run": state.last,
         "last_success_at": state.last_success_at,
@@ -148,8 +185,10 @@ def _print_jobs(console: Console, title: str | None, states: Sequence[JobState],
             style=style_of(log["status"] if log and not state.is_off else None),
         )
     console.print(table)
-    for state in (state for state in states if not state.is_off):
-        print_errors(console, [state.last] if state.last else [])
+    on = [state for state in states if not state.is_off]
+    print_errors(console, [state.last for state in on if state.last])
+    print_errors(console, [state.running for state in on if state.running])  # an attempt failed, another one follows
+    for state in on:
         for name, check in checks.get((state.cluster, state.sync_job_id), {}).items():
             if style := {"error": "red", "warning": "yellow"}.get(check["status"]):
                 print_line(console, f"{state.sync_job_id}, {name}: {check['text']}", style)

@@ -25,7 +25,8 @@ def sync(
     The run is recorded in the Dagster instance of DAGSTER_HOME, or of `make up` in this folder, and visible
     in its UI; without an instance it is in quper.sync_logs only. The exit code is 0 if the status of each job
     is success, unavailable (this kind of cluster has no source for it) or skipped (another run is loading
-    it); 1 if a job failed or left out a database, 2 if the command line is wrong.
+    it) and no check has an error; 1 if a job failed, left out a database or lost too many rows, 2 if the
+    command line is wrong.
     """
     with exit_on_errors(as_json):
         from qupersync_assets.cli.summary import print_summary
@@ -45,7 +46,7 @@ def sync(
             if instance is None:
                 note("DAGSTER_HOME is not set: the run is recorded in quper.sync_logs, not in the Dagster UI.")
             rows = run_sync(settings, postgres, instance, clusters, specs, full_refresh=full_refresh, verbose=verbose)
-        ok = all(row["status"] in ACCEPTED for row in rows)
+        ok = all(row["status"] in ACCEPTED and not row["check_errors"] for row in rows)
         if as_json:
             print_json({"ok": ok, "in_dagster": instance is not None, "jobs": rows})
         else:

@@ -67,14 +67,30 @@ def test_status_of_last_run_lag_and_success(qupersync: Command, log: Callable[..
         "FROM unnest(ARRAY[4, 9, -1]) h"  # one in the future
     )
     done = qupersync("status", "--json")
+    assert done.code == 1 and not done.json["ok"]
     jobs = jobs_of(done.json)
     queries, nodes = jobs["query_history_sync"], jobs["node_details_sync"]
     assert queries["last_run"]["status"] == "failed" and queries["failures_since_success"] == 2
     assert queries["lag_seconds"] == pytest.approx(4 * 3600, abs=30)
     assert queries["seconds_since_success"] == pytest.approx(5 * 3600, abs=30)
     assert nodes["lag_seconds"] == pytest.approx(3 * 3600, abs=30) and nodes["failures_since_success"] == 0
+    assert queries["needs_attention"] and not nodes["needs_attention"]
     table = qupersync("status").out
     assert "query_history_sync: why failed" in table and " 1h " in table and " 4h " in table
+
+
+def test_status_begins_with_what_needs_attention(qupersync: Command, log: Callable[..., None]) -> None:
+    log("node_details_sync", "success", 1)
+    assert qupersync("status").out.startswith("No job needs attention.\n")
+    for job in JOBS[:5]:
+        log(job, "failed", 0)
+    log(JOBS[5], "canceled", 0)
+    log(JOBS[6], "partial", 0)
+    done = qupersync("status")
+    names = ", ".join([*(f"{job} (failed)" for job in JOBS[:5]), f"{JOBS[6]} (partial)"])
+    assert done.code == 1 and done.out.startswith(f"6 of {len(JOBS)} jobs need attention: {names}\n")
+    # One line for the error that all have.
+    assert f"{', '.join(JOBS[:3])} and 2 more: why failed" in done.out and done.out.count("why failed") == 1
 
 
 @pytest.mark.parametrize(
@@ -97,10 +113,7 @@ def test_status_of_checks_schedule_and_daemon(
     qupersync: Command, dagster_home: Path, source: Query, postgres: PostgresResource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source("INSERT INTO stv_node_storage_capacity VALUES (NULL, 1, 2)")
-    assert qupersync("sync", "node_details").code == 0
-    with monkeypatch.context() as outage:  # this run ends before the checks
-        outage.setenv("REDSHIFT_PORT", "1")
-        assert qupersync("sync", "node_details").code == 1
+    assert qupersync("sync", "node_details").code == 1
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
         first = qupersync("status", "--json").json
         now = datetime.now(UTC).timestamp()
@@ -109,6 +122,13 @@ def test_status_of_checks_schedule_and_daemon(
         second = qupersync("status").out
         switch(instance, first["schedule"]["name"])
         third = qupersync("status")
+    with monkeypatch.context() as outage:  # this run ends before the checks
+        outage.setenv("REDSHIFT_PORT", "1")
+        assert qupersync("sync", "node_details").code == 1
+    fourth = qupersync("status", "--json").json
+    of_failed = jobs_of(fourth)["node_details_sync"]["checks"]
+    assert {check["status"] for check in of_failed.values()} == {"unknown"}
+    assert "rows skipped" not in qupersync("status").out
     checks = jobs_of(first)["node_details_sync"]["checks"]
     assert checks["no_skipped_rows"]["status"] == "error" and "1 of 1" in checks["no_skipped_rows"]["text"]
     assert checks["source_schema"]["status"] == "passed"

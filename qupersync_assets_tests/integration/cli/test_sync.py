@@ -65,7 +65,35 @@ def test_unreachable_source_fails_every_job(qupersync: Command, monkeypatch: pyt
     monkeypatch.setenv("REDSHIFT_PORT", "1")
     done = qupersync("sync", "node_details", "applications")
     assert done.code == 1
-    assert "quper.sync_logs: 2 failed" in done.out and done.out.count("Check REDSHIFT_HOST and REDSHIFT_PORT") == 2
+    # The jobs have one error, which is printed once.
+    assert "quper.sync_logs: 2 failed" in done.out and done.out.count("Check REDSHIFT_HOST and REDSHIFT_PORT") == 1
+    assert "application_sync, node_details_sync: No connection to Redshift" in done.out
+    assert done.err.count("_sync: failed, 0 rows") == 2
+
+
+def test_lost_rows_are_named_and_the_exit_code_is_1(qupersync: Command, source: Query, dagster_home: Path) -> None:
+    source(NODES, [0])
+    source("UPDATE stv_node_storage_capacity SET node = NULL")
+    done = qupersync("sync", "node_details", "applications")
+    assert done.code == 1 and "1 check failed, 1 success" in done.out
+    text = "1 of 1 rows skipped (100.00%): node: NULL in a key column. They are in quper.skipped_rows."
+    assert f"node_details_sync, no_skipped_rows: {text}" in done.out
+    assert "node_details_sync: success, but 1 of 1 rows skipped" in done.err
+    again = qupersync("sync", "node_details", "--json")
+    assert again.code == 1 and not again.json["ok"]
+    (job,) = again.json["jobs"]
+    assert job["status"] == "success" and job["check_errors"] == {"no_skipped_rows": text}
+    # The run succeeds, because what could be loaded is loaded; a tag says so in the list of runs.
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        run = instance.get_run_by_id(job["run_id"])
+    assert run and run.is_success and run.tags["qupersync/check_error.node_details_sync"] == "no_skipped_rows"
+
+
+def test_few_skipped_rows_are_a_warning(qupersync: Command, source: Query) -> None:
+    source(NODES, [30])
+    source("UPDATE stv_node_storage_capacity SET node = NULL WHERE node = 0")
+    done = qupersync("sync", "node_details", "--json")
+    assert done.code == 0 and done.json["jobs"][0]["rows_skipped"] == 1
 
 
 def test_unavailable_job_is_not_a_failure(
