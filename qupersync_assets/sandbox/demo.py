@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -21,15 +22,20 @@ from qupersync_assets.core.signals import stop_on_signals, uninterrupted
 from qupersync_assets.sandbox import Sandbox, SandboxError
 from qupersync_assets.sandbox.rules.dialect import MODES, Mode
 from qupersync_assets.sandbox.server.postgres_server import PostgresServer, write_private
+from qupersync_assets.sandbox.workload.past import write_past
 from qupersync_assets.sandbox.workload.workload import Workload
 from qupersync_assets.serve.dagster_processes import HOME, dagster_processes, free_port, prepare_home
 from qupersync_assets.serve.supervisor import STOP_SECONDS, ProcessGroup, ServeError, how_ended
 from qupersync_assets.settings import Settings, SettingsError
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets.sync_jobs.serverless_usage import SPEC as SERVERLESS_USAGE
 
 STATE = Path(".qupersync")
 # The environment variables for `qupersync --env-file`.
 ENV_FILE = STATE / "demo.env"
 ACTIVITY_SECONDS = 5
+# Variables for the other commands, besides the logins.
+_SHOWN = ("SYNC_INTERVAL", "SYNC_JOBS", "DAGSTER_HOME")
 console = out()
 
 
@@ -120,20 +126,26 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
     try:
         workload = sandbox.workload()
         with console.status("Generating seven days of queries, scans, vacuums and alerts"):
-            workload.backfill(datetime.now(UTC))
+            workload.backfill(datetime.now(UTC), queries=2400)
+            workload.add_problems(datetime.now(UTC))
             workload.advance(datetime.now(UTC))
         # The demo ignores variables of another Redshift or PostgreSQL.
         for name in [n for n in os.environ if n.startswith(("REDSHIFT_", "POSTGRES_", "CLUSTERS"))]:
             del os.environ[name]
-        # A short default interval shows the schedule at work.
-        os.environ.update({"SYNC_INTERVAL": "60", **os.environ, **sandbox.environment()})
+        # A short default interval shows the schedule at work, and the optional jobs show all findings.
+        jobs = ",".join(
+            spec.sync_job_id for spec in all_specs() if mode == "serverless" or spec is not SERVERLESS_USAGE
+        )
+        os.environ.update({"SYNC_INTERVAL": "60", "SYNC_JOBS": jobs, **os.environ, **sandbox.environment()})
         settings = Settings.load()
         os.environ.update(settings.environment())
         os.environ.pop("DAGSTER_HOME", None)  # the demo has its own Dagster instance
         prepare_home(HOME, Path())
-        variables = {**sandbox.environment(), **{name: os.environ[name] for name in ("SYNC_INTERVAL", "DAGSTER_HOME")}}
+        variables = {**sandbox.environment(), **{name: os.environ[name] for name in _SHOWN}}
         write_private(ENV_FILE, "".join(f"{name}={value}\n" for name, value in variables.items()))
         succeeded = _first_run(as_json)
+        with closing(sandbox.connect_quper()) as connection, connection, connection.cursor() as cursor:
+            write_past(cursor)
         if once:
             return 0 if succeeded else 1
         dagster = dagster_processes(Path(), host, port, STATE / "logs", _report, [_Postgres(sandbox.server)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from qupersync_assets.health.evaluation import evaluate
@@ -39,13 +41,11 @@ def test_examples_and_pages_find_rows(
 ) -> None:
     jobs = [spec.sync_job_id for spec in all_specs()]
     monkeypatch.setenv("SYNC_JOBS", ",".join(jobs))
+    filled.workload().add_problems(datetime.now(UTC))
     assert sync().success
     assert not evaluate(bare, "sandbox", HealthOptions(jobs)).reason
     empty = [name for name, sql in reader_queries("examples").items() if not target(sql)]
     assert set(empty) <= WITHOUT_ROWS
-    # The sandbox has neither a table with skew nor one that no query scans.
-    [(table_id,)] = target("UPDATE quper.table_stats SET skew_rows = 9 WHERE table_name = 'orders' RETURNING table_id")
-    target("DELETE FROM quper.table_scan_stats WHERE table_id = %s", [table_id])
     queries = [c.name for c in QUERIES.table.c if c.computed is None and c.name != "cluster"]
     names = ", ".join(queries)
     target(f"INSERT INTO quper.query_history (cluster, {names}) SELECT 'other', {names} FROM quper.query_history")

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from qupersync_assets.sandbox.warehouse.rows import Row
 
 FIRST_TABLE_ID = 108_400
-NODES = 2
-NODE_CAPACITY = 32_000_000  # MB; on RA3 every node shows the quota of the cluster
+NODES = 3
+NODE_CAPACITY = 90_000  # MB
 _NAMESPACES = {"pg_catalog": 11, "information_schema": 12_100}
 
 # name: data type, compression (an argument of format_encoding)
@@ -23,7 +23,7 @@ _COLUMNS = {
     "amount": ("numeric(12,2)", 12),
     "rate": ("double precision", 0),
     "day": ("date", 12),
-    "created_at": ("timestamp without time zone", 0),
+    "created_at": ("timestamp without time zone", 12),
     "updated_at": ("timestamp without time zone", 12),
     "status": ("character varying(32)", 4),
     "country": ("character(2)", 1),
@@ -39,30 +39,31 @@ _COLUMNS = {
 _TABLES = """
 sales.orders|KEY(customer_id)|created_at|48000000|id customer_id created_at updated_at status amount country
 sales.order_items|KEY(order_id)|order_id,created_at|210000000|id order_id created_at quantity amount status
-sales.customers|ALL|id|1900000|id email country created_at is_active note
-sales.refunds|EVEN||310000|id order_id amount created_at note
-sales.stores|ALL||420|id country status note
+sales.customers|ALL|AUTO(SORTKEY(id))|1900000|id email country created_at is_active note
+sales.refunds|AUTO(EVEN)||310000|id order_id amount created_at note
+sales.stores|AUTO(ALL)||420|id country status note
 sales.promotions|AUTO(ALL)|AUTO(SORTKEY)|1300|id day rate status
 marketing.clicks|AUTO(EVEN)|AUTO(SORTKEY(created_at))|640000000|id user created_at country payload
-marketing.impressions|EVEN|created_at|1200000000|id created_at country rate
+marketing.impressions|EVEN|created_at|1200000000|id user created_at country order_id
 marketing.campaigns|ALL||860|id user status day note
 marketing.sessions|KEY(customer_id)|created_at|87000000|id customer_id created_at updated_at country payload
 marketing.leads|AUTO(KEY(customer_id))||240000|id customer_id email created_at note
 finance.invoices|KEY(customer_id)|day|9400000|id customer_id day amount status
 finance.payments|KEY(customer_id)|day,customer_id|9100000|id customer_id day amount status
 finance.ledger|EVEN|day|33000000|id day amount note updated_at
-finance.fx_rates|ALL|day|51000|day country rate
-staging.orders_raw|EVEN||2600000|payload created_at
-staging.clicks_raw|EVEN||7100000|payload created_at
-staging.events 2024|EVEN|created_at|550000|id created_at payload
-staging.Dépôt|EVEN||12000|id größe note
-reporting.daily_sales|AUTO(ALL)|day|73000|day country quantity amount
-reporting.funnel|AUTO(EVEN)|day|410000|day country quantity rate
-reporting.cohorts|ALL|day|8800|day customer_id quantity
-public.users|KEY(id)|id|1700000|id user email country is_active created_at
-public.events|AUTO(KEY(customer_id))|created_at|95000000|id customer_id created_at payload
+finance.fx_rates|ALL|AUTO(SORTKEY(day))|51000|day country rate
+staging.orders_raw|AUTO(EVEN)||2600000|payload created_at
+staging.clicks_raw|AUTO(EVEN)|AUTO(SORTKEY)|7100000|payload created_at
+staging.events 2024|AUTO(EVEN)|AUTO(SORTKEY(created_at))|550000|id created_at payload
+staging.Dépôt|AUTO(ALL)||12000|id größe note
+reporting.daily_sales|AUTO(ALL)|AUTO(SORTKEY(day))|73000|day country quantity amount
+reporting.funnel|AUTO(EVEN)|AUTO(SORTKEY(day))|410000|day country quantity rate
+reporting.cohorts|ALL|AUTO(SORTKEY(day))|8800|day customer_id quantity
+public.users|AUTO(KEY(id))|AUTO(SORTKEY(id))|1700000|id user email country is_active created_at
+public.events|AUTO(KEY(customer_id))|AUTO(SORTKEY(created_at))|95000000|id customer_id created_at payload
 public.audit_log|EVEN|created_at|16000000|id user created_at note
-public.order|EVEN||73|id status
+public.order|AUTO(ALL)||73|id status
+archive.orders_2019|EVEN|created_at|22000000|id customer_id created_at updated_at status amount
 """
 
 # data type: OID, storage length, alignment; columns of svv_columns
@@ -136,7 +137,7 @@ def sample_tables() -> list[Table]:
 def table_info(rng: random.Random, table: Table, database: str, now: datetime) -> Row:
     """Build the row of svv_table_info for a table with about `table.rows` rows."""
     visible = max(1, int(table.rows * rng.uniform(0.9, 1.1)))
-    deleted = int(visible * rng.choice([0, 0, 0.002, 0.04, 0.3]))
+    deleted = int(visible * rng.choice([0, 0, 0.002, 0.04]))
     size = max(len(table.columns) * 2, visible * len(table.columns) // 90_000)
     widths = [_length(_COLUMNS[column][0]) for column in table.columns if "varying" in _COLUMNS[column][0]]
     sorted_by = bool(table.sortkey)
@@ -149,19 +150,19 @@ def table_info(rng: random.Random, table: Table, database: str, now: datetime) -
         "diststyle": table.diststyle,
         "sortkey1": table.sortkey or None,
         "max_varchar": max(widths, default=0),
-        "sortkey1_enc": ("none" if table.sortkey == "created_at" else "az64") if sorted_by else None,
+        "sortkey1_enc": "none" if sorted_by else None,
         "sortkey_num": len(table.sort_columns),
         "size": size,
-        "pct_used": round(100 * size / NODE_CAPACITY, 4),
+        "pct_used": round(100 * size / NODE_CAPACITY / NODES, 4),
         "empty": 0,
-        "unsorted": round(rng.uniform(0, 40), 2) if sorted_by else None,
-        "stats_off": round(rng.choice([0, 0, rng.uniform(0, 15), rng.uniform(10, 100)]), 2),
+        "unsorted": round(rng.uniform(0, 6), 2) if sorted_by else None,
+        "stats_off": round(rng.choice([0, 0, rng.uniform(0, 6)]), 2),
         "tbl_rows": visible + deleted,
         "skew_sortkey1": round(rng.uniform(1, 9), 2) if sorted_by else None,
-        "skew_rows": None if "ALL" in table.diststyle else round(rng.uniform(1, 4), 2),
+        "skew_rows": None if "ALL" in table.diststyle else round(rng.uniform(1, 2), 2),
         "estimated_visible_rows": visible,
         "risk_event": f"1|{rng.randint(10**6, 10**7)}|{now:%Y-%m-%d %H:%M:%S}" if rng.random() < 0.1 else None,
-        "vacuum_sort_benefit": round(rng.uniform(0, 30), 2) if sorted_by else None,
+        "vacuum_sort_benefit": round(rng.uniform(0, 4), 2) if sorted_by else None,
         "create_time": now - timedelta(days=rng.randint(1, 900), seconds=rng.randint(0, 86_400)),
     }
 
@@ -185,6 +186,7 @@ def catalog_rows(database: str) -> dict[str, list[Row]]:
         dropped = 2 if table.name.startswith("order") else 0
         for number, name in enumerate(table.columns, 1):
             type_name, encoding = _COLUMNS[name]
+            encoding = 0 if name == table.sortkey else encoding  # as AWS recommends
             position = number + (1 if dropped and number >= dropped else 0)
             attributes.append(_attribute(table, name, position, type_name, encoding))
             columns.append(_svv_column(database, table.schema, table.name, name, position, type_name))

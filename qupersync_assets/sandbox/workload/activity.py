@@ -13,7 +13,8 @@ from psycopg2 import sql
 from qupersync_assets.sandbox.warehouse import catalog
 from qupersync_assets.sandbox.warehouse.catalog import LiveTable
 from qupersync_assets.sandbox.warehouse.rows import Row, copy_rows, fetch_dicts, last_ids
-from qupersync_assets.sandbox.workload import traffic, vacuums
+from qupersync_assets.sandbox.workload import problems, traffic, vacuums
+from qupersync_assets.sandbox.workload.effects import Effects
 from qupersync_assets.sandbox.workload.loads import load_rows
 from qupersync_assets.sandbox.workload.steps import step_rows
 from qupersync_assets.sandbox.workload.upkeep import Upkeep
@@ -24,14 +25,14 @@ UPDATE redshift.svv_table_info SET
     estimated_visible_rows = estimated_visible_rows + %(kept)s,
     size = size + %(blocks)s,
     pct_used = pct_used + %(percent)s,
-    unsorted = least(100, unsorted + %(aged)s),
+    unsorted = unsorted + least(%(aged)s, 100 - unsorted),
     stats_off = CASE WHEN stats_off > 60 THEN 0 ELSE stats_off + %(aged)s END
 WHERE table_id = %(id)s
 """
 
 _SHRINK = """
 UPDATE redshift.svv_table_info SET
-    tbl_rows = estimated_visible_rows, unsorted = least(0, unsorted), vacuum_sort_benefit = least(0, unsorted)
+    tbl_rows = estimated_visible_rows, unsorted = 0 * unsorted, vacuum_sort_benefit = 0 * vacuum_sort_benefit
 WHERE table_id = %s
 """
 
@@ -54,6 +55,7 @@ class Activity:
         self._database: str = cursor.fetchone()[0]
         cursor.execute('SELECT table_id, "schema", "table", tbl_rows::bigint FROM redshift.svv_table_info ORDER BY 1')
         self._tables = [LiveTable(*values) for values in cursor.fetchall()]
+        self._used = [table for table in self._tables if table.schema != problems.UNUSED_SCHEMA]
         self._ids = last_ids(cursor)
         # With random numbers of its own, so that it does not change the others.
         upkeep_rng = random.Random(rng.getstate()[1][0])
@@ -85,14 +87,41 @@ class Activity:
         count = self._rng.randint(4, 12)
         self._run_statements(sorted(since + self._rng.random() * (self._now - since) for _ in range(count)))
         self._continue_vacuums()
-        if self._tables and self._rng.random() < 0.4:
-            self._vacuum(self._rng.choice(self._tables), self._now, None)
+        # The problems of the others stay.
+        healthy = [table for table in self._tables if table.qualified not in problems.TABLES]
+        if healthy and self._rng.random() < 0.4:
+            self._vacuum(self._rng.choice(healthy), self._now, None)
         self._change_tables()
         self._cursor.execute(
             "UPDATE redshift.stv_node_storage_capacity SET used = greatest(0, least(capacity, used + %s))",
-            [self._rng.randint(-200, 220)],
+            [self._rng.randint(-9, 10)],
         )
         self._upkeep.advance(self._cursor)
+        self._write()
+
+    def add_problems(self) -> None:
+        """Write what is wrong with the warehouse, in addition to its history; see problems."""
+        problems.change_catalog(self._cursor)
+        for scene in problems.SCENES:
+            client = next(client for client in traffic.CLIENTS if client.user_name == scene.user)
+            (table,) = (table for table in self._tables if f"{table.schema}.{table.name}" == scene.table)
+            pattern, starts = (scene.kind, scene.text), scene.starts(self._now)
+            session = self._connect(starts[0], client)
+            for start in starts:
+                statement = traffic.new_statement(
+                    self._rng, client, self._database, pattern, (table.qualified, ""), start
+                )
+                self._number(statement, session)
+                end = start + timedelta(seconds=scene.seconds * self._rng.uniform(0.8, 1.2))
+                traffic.finish(self._rng, statement, end, "success", scene.queued)
+                statement |= scene.columns
+                self._record_end(statement, scene.effects)
+                self._rows["sys_query_history"].append(statement)
+        (table,) = (table for table in self._tables if table.qualified == problems.UNVACUUMED)
+        for day in range(1, 6):
+            self._vacuum(table, self._now - timedelta(days=day), None, "Failed")
+        # A user that has sessions, but runs no query.
+        self._connect(self._now - timedelta(days=2), traffic.Client(108, "legacy_export", "Pentaho"))
         self._write()
 
     def _write(self) -> None:
@@ -100,9 +129,9 @@ class Activity:
         copy_rows(self._cursor, self._upkeep.rows)
 
     def _run_statements(self, starts: list[datetime]) -> None:
-        if len(self._tables) < 2:
+        if len(self._used) < 2:
             return
-        rng, ids = self._rng, self._ids
+        rng = self._rng
         previous = None
         for start in starts:
             idle = [s for s in self._sessions if self._busy_until.get(s[1], start) <= start]
@@ -110,12 +139,10 @@ class Activity:
                 self._connect(start)
                 idle = self._sessions[-1:]
             client, session = rng.choice(idle)
-            statement = traffic.new_query(rng, client, self._database, self._tables, start)
-            ids["query_id"] += rng.randint(1, 5)
-            if session != previous or rng.random() < 0.7:  # else in the same transaction
-                ids["xid"] += rng.randint(1, 3)
+            statement = traffic.new_query(rng, client, self._database, self._used, start)
+            # Else it is in the transaction of the last one.
+            self._number(statement, session, session != previous or rng.random() < 0.7)
             previous = session
-            statement |= {"query_id": ids["query_id"], "transaction_id": ids["xid"], "session_id": session}
             end = start + timedelta(seconds=min(rng.lognormvariate(-1, 2.5), 3000))
             if end > self._now or (start > self._now - timedelta(seconds=20) and rng.random() < 0.4):
                 traffic.update_running(rng, statement, self._now)
@@ -126,9 +153,16 @@ class Activity:
             self._busy_until[session] = end
             self._rows["sys_query_history"].append(statement)
 
-    def _connect(self, at: datetime) -> None:
+    def _number(self, statement: Row, session: int, is_new_transaction: bool = True) -> None:
+        ids = self._ids
+        ids["query_id"] += self._rng.randint(1, 5)
+        ids["xid"] += self._rng.randint(1, 3) if is_new_transaction else 0
+        statement |= {"query_id": ids["query_id"], "transaction_id": ids["xid"], "session_id": session}
+
+    def _connect(self, at: datetime, client: traffic.Client | None = None) -> int:
+        """Write the log of a new session, of a client at random by default; return its number."""
         rng = self._rng
-        client = rng.choice(traffic.CLIENTS)
+        client = client or rng.choice(traffic.CLIENTS)
         self._ids["session"] += rng.randint(1, 9)
         self._sessions.append((client, self._ids["session"]))
         events = [(client, self._ids["session"], "authenticated"), (client, self._ids["session"], "initiating session")]
@@ -142,11 +176,15 @@ class Activity:
             self._rows["sys_connection_log"].append(
                 traffic.connection_row(rng, user, session, self._database, event, moment)
             )
+        return self._ids["session"]
 
     def _finish(self, statement: Row, end: datetime) -> None:
         traffic.finish(self._rng, statement, end)
+        self._record_end(statement)
+
+    def _record_end(self, statement: Row, effects: Effects | None = None) -> None:
         self._ids["query"] += 1
-        for view, rows in step_rows(self._rng, statement, self._ids["query"], self._tables).items():
+        for view, rows in step_rows(self._rng, statement, self._ids["query"], self._tables, effects).items():
             self._rows[view] += rows
         self._load(statement, self._ids["query"])
 
@@ -174,11 +212,11 @@ class Activity:
                 self._load(statement)
             self._rows["sys_query_history"].append(statement)
 
-    def _vacuum(self, table: LiveTable, start: datetime, end: datetime | None) -> None:
+    def _vacuum(self, table: LiveTable, start: datetime, end: datetime | None, failure: str = "") -> None:
         self._ids["xid"] += 2
         self._ids["query_id"] += 1
         ids = self._ids["xid"], self._ids["query_id"]
-        for view, rows in vacuums.vacuum(self._rng, table, self._database, *ids, start, end).items():
+        for view, rows in vacuums.vacuum(self._rng, table, self._database, *ids, start, end, failure).items():
             self._rows[view] += rows
 
     def _continue_vacuums(self) -> None:
@@ -199,7 +237,7 @@ class Activity:
         rng = self._rng
         for table in rng.sample(self._tables, min(6, len(self._tables))):
             written = rng.randint(1, min(5000, max(2, table.rows // 500)))
-            blocks = rng.choice([0, 0, 1, 2])
+            blocks = rng.choice([0] * 20 + [1, 2])
             self._cursor.execute(
                 _GROW,
                 {
@@ -207,8 +245,8 @@ class Activity:
                     "written": written,
                     "kept": written * 4 // 5,
                     "blocks": blocks,
-                    "percent": 100 * blocks / catalog.NODE_CAPACITY,
-                    "aged": round(rng.random(), 2),
+                    "percent": 100 * blocks / catalog.NODE_CAPACITY / catalog.NODES,
+                    "aged": round(rng.random() / 10, 2),
                 },
             )
         changed = rng.choice([table for table in catalog.sample_tables() if table.schema == "staging"])

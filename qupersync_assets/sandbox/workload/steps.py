@@ -4,57 +4,23 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from qupersync_assets.sandbox.warehouse.catalog import LiveTable
 from qupersync_assets.sandbox.warehouse.rows import Row
+from qupersync_assets.sandbox.workload.effects import Alert, Effects, choose_alert
 
 _READS_TABLES = ("SELECT", "INSERT", "UPDATE", "DELETE", "CTAS", "UNLOAD")
 _INSERTS = ("INSERT", "CTAS", "COPY")
 _NEVER = datetime(2000, 1, 1)  # start and end of a step that never ran
 
 
-@dataclass(frozen=True)
-class _Alert:
-    """An alert of the planner, and the step that raises it: the scan of a table, or a later step without a table."""
-
-    step_name: str
-    event: str
-    solution: str
-
-
-_ALERTS = [
-    _Alert("scan", "Missing query planner statistics", "Run the ANALYZE command"),
-    _Alert(
-        "scan",
-        "Very selective query filter:ratio=rows({few})/rows_pre_user_filter({many})=0.0{few}",
-        "Review the choice of sort key to enable range restricted scanning, or run the VACUUM command",
-    ),
-    _Alert(
-        "scan", "Scanned a large number of deleted rows:{many} rows", "Run the VACUUM command to reclaim deleted space"
-    ),
-    _Alert("nestloop", "Nested Loop Join in the query plan", "Review the join predicates to avoid Cartesian products"),
-    _Alert(
-        "distribute",
-        "Distributed a large number of rows across the network:{many} rows",
-        "Review the choice of distribution key to collocate the join or aggregation",
-    ),
-    _Alert(
-        "broadcast",
-        "Broadcasted a large number of rows across the network:{many} rows",
-        "Review the choice of distribution key to collocate the join",
-    ),
-    _Alert(
-        "hashjoin",
-        "DS_DIST_ALL_INNER for Hash Join in the query plan",
-        "Review the distribution style of the inner table",
-    ),
-]
 _STEPS = ("scan", "nestloop", "distribute", "broadcast", "hashjoin", "insert", "return")
 
 
-def step_rows(rng: random.Random, statement: Row, query: int, tables: list[LiveTable]) -> dict[str, list[Row]]:
+def step_rows(
+    rng: random.Random, statement: Row, query: int, tables: list[LiveTable], effects: Effects | None = None
+) -> dict[str, list[Row]]:
     """Build the rows of a finished statement in the views of steps and of STL queries, by view.
 
     Args:
@@ -62,6 +28,7 @@ def step_rows(rng: random.Random, statement: Row, query: int, tables: list[LiveT
         statement: its row of sys_query_history.
         query: its number in the STL views, which differs from its query_id.
         tables: the user tables.
+        effects: what it does; by default that is random.
     """
     rows: dict[str, list[Row]] = defaultdict(list)
     runs_steps = statement["query_type"] in (*_READS_TABLES, "COPY") and not statement["result_cache_hit"]
@@ -69,11 +36,11 @@ def step_rows(rng: random.Random, statement: Row, query: int, tables: list[LiveT
         return rows
     start = statement["start_time"] + timedelta(microseconds=statement["planning_time"])
     details = rows["sys_query_detail"]
-    for segment, table in enumerate(table for table in tables if table.qualified in statement["query_text"]):
-        if statement["query_type"] == "COPY":
-            continue  # it only writes the table
+    only_writes = statement["query_type"] == "COPY" or (effects and effects.inserted)
+    scanned = [] if only_writes else [table for table in tables if table.qualified in statement["query_text"]]
+    for segment, table in enumerate(scanned):
         rows["stl_scan"] += _scans(rng, statement, query, segment, table)
-        alert = rng.choice(_ALERTS) if rng.random() < 0.15 else None
+        alert = choose_alert(rng, segment, effects)
         event = alert.event.format(few=rng.randint(1, 99), many=rng.randint(10**6, 10**8)) if alert else None
         details.append(_scan_detail(rng, statement, segment, table))
         if alert:
@@ -84,11 +51,15 @@ def step_rows(rng: random.Random, statement: Row, query: int, tables: list[LiveT
             rows["stl_alert_event_log"] += _alerts(rng, statement, query, segment, step, start, str(event), alert)
     last = max((detail["segment_id"] for detail in details), default=0)
     if statement["query_type"] in _INSERTS:
-        details.append(_detail(rng, statement, last, "insert", int(rng.lognormvariate(4, 3)) + 1))
+        inserted = effects.inserted if effects else int(rng.lognormvariate(4, 3)) + 1
+        details.append(_detail(rng, statement, last, "insert", inserted))
     elif statement["query_type"] == "SELECT":
         details.append(_detail(rng, statement, last, "return", statement["returned_rows"]))
     if not details:  # it names no table that exists, so that no node executes a part of it
         return rows
+    if effects:
+        spilled = {"spilled_block_local_disk": effects.spilled_mb, "spilled_block_remote_disk": 0}
+        details[-1] |= spilled if details[-1]["step_name"] != "scan" else {}
     rows["stl_query"].append(_stl_query(statement, query, start))
     rows["svl_query_metrics_summary"].append(_metrics_summary(statement, query, details))
     details.append(_child_level(statement, details))
@@ -154,7 +125,7 @@ def _scan(statement: Row, query: int, number: int, segment: int, start: datetime
 
 
 def _alerts(
-    rng: random.Random, statement: Row, query: int, segment: int, step: int, start: datetime, event: str, alert: _Alert
+    rng: random.Random, statement: Row, query: int, segment: int, step: int, start: datetime, event: str, alert: Alert
 ) -> list[Row]:
     """Build the rows of one alert: one per slice, for some slices two, with different processes."""
     return [

@@ -74,7 +74,21 @@ def new_query(rng: random.Random, client: Client, database: str, tables: list[Li
     The caller sets query_id, transaction_id and session_id.
     """
     kind, template = rng.choice(_STATEMENTS)
-    first, second = (table.qualified for table in rng.sample(tables, 2))
+    first, second = rng.sample(tables, 2)
+    return new_statement(rng, client, database, (kind, template), (first.qualified, second.qualified), start)
+
+
+def new_statement(
+    rng: random.Random,
+    client: Client,
+    database: str,
+    pattern: tuple[str, str],
+    tables: tuple[str, str],
+    start: datetime,
+) -> Row:
+    """Build a row of sys_query_history for a statement of the given query_type and template, as new_query does."""
+    kind, template = pattern
+    first, second = tables
     literals = {"n": rng.randint(1, 10**7), "word": rng.choice(_WORDS), "day": f"{start:%Y-%m-%d}"}
     text = template.format(a=first, b=second, **literals)
     waiting = rng.random() < 0.2
@@ -123,12 +137,13 @@ def update_running(rng: random.Random, row: Row, now: datetime) -> None:
     row["end_time"] = now if rng.random() < 0.15 else None
 
 
-def finish(rng: random.Random, row: Row, end: datetime) -> None:
-    """Update the row of a statement that ends at `end`."""
+def finish(rng: random.Random, row: Row, end: datetime, status: str = "", queued: float = 0.0) -> None:
+    """Update the row of a statement that ends at `end`; `status` is random by default, `queued` a share of its time."""
     elapsed = max(1, microseconds(end - row["start_time"]))
-    parts = [rng.random() * share for share in (0.2, 0.1, 0.05, 0.02)]
+    parts = [rng.random() * share for share in (0.03, 0.1, 0.05, 0.02)]
     queue, compiling, planning, waiting = (int(elapsed * part) for part in parts)
-    row["status"] = rng.choices(FINAL, [93, 4, 3])[0]
+    queue = int(elapsed * queued) or queue
+    row["status"] = status or rng.choices(FINAL, [93, 4, 3])[0]
     row |= {
         "end_time": row["start_time"] + timedelta(microseconds=elapsed),
         "elapsed_time": elapsed,
@@ -143,7 +158,7 @@ def finish(rng: random.Random, row: Row, end: datetime) -> None:
     elif row["status"] == "canceled":
         row["error_message"] = "Query cancelled on user's request"
     elif row["query_type"] == "SELECT":
-        row["result_cache_hit"] = rng.random() < 0.15
+        row["result_cache_hit"] = not status and rng.random() < 0.15
         row["result_cache_query_id"] = row["query_id"] - 1 if row["result_cache_hit"] else 0
         row["returned_rows"] = int(rng.lognormvariate(5, 3))
         row["returned_bytes"] = row["returned_rows"] * rng.randint(20, 900)

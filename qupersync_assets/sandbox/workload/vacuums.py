@@ -33,6 +33,7 @@ def vacuum(
     query_id: int,
     start: datetime,
     end: datetime | None,
+    failure: str = "",
 ) -> dict[str, list[Row]]:
     """Build the rows of a vacuum, by view; a tenth of the vacuums are skipped.
 
@@ -44,9 +45,10 @@ def vacuum(
         query_id: id of the query.
         start: start of the vacuum.
         end: its end, None if it still runs.
+        failure: the status with which it ended after a minute, if it failed.
     """
     automatic = rng.random() < 0.4
-    skipped = rng.random() < 0.1
+    skipped = rng.random() < 0.1 and not failure
     status = rng.choice(_SKIPPED if skipped else _STARTED)
     rows = table.rows
     started = {
@@ -87,6 +89,13 @@ def vacuum(
         "sortedrows_before_vacuum": started["sortedrows"],
         "sortedrows_after_vacuum": None,
     }
+    if failure:
+        ended = start + timedelta(minutes=1)
+        changes = {"status": failure, "end_time": ended, "record_time": ended, "duration": 60_000_000}
+        return {
+            "stl_vacuum": [started, started | {"status": failure, "eventtime": ended}],
+            "sys_vacuum_history": [history | changes],
+        }
     if skipped or end is None:
         return {"stl_vacuum": [started], "sys_vacuum_history": [history]}
     finished, changes = finish(started, end)

@@ -13,6 +13,7 @@ from psycopg2 import sql
 from qupersync_assets.sandbox.warehouse import catalog
 from qupersync_assets.sandbox.warehouse.rows import Row, copy_rows, last_ids
 from qupersync_assets.sandbox.workload.activity import Activity
+from qupersync_assets.sandbox.workload.problems import SLOWER
 from qupersync_assets.sandbox.workload.traffic import CLIENTS
 
 RETENTION = timedelta(days=7)
@@ -42,6 +43,9 @@ _EXPIRED = {
     # It has no time.
     "svl_query_metrics_summary": "query < (SELECT min(query) FROM redshift.stl_query)",
 }
+
+# Statements that only problems have.
+_MARK = f"%{SLOWER}%"
 
 _BULK = """
 INSERT INTO redshift.sys_query_history (
@@ -99,6 +103,14 @@ class Workload:
             copy_rows(cursor, {"svv_table_info": tables, "stv_node_storage_capacity": nodes})
             copy_rows(cursor, catalog.catalog_rows(database))
             Activity(cursor, rng, now).history(timedelta(days=days), queries)
+
+    def add_problems(self, now: datetime) -> None:
+        """Add a problem of every kind to a warehouse that has been filled, once; see problems."""
+        now, rng = self._start(now, "problems")
+        with self._transaction() as cursor:
+            cursor.execute("SELECT EXISTS (SELECT FROM redshift.sys_query_history WHERE query_text LIKE %s)", [_MARK])
+            if not cursor.fetchone()[0]:
+                Activity(cursor, rng, now).add_problems()
 
     def advance(self, now: datetime) -> None:
         """Add activity since the last call, finish running statements, and delete expired rows."""

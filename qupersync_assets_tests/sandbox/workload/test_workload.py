@@ -172,3 +172,42 @@ def test_bulk_queries_are_added(sandbox: Sandbox, query: Query) -> None:
         )
         == []
     )
+
+
+def test_problems_are_added_once_to_what_is_healthy(sandbox: Sandbox, query: Query) -> None:
+    large = "FROM svv_table_info WHERE tbl_rows > 5000000 AND "
+    problems = [
+        f"SELECT 1 {large} sortkey1 IS NULL",
+        f"SELECT 1 {large} sortkey1 = 'INTERLEAVED'",
+        f"SELECT 1 {large} skew_rows >= 4",
+        f"SELECT 1 {large} vacuum_sort_benefit >= 10",
+        f"SELECT 1 {large} tbl_rows > 1.1 * estimated_visible_rows",
+        f"SELECT 1 {large} diststyle = 'KEY(created_at)'",
+        f"SELECT 1 {large} sortkey1_enc <> 'none'",
+        "SELECT 1 FROM svv_table_info WHERE stats_off > 10",
+        "SELECT 1 FROM svv_table_info WHERE tbl_rows <= 5000000 AND diststyle NOT SIMILAR TO '(AUTO|ALL)%%'",
+        "SELECT 1 FROM svv_table_info WHERE tbl_rows <= 5000000 AND sortkey1 NOT LIKE 'AUTO%%'",
+        "SELECT 1 FROM stv_node_storage_capacity WHERE used > 0.7 * capacity",
+        "SELECT 1 FROM stl_vacuum WHERE status = 'Failed' GROUP BY table_id HAVING count(*) > 3",
+        "SELECT 1 FROM sys_query_history WHERE error_message LIKE '%%v_revenue_net%%' LIMIT 1",
+        *(
+            f"SELECT 1 FROM sys_query_history GROUP BY date_trunc('hour', start_time), service_class_id HAVING {condition}"
+            for condition in (
+                "count(*) FILTER (WHERE query_type = 'COPY') > 100",
+                "count(*) FILTER (WHERE query_type = 'INSERT') > 100",
+                "sum(queue_time) > 0.4 * sum(elapsed_time)",
+                "sum(elapsed_time) FILTER (WHERE compute_type <> 'primary') > 600e6",
+            )
+        ),
+        "SELECT 1 FROM sys_query_detail WHERE spilled_block_local_disk > 0 GROUP BY date_trunc('hour', start_time) HAVING count(*) > 200",
+        "SELECT 1 FROM sys_query_detail WHERE alert LIKE 'Nested Loop%%' AND duration > 600e6 LIMIT 1",
+        "SELECT 1 FROM svv_table_info WHERE table_id NOT IN (SELECT tbl FROM stl_scan)",
+    ]
+    workload = sandbox.workload()
+    workload.backfill(NOW, queries=2000)
+    assert [problem for problem in problems[:-2] if query(problem)] == []
+    workload.add_problems(NOW)
+    assert [problem for problem in problems if len(query(problem)) != 1] == []
+    before = _contents(query)
+    workload.add_problems(NOW)
+    assert _contents(query) == before
