@@ -11,6 +11,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
+
+from qupersync_assets.core.redaction import escape_controls
 
 Cluster = Annotated[list[str] | None, typer.Option(help="Only this cluster of CLUSTERS; repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -27,10 +30,18 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
+class SafeConsole(Console):
+    """A console that shows control characters in texts, such as those of a server, as escapes."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text with its markup; all cells and lines that are printed pass here."""
+        return super().render_str(escape_controls(text), **options)
+
+
 def out(*, stderr: bool = False) -> Console:
     """Return the console of stdout, or of stderr."""
     has_width = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
-    return Console(stderr=stderr, width=None if has_width else PIPE_WIDTH, highlight=False)
+    return SafeConsole(stderr=stderr, width=None if has_width else PIPE_WIDTH, highlight=False)
 
 
 def print_line(console: Console, text: str, style: str | None = None) -> None:
@@ -66,11 +77,15 @@ def exit_on_errors(as_json: bool) -> Iterator[None]:
     from qupersync_assets.settings import SettingsError
 
     try:
-        with redact_exceptions():
-            yield
+        yield
     except (CommandError, InstanceError, SyncError, SettingsError) as error:
         text = redact(str(error))
         print_line(out(stderr=True), text, "red")
         if as_json:
             print_json({"error": text})
         raise typer.Exit(getattr(error, "exit_code", 1)) from None
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception:
+        with redact_exceptions():  # which changes the type
+            raise

@@ -5,7 +5,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 from urllib.parse import unquote, urlsplit
 
@@ -13,23 +13,51 @@ from urllib.parse import unquote, urlsplit
 SECRET_SUFFIXES = ("_PASSWORD", "_ACCESS_KEY_ID", "_SECRET_ACCESS_KEY", "_SESSION_TOKEN", "PGPASSWORD", "ALERT_URLS")
 URL_SUFFIXES = ("_BROKER_URL", "_BACKEND_URL")
 
-# Secrets from AWS, which are in no variable.
-_learned: set[str] = set()
+# The other variables of the settings, whose values are shown.
+SHOWN_PREFIXES = ("REDSHIFT_", "POSTGRES_", "CLUSTER", "SYNC_", "UI_")
+
+# Secrets from AWS, which are in no variable; the newest are last. Temporary ones expire.
+_learned: dict[str, None] = {}
+MAX_LEARNED = 200
 
 
 def learn_secret(secret: str | None) -> None:
-    """Register a secret that is not in the environment."""
-    _learned.update([secret] if secret else [])
+    """Register a secret that is not in the environment; the last MAX_LEARNED are kept."""
+    if secret:
+        _learned.pop(secret, None)
+        _learned[secret] = None
+        for expired in [*_learned][:-MAX_LEARNED]:
+            _learned.pop(expired, None)
 
 
 def redact(text: str) -> str:
-    """Replace each secret in a text by ***, also if it is escaped."""
+    """Replace each secret in a text by ***, also if it is escaped, and show control characters as escapes.
+
+    A short secret, or one that is an ordinary word, is replaced only where a text has a value: between quotes, after
+    the name of a password, and in the login of a URL. Elsewhere the gaps in ordinary words would spell it.
+    """
     secrets = {value for name, value in os.environ.items() if name.endswith(SECRET_SUFFIXES) and value}
     secrets |= {_password(value) for name, value in os.environ.items() if name.endswith(URL_SUFFIXES)} - {""}
     secrets |= _secret_parts(os.environ.get("ALERT_URLS", ""))
-    for secret in sorted(secrets | _learned, key=len, reverse=True):
-        text = _spellings(secret).sub("***", text)
-    return text
+    shown = _shown_values()
+    for secret in sorted({*secrets, *_learned}, key=len, reverse=True):
+        text = _pattern(secret, secret in shown).sub(r"\g<before>***", text)
+    return escape_controls(text)
+
+
+def _shown_values() -> set[str]:
+    """Return the values of variables that messages show, such as the name of a database."""
+    secret = (*SECRET_SUFFIXES, *URL_SUFFIXES)
+    return {v for n, v in os.environ.items() if n.startswith(SHOWN_PREFIXES) and not n.endswith(secret)}
+
+
+# What a terminal executes, and what changes the direction of the text around it.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def escape_controls(text: str) -> str:
+    r"""Show each control character but tab and line feed as an escape such as \x1b, so that no terminal executes it."""
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def _password(url: str) -> str:
@@ -47,6 +75,11 @@ def split_urls(text: str) -> list[str]:
 
 # Letters and digits, or many small and capital letters. Shorter and plainer words are in ordinary texts too.
 _RANDOM = re.compile(r"(?=.*[A-Za-z])(?=.*\d).{8,}|(?=.*[a-z])(?=.*[A-Z])\w{16,}")
+# Words that are shorter, or one of these, are in ordinary texts too.
+_SHORT = 8
+_ORDINARY = {"password", "postgres", "postgresql", "qupersync", "redshift", "warehouse", "database", "localhost"}
+# At least four characters, among them a letter and a digit or a sign: no word.
+_CODE = re.compile(r"(?=.*[A-Za-z])(?=.*[^A-Za-z\s]).{4,}", re.DOTALL)
 
 
 @cache
@@ -62,16 +95,35 @@ def _secret_parts(urls: str) -> frozenset[str]:
     return frozenset(secrets - {""})
 
 
+_BACKSLASHES = r"\\{0,8}"
 _PERCENT = "%{1,4}(?:25)*"  # URLs escape it again, formats double it
 _LETTERS = {"\n": "n", "\t": "t", "\r": "r", "\b": "b", "\f": "f"}
 
 
-@cache
-def _spellings(secret: str) -> re.Pattern[str]:
-    """Build a pattern that matches a secret in each escaped form, also partly or repeatedly (three times)
+@lru_cache(maxsize=2 * MAX_LEARNED)
+def _pattern(secret: str, is_shown: bool) -> re.Pattern[str]:
+    """Build the pattern of the places where a text has a secret, and of a group `before` that stays.
+
+    `is_shown` says that a variable which messages show has the same value.
+    """
+    spellings = _spellings(secret)
+    is_plain = secret.casefold() in _ORDINARY or is_shown or len(secret) < _SHORT
+    if not is_plain or _CODE.fullmatch(secret):
+        return re.compile(f"(?P<before>){spellings}")
+    quote = r"""["'`]"""
+    before = [
+        f"(?<={quote})(?={spellings}{_BACKSLASHES}{quote})",
+        rf"(?<=:)(?={spellings}@)",
+        rf"(?i:passwor[dt]|passwd|pwd|secret|token|key){_BACKSLASHES}{quote}?\s*[=:]\s*{_BACKSLASHES}{quote}?",
+    ]
+    return re.compile(f"(?P<before>{'|'.join(before)}){spellings}(?![A-Za-z0-9])")
+
+
+def _spellings(secret: str) -> str:
+    """Return a pattern that matches a secret in each escaped form, also partly or repeatedly (three times)
     escaped: in URLs, JSON, SQL, connection strings, and Python's repr of str and bytes."""
     # A repeated character is one repetition: this limits backtracking.
-    return re.compile("".join(_run(character, len(list(run))) for character, run in groupby(secret)))
+    return "".join(_run(character, len(list(run))) for character, run in groupby(secret))
 
 
 def _run(character: str, count: int) -> str:
@@ -99,7 +151,7 @@ class Redacted(Exception):
 
 
 def redacted(error: BaseException) -> BaseException:
-    """Return the error itself if its traceback contains no secret, else a Redacted.
+    """Return the error itself if no text of it and of its causes contains a secret, else a Redacted.
 
     Dagster stores and shows an error with its causes: hence `raise ... from redacted(error)`.
     """

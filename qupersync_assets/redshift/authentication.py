@@ -5,11 +5,13 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
+from qupersync_assets.core.redaction import learn_secret
 from qupersync_assets.settings import redshift_login as logins
 
 _environment = threading.Lock()
@@ -90,7 +92,43 @@ def _read_secret(login: logins.SecretLogin) -> str:
         **{f"aws_{name}": value for name, value in credentials.items()},
         region_name=login.secret_arn.split(":")[3],
     )
+    _learn_keys(session)
     return str(session.client("secretsmanager").get_secret_value(SecretId=login.secret_arn).get("SecretString"))
+
+
+def _learn_keys(session: Any) -> None:
+    """Register the AWS keys of a session of boto3, which may come from a file or the machine, for redaction."""
+    if found := session.get_credentials():
+        keys = found.get_frozen_credentials()
+        for secret in (keys.access_key, keys.secret_key, keys.token):
+            learn_secret(secret)
+
+
+@cache
+def learn_temporary_logins() -> None:
+    """Register AWS keys and the passwords of IAM for redaction, as the driver gets them; the first call suffices.
+
+    The driver has no parameter for it. boto3's events:
+    https://docs.aws.amazon.com/boto3/latest/guide/events.html
+    """
+    from redshift_connector.iam_helper import IamHelper
+
+    make_client = IamHelper.get_boto3_redshift_client
+
+    def make_learning_client(cred_provider: Any, info: Any) -> Any:
+        holder = cred_provider.get_credentials()
+        if holder.has_associated_session:
+            _learn_keys(holder.get_boto_session())
+        client = make_client(cred_provider, info)
+        client.meta.events.register("after-call", _learn_password)
+        return client
+
+    IamHelper.get_boto3_redshift_client = make_learning_client  # type: ignore[method-assign]
+
+
+def _learn_password(parsed: dict[str, Any], **_: Any) -> None:
+    # The operations GetClusterCredentials, and GetCredentials of Serverless.
+    learn_secret(parsed.get("DbPassword") or parsed.get("dbPassword"))
 
 
 def _credentials(login: logins.AwsLogin) -> dict[str, str | None]:

@@ -16,7 +16,7 @@ from sqlalchemy.pool import QueuePool
 
 from qupersync_assets.core.errors import sync_error
 from qupersync_assets.core.redaction import learn_secret, redacted
-from qupersync_assets.redshift.authentication import login_arguments, trusting, with_secret
+from qupersync_assets.redshift.authentication import learn_temporary_logins, login_arguments, trusting, with_secret
 from qupersync_assets.redshift.session import Session, as_driver_error
 from qupersync_assets.redshift.wire_protocol import adapt
 from qupersync_assets.settings.redshift_login import RedshiftSettings, SecretLogin
@@ -80,6 +80,7 @@ class RedshiftResource:
             login = with_secret(login)  # each time, because passwords are rotated
         arguments = login_arguments(login)
         learn_secret(arguments.get("password"))
+        learn_temporary_logins()
         if login.host:
             # The driver has one timeout for connecting and reading: find out first whether the port answers.
             socket.create_connection((login.host, login.port), timeout=login.connect_timeout).close()

@@ -25,11 +25,11 @@ def doctor(as_json: Json = False) -> None:
     from qupersync_assets.doctor import Finding, examine
     from qupersync_assets.settings import Settings, SettingsError
 
-    try:
-        with redact_exceptions():
+    with redact_exceptions():
+        try:
             findings = list(examine(Settings.load()))
-    except SettingsError as error:
-        findings = [Finding("settings", "variables", "not usable", str(error))]
+        except SettingsError as error:
+            findings = [Finding("settings", "variables", "not usable", str(error))]
     ok = all(finding.ok for finding in findings)
     if as_json:
         print_json({"ok": ok, "findings": [{**asdict(finding), "ok": finding.ok} for finding in findings]})

@@ -18,12 +18,15 @@ from dagster_shared.serdes import serialize_value
 from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
+from qupersync_assets.core.errors import SyncError
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.retention_job import MAINTENANCE_NAME
+from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sandbox.gateway.tls import Authority
 from qupersync_assets.settings import Settings
+from qupersync_assets.settings.redshift_login import RedshiftSettings
 from qupersync_assets_tests.support.aws_server import AwsServer, use
 from qupersync_assets_tests.support.echo_server import Parrot
 from qupersync_assets_tests.support.escaped_secrets import TRICKY, Secrets, tricky_passwords
@@ -211,6 +214,59 @@ def test_keys_and_passwords_of_aws_are_redacted(
     for written in (text, refused):
         assert not made.in_(written)
         assert not any(password in written for password in aws.passwords)
+
+
+@pytest.mark.parametrize(
+    "login",
+    [{"CLUSTER_IDENTIFIER": "quper"}, {"WORKGROUP": "quper", "ACCOUNT_ID": "123456789012"}],
+    ids=["cluster", "serverless"],
+)
+def test_a_temporary_password_and_temporary_keys_of_iam_are_redacted(
+    sandbox: Sandbox,
+    source: Query,
+    made: Secrets,
+    parrot: Parrot,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    login: dict[str, str],
+) -> None:
+    """The password is in no variable, and the keys are those of a profile."""
+    authority = Authority(tmp_path / "ca")
+    upstream = (sandbox.server.host, sandbox.server.port)
+    with Gateway(upstream, tls=authority.server(["127.0.0.1"])) as gateway, AwsServer(source, gateway) as aws:
+        gateway.upstream = ("127.0.0.1", parrot.port)
+        use(aws, monkeypatch, tmp_path)
+        key, secret, token = made.make(""), made.make("/+="), made.make("/+=")
+        (tmp_path / "credentials").write_text(
+            f"[quper]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\naws_session_token = {token}\n"
+        )
+        monkeypatch.delenv("REDSHIFT_PASSWORD")
+        variables = {
+            "SSL": "true",
+            "SSL_CA": str(authority.ca),
+            "REGION": "eu-west-1",
+            "IAM": "true",
+            "PROFILE": "quper",
+        }
+        if "WORKGROUP" in login:
+            monkeypatch.delenv("REDSHIFT_USER")
+        for name, value in {**variables, **login, "PORT": str(gateway.port)}.items():
+            monkeypatch.setenv(f"REDSHIFT_{name}", value)
+        (redshift,) = Settings.load().by_cluster().values()
+        text = _failed_login(redshift)
+        aws.failure, aws.message = (403, "InvalidClientTokenId"), f"{key} {secret} {token} are not valid"
+        refused = _failed_login(redshift)
+        assert aws.passwords and not any(password in text for password in aws.passwords)
+    assert "no login with the password '***'" in text
+    assert "*** *** *** are not valid" in refused
+    assert not made.in_(text) and not made.in_(refused)
+
+
+def _failed_login(settings: RedshiftSettings) -> str:
+    """Return the traceback of a session that is refused, with its causes."""
+    with pytest.raises(SyncError) as refusal, RedshiftResource(settings).session():
+        pass
+    return "".join(traceback.format_exception(refusal.value))
 
 
 def test_a_password_of_secrets_manager_is_redacted(

@@ -1,0 +1,41 @@
+"""Errors and texts of servers on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from qupersync_assets.cli import app
+from qupersync_assets.cli.console import out, print_line
+from qupersync_assets.cli.summary import plain_table
+from qupersync_assets_tests.unit.conftest import Load
+
+VERBS = (["doctor"], ["status"], ["sync"], ["history"], ["migrate"], ["purge", "--yes"], ["metrics"])
+
+
+@pytest.mark.parametrize("secret", ["a", "e", "S", "error", "settings"])
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
+def test_a_short_password_hides_no_sentence(
+    load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, verb: list[str], secret: str
+) -> None:
+    load(POSTGRES_PASSWORD=secret, REDSHIFT_PASSWORD=secret)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNC_INTERVAL", "soon")
+    done = CliRunner().invoke(app, verb)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.exception
+    assert "SYNC_INTERVAL='soon': Input should be a valid integer" in " ".join(done.output.split())
+    assert "Traceback" not in done.output and "***" not in done.output
+
+
+def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\x1b]0;owned\x07 \x9b2J \r"
+    table = plain_table(("heading",), title=text)
+    table.add_row(text)
+    console = out()
+    console.print(table)
+    print_line(console, text)
+    printed = capsys.readouterr().out
+    assert printed.count(r"\x1b]0;owned\x07 \x9b2J \r") == 3
+    assert not set(printed) & set("\x1b\x07\x9b\r")
