@@ -57,6 +57,7 @@ def examine(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> Iterator[F
             after = datetime.now(UTC)
             forbidden = connection.execute(sa.text(_TABLES), parameters).all()
             given = connection.execute(sa.text(_GIVEN), {"names": list(PINNED)}).all()
+            path = connection.scalar(sa.text("SHOW search_path"))
             session: Any = connection.connection.dbapi_connection
             pooled, encrypted = is_pooled(session), session.info.ssl_in_use
     except SyncError as error:
@@ -67,7 +68,7 @@ def examine(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> Iterator[F
     yield Finding("postgres", "login", f"{login}, {'TLS' if encrypted else 'no TLS'} (sslmode {settings.tls})")
     yield Finding("postgres", "path", "through a pooler in session mode" if pooled else "no pooler")
     others = ", ".join(f"{name} {PINNED[name]} instead of {value}" for name, value in given if value != PINNED[name])
-    yield Finding("postgres", "session", f"pinned: {others or 'the server sets the same'}")
+    yield Finding("postgres", "session", f"pinned: search_path {path}; {others or 'the server sets the same'}")
     upgrade = f"Upgrade this server to PostgreSQL {OLDEST} or later."
     yield _check("version", f"PostgreSQL {version}", major >= OLDEST, upgrade)
     ntp = "Synchronize the clocks of that server and of this machine (NTP)."

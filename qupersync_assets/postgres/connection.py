@@ -20,11 +20,12 @@ from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from qupersync_assets.core.errors import sqlstate
+from qupersync_assets.core.sql import quote_identifier
 from qupersync_assets.settings.postgres import PostgresSettings, StorageSettings
 
 URL = "postgresql+qupersync://"
 
-# What changes the meaning of statements or values. The path of schemas is not here: it says where Dagster's tables are.
+# What changes the meaning of statements or values; _search_path has the path of schemas.
 PINNED = MappingProxyType(
     {
         "client_encoding": "UTF8",
@@ -104,13 +105,27 @@ class Dialect(PGDialect_psycopg2):
                 )
             connection.autocommit = True
             _check_pooler(connection, parameters)
-            settings = ", ".join(["pg_catalog.set_config(%s, %s, false)"] * len(self._session))
-            _scalar(connection, f"SELECT {settings}", [part for pair in self._session.items() for part in pair])
+            pinned = {**self._session, **_search_path(connection, is_target=self._postgres is not None)}
+            settings = ", ".join(["pg_catalog.set_config(%s, %s, false)"] * len(pinned))
+            _scalar(connection, f"SELECT {settings}", [part for pair in pinned.items() for part in pair])
             connection.autocommit = False
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def _search_path(connection: Any, *, is_target: bool) -> dict[str, str]:
+    """Return the setting that lets no object hide one of the system's, or a temporary table of the target.
+
+    The schemas that the role has now follow: the first is that of Dagster's tables, and triggers may use them.
+    https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-SEARCH-PATH
+    """
+    system = "pg_catalog", "pg_temp"
+    found = _scalar(connection, "SELECT pg_catalog.current_schemas(false)")
+    others = [quote_identifier(name) for name in found if not name.startswith(system)]
+    path = [*system, *others] if is_target else others  # pg_catalog is searched first unless the path names it
+    return {"search_path": ", ".join(path)} if path else {}
 
 
 def is_pooled(connection: Any) -> bool:

@@ -22,7 +22,7 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.expected_rows import oracle
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Command, Query, Sync
 
 # Each changes values, or how statements behave.
 OTHERS = {
@@ -117,6 +117,42 @@ def test_times_of_dagster_are_right(others: Others, dagster_home: Path) -> None:
         since = datetime.fromtimestamp(before - 60, UTC)
         assert len(instance.get_runs(dg.RunsFilter(created_after=since))) == 1
         assert not instance.get_runs(dg.RunsFilter(created_before=since))
+
+
+# Objects that hide those of the system, or temporary tables, if a path names their schema before.
+HIDING = """
+CREATE SCHEMA hiding AUTHORIZATION qupersync;
+CREATE FUNCTION hiding.md5(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'hidden' $$;
+CREATE FUNCTION hiding.count(text) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT 0::bigint $$;
+CREATE FUNCTION hiding.now() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT '2001-01-01'::timestamptz $$;
+CREATE FUNCTION hiding.differs(text, text) RETURNS bool LANGUAGE sql IMMUTABLE AS $$ SELECT false $$;
+CREATE OPERATOR hiding.= (FUNCTION = hiding.differs, LEFTARG = text, RIGHTARG = text);
+CREATE TABLE hiding.pg_class AS SELECT * FROM pg_catalog.pg_class LIMIT 0;
+"""
+
+
+def test_the_path_of_the_role_hides_nothing(
+    filled: Sandbox, sync: Sync, source: Query, target: Query, dagster_home: Path, qupersync: Command
+) -> None:
+    target(HIDING + "ALTER ROLE qupersync SET search_path = hiding, public, pg_catalog, pg_temp")
+    try:
+        for _ in range(2):  # a first load and a repeat
+            assert sync().success
+        for spec in default_specs():
+            expected, actual = oracle(spec, source, target)
+            assert actual == expected and actual, spec.sync_job_id
+        with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+            run = instance.create_run_for_job(dg.job(name="some")(lambda: None))
+            assert [found.run_id for found in instance.get_runs()] == [run.run_id]
+        assert target("SELECT count(*) FROM hiding.runs") == [(1,)]
+        (shown,) = (
+            f["detail"]
+            for f in qupersync("doctor", "--json").json["findings"]
+            if f["what"] == "session" and f["side"] == "postgres"
+        )
+        assert shown.startswith('pinned: search_path pg_catalog, pg_temp, "hiding", "public"; ')
+    finally:
+        target("ALTER ROLE qupersync RESET search_path; DROP SCHEMA hiding CASCADE")
 
 
 def test_a_database_in_another_encoding_is_refused(
