@@ -106,7 +106,7 @@ def test_a_failed_read_keeps_committed_batches(postgres: PostgresResource, targe
         load_list(postgres, source)
     assert target("SELECT node FROM quper.node_details") == [(0,)]
     assert target("SELECT status, rows_extracted, error FROM quper.sync_logs") == [
-        ("failed", 1, "SyncError: The connection failed.")
+        ("failed", 1, "The connection failed.")
     ]
     assert source.closed == 1
 
