@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 from sqlalchemy.dialects import postgresql
 
+from qupersync_assets.postgres.cluster_connections import CLUSTER_CONNECTIONS
 from qupersync_assets.postgres.daily_history import SNAPSHOT_DAYS
 from qupersync_assets.postgres.health_tables import HEALTH_TABLES
 from qupersync_assets.postgres.health_views import HEALTH_VIEWS
@@ -198,7 +199,7 @@ def _tables() -> Iterator[str]:
     )
     for spec in all_specs():
         yield from _target(spec)
-    for table in (SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, *HEALTH_TABLES):
+    for table in (SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, CLUSTER_CONNECTIONS, *HEALTH_TABLES):
         yield f"\n## {table.fullname}\n"
         yield f"{table.comment}\n"
         yield _columns(table, {})

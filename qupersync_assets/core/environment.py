@@ -7,6 +7,8 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 ENV_FILE = Path(".env")
+# The file and the names of the variables that were taken from it, for child processes.
+_FILE, _NAMES = "QUPERSYNC_ENV_FILE", "QUPERSYNC_ENV_FILE_NAMES"
 _OWN = ("REDSHIFT_", "POSTGRES_", "CELERY_")
 
 
@@ -22,19 +24,41 @@ def load_env_file(path: Path = ENV_FILE) -> None:
     Raises:
         EnvFileError: the file cannot be read as UTF-8.
     """
+    taken = []
+    for name, value in _read(path).items():
+        if value and not os.environ.get(name):
+            os.environ[name] = value
+            taken.append(name)
+    if taken:
+        os.environ.update({_FILE: str(path.resolve()), _NAMES: ",".join(taken)})
+
+
+def current_value(name: str) -> str | None:
+    """Return a variable's present value: that in the file if the process, or its parent, has taken it from there.
+
+    A password that is changed in the file is thereby used without a restart. None if it is set nowhere.
+    """
+    value = os.environ.get(name)
+    if name not in os.environ.get(_NAMES, "").split(","):
+        return value
+    try:
+        return (_read(Path(os.environ[_FILE])).get(name) or "").rstrip("\r\n") or value
+    except EnvFileError:
+        return value
+
+
+def _read(path: Path) -> dict[str, str | None]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        return
+        return {}
     except OSError as error:
         raise EnvFileError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
         raise EnvFileError(f"{path} is not in UTF-8: save it again in this encoding.")
-    for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items():
-        if value and not os.environ.get(name):
-            os.environ[name] = value
+    return dotenv_values(stream=StringIO(text), interpolate=False)
 
 
 def remove_line_ends() -> None:

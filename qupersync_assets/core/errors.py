@@ -22,6 +22,10 @@ LOCK_NOT_AVAILABLE = "55P03"
 READ_ONLY_TRANSACTION = "25006"
 UNDEFINED_COLUMN = "42703"
 UNDEFINED_TABLE = "42P01"
+# Names of `_REMEDIES`: no server answered.
+NO_ANSWER = ("HOST", "DNS", "PORT", "UNREACHABLE")
+# The server refuses the user or the password: Redshift's own code is 28000, PostgreSQL's 28P01.
+LOGIN_REFUSED = ("28000", "28P01")
 # Redshift refuses a view: no privilege, not on this kind of cluster, not supported there, or missing.
 REFUSED = (INSUFFICIENT_PRIVILEGE, FEATURE_NOT_SUPPORTED, UNDEFINED_TABLE)
 
@@ -38,15 +42,22 @@ class SyncError(Exception):
     """A sync job cannot continue; the text is one sentence without secrets, the class TRANSIENT or FATAL.
 
     `sqlstate` is None if the error is not of a server; `server_message` is that of the server or the driver alone.
+    `problem` is the SQLSTATE or the name of an error without one, see `_REMEDIES`; "" if it is not known.
     """
 
     def __init__(
-        self, message: str, error_class: ErrorClass, sqlstate: str | None = None, server_message: str = ""
+        self,
+        message: str,
+        error_class: ErrorClass,
+        sqlstate: str | None = None,
+        server_message: str = "",
+        problem: str = "",
     ) -> None:
         super().__init__(message)
         self.error_class = error_class
         self.sqlstate = sqlstate
         self.server_message = server_message
+        self.problem = problem
 
 
 # 54000: an index entry is too large, because of one row. 44: a view's check. P0: a trigger raises an exception.
@@ -218,4 +229,4 @@ def sync_error(error: BaseException, side: str, doing: str, login: str | None = 
     error_class = ErrorClass.TRANSIENT if classify(error) is ErrorClass.TRANSIENT else ErrorClass.FATAL
     state = code if code and len(code) == 5 else None
     text = message(error) + (f" (SQLSTATE {state})" if state else "")
-    return SyncError(f"{doing}: {text}. {remedy}".strip(), error_class, state, text)
+    return SyncError(f"{doing}: {text}. {remedy}".strip(), error_class, state, text, problem)

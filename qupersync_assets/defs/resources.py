@@ -1,14 +1,14 @@
 """Both databases as Dagster resources that run configuration cannot change, and the IO manager."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
 
 import dagster as dg
 
 from qupersync_assets.defs.io_manager import PostgresUpsertIOManager
 from qupersync_assets.defs.names import IO_MANAGER_KEY, POSTGRES_KEY
 from qupersync_assets.defs.partitions import resource_keys
+from qupersync_assets.postgres.cluster_connections import ConnectionGate
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
@@ -24,11 +24,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ResourceDefinition | dg.
 
     They have no configuration: a user who may launch runs cannot choose where a password is sent.
     """
-    sources = settings.by_cluster()
-    redshifts = {
-        key: _definition(partial(RedshiftResource, sources[name]), f"Redshift cluster {name}.")
-        for name, key in resource_keys(settings).items()
-    }
+    redshifts = {key: _redshift(name, settings) for name, key in resource_keys(settings).items()}
 
     @dg.io_manager(
         config_schema={},
@@ -39,19 +35,34 @@ def build_resources(settings: Settings) -> dict[str, dg.ResourceDefinition | dg.
         postgres: PostgresResource = getattr(context.resources, POSTGRES_KEY)
         return PostgresUpsertIOManager(postgres, timedelta(seconds=settings.sync_lookback))
 
-    postgres = _definition(partial(postgres_resource, settings), "The target PostgreSQL.")
-    return {**redshifts, POSTGRES_KEY: postgres, IO_MANAGER_KEY: io_manager}
+    return {**redshifts, POSTGRES_KEY: _postgres(settings), IO_MANAGER_KEY: io_manager}
 
 
-def _definition(make: Callable[[], RedshiftResource | PostgresResource], description: str) -> dg.ResourceDefinition:
-    """Define a resource that each process of a run builds, and disposes of at its end."""
-
-    @dg.resource(config_schema={}, description=description)
-    def resource(_context: dg.InitResourceContext) -> Iterator[RedshiftResource | PostgresResource]:
-        made = make()
+# Each process of a run builds them, and disposes of them at its end.
+def _postgres(settings: Settings) -> dg.ResourceDefinition:
+    @dg.resource(config_schema={}, description="The target PostgreSQL.")
+    def resource(_context: dg.InitResourceContext) -> Iterator[PostgresResource]:
+        postgres = postgres_resource(settings)
         try:
-            yield made
+            yield postgres
         finally:
-            made.dispose()
+            postgres.dispose()
+
+    return resource
+
+
+def _redshift(cluster: str, settings: Settings) -> dg.ResourceDefinition:
+    # The longest delays before the retries of a step: shorter outages are retried by each job.
+    patience = max(60.0, settings.sync_retry_delay * (2**settings.sync_max_retries - 1))
+
+    @dg.resource(config_schema={}, required_resource_keys={POSTGRES_KEY}, description=f"Redshift cluster {cluster}.")
+    def resource(context: dg.InitResourceContext) -> Iterator[RedshiftResource]:
+        postgres: PostgresResource = getattr(context.resources, POSTGRES_KEY)
+        gate = ConnectionGate(postgres, cluster, context.run.run_id if context.run else "", patience)
+        redshift = RedshiftResource(settings.by_cluster()[cluster], gate)
+        try:
+            yield redshift
+        finally:
+            redshift.dispose()
 
     return resource

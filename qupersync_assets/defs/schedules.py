@@ -14,6 +14,7 @@ import dagster as dg
 from qupersync_assets.core.redaction import redact_exceptions
 from qupersync_assets.defs.names import CLUSTER_TAG, JOB_NAME, SCHEDULED_TAG, TRIGGER_TAG
 from qupersync_assets.defs.partitions import cluster_of_run
+from qupersync_assets.defs.postponed import postponed
 from qupersync_assets.defs.run_health import dead_runs, unfinished_runs
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
@@ -95,6 +96,7 @@ def evaluate_tick(
     unfinished = unfinished_runs(instance, specs)
     with redact_exceptions():
         dead = dead_runs(instance, postgres, clusters, specs, unfinished, settings.max_silence)
+        later = postponed(postgres, settings, clusters, datetime.now(UTC))
     running = [record.dagster_run for record in unfinished if record not in dead]
     several = len(clusters) > 1
     tags = {SCHEDULED_TAG: due.isoformat(), TRIGGER_TAG: "schedule" if cron_for(settings.sync_interval) else "sensor"}
@@ -105,6 +107,9 @@ def evaluate_tick(
         if busy is not None:
             of = f" of {cluster}" if several else ""
             reasons.append(f"Run {busy.run_id}{of} is {busy.status.value}; only one sync{of} runs at a time.")
+            continue
+        if cluster in later:
+            reasons.append(later[cluster])
             continue
         run_key = f"{due.isoformat()} {cluster}" if several else due.isoformat()
         partition = cluster if several else None

@@ -34,7 +34,8 @@ _HELD_KEYS = sa.text(
 )
 
 
-def _key(cluster: str, sync_job_id: str) -> int:
+def lock_key(cluster: str, sync_job_id: str) -> int:
+    """Return the key of an advisory lock of a cluster: of a job, or of something else with a name."""
     digest = hashlib.blake2b(f"{cluster}\n{sync_job_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, signed=True)
 
@@ -42,7 +43,7 @@ def _key(cluster: str, sync_job_id: str) -> int:
 def locked_jobs(connection: sa.Connection, cluster: str, sync_job_ids: Collection[str]) -> set[str]:
     """Return the jobs of a cluster that a process is loading now."""
     locks = set(connection.scalars(_HELD_KEYS))
-    return {job for job in sync_job_ids if _key(cluster, job) in locks}
+    return {job for job in sync_job_ids if lock_key(cluster, job) in locks}
 
 
 class JobLocked(Exception):
@@ -90,7 +91,7 @@ class JobConnection:
             connection.close()
 
     def _open(self) -> sa.Connection:
-        names = {"key": _key(self.cluster, self._job), "cluster": self.cluster, "job": self._job}
+        names = {"key": lock_key(self.cluster, self._job), "cluster": self.cluster, "job": self._job}
         connection = self._engine.connect()
         connection.detach()  # a connection that returns to the pool would keep the lock
         try:

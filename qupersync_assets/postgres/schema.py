@@ -20,6 +20,7 @@ from sqlalchemy.schema import CreateSchema
 from qupersync_assets.core.errors import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, UNDEFINED_TABLE, ErrorClass, SyncError
 from qupersync_assets.core.retries import call_with_retries
 from qupersync_assets.core.sql import quote_identifier, quote_literal
+from qupersync_assets.postgres.cluster_connections import CLUSTER_CONNECTIONS
 from qupersync_assets.postgres.daily_history import SNAPSHOT_DAYS
 from qupersync_assets.postgres.health_tables import HEALTH_TABLES
 from qupersync_assets.postgres.health_views import HEALTH_VIEWS
@@ -136,7 +137,7 @@ def tables(specs: Sequence[SyncSpec] = ()) -> list[sa.Table]:
     on."""
     jobs = (*default_specs(), *specs)
     of_jobs = dict.fromkeys(table for spec in jobs for table in spec.tables)
-    return [SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, *HEALTH_TABLES, *of_jobs]
+    return [SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, CLUSTER_CONNECTIONS, *HEALTH_TABLES, *of_jobs]
 
 
 def versions() -> list[str]:

@@ -43,6 +43,11 @@ def login_arguments(login: logins.RedshiftSettings) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
+def resolved(login: logins.RedshiftSettings) -> logins.RedshiftSettings:
+    """Return the login with what AWS Secrets Manager has now, or the login itself; it raises as `with_secret`."""
+    return with_secret(login) if isinstance(login, logins.SecretLogin) else login
+
+
 def with_secret(login: logins.SecretLogin) -> logins.PasswordLogin:
     """Return the login with the user and the password that the AWS secret contains now.
 

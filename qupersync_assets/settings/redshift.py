@@ -4,9 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError, create_model
+from pydantic import SecretStr, ValidationError, create_model
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
+from qupersync_assets.core.environment import current_value
+from qupersync_assets.core.redaction import learn_secret
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain, is_secret
 from qupersync_assets.settings.redshift_login import LOGIN, LOGINS, RedshiftSettings
 
@@ -18,6 +20,8 @@ NEVER_INHERITED = frozenset(
     {"host", "cluster_identifier", "workgroup", "account_id", "secret_arn", "password"}
     | {"profile", "access_key_id", "secret_access_key", "session_token", "sync_jobs"}
 )
+# What changes when a password or a key is rotated.
+_CREDENTIALS = ("user", "password", "access_key_id", "secret_access_key", "session_token")
 _Texts = create_model("_Texts", __base__=BaseSettings, **dict.fromkeys(FIELDS, (str | None, None)))  # type: ignore[call-overload]
 
 
@@ -62,6 +66,21 @@ def load_clusters(clusters: str | None, cluster_name: str) -> dict[str, Redshift
     if lines:
         raise SettingsError(lines)
     return loaded
+
+
+def with_current_credentials(login: RedshiftSettings) -> RedshiftSettings:
+    """Return the login with the user, the password and the keys that the file .env has now, if they are from there."""
+    changed: dict[str, SecretStr | str] = {}
+    for field in _CREDENTIALS:
+        before = getattr(login, field, None)
+        text = before.get_secret_value() if isinstance(before, SecretStr) else before
+        # A user may be that of REDSHIFT_USER; a secret never is another cluster's.
+        names = [f"{login.prefix}_{field.upper()}", *([f"{REDSHIFT}_USER"] if field == "user" else [])]
+        value = next((value for name in names if (value := current_value(name))), None)
+        if text and value and value != text:
+            learn_secret(value if isinstance(before, SecretStr) else None)
+            changed[field] = SecretStr(value) if isinstance(before, SecretStr) else value.strip()
+    return login.model_copy(update=changed)
 
 
 def _load_cluster(prefix: str = REDSHIFT, shared: Mapping[str, str] = {}) -> RedshiftSettings:

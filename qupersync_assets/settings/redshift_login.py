@@ -107,6 +107,11 @@ class RedshiftSettings(
         """What the variables of this cluster begin with: REDSHIFT, or REDSHIFT_<NAME>."""
         return self._prefix
 
+    def identity(self) -> str:
+        """Return a text that differs for each login. It contains the secrets: do not store or show it."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return repr([(n, v.get_secret_value() if isinstance(v, SecretStr) else str(v)) for n, v in values.items()])
+
     @property
     def endpoint(self) -> str:
         """Host and port, for messages."""

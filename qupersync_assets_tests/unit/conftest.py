@@ -108,6 +108,12 @@ def instance(shared_instance: dg.DagsterInstance) -> Iterator[dg.DagsterInstance
     shared_instance.event_log_storage.wipe()
 
 
+@pytest.fixture(autouse=True)
+def no_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks do not look for the target, which has no server here."""
+    monkeypatch.setattr(schedules, "postponed", lambda *_: {})
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(time.time())

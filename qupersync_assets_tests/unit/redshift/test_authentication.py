@@ -146,7 +146,7 @@ def test_definitions_contain_no_secret_of_aws(build: Build) -> None:
     text += repr(definitions.resources)
     assert "redshift" in text  # the resource is there, without configuration
     assert not any(secret in text for secret in ("AKIA", "hunter", *KEYS, "REDSHIFT_SESSION_TOKEN"))
-    with dg.build_resources({"redshift": (definitions.resources or {})["redshift"]}) as resources:
+    with dg.build_resources({key: (definitions.resources or {})[key] for key in ("postgres", "redshift")}) as resources:
         # The values are in the process that reads, and only there.
         assert login_arguments(resources.redshift.settings)["session_token"] == "hunter4"
 
@@ -154,7 +154,7 @@ def test_definitions_contain_no_secret_of_aws(build: Build) -> None:
 def test_the_variables_reach_the_driver(build: Build) -> None:
     ca = Path(redshift_connector.__file__).parent / "files" / "redshift-ca-bundle.crt"
     definitions = build(**IAM, **KEYS, REDSHIFT_SSL_CA=str(ca), REDSHIFT_HOST=None)
-    with dg.build_resources({"redshift": (definitions.resources or {})["redshift"]}) as resources:
+    with dg.build_resources({key: (definitions.resources or {})[key] for key in ("postgres", "redshift")}) as resources:
         settings = resources.redshift.settings
     assert login_arguments(settings) == {
         **{"iam": True, "iam_disable_cache": True, "cluster_identifier": "quper", "region": "eu-west-1"},
