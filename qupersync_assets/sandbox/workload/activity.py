@@ -118,10 +118,12 @@ class Activity:
                 self._record_end(statement, scene.effects)
                 self._rows["sys_query_history"].append(statement)
         (table,) = (table for table in self._tables if table.qualified == problems.UNVACUUMED)
+        for view, time in (("stl_vacuum", "eventtime"), ("sys_vacuum_history", "start_time")):
+            deletion = sql.SQL("DELETE FROM redshift.{} WHERE table_id = %s AND {} > %s")
+            deletion = deletion.format(sql.Identifier(view), sql.Identifier(time))
+            self._cursor.execute(deletion, [table.table_id, self._now - timedelta(days=6)])
         for day in range(1, 6):
             self._vacuum(table, self._now - timedelta(days=day), None, "Failed")
-        # A user that has sessions, but runs no query.
-        self._connect(self._now - timedelta(days=2), traffic.Client(108, "legacy_export", "Pentaho"))
         self._write()
 
     def _write(self) -> None:
