@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -107,7 +107,7 @@ def _why_not(connection: sa.Connection, cluster: str, options: HealthOptions, no
     log = SYNC_LOGS.c
     # A load takes less than a day; started_at has an index.
     ended = (log.cluster == cluster) & (log.completed_at > last.evaluated_at)
-    ended &= log.started_at > last.evaluated_at - sa.text("interval '1 day'")
+    ended &= log.started_at > last.evaluated_at - timedelta(days=1)
     written = log.rows_inserted + log.rows_updated + log.rows_removed > 0
     if connection.scalar(sa.select(sa.exists().where(ended, written))):
         return ""
