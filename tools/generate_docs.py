@@ -21,6 +21,7 @@ from qupersync_assets.postgres.cluster_connections import CLUSTER_CONNECTIONS
 from qupersync_assets.postgres.daily_history import SNAPSHOT_DAYS
 from qupersync_assets.postgres.health_tables import HEALTH_TABLES
 from qupersync_assets.postgres.health_views import HEALTH_VIEWS
+from qupersync_assets.postgres.query_sums import QUERY_SUMS
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.settings import variables
@@ -199,7 +200,7 @@ def _tables() -> Iterator[str]:
     )
     for spec in all_specs():
         yield from _target(spec)
-    for table in (SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, CLUSTER_CONNECTIONS, *HEALTH_TABLES):
+    for table in (SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, CLUSTER_CONNECTIONS, *HEALTH_TABLES, *QUERY_SUMS):
         yield f"\n## {table.fullname}\n"
         yield f"{table.comment}\n"
         yield _columns(table, {})

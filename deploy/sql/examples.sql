@@ -129,3 +129,11 @@ FROM quper.health_history ORDER BY since DESC LIMIT 20;
 
 -- quper.health_summary
 SELECT group_id, critical, warning, info, evaluated, signals FROM quper.health_summary ORDER BY position;
+
+-- quper.health_query_hours
+SELECT hour, sum(queries) AS queries, sum(queue_us) / 1e6 AS queue_s, sum(execution_us) / 1e6 AS run_s
+FROM quper.health_query_hours WHERE hour >= now() - interval '1 day' GROUP BY hour ORDER BY hour;
+
+-- quper.health_pattern_days
+SELECT pattern, sum(queries) AS queries, sum(execution_us) / 1e6 AS run_s, max(longest_query_id) AS query_id
+FROM quper.health_pattern_days WHERE day >= current_date - 7 GROUP BY pattern ORDER BY run_s DESC LIMIT 20;

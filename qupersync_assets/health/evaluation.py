@@ -16,6 +16,7 @@ from qupersync_assets.health import all_signals, group_of, groups
 from qupersync_assets.health.findings import CREATE_FOUND, find, write_found
 from qupersync_assets.health.freshness import Readiness, SignalStatus, read_readiness
 from qupersync_assets.health.options import HealthOptions
+from qupersync_assets.health.query_sums import update_sums
 from qupersync_assets.postgres.health_tables import HEALTH_EVALUATIONS, HEALTH_SIGNALS
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
@@ -80,6 +81,7 @@ def evaluate(
         now = now or connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         if not always and (reason := _why_not(connection, cluster, options, now)):
             return Evaluation(reason, seconds=time.monotonic() - started)
+        update_sums(connection, cluster, now)
         signals = _find_all(connection, cluster, options, now)
         unsure = [id_ for id_, ready in signals.items() if not _may_resolve(ready)]
         opened, resolved = write_found(connection, cluster, now, unsure)

@@ -12,7 +12,7 @@ from qupersync_assets.health.signal import COLUMNS, Signal
 
 CREATE_FOUND = f"""
 CREATE TEMPORARY TABLE health_found (
-    signal_id text, severity text, {", ".join(f"{name} {type_}" for name, type_ in COLUMNS.items())}
+    signal_id text COLLATE "C", severity text, {", ".join(f"{name} {type_}" for name, type_ in COLUMNS.items())}
 ) ON COMMIT DROP"""
 
 # What differs makes a new version of the row. Numbers that change all the time are as of the last change of a tenth.
@@ -26,25 +26,34 @@ _MOVED = " OR ".join(
 )
 _COPIED = ("severity", *(name for name in COLUMNS if name not in ("object", "value")))
 
+# One pass over all findings; most differ in nothing.
+_COMPARE = f"""
+CREATE TEMPORARY TABLE health_changes ON COMMIT DROP AS
+SELECT coalesce(n.signal_id, f.signal_id) AS signal_id, coalesce(n.object, f.object) AS object, n.value,
+    {", ".join(f"n.{name}" for name in _COPIED)},
+    CASE WHEN f.object IS NULL THEN 'new' WHEN n.object IS NULL THEN 'resolved'
+        WHEN f.resolved_at IS NOT NULL THEN 'returned' ELSE 'changed' END AS change
+FROM health_found AS n
+FULL JOIN (SELECT * FROM quper.health_findings WHERE cluster = :cluster) AS f
+    ON f.signal_id = n.signal_id AND f.object = n.object
+WHERE f.object IS NULL OR n.object IS NULL AND f.resolved_at IS NULL AND NOT f.signal_id = ANY (:kept)
+    OR n.object IS NOT NULL AND (f.resolved_at IS NOT NULL OR {_DIFFERS} OR {_MOVED})"""
+
 _CHANGE = f"""
 UPDATE quper.health_findings AS f SET {", ".join(f"{name} = n.{name}" for name in _COPIED)}, value_now = n.value,
-    value_first = CASE WHEN f.resolved_at IS NULL THEN f.value_first ELSE n.value END,
-    opened_at = CASE WHEN f.resolved_at IS NULL THEN f.opened_at ELSE :now END,
-    episodes = f.episodes + CASE WHEN f.resolved_at IS NULL THEN 0 ELSE 1 END,
+    value_first = CASE n.change WHEN 'returned' THEN n.value ELSE f.value_first END,
+    opened_at = CASE n.change WHEN 'returned' THEN :now ELSE f.opened_at END,
+    episodes = f.episodes + CASE n.change WHEN 'returned' THEN 1 ELSE 0 END,
     last_seen = NULL, resolved_at = NULL, changed_at = :now
-FROM health_found AS n
-WHERE f.cluster = :cluster AND f.signal_id = n.signal_id AND f.object = n.object
-    AND (f.resolved_at IS NOT NULL OR {_DIFFERS} OR {_MOVED})"""
+FROM health_changes AS n
+WHERE n.change IN ('changed', 'returned')
+    AND f.cluster = :cluster AND f.signal_id = n.signal_id AND f.object = n.object"""
 
 _ADD = f"""
 INSERT INTO quper.health_findings
     (cluster, signal_id, object, value_first, value_now, first_seen, opened_at, changed_at, {", ".join(_COPIED)})
-SELECT :cluster, n.signal_id, n.object, n.value, n.value, :now, :now, :now, {", ".join(f"n.{name}" for name in _COPIED)}
-FROM health_found AS n
-WHERE NOT EXISTS (
-    SELECT FROM quper.health_findings AS f
-    WHERE f.cluster = :cluster AND f.signal_id = n.signal_id AND f.object = n.object
-)"""
+SELECT :cluster, signal_id, object, value, value, :now, :now, :now, {", ".join(_COPIED)}
+FROM health_changes WHERE change = 'new'"""
 
 _RESOLVE = """
 UPDATE quper.health_findings AS f
@@ -52,8 +61,8 @@ SET resolved_at = :now, changed_at = :now, last_seen = greatest(f.opened_at, coa
     (SELECT last_evaluated_at FROM quper.health_signals AS s WHERE s.cluster = :cluster AND s.signal_id = f.signal_id),
     (SELECT evaluated_at FROM quper.health_evaluations AS e WHERE e.cluster = :cluster)
 ))
-WHERE f.cluster = :cluster AND f.resolved_at IS NULL AND NOT f.signal_id = ANY (:kept)
-    AND NOT EXISTS (SELECT FROM health_found AS n WHERE n.signal_id = f.signal_id AND n.object = f.object)"""
+FROM health_changes AS n
+WHERE n.change = 'resolved' AND f.cluster = :cluster AND f.signal_id = n.signal_id AND f.object = n.object"""
 
 # Two objects of one name, such as a table that is being replaced, are one finding: the worst.
 _FIND = """
@@ -78,15 +87,11 @@ def write_found(connection: sa.Connection, cluster: str, now: datetime, kept: Se
     """Write what was found; return the numbers of findings that are new or returned, and of those that were resolved.
     Findings of the signals `kept` are not resolved."""
     parameters = {"cluster": cluster, "now": now, "kept": list(kept)}
-    connection.execute(sa.text("ANALYZE health_found"))
-    returned = connection.scalar(
-        sa.text(
-            "SELECT count(*) FROM quper.health_findings AS f JOIN health_found AS n USING (signal_id, object) "
-            "WHERE f.cluster = :cluster AND f.resolved_at IS NOT NULL"
-        ),
-        parameters,
-    )
-    connection.execute(sa.text(_CHANGE), parameters)
-    added = connection.execute(sa.text(_ADD), parameters).rowcount
-    resolved = connection.execute(sa.text(_RESOLVE), parameters).rowcount
-    return added + int(returned or 0), resolved
+    for statement in ("ANALYZE health_found (signal_id, object)", _COMPARE, "ANALYZE health_changes (change)"):
+        connection.execute(sa.text(statement), parameters)
+    counted = connection.execute(sa.text("SELECT change, count(*) AS number FROM health_changes GROUP BY change"))
+    changes: dict[str, int] = {row.change: row.number for row in counted}
+    for statement, kinds in ((_CHANGE, ("changed", "returned")), (_ADD, ("new",)), (_RESOLVE, ("resolved",))):
+        if changes.keys() & kinds:
+            connection.execute(sa.text(statement), parameters)
+    return changes.get("new", 0) + changes.get("returned", 0), changes.get("resolved", 0)

@@ -17,7 +17,7 @@ class Severity(StrEnum):
 
 # The columns of each signal's SELECT, in their order, and their types.
 COLUMNS = {
-    "object": "text",
+    "object": 'text COLLATE "C"',
     "value": "numeric",
     "size_mb": "bigint",
     "times": "bigint",
@@ -77,9 +77,7 @@ class Signal:
     @property
     def sql(self) -> str:
         """The SELECT of its findings, with the columns of COLUMNS."""
-        listed = ", ".join(
-            f"CAST({self.columns.get(name, 'NULL')} AS {type_}) AS {name}" for name, type_ in COLUMNS.items()
-        )
+        listed = ", ".join(f"({self.columns.get(name, 'NULL')})::{type_} AS {name}" for name, type_ in COLUMNS.items())
         return f"SELECT {listed} FROM {self.source} WHERE {self.where}"
 
 

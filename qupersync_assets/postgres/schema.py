@@ -24,6 +24,7 @@ from qupersync_assets.postgres.cluster_connections import CLUSTER_CONNECTIONS
 from qupersync_assets.postgres.daily_history import SNAPSHOT_DAYS
 from qupersync_assets.postgres.health_tables import HEALTH_TABLES
 from qupersync_assets.postgres.health_views import HEALTH_VIEWS
+from qupersync_assets.postgres.query_sums import QUERY_SUMS
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
@@ -137,7 +138,7 @@ def tables(specs: Sequence[SyncSpec] = ()) -> list[sa.Table]:
     on."""
     jobs = (*default_specs(), *specs)
     of_jobs = dict.fromkeys(table for spec in jobs for table in spec.tables)
-    return [SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, CLUSTER_CONNECTIONS, *HEALTH_TABLES, *of_jobs]
+    return [SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, CLUSTER_CONNECTIONS, *HEALTH_TABLES, *QUERY_SUMS, *of_jobs]
 
 
 def versions() -> list[str]:

@@ -73,11 +73,13 @@ def quper_table(
     comment: str,
     indexes: Sequence[Sequence[str]] = (),
     shared_indexes: Sequence[Sequence[str]] = (),
+    finds_written: bool = False,
 ) -> sa.Table:
     """Define a target table in schema quper; `cluster` comes first in its key, `synced_at` last.
 
     `key` identifies a row within one cluster. `indexes` are further indexes, each a list of columns after `cluster`;
     `shared_indexes` have no `cluster`, for queries over all clusters. A last term `WHERE ...` makes a partial index.
+    `finds_written` adds an index of a few pages that finds the rows that were written last.
     """
     cluster = sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster")
     written = "when this version of the row was written (UTC)"
@@ -90,6 +92,10 @@ def quper_table(
         _index(table, name, ["cluster", *terms], terms)
     for terms in shared_indexes:
         _index(table, f"{name}_all", terms, terms)
+    if finds_written:
+        # https://www.postgresql.org/docs/current/brin.html: rows are written in the order of this time.
+        options: dict[str, Any] = {"postgresql_using": "brin", "postgresql_with": {"autosummarize": "on"}}
+        sa.Index(f"{name}_synced_at_idx", synced_at, **options)
     return table
 
 

@@ -95,6 +95,7 @@ TABLE = quper_table(
     indexes=[("start_time",), ("start_time", "query_id", f"WHERE {UNFINISHED}")],
     # The longest queries of one cluster are found in the index of all.
     shared_indexes=[("start_time",), ("execution_time_us",), ("status", "start_time", "WHERE status = 'failed'")],
+    finds_written=True,
 )
 
 # User 1 is Redshift itself. Rows without a user or a start time are read, too.

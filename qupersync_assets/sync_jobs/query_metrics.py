@@ -75,6 +75,7 @@ TABLE = quper_table(
     comment="What queries cost: spill, blocks, rows and bytes over all steps; query_id joins quper.query_history.",
     indexes=[("start_time",)],
     shared_indexes=[("start_time",), ("spilled_mb", "WHERE spilled_mb > 0")],
+    finds_written=True,
 )
 
 

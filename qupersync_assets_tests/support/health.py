@@ -13,6 +13,8 @@ from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.support.integration import Query
 
 JOBS = tuple(spec.sync_job_id for spec in all_specs())
+# Values of quper.query_metrics.
+METRICS = ("spilled_local_mb", "rows_inserted", "nested_loop_rows", "broadcast_rows", "largest_table_name")
 # A table without any problem.
 TABLE = {
     "database": "dev",
@@ -101,3 +103,27 @@ class Clusters:
             assert not failed, failed
         assert self.open(group, "well") == []
         return self.open(group)
+
+    def queries(self, count: int = 1, *, hours: float = 1, cluster: str = "sick", **values: Any) -> None:
+        """Insert queries that started some hours ago, one a second, and ran for a second; with their metrics."""
+        start = self.now.replace(minute=0) - timedelta(hours=hours)
+        metrics = {name: values.pop(name) for name in METRICS if name in values}
+        same = {"query_type": "SELECT", "status": "success", "database_name": "dev", "user_name": "anna"}
+        times = {"elapsed_time_us": 1_000_000, "execution_time_us": 1_000_000, "queue_time_us": 0}
+        queue = {"service_class_id": 100, "service_class_name": "Default queue", "compute_type": "primary"}
+        row = same | times | queue | {"generic_query_hash": "p1", "synced_at": self.now} | values
+        names = ", ".join(row)
+        [(first,)] = self.target("SELECT coalesce(max(query_id), 0) + 1 FROM quper.query_history")
+        self.target(
+            f"INSERT INTO quper.query_history (cluster, query_id, start_time, end_time, {names}) "
+            f"SELECT %s, n, %s + (n - %s) * interval '1 second', %s + (n - %s + 1) * interval '1 second', "
+            f"{', '.join(['%s'] * len(row))} FROM generate_series(%s, %s) AS n",
+            [cluster, start, first, start, first, *row.values(), first, first + count - 1],
+        )
+        if metrics:
+            self.target(
+                f"INSERT INTO quper.query_metrics (cluster, query_id, start_time, synced_at, {', '.join(metrics)}) "
+                f"SELECT cluster, query_id, start_time, synced_at, {', '.join(['%s'] * len(metrics))} "
+                "FROM quper.query_history WHERE cluster = %s AND query_id BETWEEN %s AND %s",
+                [*metrics.values(), cluster, first, first + count - 1],
+            )

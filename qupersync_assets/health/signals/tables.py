@@ -12,7 +12,7 @@ SELECT t.database, t.schema, t.table_name, t.table_id, t.tbl_rows, t.size_mb, t.
 FROM quper.table_stats AS t
 LEFT JOIN (
     SELECT table_catalog, table_id, count(*) AS columns, count(*) FILTER (WHERE encoding <> 'none') AS encoded,
-        min(data_type) FILTER (WHERE distkey) AS distkey_type
+        min(data_type COLLATE "C") FILTER (WHERE distkey) AS distkey_type
     FROM quper.column_stats WHERE cluster = :cluster AND removed_at IS NULL GROUP BY table_catalog, table_id
 ) AS c ON c.table_catalog = t.database AND c.table_id = t.table_id
 LEFT JOIN (

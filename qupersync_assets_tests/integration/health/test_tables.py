@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from qupersync_assets_tests.support.health import Clusters
 
 SMALL = {"tbl_rows": 5_000_000, "estimated_visible_rows": 5_000_000}
@@ -36,17 +34,16 @@ PROBLEMS: dict[str, tuple[dict[str, Any], float, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("signal", PROBLEMS)
-def test_a_table_with_a_problem_is_found_once(clusters: Clusters, signal: str) -> None:
-    problem, value, harmless = PROBLEMS[signal]
-    name = clusters.table(1, **problem)
-    for cluster in ("sick", "well"):
-        clusters.table(2, cluster, **harmless)
-        clusters.table(3, cluster)
-        clusters.table(4, cluster, schema="pg_internal", **problem)  # of Redshift itself
-        clusters.table(5, cluster, removed_at=clusters.now, **problem)
-    clusters.table(1, "well")
-    assert clusters.finds("tables") == [(signal, name, value)]
+def test_each_problem_is_found_once_for_its_table(clusters: Clusters) -> None:
+    found = []
+    for number, (signal, (problem, value, harmless)) in enumerate(PROBLEMS.items(), 1):
+        found.append((signal, clusters.table(number, **problem), value))
+        for cluster in ("sick", "well"):
+            clusters.table(100 + number, cluster, **harmless)
+            clusters.table(200 + number, cluster, schema="pg_internal", **problem)  # of Redshift itself
+            clusters.table(300 + number, cluster, removed_at=clusters.now, **problem)
+        clusters.table(number, "well")
+    assert clusters.finds("tables") == sorted(found)
 
 
 def test_columns_show_compression_and_distribution_by_date(clusters: Clusters) -> None:
