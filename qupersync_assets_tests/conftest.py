@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import time
@@ -33,6 +34,17 @@ MARGIN = 60
 # The slowest files, then the folders with the slowest files first; a free process takes the next file.
 SLOWEST = ["processes/test_serve.py", "docs/test_blocks.py"]
 ORDER = [*SLOWEST, "processes", "docs", "integration", "faults", "sandbox", "e2e", "unit"]
+
+
+# What is imported stays until the end: the garbage collector would visit it again and again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector visit only what the tests make."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.support.alert_servers import Webhook
+from qupersync_assets_tests.support.dagster_instance import instance_in_memory
 from qupersync_assets_tests.support.escaped_secrets import Secrets
 from qupersync_assets_tests.support.expected_rows import TIMES
 from qupersync_assets_tests.support.integration import LOG_COLUMNS, Answer, Command, Query, Sync
@@ -34,9 +36,9 @@ def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[d
     variables = {**sandbox.environment(), "SYNC_RETRY_DELAY": "0", "SYNC_MAX_RETRIES": "1"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with closing(sandbox.connect_redshift()) as connection, connection, connection.cursor() as cursor:
+    with _cursor(sandbox.connect_redshift) as cursor:
         _empty_tables(cursor, "redshift")
-    with closing(sandbox.connect_quper()) as connection, connection, connection.cursor() as cursor:
+    with _cursor(sandbox.connect_quper) as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
         # What other tests left in Dagster's storage; Dagster needs its own records of the storage's version.
         _empty_tables(cursor, "public", "alembic_version", "secondary_indexes", "instance_info")
@@ -54,11 +56,26 @@ def _empty_tables(cursor: Any, schema: str, *kept: str) -> None:
         cursor.execute(f"TRUNCATE {tables} CASCADE")
 
 
+@cache
+def _engine(connect: Callable[[], Any]) -> sa.Engine:
+    """Return a pool that keeps one connection of a sandbox open for all tests, also if others are open meanwhile."""
+    return sa.create_engine("postgresql+psycopg2://", creator=connect, pool_pre_ping=True, pool_size=1, max_overflow=-1)
+
+
+@contextmanager
+def _cursor(connect: Callable[[], Any]) -> Iterator[Any]:
+    """A cursor whose transaction is committed at the end."""
+    with closing(_engine(connect).raw_connection()) as connection:
+        with closing(connection.cursor()) as cursor:
+            yield cursor
+        connection.commit()
+
+
 def _query(connect: Callable[[], Any]) -> Query:
     def run(sql: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        with closing(connect()) as connection, connection, connection.cursor() as cursor:
+        with _cursor(connect) as cursor:
             cursor.execute(sql, parameters)
-            return cursor.fetchall() if cursor.description else []
+            return list(cursor.fetchall()) if cursor.description else []
 
     return run
 
@@ -90,8 +107,8 @@ def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> Sand
 @pytest.fixture(scope="session")
 def shared_instance() -> Iterator[dg.DagsterInstance]:
     """A Dagster instance in memory."""
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
+    with instance_in_memory() as kept:
+        yield kept
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec.redshift_views import documented_views
 from qupersync_assets.sync_jobs import all_specs, default_specs
+from qupersync_assets_tests.support.dagster_instance import instance_in_memory
 from qupersync_assets_tests.support.integration import Query, Sync
 
 PROJECT = Path(__file__).parents[2]
@@ -128,7 +129,7 @@ def deployment(
 def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """Dagster as dagster.yaml has it for a test with a deployment; else an ephemeral one."""
     if "deployment" not in request.fixturenames:
-        with dg.DagsterInstance.ephemeral() as ephemeral:
+        with instance_in_memory() as ephemeral:
             yield ephemeral
         return
     request.getfixturevalue("deployment")
