@@ -34,7 +34,7 @@ from tools.reader_queries import reader_queries
 PROJECT = Path(__file__).parents[1]
 # Title and variables of each section of the settings; a variable is in the first section that matches.
 SECTIONS = {
-    "Sync": "SYNC_(?!EXECUTOR|MAX_CONCURRENT).*|.*_RETENTION_DAYS|CLUSTER.*|REDSHIFT_SYNC_JOBS",
+    "Sync": "SYNC_(?!EXECUTOR|MAX_CONCURRENT).*|.*_RETENTION_DAYS|CLUSTER.*|REDSHIFT_SYNC_.*",
     "Executor": "SYNC_.*|CELERY_.*|KUBERNETES_.*",
     "Redshift": "REDSHIFT_(HOST|PORT|DATABASES?|USER|PASSWORD)",
     "Redshift: IAM instead of a password": "REDSHIFT_(IAM|CLUSTER_.*|WORKGROUP|ACCOUNT_ID|REGION)",

@@ -55,7 +55,7 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
         io_manager_key=IO_MANAGER_KEY,
         check_specs=check_specs(key, spec, settings),
         retry_policy=retry_policy,
-        freshness_policy=_freshness(settings.sync_interval),
+        freshness_policy=_freshness(max(settings.interval(cluster, spec.sync_job_id) for cluster in on)),
     )
     def sync(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[Any]:
         cluster = cluster_of_step(context, list(resources))
@@ -79,7 +79,10 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
 
 
 def _freshness(interval: int) -> dg.FreshnessPolicy:
-    """Warn after two intervals, fail after three; Dagster refuses windows below one minute."""
+    """Warn after two intervals, fail after three; Dagster refuses windows below one minute.
+
+    A policy is that of the asset, not of a partition: the longest interval of the clusters decides.
+    """
     warn = max(2 * interval, 60)
     return dg.FreshnessPolicy.time_window(
         warn_window=timedelta(seconds=warn), fail_window=timedelta(seconds=max(3 * interval, warn + 30))

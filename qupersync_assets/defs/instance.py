@@ -63,6 +63,13 @@ def configured_instance(settings: Settings, *, captures_output: bool = True) -> 
         yield instance
 
 
+def is_switched_on(instance: dg.DagsterInstance, name: str) -> bool:
+    """Return whether a schedule or sensor is running that is running by default."""
+    # Dagster stores a state once a user has switched it.
+    states = (state for state in instance.all_instigator_state() if state.instigator_name == name)
+    return all(state.is_running for state in states)
+
+
 class Heartbeat(NamedTuple):
     """The last heartbeats of the daemon's threads."""
 

@@ -1,4 +1,7 @@
-"""Which sync jobs are on in each cluster, by SYNC_JOBS and REDSHIFT_<NAME>_SYNC_JOBS."""
+"""Which sync jobs are on in each cluster, and how often they run.
+
+By SYNC_JOBS and REDSHIFT_<NAME>_SYNC_JOBS, SYNC_INTERVAL, REDSHIFT_<NAME>_SYNC_INTERVAL and SYNC_JOB_INTERVALS.
+"""
 
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
@@ -24,6 +27,8 @@ def jobs_by_cluster(settings: Settings) -> dict[str, tuple[SyncSpec, ...]]:
         for name in (name for name in names if name not in known):
             variable = f"{source.prefix}_SYNC_JOBS" if source.sync_jobs else "SYNC_JOBS"
             lines.append(_unknown(name, variable, ",".join(names), known))
+    for name in (name for name in settings.job_intervals() if name not in known[1:]):
+        lines.append(_unknown(name, "SYNC_JOB_INTERVALS", str(settings.sync_job_intervals), known[1:]))
     if lines:
         raise SettingsError(list(dict.fromkeys(lines)))
     return chosen
@@ -36,6 +41,11 @@ def jobs_on(settings: Settings, clusters: Collection[str] = ()) -> tuple[SyncSpe
     return tuple(spec for spec in all_specs() if spec.sync_job_id in on)
 
 
+def cluster_interval(settings: Settings, cluster: str) -> int:
+    """Return the seconds between two syncs of a cluster: the shortest interval of its jobs that are on."""
+    return min(settings.interval(cluster, spec.sync_job_id) for spec in jobs_by_cluster(settings)[cluster])
+
+
 def why_off(spec: SyncSpec, cluster: str) -> str:
     """Return why a job reads nothing in a cluster where it is off."""
     return f"{spec.sync_job_id} is off in cluster {cluster}: SYNC_JOBS of this cluster does not name it."
@@ -46,4 +56,5 @@ def _unknown(name: str, variable: str, value: str, known: Sequence[str]) -> str:
     hint = f"; did you mean {similar[0]}?" if similar else "."
     allowed = ", ".join(known)
     text = f"there is no sync job {name!r}{hint} Allowed are {allowed}"
-    return explain({"type": "unknown_job", "msg": text, "input": value}, variable, FIELDS["sync_jobs"])
+    field = Settings.model_fields.get(variable.lower(), FIELDS["sync_jobs"])
+    return explain({"type": "unknown_job", "msg": text, "input": value}, variable, field)

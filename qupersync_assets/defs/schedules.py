@@ -1,18 +1,22 @@
-"""The schedule of the syncs: every SYNC_INTERVAL seconds, one run per cluster at a time, no late runs.
+"""The schedule of the syncs: one run per cluster at a time, at the interval of the cluster, no late runs.
 
-Cron expresses only some intervals exactly, and none below a minute
-(https://docs.dagster.io/guides/automate/schedules). A sensor with the same rules serves the others: see `sensors`.
+Cron expresses only some intervals, and none below a minute (https://docs.dagster.io/guides/automate/schedules): the
+schedule ticks as often as is needed, and each tick decides what is due. A sensor with the same rules serves intervals
+that are no whole number of minutes: see `sensors`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from qupersync_assets.core.redaction import redact_exceptions
-from qupersync_assets.defs.names import CLUSTER_TAG, JOB_NAME, SCHEDULED_TAG, TRIGGER_TAG
+from qupersync_assets.defs.due import due_jobs, is_due, next_sync
+from qupersync_assets.defs.job_choice import cluster_interval, jobs_by_cluster
+from qupersync_assets.defs.names import CLUSTER_TAG, JOB_NAME, SCHEDULED_TAG, TRIGGER_TAG, asset_key
 from qupersync_assets.defs.partitions import cluster_of_run
 from qupersync_assets.defs.postponed import postponed
 from qupersync_assets.defs.run_health import dead_runs, unfinished_runs
@@ -22,6 +26,7 @@ from qupersync_assets.spec import SyncSpec
 
 SCHEDULE_NAME = f"{JOB_NAME}_schedule"
 INTERVAL_NAME = f"{JOB_NAME}_interval"
+MINUTE = 60
 
 
 def cron_for(interval: int) -> str | None:
@@ -36,43 +41,48 @@ def cron_for(interval: int) -> str | None:
     return None
 
 
-def next_sync(settings: Settings, now: datetime) -> datetime:
-    """Return the time (UTC) of the first sync after `now`, by the schedule or by the interval sensor."""
-    interval = settings.sync_interval
-    if cron_for(interval) is None:
-        return datetime.fromtimestamp((int(now.timestamp() // interval) + 1) * interval, UTC)
-    tick = now.astimezone(UTC).replace(second=0, microsecond=0)
-    while True:
-        tick += timedelta(minutes=1)
-        local = tick.astimezone(settings.time_zone())
-        # The interval divides an hour, or a day into whole hours.
-        if (local.hour * 3600 + local.minute * 60) % interval == 0:
-            return tick
+_CRON_SECONDS = [seconds for seconds in range(MINUTE, 86401, MINUTE) if cron_for(seconds)]
+
+
+def cron_seconds(settings: Settings) -> int | None:
+    """Return the longest time between two ticks of a cron schedule that meets each time at which a cluster is due;
+    None if cron cannot express it, because an interval is no whole number of minutes."""
+    common = math.gcd(*(cluster_interval(settings, cluster) for cluster in settings.by_cluster()))
+    return max((seconds for seconds in _CRON_SECONDS if common % seconds == 0), default=None)
 
 
 def build_schedules(
     specs: Sequence[SyncSpec], settings: Settings, job: dg.UnresolvedAssetJobDefinition
 ) -> list[dg.ScheduleDefinition]:
-    """Build the schedule of the syncs; none if cron cannot express the interval."""
-    cron = cron_for(settings.sync_interval)
-    if cron is None:
-        return []
+    """Build the schedule of the syncs. Its name does not depend on the settings: Dagster stores by the name whether
+    a user has stopped it."""
+    seconds = cron_seconds(settings)
 
     @dg.schedule(
         name=SCHEDULE_NAME,
         job=job,
-        cron_schedule=cron,
+        cron_schedule=cron_for(seconds or MINUTE) or "",
         execution_timezone=settings.sync_timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Syncs every {settings.sync_interval} s. Skips a tick while a sync runs or when late.",
+        description=f"Syncs {describe_intervals(settings)}. Skips a tick while a sync runs or when late.",
     )
     def sync_schedule(
         context: dg.ScheduleEvaluationContext, postgres: dg.ResourceParam[PostgresResource]
     ) -> list[dg.RunRequest] | dg.SkipReason:
+        if seconds is None:
+            return dg.SkipReason(f"The sensor {INTERVAL_NAME} starts the syncs, as long as this schedule is running.")
         due = context.scheduled_execution_time.astimezone(UTC)
-        return evaluate_tick(context.instance, postgres, specs, settings, due)
+        return evaluate_tick(context.instance, postgres, specs, settings, due, MINUTE)
 
     return [sync_schedule]
+
+
+def describe_intervals(settings: Settings) -> str:
+    """Return how often the clusters are synced, for people."""
+    intervals = {cluster: cluster_interval(settings, cluster) for cluster in settings.by_cluster()}
+    if len(set(intervals.values())) == 1:
+        return f"every {min(intervals.values())} s"
+    return ", ".join(f"{cluster} every {interval} s" for cluster, interval in intervals.items())
 
 
 def evaluate_tick(
@@ -81,10 +91,12 @@ def evaluate_tick(
     specs: Sequence[SyncSpec],
     settings: Settings,
     due: datetime,
+    seconds: int,
 ) -> list[dg.RunRequest] | dg.SkipReason:
-    """Return a run for each cluster without an unfinished run, or the reason why no run starts.
+    """Return a run for each cluster that is due and has no unfinished run, or the reason why no run starts.
 
-    A tick that is evaluated more than SYNC_MISFIRE_GRACE after `due` (UTC) starts no run.
+    A cluster is due if its time came in the `seconds` before `due` (UTC). A tick that is evaluated more than
+    SYNC_MISFIRE_GRACE after `due` starts no run.
     """
     late = (datetime.now(UTC) - due).total_seconds()
     if late > settings.sync_misfire_grace:
@@ -92,17 +104,20 @@ def evaluate_tick(
             f"The sync of {due:%Y-%m-%d %H:%M:%S} UTC came {late:.0f} s late, more than SYNC_MISFIRE_GRACE "
             f"({settings.sync_misfire_grace} s) allows."
         )
-    clusters = list(settings.by_cluster())
+    clusters, zone = list(settings.by_cluster()), settings.time_zone()
+    due_clusters = [name for name in clusters if is_due(cluster_interval(settings, name), due, zone, seconds)]
+    if not due_clusters:
+        return dg.SkipReason(f"The next sync is due at {next_sync(settings, due).astimezone(zone):%Y-%m-%d %H:%M %Z}.")
     unfinished = unfinished_runs(instance, specs)
     with redact_exceptions():
         dead = dead_runs(instance, postgres, clusters, specs, unfinished, settings.max_silence)
         later = postponed(postgres, settings, clusters, datetime.now(UTC))
     running = [record.dagster_run for record in unfinished if record not in dead]
     several = len(clusters) > 1
-    tags = {SCHEDULED_TAG: due.isoformat(), TRIGGER_TAG: "schedule" if cron_for(settings.sync_interval) else "sensor"}
+    tags = {SCHEDULED_TAG: due.isoformat(), TRIGGER_TAG: "schedule" if cron_seconds(settings) else "sensor"}
     requests: list[dg.RunRequest] = []
     reasons: list[str] = []
-    for cluster in clusters:
+    for cluster in due_clusters:
         busy = next((run for run in running if cluster_of_run(run, clusters) in (cluster, None)), None)
         if busy is not None:
             of = f" of {cluster}" if several else ""
@@ -111,7 +126,15 @@ def evaluate_tick(
         if cluster in later:
             reasons.append(later[cluster])
             continue
-        run_key = f"{due.isoformat()} {cluster}" if several else due.isoformat()
-        partition = cluster if several else None
-        requests.append(dg.RunRequest(run_key, partition_key=partition, tags={CLUSTER_TAG: cluster, **tags}))
+        with redact_exceptions():
+            jobs = due_jobs(postgres, settings, cluster, due)
+        is_complete = len(jobs) == len(jobs_by_cluster(settings)[cluster])
+        requests.append(
+            dg.RunRequest(
+                f"{due.isoformat()} {cluster}" if several else due.isoformat(),
+                partition_key=cluster if several else None,
+                tags={CLUSTER_TAG: cluster, **tags},
+                asset_selection=None if is_complete else [asset_key(spec) for spec in jobs],
+            )
+        )
     return requests or dg.SkipReason(" ".join(reasons))

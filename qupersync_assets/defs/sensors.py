@@ -1,4 +1,4 @@
-"""The sensors: one syncs at intervals that cron cannot express, one closes the log rows of failed runs."""
+"""The sensors: one syncs at intervals that are no whole number of minutes, one closes the log rows of failed runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from qupersync_assets.core.redaction import redact_exceptions
+from qupersync_assets.defs.due import last_due, next_sync
+from qupersync_assets.defs.instance import is_switched_on
+from qupersync_assets.defs.job_choice import cluster_interval
 from qupersync_assets.defs.partitions import cluster_of_run
 from qupersync_assets.defs.run_health import FAILED_STATUSES, close_logs, close_stale_rows
-from qupersync_assets.defs.schedules import INTERVAL_NAME, cron_for, evaluate_tick
+from qupersync_assets.defs.schedules import (
+    INTERVAL_NAME,
+    SCHEDULE_NAME,
+    cron_seconds,
+    describe_intervals,
+    evaluate_tick,
+)
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
@@ -28,7 +37,7 @@ def build_sensors(
 ) -> list[dg.SensorDefinition]:
     """Build the sensor that closes stale rows; before it the interval sensor, if cron needs a substitute."""
     stale_rows = _stale_rows_sensor(specs, settings)
-    if cron_for(settings.sync_interval) is not None:
+    if cron_seconds(settings) is not None:
         return [stale_rows]
     return [_interval_sensor(specs, settings, job), stale_rows]
 
@@ -36,32 +45,37 @@ def build_sensors(
 def _interval_sensor(
     specs: Sequence[SyncSpec], settings: Settings, job: dg.UnresolvedAssetJobDefinition
 ) -> dg.SensorDefinition:
-    interval = settings.sync_interval
+    zone = settings.time_zone()
+    intervals = {cluster_interval(settings, cluster) for cluster in settings.by_cluster()}
 
     @dg.sensor(
         name=INTERVAL_NAME,
         job=job,
         minimum_interval_seconds=POLL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Syncs every {interval} s, which cron cannot express. Skips a tick while a sync runs or "
-        "when late.",
+        description=f"Syncs {describe_intervals(settings)}, which cron cannot express. Skips a tick while a sync runs "
+        f"or when late. To pause the syncs, stop the schedule {SCHEDULE_NAME}, which this sensor follows.",
     )
     def sync_interval(
         context: dg.SensorEvaluationContext, postgres: dg.ResourceParam[PostgresResource]
     ) -> dg.SensorResult:
-        # Ticks are multiples of the interval since 1970: evenly spaced, whenever the daemon was started.
-        now = time.time()
-        due = int(now // interval) * interval
-        if str(due) == context.cursor:
-            due += interval
-            if due - now > POLL_SECONDS:
-                at = datetime.fromtimestamp(due, settings.time_zone())
-                return dg.SensorResult(skip_reason=f"The next sync is due at {at:%Y-%m-%d %H:%M:%S %Z}.")
-            time.sleep(max(0.0, due - time.time()))  # start at the second, not at the next evaluation
-        tick = evaluate_tick(context.instance, postgres, specs, settings, datetime.fromtimestamp(due, UTC))
+        if not is_switched_on(context.instance, SCHEDULE_NAME):
+            return dg.SensorResult(skip_reason=f"The schedule {SCHEDULE_NAME} is stopped, and this sensor follows it.")
+        # Ticks are multiples of the intervals: evenly spaced, whenever the daemon was started.
+        now = datetime.fromtimestamp(time.time(), UTC)
+        due = max(last_due(interval, now, zone) for interval in intervals)
+        if str(due.timestamp()) == context.cursor:
+            due = next_sync(settings, due)
+            if (due - now).total_seconds() > POLL_SECONDS:
+                return dg.SensorResult(
+                    skip_reason=f"The next sync is due at {due.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}."
+                )
+            time.sleep(max(0.0, due.timestamp() - time.time()))  # start at the second, not at the next evaluation
+        tick = evaluate_tick(context.instance, postgres, specs, settings, due, 1)
+        cursor = str(due.timestamp())
         if isinstance(tick, dg.SkipReason):
-            return dg.SensorResult(skip_reason=tick, cursor=str(due))
-        return dg.SensorResult(run_requests=tick, cursor=str(due))
+            return dg.SensorResult(skip_reason=tick, cursor=cursor)
+        return dg.SensorResult(run_requests=tick, cursor=cursor)
 
     return sync_interval
 

@@ -70,9 +70,12 @@ _LABELED_VALUES: dict[str, tuple[str, str, Callable[[JobState], dict[str, float]
 class SyncCollector(Collector):
     """The metrics of the jobs of each cluster; only qupersync_up while PostgreSQL does not answer."""
 
-    def __init__(self, postgres: PostgresResource, jobs: Mapping[str, Sequence[SyncSpec]]) -> None:
+    def __init__(
+        self, postgres: PostgresResource, jobs: Mapping[str, Sequence[SyncSpec]], interval: Callable[[str, str], int]
+    ) -> None:
         self._postgres = postgres
         self._jobs = jobs
+        self._interval = interval  # seconds between two syncs of a job, by cluster and sync_job_id
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that registering the collector computes no metric."""
@@ -94,6 +97,10 @@ class SyncCollector(Collector):
                 if (number := value(state)) is not None:
                     family.add_metric([state.cluster, state.sync_job_id], number)
             yield family
+        family = GaugeMetricFamily("qupersync_interval_seconds", "Seconds between two syncs of the job.", labels=LABELS)
+        for state in states:
+            family.add_metric([state.cluster, state.sync_job_id], self._interval(state.cluster, state.sync_job_id))
+        yield family
         for name, (text, label, values) in _LABELED_VALUES.items():
             family = GaugeMetricFamily(f"qupersync_{name}", text, labels=[*LABELS, label])
             for state in states:

@@ -49,7 +49,7 @@ def metrics_server(settings: Settings, host: str, port: int) -> Iterator[Threadi
         for name, source in settings.by_cluster().items()
     }
     registry = CollectorRegistry()
-    registry.register(SyncCollector(postgres, jobs_by_cluster(settings)))
+    registry.register(SyncCollector(postgres, jobs_by_cluster(settings), settings.interval))
     health = Health(settings, postgres, redshifts)
     server_class = _Server6 if ":" in host else ThreadingWSGIServer
     with make_server(host, port, _app(registry, health), server_class, _Silent) as server:

@@ -117,6 +117,20 @@ def last_runs(connection: sa.Connection, cluster: str, sync_job_id: str, limit: 
     return connection.execute(rows.order_by(SYNC_LOGS.c.id.desc()).limit(limit)).mappings().all()
 
 
+def last_reads(
+    connection: sa.Connection, cluster: str, sync_job_ids: Sequence[str], since: datetime
+) -> dict[str, datetime]:
+    """Return when the last load of each job began that read what it could, of those that began after `since`."""
+    statuses = (SyncStatus.SUCCESS, SyncStatus.PARTIAL, SyncStatus.UNAVAILABLE)
+    rows = (
+        sa.select(SYNC_LOGS.c.sync_job_id, sa.func.max(SYNC_LOGS.c.started_at))
+        .where(SYNC_LOGS.c.cluster == cluster, SYNC_LOGS.c.sync_job_id.in_(sync_job_ids))
+        .where(SYNC_LOGS.c.status.in_(statuses), SYNC_LOGS.c.started_at >= since)
+        .group_by(SYNC_LOGS.c.sync_job_id)
+    )
+    return {row[0]: row[1] for row in connection.execute(rows)}
+
+
 def update_counts(connection: sa.Connection, log_id: int, counts: RowCounts) -> None:
     """Write the totals, in the transaction of the batch that they include."""
     connection.execute(_UPDATE_COUNTS, {"log_id": log_id, **counts.columns()})

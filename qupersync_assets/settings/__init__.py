@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -18,7 +18,7 @@ from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsErro
 from qupersync_assets.settings.executor import ExecutorSettings
 from qupersync_assets.settings.postgres import PostgresSettings
 from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_clusters
-from qupersync_assets.settings.redshift_login import Port, RedshiftSettings
+from qupersync_assets.settings.redshift_login import Interval, Port, RedshiftSettings
 
 __all__ = ["Settings", "SettingsError", "variables"]
 Filled = Annotated[str, Field(min_length=1)]
@@ -37,12 +37,29 @@ def _url(url: str) -> str:
     return url
 
 
+def _job_intervals(text: str) -> str:
+    pairs = [pair.split("=") for pair in check_names(text).split(",")]
+    if malformed := ["=".join(pair) for pair in pairs if len(pair) != 2 or not all(part.strip() for part in pair)]:
+        raise ValueError(f"allowed is job=seconds, unlike {malformed[0]!r}")
+    intervals = {job.strip(): seconds.strip() for job, seconds in pairs}
+    if len(intervals) < len(pairs):
+        raise ValueError("a job is named twice")
+    for job, seconds in intervals.items():
+        try:
+            TypeAdapter(Interval).validate_python(seconds)
+        except ValidationError as error:
+            raise ValueError(f"{error.errors()[0]['msg']}, unlike {seconds!r} of {job}") from None
+    return ",".join(f"{job}={seconds}" for job, seconds in intervals.items())
+
+
 class Settings(BaseSettings, ExecutorSettings, PostgresSettings):
     """The settings of QuperSync by the names of their variables in lower case, and those of its clusters."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
-    sync_interval: int = Field(300, ge=10, le=31 * 86400, description="Seconds between two syncs.")
+    sync_interval: Interval = Field(300, description="Seconds between two syncs.")
+    sync_job_intervals: Annotated[str, AfterValidator(_job_intervals)] | None = None
+    """Seconds between two syncs of single jobs, as job=3600,job=86400; other jobs follow SYNC_INTERVAL."""
     sync_jobs: Annotated[str, AfterValidator(check_names)] = "default"
     """Sync jobs that are on, as a,b; `default` is all but the optional ones: default,b adds one."""
     sync_batch_size: int = Field(1000, ge=1, le=100_000)
@@ -124,6 +141,20 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings):
     def by_cluster(self) -> dict[str, RedshiftSettings]:
         """Return the settings of each Redshift cluster, by the cluster's name."""
         return self._clusters
+
+    def job_intervals(self) -> dict[str, int]:
+        """Return SYNC_JOB_INTERVALS: seconds by sync_job_id, as they were given."""
+        pairs = (pair.split("=") for pair in (self.sync_job_intervals or "").split(",") if pair)
+        return {job: int(seconds) for job, seconds in pairs}
+
+    def interval(self, cluster: str, sync_job_id: str) -> int:
+        """Return the seconds between two syncs of a job of a cluster.
+
+        Where both the cluster and the job have an interval of their own, the longer one applies: the cluster is not
+        contacted more often than its own interval says.
+        """
+        own, of_job = self._clusters[cluster].sync_interval, self.job_intervals().get(sync_job_id)
+        return max(own or 0, of_job or 0) or self.sync_interval
 
     @property
     def max_silence(self) -> float:

@@ -15,10 +15,11 @@ from qupersync_assets.settings.redshift_login import LOGIN, LOGINS, RedshiftSett
 # The fields of all logins.
 FIELDS = {name: field for login in reversed(LOGINS) for name, field in login.model_fields.items()}
 # What identifies a cluster and what proves our identity. Inherited, it would copy one cluster under the name
-# of another, or send the password of one cluster to another. The shared value of sync_jobs is SYNC_JOBS.
+# of another, or send the password of one cluster to another. The shared values of sync_jobs and sync_interval are
+# SYNC_JOBS and SYNC_INTERVAL.
 NEVER_INHERITED = frozenset(
     {"host", "cluster_identifier", "workgroup", "account_id", "secret_arn", "password"}
-    | {"profile", "access_key_id", "secret_access_key", "session_token", "sync_jobs"}
+    | {"profile", "access_key_id", "secret_access_key", "session_token", "sync_jobs", "sync_interval"}
 )
 # What changes when a password or a key is rotated.
 _CREDENTIALS = ("user", "password", "access_key_id", "secret_access_key", "session_token")

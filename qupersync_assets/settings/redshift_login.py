@@ -26,6 +26,8 @@ from qupersync_assets.settings.errors import REDSHIFT, check_names, combination_
 Port = Annotated[int, Field(ge=1, le=65535)]
 # Servers count them in milliseconds, as a 32-bit integer.
 Seconds = Annotated[int, Field(ge=1, le=2_000_000)]
+# Seconds between two syncs.
+Interval = Annotated[int, Field(ge=10, le=31 * 86400)]
 
 # https://docs.aws.amazon.com/redshift/latest/mgmt/serverless-connecting.html: a host may contain its region.
 _HOST_WITH_REGION = re.compile(r".+\.[a-z]+(-[a-z]+)+-\d\.redshift(-serverless)?\.amazonaws\.com(\..+)?")
@@ -87,6 +89,8 @@ class RedshiftSettings(
     statement_timeout: Seconds = Field(300, description="Seconds that one statement may take in Redshift.")
     sync_jobs: Annotated[str, AfterValidator(check_names)] | None = None
     """The sync jobs of this cluster, instead of SYNC_JOBS."""
+    sync_interval: Interval | None = None
+    """Seconds between two syncs of this cluster, instead of SYNC_INTERVAL."""
 
     @field_validator("host")
     @classmethod

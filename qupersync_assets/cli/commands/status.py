@@ -54,7 +54,8 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
             _leave_out_old(checks.get((state.cluster, state.sync_job_id), {}), state)
         needy = [(state, why) for state in states if (why := _attention(state, checks))]
         if as_json:
-            jobs = [_as_json(state, schedule["next_run"], checks) for state in states]
+            is_paused = schedule["on"] is False
+            jobs = [_as_json(state, None if is_paused else _next_run(settings, state), checks) for state in states]
             print_json({"ok": not needy, "schedule": schedule, "jobs": jobs})
         else:
             console = out()
@@ -105,24 +106,29 @@ def _with_jobs_off(
 
 def _schedule(settings: Settings, now: datetime, instance: dg.DagsterInstance | None) -> dict[str, Any]:
     """Return the state of the schedule; `on` and `daemon` are None without an instance."""
-    from qupersync_assets.defs.instance import heartbeat
-    from qupersync_assets.defs.schedules import INTERVAL_NAME, SCHEDULE_NAME, cron_for, next_sync
+    from qupersync_assets.defs.due import next_sync
+    from qupersync_assets.defs.instance import heartbeat, is_switched_on
+    from qupersync_assets.defs.job_choice import cluster_interval
+    from qupersync_assets.defs.schedules import SCHEDULE_NAME
 
-    name = SCHEDULE_NAME if cron_for(settings.sync_interval) else INTERVAL_NAME
     on = daemon = None
     if instance:
-        # Dagster stores a state once a user has switched the schedule; the default of the definition is on.
-        switched = {state.instigator_name: state.is_running for state in instance.all_instigator_state()}
-        on = switched.get(name, True)
+        on = is_switched_on(instance, SCHEDULE_NAME)
         pulse = heartbeat(instance)
         daemon = {"fresh": pulse.fresh, "heartbeat_seconds": pulse.age, "detail": pulse.text}
     return {
-        "name": name,
-        "interval_seconds": settings.sync_interval,
+        "name": SCHEDULE_NAME,
+        "interval_seconds": min(cluster_interval(settings, cluster) for cluster in settings.by_cluster()),
         "on": on,
         "next_run": None if on is False else next_sync(settings, now),
         "daemon": daemon,
     }
+
+
+def _next_run(settings: Settings, state: JobState) -> datetime | None:
+    from qupersync_assets.defs.due import next_sync
+
+    return None if state.is_off else next_sync(settings, state.now, state.cluster, state.sync_job_id)
 
 
 def _checks(
@@ -162,7 +168,7 @@ def _as_json(state: JobState, next_run: datetime | None, checks: Checks) -> dict
         "last_run": state.last,
         "last_success_at": state.last_success_at,
         "failures_since_success": state.failures,
-        "next_run": None if state.is_off else next_run,
+        "next_run": next_run,
         "lag_seconds": state.lag,
         "seconds_since_success": (state.now - at).total_seconds() if (at := state.last_success_at) else None,
         "checks": None if state.is_off else checks.get((state.cluster, state.sync_job_id)),

@@ -17,7 +17,7 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.support.integration import Query
-from qupersync_assets_tests.support.ticks import Ticker
+from qupersync_assets_tests.support.ticks import Ticker, last_tick
 from qupersync_assets_tests.unit.conftest import instance, shared_instance
 
 # An instance with a folder, which a tick needs.
@@ -27,7 +27,7 @@ Status = dg.DagsterRunStatus
 JOB = "node_details_sync"
 
 
-@pytest.fixture(params=["300", "420"], ids=["schedule", "sensor"])
+@pytest.fixture(params=["300", "430"], ids=["schedule", "sensor"])
 def definitions(
     request: pytest.FixtureRequest, postgres: PostgresResource, monkeypatch: pytest.MonkeyPatch
 ) -> dg.Definitions:
@@ -47,7 +47,7 @@ def create_run(instance: dg.DagsterInstance, status: Status, **tags: str) -> str
 def tick(definitions: dg.Definitions, instance: dg.DagsterInstance) -> Any:
     """Evaluate the newest tick, with any delay."""
     ticker = Ticker(definitions, instance)
-    return ticker.look(time.time())
+    return ticker.look(last_tick(time.time(), 300))
 
 
 def evaluate_sensor(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:

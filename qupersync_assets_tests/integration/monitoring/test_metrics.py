@@ -144,6 +144,15 @@ def test_metrics_before_the_first_run_have_every_job(base: str) -> None:
     assert all(of(found, "last_success_timestamp_seconds", spec.sync_job_id) == 0 for spec in default_specs())
 
 
+def test_the_interval_is_that_of_the_job(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDSHIFT_SYNC_INTERVAL", "900")
+    monkeypatch.setenv("SYNC_JOB_INTERVALS", "node_details_sync=3600")
+    with serving() as base:
+        found = samples(base)
+    assert of(found, "interval_seconds", "node_details_sync") == 3600
+    assert of(found, "interval_seconds", "query_history_sync") == 900
+
+
 def test_health_of_databases_and_daemon(
     environment: dict[str, str], dagster_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

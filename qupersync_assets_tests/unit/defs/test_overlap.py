@@ -11,7 +11,7 @@ import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.test_utils import create_run_for_test
 
-from qupersync_assets_tests.support.ticks import JOB, Clock, Ticker
+from qupersync_assets_tests.support.ticks import JOB, Clock, Ticker, last_tick
 from qupersync_assets_tests.unit.conftest import Build, Load
 
 Status = dg.DagsterRunStatus
@@ -21,13 +21,13 @@ MAX_SILENCE = 100
 WITH_A_PROCESS = [Status.NOT_STARTED, Status.STARTING, Status.STARTED, Status.CANCELING]
 
 
-@pytest.fixture(params=[300, 420], ids=["schedule", "sensor"])
+@pytest.fixture(params=[300, 420, 430], ids=["cron", "minutes", "sensor"])
 def ticker(request: pytest.FixtureRequest, build: Build, instance: dg.DagsterInstance, clock: Clock) -> Ticker:
     """A ticker that was due a second ago."""
     ticker = Ticker(build(SYNC_INTERVAL=str(request.param), SYNC_MISFIRE_GRACE="1000"), instance)
     ticker.interval = request.param
     # In the past: the events of runs that a test creates have the real time, and are not old.
-    clock.now = clock.now // request.param * request.param + 1.0
+    clock.now = last_tick(clock.now, request.param) + 1.0
     return ticker
 
 
@@ -43,7 +43,7 @@ def test_a_tick_starts_one_run_of_all_jobs(ticker: Ticker, clock: Clock) -> None
     assert request.run_key
     assert request.asset_selection is None
     assert request.tags["qupersync/cluster"] == "default"
-    assert request.tags["qupersync/trigger"] == ("schedule" if ticker.interval == 300 else "sensor")
+    assert request.tags["qupersync/trigger"] == ("sensor" if ticker.interval == 430 else "schedule")
 
 
 @pytest.mark.parametrize("status", [Status.QUEUED, *WITH_A_PROCESS])
@@ -91,7 +91,7 @@ def test_a_queued_run_blocks_the_tick_for_any_time(ticker: Ticker, clock: Clock)
 def test_a_run_that_is_not_silent_for_long_blocks_the_tick(ticker: Ticker, clock: Clock, status: Status) -> None:
     run_id = sync_run(ticker.instance, status)
     clock.now = time.time() + MAX_SILENCE - 5
-    assert run_id in ticker.look(clock.now - 1).skip_message
+    assert run_id in ticker.look(last_tick(clock.now, ticker.interval)).skip_message
 
 
 @pytest.mark.parametrize("status", WITH_A_PROCESS)
@@ -127,12 +127,12 @@ def test_a_run_may_be_silent_while_it_starts_and_waits(load: Load, variables: di
 
 
 @pytest.mark.parametrize(("late", "starts"), [(0, True), (29, True), (31, False), (200, False)])
-@pytest.mark.parametrize("interval", ["300", "420"])
+@pytest.mark.parametrize("interval", ["300", "420", "430"])
 def test_a_tick_later_than_the_grace_is_skipped(
     build: Build, instance: dg.DagsterInstance, clock: Clock, interval: str, late: int, starts: bool
 ) -> None:
     ticker = Ticker(build(SYNC_INTERVAL=interval, SYNC_MISFIRE_GRACE="30"), instance)
-    due = 6000 * 2100.0
+    due = last_tick(6000 * 2100.0, int(interval))
     clock.now = due + late
     tick = ticker.look(due)
     assert len(tick.run_requests or []) == starts

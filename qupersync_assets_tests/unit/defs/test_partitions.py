@@ -10,7 +10,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._core.test_utils import create_run_for_test
 from dagster_shared.serdes import serialize_value
 
-from qupersync_assets_tests.support.ticks import JOB, Clock, Ticker
+from qupersync_assets_tests.support.ticks import JOB, Clock, Ticker, last_tick
 from qupersync_assets_tests.unit.conftest import TWO_CLUSTERS, Build
 
 
@@ -47,11 +47,11 @@ def test_definitions_contain_no_password(definitions: dg.Definitions) -> None:
     assert {"redshift_prod", "redshift_eu_west"} <= set(definitions.resources or ())
 
 
-@pytest.fixture(params=[300, 420], ids=["schedule", "sensor"])
+@pytest.fixture(params=[300, 430], ids=["schedule", "sensor"])
 def ticker(request: pytest.FixtureRequest, build: Build, instance: dg.DagsterInstance, clock: Clock) -> Ticker:
     """A ticker of two clusters that was due a second ago."""
     ticker = Ticker(build(**TWO_CLUSTERS, SYNC_INTERVAL=str(request.param)), instance)
-    clock.now = clock.now // request.param * request.param + 1.0  # before the events of new runs
+    clock.now = last_tick(clock.now, request.param) + 1.0  # before the events of new runs
     return ticker
 
 

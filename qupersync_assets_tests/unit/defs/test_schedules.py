@@ -12,13 +12,14 @@ import dagster as dg
 import pytest
 from dagster._utils.schedules import schedule_execution_time_iterator
 
+from qupersync_assets.defs.due import next_sync
 from qupersync_assets.defs.names import SCHEDULED_TAG
-from qupersync_assets.defs.schedules import cron_for, next_sync
+from qupersync_assets.defs.schedules import cron_for
 from qupersync_assets_tests.support.ticks import Clock, Ticker
 from qupersync_assets_tests.unit.conftest import Build, Load
 
 BY_CRON = [60, 300, 3600, 86400]
-BY_SENSOR = [10, 45, 90, 420, 5400]
+BY_SENSOR = [10, 45, 90, 430, 5410]
 
 
 def times(cron: str, zone: str, start: float) -> Iterator[float]:
@@ -117,10 +118,10 @@ def test_a_stopped_sensor_continues_with_the_same_ticks(
     assert len(set(moments)) == 3
 
 
-@pytest.mark.parametrize("interval", ["300", "420"])
+@pytest.mark.parametrize("interval", ["300", "430"])
 def test_schedules_and_sensors_run_by_default(build: Build, instance: dg.DagsterInstance, interval: str) -> None:
     ticker = Ticker(build(SYNC_INTERVAL=interval), instance)
-    definitions: list[Any] = [ticker.definition, *ticker.repository.sensor_defs]
+    definitions: list[Any] = [ticker.schedule, *ticker.repository.sensor_defs]
     statuses = [d.default_status.value for d in definitions]
     assert set(statuses) == {"RUNNING"}
 
@@ -128,7 +129,7 @@ def test_schedules_and_sensors_run_by_default(build: Build, instance: dg.Dagster
 def test_the_sensor_names_the_next_sync_in_the_time_zone(
     build: Build, instance: dg.DagsterInstance, clock: Clock
 ) -> None:
-    ticker = Ticker(build(SYNC_INTERVAL="420", SYNC_TIMEZONE="Asia/Kolkata"), instance)
+    ticker = Ticker(build(SYNC_INTERVAL="430", SYNC_TIMEZONE="Asia/Kolkata"), instance)
     clock.now = datetime(2026, 6, 1, 0, 0, tzinfo=UTC).timestamp()
     ticker.look(clock.now)
     assert "IST" in ticker.look(clock.now).skip_message
