@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from qupersync_assets.core.errors import SyncError
 from qupersync_assets.defs.job_choice import cluster_interval, jobs_by_cluster
 from qupersync_assets.postgres.job_status import is_usable
 from qupersync_assets.postgres.resource import PostgresResource
@@ -49,8 +50,8 @@ def next_sync(
 def due_jobs(postgres: PostgresResource, settings: Settings, cluster: str, at: datetime) -> Sequence[SyncSpec]:
     """Return the jobs that a sync of a cluster at that time loads: those that were not read since they were due.
 
-    Raises:
-        SyncError: PostgreSQL cannot be reached; it is asked only if the jobs have different intervals.
+    PostgreSQL is asked only if the jobs have different intervals. If it cannot be reached, all jobs are due: their
+    run says why.
     """
     jobs = jobs_by_cluster(settings)[cluster]
     shortest, zone = cluster_interval(settings, cluster), settings.time_zone()
@@ -60,10 +61,15 @@ def due_jobs(postgres: PostgresResource, settings: Settings, cluster: str, at: d
         for spec in jobs
         if (interval := settings.interval(cluster, spec.sync_job_id)) > shortest
     }
-    if not slow or not is_usable(postgres):
+    if not slow:
         return jobs
-    with postgres.transaction() as connection:
-        read = last_reads(connection, cluster, list(slow), min(slow.values()))
+    try:
+        if not is_usable(postgres):
+            return jobs
+        with postgres.transaction() as connection:
+            read = last_reads(connection, cluster, list(slow), min(slow.values()))
+    except SyncError:
+        return jobs
     done = {job for job, since in slow.items() if job in read and read[job] >= since}
     return [spec for spec in jobs if spec.sync_job_id not in done]
 

@@ -111,7 +111,7 @@ def evaluate_tick(
     unfinished = unfinished_runs(instance, specs)
     with redact_exceptions():
         dead = dead_runs(instance, postgres, clusters, specs, unfinished, settings.max_silence)
-        later = postponed(postgres, settings, clusters, datetime.now(UTC))
+        later = postponed(postgres, settings, due_clusters, datetime.now(UTC))
     running = [record.dagster_run for record in unfinished if record not in dead]
     several = len(clusters) > 1
     tags = {SCHEDULED_TAG: due.isoformat(), TRIGGER_TAG: "schedule" if cron_seconds(settings) else "sensor"}
