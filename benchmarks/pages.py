@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import statistics
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 from benchmarks.loads import Log
 from benchmarks.world import World
+from qupersync_assets.health.evaluation import evaluate
+from qupersync_assets.health.options import HealthOptions
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings.postgres import StorageSettings
 from qupersync_assets.sync_jobs import all_specs
+from tools.grafana import boards
+from tools.grafana.macros import expand, statements
 from tools.reader_queries import pages
 
 QUERIES, TABLES = 1_000_000, 50_000
-LIMIT_MS = 50
+LIMIT_MS, PANEL_LIMIT_MS = 50, 100
 _DAILY_TABLE = "quper.table_stats_daily"
 
 # A row for each table on the first day, then for one of ten on each day of the year; in the order of the loads.
@@ -35,7 +42,8 @@ ORDER BY day, table_id
 
 
 def measure(world: World, rounds: int, log: Log) -> dict[str, Any]:
-    """Return the milliseconds of each page, of one cluster and of both, and the size of the daily history."""
+    """Return the milliseconds of each page, of one cluster and of both, of each panel of the dashboards on PostgreSQL,
+    and the size of the daily history."""
     found: dict[str, Any] = {"begun": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "queries": QUERIES, "tables": TABLES}
     found |= _fill(world)
     log(f"daily history: {found['daily rows']:,} rows, {found['daily MB']:,.0f} MB")
@@ -48,6 +56,10 @@ def measure(world: World, rounds: int, log: Log) -> dict[str, Any]:
             took = {"one": _run(cursor, one, rounds), "both": _run(cursor, both[title], rounds)}
             found["pages"][title] = {"lines": len(one.splitlines()), **took}
             log(f"{title}: {took['one']:.1f} ms, both clusters {took['both']:.1f} ms")
+        found["panels"] = {}
+        for title, sql in _panels(datetime.now(UTC)):
+            found["panels"][title] = _run(cursor, sql, rounds)
+            log(f"{title}: {found['panels'][title]:.1f} ms")
     return found
 
 
@@ -62,7 +74,22 @@ def _fill(world: World) -> dict[str, float]:
         rows, size = cursor.fetchone()
         cursor.execute(_DAILY, ["other"])
         cursor.execute("VACUUM ANALYZE")
-    return {"daily rows": rows, "daily MB": size / 2**20}
+        # For the dashboards: sums over queries, and findings.
+        seconds = evaluate(
+            postgres, "default", HealthOptions([s.sync_job_id for s in all_specs()]), always=True
+        ).seconds
+        cursor.execute("VACUUM ANALYZE")
+    return {"daily rows": rows, "daily MB": size / 2**20, "first evaluation seconds": seconds}
+
+
+def _panels(now: datetime) -> Iterator[tuple[str, str]]:
+    """Yield the statements of the dashboards, of the seven days that they show at first, and of what exists."""
+    chosen = {"cluster": "default", "table_id": "20", "search": "orders", "query_id": f"{QUERIES // 2}"}
+    chosen |= {"pattern": md5(b"100", usedforsecurity=False).hexdigest()}
+    for board in map(json.loads, boards().values()):
+        fields = {v["name"]: "" for v in board["templating"]["list"] if v["type"] == "textbox"}
+        for title, sql in statements(board):
+            yield title, expand(sql, fields | chosen, now - timedelta(days=7), now)
 
 
 def _run(cursor: Any, query: str, rounds: int) -> float:

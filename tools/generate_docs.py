@@ -1,4 +1,4 @@
-"""Writes the generated documentation: .env.example, the settings, the tables, and parts of other pages.
+"""Writes the generated documentation: .env.example, the settings, the tables, parts of other pages, and dashboards.
 
 Run by `make docs`; a test compares the files with the generated text.
 """
@@ -29,6 +29,7 @@ from qupersync_assets.spec import SCHEMA, SyncSpec
 from qupersync_assets.spec.redshift_views import documentation_url, documented_views
 from qupersync_assets.spec.view import View
 from qupersync_assets.sync_jobs import all_specs, default_specs
+from tools.grafana import boards
 from tools.reader_queries import reader_queries
 
 PROJECT = Path(__file__).parents[1]
@@ -60,6 +61,7 @@ def pages() -> dict[Path, str]:
         PROJECT / "README.md": _with_part("README.md", "sync jobs", _jobs(default_specs())),
         PROJECT / "docs/operations.md": _with_part("docs/operations.md", "optional jobs", _optional_jobs()),
         PROJECT / redshift: _with_part(redshift, "variants", _variants()),
+        **boards(),
     }
 
 

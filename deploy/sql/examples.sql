@@ -137,3 +137,6 @@ FROM quper.health_query_hours WHERE hour >= now() - interval '1 day' GROUP BY ho
 -- quper.health_pattern_days
 SELECT pattern, sum(queries) AS queries, sum(execution_us) / 1e6 AS run_s, max(longest_query_id) AS query_id
 FROM quper.health_pattern_days WHERE day >= current_date - 7 GROUP BY pattern ORDER BY run_s DESC LIMIT 20;
+
+-- quper.cluster_connections
+SELECT cluster, state, since, next_check_at, error FROM quper.cluster_connections ORDER BY state;

@@ -163,7 +163,7 @@ def table_info(rng: random.Random, table: Table, database: str, now: datetime) -
         "estimated_visible_rows": visible,
         "risk_event": f"1|{rng.randint(10**6, 10**7)}|{now:%Y-%m-%d %H:%M:%S}" if rng.random() < 0.1 else None,
         "vacuum_sort_benefit": round(rng.uniform(0, 4), 2) if sorted_by else None,
-        "create_time": now - timedelta(days=rng.randint(1, 900), seconds=rng.randint(0, 86_400)),
+        "create_time": now - timedelta(days=rng.randint(60, 900), seconds=rng.randint(0, 86_400)),
     }
 
 

@@ -101,7 +101,7 @@ class Activity:
 
     def add_problems(self) -> None:
         """Write what is wrong with the warehouse, in addition to its history; see problems."""
-        problems.change_catalog(self._cursor)
+        problems.change_catalog(self._cursor, self._now)
         for scene in problems.SCENES:
             client = next(client for client in traffic.CLIENTS if client.user_name == scene.user)
             (table,) = (table for table in self._tables if f"{table.schema}.{table.name}" == scene.table)

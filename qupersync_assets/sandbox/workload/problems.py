@@ -43,6 +43,18 @@ COLUMNS: dict[tuple[str, str], Row] = {
     ("marketing.impressions", "order_id"): {"attencodingtype": 0},
 }
 
+# What else is configured or decided.
+_STATEMENTS = [
+    "UPDATE redshift.svv_mv_info SET is_stale = 't', autorefresh = 't' WHERE name = 'mv_open_invoices'",
+    "UPDATE redshift.stv_wlm_service_class_config SET query_priority = 'Normal' WHERE service_class = 101",
+    "DELETE FROM redshift.stv_wlm_qmr_config WHERE rule_name IN ('too_long', 'spills')",
+    "UPDATE redshift.svv_alter_table_recommendations SET auto_eligible = 'f'",
+    """INSERT INTO redshift.sys_auto_table_optimization (transaction_id, table_id, alter_table_type, status, event_time)
+    SELECT 9000000 + table_id::bigint, table_id, kind, 'Failed', %s - interval '1 hour'
+    FROM redshift.svv_table_info JOIN (VALUES ('refunds', 'distkey'), ('leads', 'sortkey'), ('users', 'encode'))
+        AS failed (name, kind) ON name = "table" """,
+]
+
 # The share of its space that each node has used.
 NODES = {0: 0.56, 1: 0.81, 2: 0.34}
 
@@ -93,11 +105,11 @@ class Scene:
 
 _BUSY = {"service_class_id": 101, "service_class_name": "dashboards"}
 SCENES = [
-    # Usage of one hour.
+    # Usage of one hour; files that are not compressed could be split.
     Scene(
         "etl_airflow",
         "COPY",
-        "COPY {a} FROM 's3://landing/p/{n}' FORMAT JSON 'auto'",
+        "COPY {a} FROM 's3://landing/p/{n}' FORMAT JSON 'auto' GZIP",
         "staging.orders_raw",
         3,
         0.9,
@@ -230,8 +242,10 @@ SCENES = [
 ]
 
 
-def change_catalog(cursor: Any) -> None:
-    """Change the rows of tables, columns and nodes."""
+def change_catalog(cursor: Any, now: datetime) -> None:
+    """Change the rows of tables, columns, nodes and configuration."""
+    for statement in _STATEMENTS:
+        cursor.execute(statement, [now] * statement.count("%s"))
     for qualified, changes in TABLES.items():
         condition = "schema || '.' || \"table\" = %s"
         cursor.execute(_update("svv_table_info", changes, condition), [*changes.values(), qualified])
