@@ -16,6 +16,10 @@ from qupersync_assets.core.errors import LOCK_NOT_AVAILABLE, READ_ONLY_TRANSACTI
 # A session that ends, for example that of the previous attempt, keeps its locks for a moment.
 _LOCK_TIMEOUT = sa.text("SET LOCAL lock_timeout = '2s'")
 _LOCK = sa.text("SELECT pg_advisory_lock(:key)")
+# A crash of the server loses the last batches together; the next load reads them again.
+_NOT_DURABLE = sa.text("SET synchronous_commit = off")
+# https://www.postgresql.org/docs/current/wal-async-commit.html: it makes the commits before it durable, too.
+_DURABLE = sa.text("SET LOCAL synchronous_commit TO DEFAULT")
 # pg_locks shows a bigint key in two halves.
 _HOLDER = sa.text(
     """
@@ -61,10 +65,10 @@ class JobConnection:
         self._connection: sa.Connection | None = None
 
     @contextmanager
-    def begin(self) -> Iterator[sa.Connection]:
+    def begin(self, *, durable: bool = False) -> Iterator[sa.Connection]:
         """Begin a transaction that is committed at the end, or rolled back by an error.
 
-        The `begin` after the loss of a connection opens a new one.
+        The `begin` after the loss of a connection opens a new one. The commit waits for the disk if it is `durable`.
 
         Raises:
             JobLocked: another process holds the lock.
@@ -73,6 +77,8 @@ class JobConnection:
         connection = self._connection or self._open()
         try:
             with connection.begin():
+                if durable:
+                    connection.execute(_DURABLE)
                 yield connection
         except BaseException as error:
             is_lost = connection.invalidated or connection.connection.closed
@@ -99,6 +105,7 @@ class JobConnection:
                 with connection.begin():
                     connection.execute(_LOCK_TIMEOUT)
                     connection.execute(_LOCK, names)
+                    connection.execute(_NOT_DURABLE)
             except sa.exc.DBAPIError as error:
                 if sqlstate(error) != LOCK_NOT_AVAILABLE:
                     raise

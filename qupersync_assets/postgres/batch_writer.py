@@ -3,42 +3,31 @@
 A raw page of a history is first compared with the target and copied directly (`direct_copy`). If this is not
 possible, the raw page is merged from a temporary table by one INSERT ... ON CONFLICT DO UPDATE (`merge`). If
 a value needs coercion, or if a key occurs twice, the page is decoded, coerced and merged. Only `rows.coercion`
-decides that a value is invalid. The last strategy, without ON CONFLICT and in halves, skips the rows that
-PostgreSQL or a trigger refuses. A strategy that the server refuses for its statement is not tried again.
+decides that a value is invalid; the valid rows beside it are not decoded. The last strategy, without ON CONFLICT and
+in halves, skips the rows that PostgreSQL or a trigger refuses: at later loads they are set aside before. A strategy
+that the server refuses for its statement is not tried again.
 """
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import psycopg2
 import sqlalchemy as sa
 
-from qupersync_assets.core.errors import ErrorClass, SyncError, classify, message
+from qupersync_assets.core.errors import ErrorClass, classify, message
 from qupersync_assets.core.retries import call_with_retries
+from qupersync_assets.postgres import skipped_rows
 from qupersync_assets.postgres.advisory_lock import JobConnection
+from qupersync_assets.postgres.batch_merge import DATABASE_ERRORS, Batch, BatchMerge, RowsNotWritten, invalid_rows
 from qupersync_assets.postgres.direct_copy import DirectCopy, direct_copy, other_types
-from qupersync_assets.postgres.merge import (
-    merge_statement,
-    read_keys_table,
-    record_key_statement,
-    record_keys_statements,
-    reused_key_statement,
-)
-from qupersync_assets.postgres.staging import NeedsCoercion, Staging, raw_staging, typed_staging
-from qupersync_assets.rows.coercion import Row, key_of, transform
-from qupersync_assets.rows.page import AnyPage, RawPage, copy_binary
+from qupersync_assets.postgres.merge import read_keys_table, record_key_statement
+from qupersync_assets.postgres.staging import NeedsCoercion, Staging, raw_staging
+from qupersync_assets.rows.coercion import Row, key_inputs, transform
+from qupersync_assets.rows.page import AnyPage, RawPage
 from qupersync_assets.rows.row_counts import RowCounts, SkippedRow
 from qupersync_assets.spec import SyncSpec
-
-_NEEDS_ESCAPE = re.compile(r"[\\\t\n\r]")
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-_AT_COLUMN = re.compile(r"column (\w+):")
 
 # Maximum seconds before the first retry of a batch.
 RETRY_SECONDS = 0.5
@@ -47,20 +36,9 @@ RETRY_SECONDS = 0.5
 Finish = Callable[[sa.Connection, RowCounts, list[SkippedRow]], None]
 
 
-class Batch(NamedTuple):
-    """What a strategy did with the rows of a batch; the counts are those of this batch alone."""
-
-    counts: RowCounts
-    skipped: tuple[SkippedRow, ...] = ()
-
-    def __add__(self, other: Batch) -> Batch:  # type: ignore[override]
-        return Batch(self.counts + other.counts, self.skipped + other.skipped)
-
-
 # Writes a batch in the transaction of the given connection.
 Strategy = Callable[[sa.Connection], Batch]
 
-DATABASE_ERRORS = (sa.exc.DBAPIError, psycopg2.Error)
 # Whether an index can decide that a key is known: partitions by another column have none.
 _HAS_UNIQUE_KEY = sa.text(
     """
@@ -76,10 +54,6 @@ _HAS_UNIQUE_KEY = sa.text(
 )
 
 
-class RowsNotWritten(Exception):
-    """Rows of a batch are not in the target, without an error: a trigger, a rule or a policy left them out."""
-
-
 class BatchWriter:
     """Writes the batches of one load, or of one part of it, each in its own transaction."""
 
@@ -90,8 +64,7 @@ class BatchWriter:
         self._spec = spec
         self._first_opened = target.opened
         self._finish = finish
-        self._typed = typed_staging(spec)
-        self._merges: dict[tuple[str, bool, bool], sa.TextClause] = {}
+        self._merge = BatchMerge(spec, target.cluster)
         self._raw: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[Staging, DirectCopy | None] | None] = {}
         self._unusable: set[str] = set()  # strategies that the server refused for their statement
 
@@ -103,9 +76,13 @@ class BatchWriter:
                 was tried five times. This batch is rolled back, earlier ones stay.
             SyncError: the page cannot be decoded; or its keys are those of other rows.
         """
-        return call_with_retries(
-            partial(self._write, page), lambda e: classify(e) is ErrorClass.TRANSIENT, RETRY_SECONDS
-        )
+        skipped: tuple[SkippedRow, ...] = ()
+        accepted, refused = self._set_aside(page)
+        for part, strategies in ((accepted, self._strategies), (refused, self._singly)):
+            if part is not None:
+                write = partial(self._write, part, strategies)
+                skipped += call_with_retries(write, lambda e: classify(e) is ErrorClass.TRANSIENT, RETRY_SECONDS)
+        return skipped
 
     @property
     def has_all_keys(self) -> bool:
@@ -133,9 +110,27 @@ class BatchWriter:
     def _merges_on_conflict(self) -> bool:
         return self._has_unique_key and "merge" not in self._unusable
 
-    def _write(self, page: AnyPage) -> tuple[SkippedRow, ...]:
+    @cached_property
+    def _refused_keys(self) -> set[tuple[Any, ...]]:
+        with self._target.begin() as connection:
+            return skipped_rows.refused_keys(connection, self._spec, self._target.cluster)
+
+    def _set_aside(self, page: AnyPage) -> tuple[AnyPage | None, AnyPage | None]:
+        """Return the rows of a page that PostgreSQL did not refuse in an earlier load, and the others."""
+        if not self._refused_keys:
+            return page, None
+        keys = [skipped_rows.as_known_key(key) for key in key_inputs(self._spec, page)]
+        refused = [n for n, key in enumerate(keys) if key in self._refused_keys]
+        if not refused:
+            return page, None
+        others = sorted(set(range(len(page))).difference(refused))
+        return page.take(others) if others else None, page.take(refused)
+
+    def _write(
+        self, page: AnyPage, strategies: Callable[[AnyPage], Iterator[tuple[str, Strategy]]]
+    ) -> tuple[SkippedRow, ...]:
         refused: Exception | None = None
-        for name, strategy in self._strategies(page):
+        for name, strategy in strategies(page):
             try:
                 return self._commit(len(page), strategy)
             except (NeedsCoercion, RowsNotWritten, *DATABASE_ERRORS) as error:
@@ -156,13 +151,18 @@ class BatchWriter:
             if direct and "direct copy" not in self._unusable:
                 yield "direct copy", partial(self._copy_directly, direct, page)
             if "merge of raw rows" not in self._unusable:
-                data = copy_binary(page.bodies)
-                yield "merge of raw rows", partial(self._merge, staging, "binary", data, len(page))
+                yield "merge of raw rows", partial(self._merge.raw, staging, page)
         rows, invalid = transform(self._spec, page.decoded())
         skipped = Batch(RowCounts(skipped=len(invalid)), tuple(invalid))
         if self._merges_on_conflict:
-            yield "merge", lambda connection: skipped + self._merge_rows(rows, connection)
-        yield "merge in halves", lambda connection: skipped + self._merge_accepted(rows, connection)
+            yield "merge", lambda connection: skipped + self._merge.rows(rows, True, connection)
+        yield "merge in halves", lambda connection: skipped + self._accepted(rows, 2, connection)
+
+    def _singly(self, page: AnyPage) -> Iterator[tuple[str, Strategy]]:
+        """Yield the strategy for rows that were refused before: all at once, then each alone."""
+        rows, invalid = transform(self._spec, page.decoded())
+        skipped = Batch(RowCounts(skipped=len(invalid)), tuple(invalid))
+        yield "merge of single rows", lambda connection: skipped + self._accepted(rows, len(rows), connection)
 
     def _raw_ways(self, page: RawPage) -> tuple[Staging, DirectCopy | None] | None:
         """Return how rows of these columns and types can be written raw, None if they cannot."""
@@ -195,8 +195,10 @@ class BatchWriter:
         return batch.skipped
 
     def _copy_directly(self, direct: DirectCopy, page: RawPage, connection: sa.Connection) -> Batch:
-        inserted = direct.load(connection, page)
-        return Batch(RowCounts(inserted=inserted, unchanged=len(page) - inserted))
+        inserted, left_out = direct.load(connection, page)
+        invalid = invalid_rows(self._spec, page, left_out)
+        unchanged = len(page) - inserted - len(invalid)
+        return Batch(RowCounts(inserted=inserted, unchanged=unchanged, skipped=len(invalid)), invalid)
 
     def _record_skipped_keys(self, rows: Sequence[SkippedRow], connection: sa.Connection) -> None:
         """Record the keys of rows that the source has, although they were not loaded."""
@@ -204,108 +206,5 @@ class BatchWriter:
         keys = [{c.name: row.key.get(c.name) for c in self._spec.source_key} for row in rows]
         connection.execute(sa.text(record_key_statement(self._spec)), keys)
 
-    def _merge_accepted(self, rows: Sequence[Row], connection: sa.Connection) -> Batch:
-        """Merge all rows except those that PostgreSQL refuses."""
-        # A deferred trigger would refuse the whole batch at its end.
-        connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
-        return self._split(rows, connection)
-
-    def _split(self, rows: Sequence[Row], connection: sa.Connection) -> Batch:
-        """Merge the rows in halves, recursively, until each refused row is alone."""
-        try:
-            with connection.begin_nested():
-                batch = self._merge_rows(rows, connection)
-                connection.execute(sa.text(f"TRUNCATE {self._typed.name}"))
-                return batch
-        except (RowsNotWritten, *DATABASE_ERRORS) as error:
-            if not isinstance(error, RowsNotWritten) and classify(error) is not ErrorClass.ROW:
-                raise
-            if len(rows) == 1:
-                return Batch(RowCounts(skipped=1), (self._refused(rows[0], error),))
-            middle = len(rows) // 2
-            return self._split(rows[:middle], connection) + self._split(rows[middle:], connection)
-
-    def _merge_rows(self, rows: Sequence[Row], connection: sa.Connection) -> Batch:
-        if not rows:
-            return Batch(RowCounts())
-        return self._merge(self._typed, "text", copy_text(rows), len(rows), connection)
-
-    def _merge(self, staging: Staging, form: str, data: bytes, size: int, connection: sa.Connection) -> Batch:
-        connection.execute(sa.text(staging.definition))
-        cursor: Any = connection.connection.cursor()
-        with cursor:
-            cursor.copy_expert(staging.copy(form), io.BytesIO(data), 1 << 20)
-        if self._spec.times:
-            self._check_keys(staging, connection)
-        keys, inserted, updated, written, needs_coercion = self._execute_merge(staging, connection)
-        if needs_coercion:
-            raise NeedsCoercion
-        if written != inserted + updated:
-            self._check_written(staging, connection)
-            updated = written - inserted
-        if self._spec.kind == "snapshot":
-            for statement in record_keys_statements(self._spec, staging):
-                connection.execute(sa.text(statement))
-        keys = size if keys is None else keys
-        unchanged = keys - inserted - updated
-        return Batch(RowCounts(inserted=inserted, updated=updated, unchanged=unchanged, duplicates=size - keys))
-
-    def _execute_merge(self, staging: Staging, connection: sa.Connection, *, always: bool = False) -> tuple[Any, ...]:
-        by_lookup = staging.is_numbered and not self._merges_on_conflict
-        merge = self._merges.get((staging.name, by_lookup, always))
-        if merge is None:
-            merge = sa.text(merge_statement(self._spec, staging, by_lookup=by_lookup, always=always))
-            self._merges[staging.name, by_lookup, always] = merge
-        return tuple(connection.execute(merge, {"cluster": self._target.cluster}).one())
-
-    def _check_written(self, staging: Staging, connection: sa.Connection) -> None:
-        """Raise RowsNotWritten if rows are missing; others got from a trigger the values that the target has.
-
-        The rows that still differ are written in any case, which a trigger may refuse, and the attempt is undone.
-        """
-        with connection.begin_nested() as attempt:
-            _, inserted, updated, written, _ = self._execute_merge(staging, connection, always=True)
-            attempt.rollback()
-        if written != inserted + updated:
-            raise RowsNotWritten("a trigger, a rule or a policy of the table left the row out")
-
-    def _check_keys(self, staging: Staging, connection: sa.Connection) -> None:
-        """Raise SyncError if rows of the batch would replace other rows, because Redshift numbers them again."""
-        cluster, statement = self._target.cluster, sa.text(reused_key_statement(self._spec, staging))
-        if reused := connection.execute(statement, {"cluster": cluster}).first():
-            key, known, now = (f"{v:%Y-%m-%d %H:%M:%S} UTC" if isinstance(v, datetime) else v for v in reused)
-            raise SyncError(
-                f"Number {key} of {self._spec.table.fullname}, cluster {cluster}, started at {known}, and Redshift has "
-                f"another one of {now}: the cluster was restored or replaced, and numbers its queries again. No row "
-                "was replaced. Give the cluster another name in CLUSTER_NAME or CLUSTERS: old rows keep the old one.",
-                ErrorClass.FATAL,
-            )
-
-    def _refused(self, row: Row, error: Exception) -> SkippedRow:
-        diagnosis = getattr(getattr(error, "orig", None) or error, "diag", None)
-        found = _AT_COLUMN.search(getattr(diagnosis, "context", None) or "")
-        column = found[1] if found else getattr(diagnosis, "column_name", None)
-        names = [c.name for c in self._spec.columns]
-        values = dict(zip(names, row, strict=True))
-        return SkippedRow(column, f"PostgreSQL: {message(error)}", values, key_of(self._spec, row))
-
-
-def copy_text(rows: Sequence[Row]) -> bytes:
-    """Return rows in COPY's text format.
-
-    https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS-TEXT
-    """
-    columns = [_fields(column) for column in zip(*rows, strict=True)]
-    return ("\n".join(map("\t".join, zip(*columns, strict=True))) + "\n").encode()
-
-
-def _fields(column: Sequence[Any]) -> list[str]:
-    """Return the values of one column, which have one type, as text."""
-    kinds = set(map(type, column)) - {type(None)}
-    if kinds == {str}:
-        # One search through all values is much faster than one search per value.
-        plain = _NEEDS_ESCAPE.search("".join(filter(None, column))) is None
-        return ["\\N" if v is None else v if plain else v.translate(_ESCAPES) for v in column]
-    if kinds == {bool}:
-        return ["\\N" if v is None else "t" if v else "f" for v in column]
-    return ["\\N" if v is None else str(v) for v in column]
+    def _accepted(self, rows: Sequence[Row], parts: int, connection: sa.Connection) -> Batch:
+        return self._merge.accepted(rows, parts, self._merges_on_conflict, connection)

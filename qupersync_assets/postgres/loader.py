@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -35,7 +35,7 @@ from qupersync_assets.rows.source_read import (
     SourceUnavailable,
     SyncSource,
 )
-from qupersync_assets.spec import SyncSpec, Window
+from qupersync_assets.spec import ReadMode, SyncSpec, Window
 
 MAX_SAMPLES = 5
 MAX_LAST_RUNS = 10
@@ -187,12 +187,12 @@ class _Load:
             with postgres_errors(f"Writing {table} failed"):
                 self._load_parts(parts, window, log_id, loaded)
             gap = remaining_gap(loaded.gap, loaded.oldest_row_at)
-            with postgres_errors(f"Finishing {table} failed"), self.target.begin() as connection:
+            with postgres_errors(f"Finishing {table} failed"), self.target.begin(durable=True) as connection:
                 counts = loaded.counts() + self._mark_removed(connection, loaded, parts.existing)
                 if spec.mutable_where is not None:
                     mark_unlisted(connection, spec, self.cluster, window.mutable_keys, loaded.unlisted)
                 if spec.after_load is not None:
-                    connection.execute(spec.after_load, {"cluster": self.cluster})
+                    connection.execute(spec.after_load, self._written(connection, window))
                 if counts.upserted:
                     is_complete = not loaded.failures and all(part.writer.is_complete for part in loaded.parts)
                     write_day(connection, spec, self.cluster, is_complete, self.day)
@@ -286,6 +286,12 @@ class _Load:
             counted = sa.text(undecided_statement(spec, by_database=by_database))
             undecided = connection.execute(counted, parameters).scalar_one()
         return RowCounts(removed=removed, undecided=undecided)
+
+    def _written(self, connection: sa.Connection, window: Window) -> dict[str, Any]:
+        """Return the parameters of `SyncSpec.after_load`: which rows were written since the last success."""
+        started, newest_row = sync_logs.last_success(connection, self.cluster, self.spec.sync_job_id) or (None, None)
+        read_since = newest_row - self.lookback if newest_row and window.mode is ReadMode.INCREMENTAL else None
+        return {"cluster": self.cluster, "written_since": started, "read_since": read_since}
 
     def _without_read(self, log_id: int, status: SyncStatus, reason: str) -> LoadResult:
         self.log.info(f"{status.capitalize()}: {reason}")

@@ -11,6 +11,10 @@ from qupersync_assets.core.sql import quote_identifier as quote
 from qupersync_assets.postgres.staging import Staging
 from qupersync_assets.spec import SyncSpec
 
+# The planner does not see this value. It would take a cluster that its statistics do not know for one without rows, and
+# choose any index that begins with `cluster`.
+_CLUSTER = "(SELECT :cluster)"
+
 
 def merge_statement(spec: SyncSpec, staging: Staging, *, by_lookup: bool = False, always: bool = False) -> str:
     """Return the statement that merges a staging table into the target; its parameter is `cluster`.
@@ -46,7 +50,7 @@ WITH batch AS {"MATERIALIZED" if staging.is_numbered else "NOT MATERIALIZED"} (
     SELECT s.*, known.differs
     FROM batch AS s LEFT JOIN LATERAL (
         SELECT coalesce({_changes(spec, "s")}, false) AS differs FROM {spec.table.fullname} AS t
-        WHERE t.cluster = :cluster AND {_equal("t", "s", [quote(c.name) for c in spec.source_key])} LIMIT 1
+        WHERE t.cluster = {_CLUSTER} AND {_equal("t", "s", [quote(c.name) for c in spec.source_key])} LIMIT 1
     ) AS known ON true
     WHERE NOT (SELECT needed FROM coercion) AND known.differs IS NOT FALSE
     ORDER BY {keys}
@@ -69,7 +73,7 @@ def _merge_on_conflict(spec: SyncSpec, names: str, always: bool) -> str:
 def _merge_by_lookup(spec: SyncSpec, names: str) -> str:
     return f"""changed AS (
     UPDATE {spec.table.fullname} AS t SET {_assignments(spec, "s")} FROM picked AS s
-    WHERE s.differs AND t.cluster = :cluster AND {_equal("t", "s", [quote(c.name) for c in spec.source_key])}
+    WHERE s.differs AND t.cluster = {_CLUSTER} AND {_equal("t", "s", [quote(c.name) for c in spec.source_key])}
     RETURNING s._row
 ), added AS (
     INSERT INTO {spec.table.fullname} (cluster, {names})
@@ -100,7 +104,7 @@ def reused_key_statement(spec: SyncSpec, staging: Staging) -> str:
 SELECT t.{name}, t.{start}, s.{start} FROM (
     SELECT {", ".join(values.values())} FROM {staging.name} WHERE NOT coalesce({staging.needs_coercion}, false)
 ) AS s
-JOIN {spec.table.fullname} AS t ON t.cluster = :cluster AND t.{name} = s.{name}
+JOIN {spec.table.fullname} AS t ON t.cluster = {_CLUSTER} AND t.{name} = s.{name}
 WHERE least(s.{start}, s.{end}) > greatest(t.{start}, t.{end}) + interval '1 hour'
    OR greatest(s.{start}, s.{end}) < least(t.{start}, t.{end}) - interval '1 hour'
 LIMIT 1"""
@@ -166,7 +170,7 @@ FROM (
       AND {is_removed} AND NOT EXISTS (SELECT FROM unknown u WHERE {may_be})
     ORDER BY {", ".join(names)} FOR UPDATE
 ) AS removed
-WHERE u.cluster = :cluster AND {_equal("u", "removed", names)}"""
+WHERE u.cluster = {_CLUSTER} AND {_equal("u", "removed", names)}"""
 
 
 def undecided_statement(spec: SyncSpec, *, by_database: bool) -> str:
@@ -183,7 +187,7 @@ def _unread(spec: SyncSpec) -> str:
     """Return the FROM clause of the rows `t` that are not removed and whose keys were in no batch."""
     names = [quote(c.name) for c in spec.source_key]
     return f"""{spec.table.fullname} AS t
-    WHERE t.cluster = :cluster AND t.removed_at IS NULL
+    WHERE t.cluster = {_CLUSTER} AND t.removed_at IS NULL
       AND NOT EXISTS (SELECT FROM {_read_keys(spec)} s WHERE {_equal("s", "t", names)})"""
 
 

@@ -13,6 +13,7 @@ from qupersync_assets.rows.row_counts import SkippedRow
 from qupersync_assets.spec import METADATA, SyncSpec
 
 _UTC = sa.DateTime(timezone=True)
+REFUSED = "PostgreSQL: "  # the reason starts with it if the row is valid, and PostgreSQL or a trigger refuses it
 
 SKIPPED_ROWS = sa.Table(
     "skipped_rows",
@@ -61,6 +62,20 @@ def record(connection: sa.Connection, spec: SyncSpec, cluster: str, run_id: str,
     )
     # All writers write in the order of the keys, so that they cannot deadlock.
     connection.execute(statement, [records[identity] for identity in sorted(records)])
+
+
+def refused_keys(connection: sa.Connection, spec: SyncSpec, cluster: str) -> set[tuple[Any, ...]]:
+    """Return the keys of the rows that PostgreSQL refused, in the form of `as_known_key`."""
+    rows = SKIPPED_ROWS.c
+    of_job = (rows.cluster == cluster) & (rows.sync_job_id == spec.sync_job_id)
+    names = [c.name for c in spec.columns if c.name in spec.key_inputs]
+    refused = sa.select(rows.row).where(of_job, rows.reason.startswith(REFUSED))
+    return {tuple(row.get(name) for name in names) for row in connection.scalars(refused)}
+
+
+def as_known_key(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the coerced values of a row's key as `refused_keys` has them."""
+    return tuple(map(_as_json, values))
 
 
 def fingerprint(spec: SyncSpec, skipped: SkippedRow) -> str:

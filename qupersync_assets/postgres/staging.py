@@ -5,6 +5,7 @@ has the types in which Redshift sends the rows; PostgreSQL coerces their values 
 batch with a value that it cannot coerce so meets `needs_coercion`, and is given to `transform`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from qupersync_assets.core.sql import quote_identifier as quote
+from qupersync_assets.rows.coercion import Row
 from qupersync_assets.spec import SyncSpec
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -20,6 +22,8 @@ _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 # Python has fewer years than Redshift and PostgreSQL. NOT (... AND ...) fails in the WHERE of a COPY
 # (PostgreSQL 18: "cache lookup failed for function 0").
 _BEYOND_PYTHON = "{0} <= '0001-01-01' OR {0} >= '9999-12-31 23:59:59.999999'"
+_NEEDS_ESCAPE = re.compile(r"[\\\t\n\r]")
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 
 
@@ -35,7 +39,7 @@ class Staging:
     types: Mapping[str, str]  # PostgreSQL type of each column, by name, in the order of the copied values
     values: Mapping[str, str]  # SQL expression of each target column, by name
     is_numbered: bool = False  # whether a column `_row` numbers the rows, to find the last one of each key
-    needs_coercion: str = "false"  # a condition: if a row meets it, only `transform` can coerce the batch
+    needs_coercion: str = "false"  # a condition: only `transform` can coerce a row that meets it
 
     @property
     def definition(self) -> str:
@@ -44,6 +48,12 @@ class Staging:
         if self.is_numbered:
             columns.append("_row bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000)")
         return f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.name} ({', '.join(columns)}) ON COMMIT DELETE ROWS"
+
+    @property
+    def invalid_rows(self) -> str:
+        """The query for the positions, from 0 on, of the copied rows that need coercion."""
+        numbered = f"SELECT row_number() OVER (ORDER BY ctid) - 1 AS n, {self.needs_coercion} AS found FROM {self.name}"
+        return f"SELECT n FROM ({numbered}) AS r WHERE found"
 
     def copy(self, form: str) -> str:
         """Return the statement that fills the table from rows in the COPY format `form`."""
@@ -117,3 +127,24 @@ def _not_or(is_number: str, is_too_large: str, name: str) -> str:
 def ddl(column: sa.Column[Any]) -> str:
     """Return the type of a column as DDL."""
     return column.type.compile(_DIALECT)
+
+
+def copy_text(rows: Sequence[Row]) -> bytes:
+    """Return rows in COPY's text format.
+
+    https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS-TEXT
+    """
+    columns = [_fields(column) for column in zip(*rows, strict=True)]
+    return ("\n".join(map("\t".join, zip(*columns, strict=True))) + "\n").encode()
+
+
+def _fields(column: Sequence[Any]) -> list[str]:
+    """Return the values of one column, which have one type, as text."""
+    kinds = set(map(type, column)) - {type(None)}
+    if kinds == {str}:
+        # One search through all values is much faster than one search per value.
+        plain = _NEEDS_ESCAPE.search("".join(filter(None, column))) is None
+        return ["\\N" if v is None else v if plain else v.translate(_ESCAPES) for v in column]
+    if kinds == {bool}:
+        return ["\\N" if v is None else "t" if v else "f" for v in column]
+    return ["\\N" if v is None else str(v) for v in column]

@@ -69,6 +69,7 @@ SYNC_LOGS = sa.Table(
     _count("rows_undecided", _UNDECIDED),
     sa.UniqueConstraint("cluster", "sync_job_id", "run_id", name="sync_logs_run_key"),
     sa.Index("sync_logs_started_at_idx", sa.text("started_at DESC")),
+    sa.Index("sync_logs_job_idx", "cluster", "sync_job_id", "id"),
     sa.Index("sync_logs_running_idx", "run_id", postgresql_where=sa.text("status = 'running'")),
     comment="One row per sync job per run. rows_extracted = rows_upserted + rows_duplicate + rows_skipped.",
 )
@@ -109,6 +110,13 @@ def rows_of(cluster: str, sync_job_id: str) -> sa.ColumnElement[bool]:
 def successes(cluster: str, sync_job_id: str) -> sa.ColumnElement[bool]:
     """Return the condition for the rows of a job's successful loads."""
     return rows_of(cluster, sync_job_id) & (SYNC_LOGS.c.status == SyncStatus.SUCCESS)
+
+
+def last_success(connection: sa.Connection, cluster: str, sync_job_id: str) -> tuple[datetime, datetime | None] | None:
+    """Return start and `newest_row_at` of the last successful load of a job; None if there was none."""
+    found = sa.select(SYNC_LOGS.c.started_at, SYNC_LOGS.c.newest_row_at).where(successes(cluster, sync_job_id))
+    row = connection.execute(found.order_by(SYNC_LOGS.c.id.desc()).limit(1)).first()
+    return (row.started_at, row.newest_row_at) if row else None
 
 
 def last_runs(connection: sa.Connection, cluster: str, sync_job_id: str, limit: int) -> Sequence[sa.RowMapping]:

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from qupersync_assets.postgres.mutable_rows import mutable_keys
-from qupersync_assets.postgres.sync_logs import SYNC_LOGS, Gap, rows_of, successes
+from qupersync_assets.postgres.sync_logs import SYNC_LOGS, Gap, last_success, rows_of, successes
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.rows.coercion import transform
 from qupersync_assets.rows.page import AnyPage
-from qupersync_assets.spec import FULL_READ, METADATA, RETENTION, SCHEMA, ReadMode, SyncSpec, Window
-from qupersync_assets.sync_jobs.query_history import UNFINISHED
+from qupersync_assets.spec import FULL_READ, RETENTION, ReadMode, SyncSpec, Window
+from qupersync_assets.sync_jobs import query_history
 
 # A full read that failed may fail again, for example because it takes too long.
 FULL_READ_RETRY = timedelta(hours=1)
@@ -29,9 +29,8 @@ def plan_window(
     if spec.time_column is None or not spec.is_incremental:
         return FULL_READ
     succeeded = successes(cluster, spec.sync_job_id)
-    last_full_read = sa.select(sa.func.max(SYNC_LOGS.c.started_at)).where(
-        succeeded, SYNC_LOGS.c.read_mode == ReadMode.FULL
-    )
+    full_reads = sa.select(SYNC_LOGS.c.started_at).where(succeeded, SYNC_LOGS.c.read_mode == ReadMode.FULL)
+    last_full_read = full_reads.order_by(SYNC_LOGS.c.id.desc()).limit(1)
     watermark, full_read_at, now = connection.execute(
         sa.select(newest(spec, cluster).scalar_subquery(), last_full_read.scalar_subquery(), sa.func.now())
     ).one()
@@ -39,7 +38,7 @@ def plan_window(
         return Window(ReadMode.FULL, "full refresh requested" if full_refresh else "the target table is empty")
     since = watermark - lookback
     if spec.late_arriving:
-        since = min(since, _earliest_start(connection, cluster, since) or since)
+        since = min(since - query_history.SHORT, earliest_start(connection, cluster, since) or since)
     is_due = full_read_at is None or full_read_at.astimezone(UTC).date() < now.astimezone(UTC).date()
     mode, reason = ReadMode.INCREMENTAL, "new rows since the last sync"
     if full_refresh:
@@ -60,8 +59,7 @@ def find_gap(connection: sa.Connection, spec: SyncSpec, cluster: str) -> Gap | N
     """
     if spec.time_column is None:
         return None
-    last = sa.select(SYNC_LOGS.c.started_at, SYNC_LOGS.c.newest_row_at).where(successes(cluster, spec.sync_job_id))
-    success = connection.execute(last.order_by(SYNC_LOGS.c.started_at.desc()).limit(1)).first()
+    success = last_success(connection, cluster, spec.sync_job_id)
     if success is None:
         return None
     start, newest_then = success
@@ -93,7 +91,8 @@ def newest(spec: SyncSpec, cluster: str) -> sa.Select[datetime]:
     the time of its last read."""
     if spec.time_column is None:
         read = sa.func.coalesce(SYNC_LOGS.c.read_to, SYNC_LOGS.c.started_at)
-        return sa.select(sa.func.max(read)).where(successes(cluster, spec.sync_job_id))
+        last = sa.select(read.label("read_at")).where(successes(cluster, spec.sync_job_id))
+        return sa.select(last.order_by(SYNC_LOGS.c.id.desc()).limit(1).subquery().c.read_at)
     time = spec.table.c[spec.time_column]
     # A time in the future is a fault of the source and would hide every lag.
     return sa.select(sa.func.max(time)).where(spec.table.c.cluster == cluster, time <= sa.func.now())
@@ -116,16 +115,18 @@ def _known_from(connection: sa.Connection, spec: SyncSpec, cluster: str) -> tupl
     return (found.source, tuple(found.columns_missing or ())) if found and found.status == SyncStatus.SUCCESS else None
 
 
-def _earliest_start(connection: sa.Connection, cluster: str, since: datetime) -> datetime | None:
+def earliest_start(connection: sa.Connection, cluster: str, since: datetime) -> datetime | None:
     """Return the earliest start of the queries that have ended since then: Redshift logs the rows of a query when it
-    ends, with the time when it began. A query that still runs has no rows yet."""
-    queries = METADATA.tables[f"{SCHEMA}.query_history"]
-    statement = (
-        sa.select(sa.func.min(queries.c.start_time))
-        .where(queries.c.cluster == cluster, queries.c.start_time >= since - RETENTION)
-        .where(queries.c.end_time >= since, sa.text(f"NOT {UNFINISHED}"))
+    ends, with the time when it began. A query that still runs has no rows yet. None if no query began before."""
+    queries = query_history.TABLE.c
+    long_queries = (
+        sa.select(queries.start_time)
+        .where(queries.cluster == cluster, queries.start_time >= since - RETENTION, queries.end_time >= since)
+        .where(sa.text(query_history.LONG), sa.text(f"NOT {query_history.UNFINISHED}"))
+        .offset(0)  # without it, PostgreSQL reads all queries in the order of their start
+        .subquery()
     )
-    started: datetime | None = connection.scalar(statement)
+    started: datetime | None = connection.scalar(sa.select(sa.func.min(long_queries.c.start_time)))
     return started
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qupersync_assets.rows.page import DamagedText, Page
+from qupersync_assets.rows.page import AnyPage, DamagedText, Page
 from qupersync_assets.rows.row_counts import SkippedRow
 from qupersync_assets.spec import SyncSpec
 
@@ -50,6 +50,16 @@ def key_of(spec: SyncSpec, row: Row) -> dict[str, Any]:
     """Return the valid values of a coerced row's key, by name."""
     names = {c.name for c in spec.key}
     return {c.name: v for c, v in zip(spec.columns, row, strict=True) if c.name in names and v is not None}
+
+
+def key_inputs(spec: SyncSpec, page: AnyPage) -> list[tuple[Any, ...]]:
+    """Return the coerced values of the key of each row, without generated columns; None for an invalid value."""
+    columns = []
+    for column in spec.columns:
+        if column.name in spec.key_inputs:
+            coerce = _coercion(column, is_key=True)
+            columns.append(_coerce_column(column.name, coerce, page.values(column.name), {}))
+    return list(zip(*columns, strict=True))
 
 
 def _coerce_column(

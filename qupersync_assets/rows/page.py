@@ -24,6 +24,10 @@ class Page:
         """Return the page itself."""
         return self
 
+    def take(self, positions: Sequence[int]) -> Page:
+        """Return a page with the rows at these positions."""
+        return replace(self, rows=[self.rows[position] for position in positions])
+
     def values(self, column: str) -> list[Any]:
         """Return the values of a column."""
         at = self.columns.index(column)
@@ -60,6 +64,14 @@ class RawPage:
 
     def __len__(self) -> int:
         return len(self.bodies)
+
+    def of(self, bodies: Sequence[bytes]) -> RawPage:
+        """Return a page with other rows of the same form."""
+        return replace(self, bodies=bodies)
+
+    def take(self, positions: Sequence[int]) -> RawPage:
+        """Return a page with the rows at these positions."""
+        return self.of([self.bodies[position] for position in positions])
 
     def decoded(self) -> Page:
         """Return the rows as the driver would have decoded them, or raise SyncError if the bytes do not fit."""

@@ -31,7 +31,9 @@ class SyncSpec:
         version_column: a timestamp column; a known row is not replaced by one that is older by this column.
         times: of rows that Redshift numbers: the columns with start and end, or twice the start. A known number
             with other times is that of another row.
-        after_load: a statement to run after the last batch; its parameter is `cluster`.
+        after_load: a statement to run after the last batch, for the rows that were written since the job's last
+            success. Its parameters are `cluster`; `written_since`, which `synced_at` of these rows is not before; and
+            `read_since`, which their time is not before. NULL: any row may have been written.
         present_where: for a snapshot whose source leaves rows out: a condition on the table's row `t`; a row
             that meets it is present in Redshift even if it was not read.
         optional: the job runs only if SYNC_JOBS names it.

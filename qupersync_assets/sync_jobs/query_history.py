@@ -1,5 +1,7 @@
 """quper.query_history: queries from sys_query_history, kept after Redshift deletes them."""
 
+from datetime import timedelta
+
 from sqlalchemy import BigInteger, Boolean, Integer, Text
 
 from qupersync_assets.spec import (
@@ -17,6 +19,9 @@ from qupersync_assets.spec import (
 ENDED = ("success", "failed", "canceled")
 # Of this form, so that PostgreSQL uses the partial index for `status = 'running'` and for `status NOT IN (...)`.
 UNFINISHED = unfinished(ENDED)
+# Few queries are longer. The index of these answers which queries ended since a time.
+SHORT = timedelta(minutes=1)
+LONG = f"end_time - start_time > interval '{SHORT.total_seconds():.0f} seconds'"
 
 # Redshift spells a line break in a statement as a backslash and n, before which \r may stand.
 WITH_LINE_BREAKS = "REPLACE(REPLACE(query_text, CHR(92) || 'r' || CHR(92) || 'n', CHR(10)), CHR(92) || 'n', CHR(10))"
@@ -92,7 +97,11 @@ TABLE = quper_table(
     generated_column("query_hash", Text, "same as user_query_hash", "user_query_hash", of="user_query_hash"),
     key=("query_id",),
     comment="Queries of all users except Redshift itself, from sys_query_history; rows are kept.",
-    indexes=[("start_time",), ("start_time", "query_id", f"WHERE {UNFINISHED}")],
+    indexes=[
+        ("start_time",),
+        ("start_time", "query_id", f"WHERE {UNFINISHED}"),
+        ("end_time", "start_time", f"WHERE {LONG}"),
+    ],
     # The longest queries of one cluster are found in the index of all.
     shared_indexes=[("start_time",), ("execution_time_us",), ("status", "start_time", "WHERE status = 'failed'")],
     finds_written=True,

@@ -1,6 +1,6 @@
 """quper.table_stats: size, sort order, skew and statistics of each table, from svv_table_info."""
 
-from sqlalchemy import BigInteger, Column, Integer, Numeric, Text, text
+from sqlalchemy import BigInteger, Column, Integer, Numeric, Text, TextClause, text
 
 from qupersync_assets.spec import (
     UTC_TIME,
@@ -66,34 +66,45 @@ TABLE = quper_table(
     shared_indexes=[("size_mb",)],
 )
 
-# vacuum_history runs it, too: the later of the two loads fills the columns. Rows are locked in the order of
-# their keys, so that the two jobs cannot deadlock.
-LINK_LAST_VACUUM = text(
+
+def link_last_vacuum(tables: str) -> TextClause:
+    """Return the statement that fills `last_vacuum_date` and `vacuum_type` of the rows `t` that meet a condition.
+
+    Rows are locked in the order of their keys, so that the two jobs that run such statements cannot deadlock.
     """
-    WITH v AS (
-        SELECT DISTINCT ON (f.table_id, f.database_name)
-               f.table_id, f.database_name, f.eventtime AS finished, s.vacuum_type
-        FROM quper.vacuum_history AS f
-        LEFT JOIN LATERAL (
-            SELECT b.vacuum_type FROM quper.vacuum_history AS b
-            WHERE b.cluster = f.cluster AND b.xid = f.xid AND b.table_id = f.table_id
-              AND b.outcome = 'started' AND b.eventtime <= f.eventtime
-            ORDER BY b.eventtime DESC LIMIT 1
-        ) AS s ON true
-        WHERE f.cluster = :cluster AND f.outcome = 'finished'
-        ORDER BY f.table_id, f.database_name, f.eventtime DESC
-    ), changed AS (
-        SELECT t.database, t.table_id, v.finished, v.vacuum_type
+    return text(
+        f"""
+    WITH changed AS (
+        SELECT t.database, t.table_id, f.eventtime, s.vacuum_type
         FROM quper.table_stats AS t
-        JOIN v ON v.table_id = t.table_id AND coalesce(v.database_name, t.database) = t.database
-        WHERE t.cluster = :cluster
-          AND (t.last_vacuum_date, t.vacuum_type) IS DISTINCT FROM (v.finished, v.vacuum_type)
+        CROSS JOIN LATERAL (
+            SELECT v.xid, v.eventtime FROM quper.vacuum_history AS v
+            WHERE v.cluster = t.cluster AND v.table_id = t.table_id AND v.outcome = 'finished'
+              AND coalesce(v.database_name, t.database) = t.database
+            ORDER BY v.eventtime DESC LIMIT 1
+        ) AS f
+        LEFT JOIN LATERAL (
+            SELECT v.vacuum_type FROM quper.vacuum_history AS v
+            WHERE v.cluster = t.cluster AND v.xid = f.xid AND v.table_id = t.table_id
+              AND v.outcome = 'started' AND v.eventtime <= f.eventtime
+            ORDER BY v.eventtime DESC LIMIT 1
+        ) AS s ON true
+        WHERE t.cluster = :cluster AND {tables}
+          AND (t.last_vacuum_date, t.vacuum_type) IS DISTINCT FROM (f.eventtime, s.vacuum_type)
         ORDER BY t.database, t.table_id FOR UPDATE OF t
     )
-    UPDATE quper.table_stats AS t SET last_vacuum_date = c.finished, vacuum_type = c.vacuum_type
+    UPDATE quper.table_stats AS t SET last_vacuum_date = c.eventtime, vacuum_type = c.vacuum_type
     FROM changed AS c WHERE t.cluster = :cluster AND t.database = c.database AND t.table_id = c.table_id
     """
-)
+    )
+
+
+# The later load of the two, of tables and of vacuums, finds what the other one has committed.
+OF_WRITTEN_TABLES = link_last_vacuum("(CAST(:written_since AS timestamptz) IS NULL OR t.synced_at >= :written_since)")
+OF_WRITTEN_VACUUMS = link_last_vacuum("""t.table_id IN (
+    SELECT table_id FROM quper.vacuum_history
+    WHERE cluster = :cluster AND (CAST(:read_since AS timestamptz) IS NULL OR eventtime >= :read_since)
+)""")
 
 # The last scans of a day arrive after its last load, so yesterday is summed again.
 SCANS = """
@@ -131,7 +142,7 @@ SPEC = SyncSpec(
     description="Size, rows, sort order, skew, statistics and last vacuum of each table.",
     sources=("svv_table_info",),
     from_clause="FROM svv_table_info",
-    after_load=LINK_LAST_VACUUM,
+    after_load=OF_WRITTEN_TABLES,
     # The view omits tables without rows; a table that was emptied still has its columns in column_stats.
     present_where="""EXISTS (SELECT FROM quper.column_stats c WHERE c.cluster = t.cluster
         AND c.table_catalog = t.database AND c.table_id = t.table_id AND c.removed_at IS NULL)""",

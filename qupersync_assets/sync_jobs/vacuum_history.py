@@ -15,7 +15,7 @@ from qupersync_assets.spec import (
     source_expression,
 )
 from qupersync_assets.spec.source_variant import SourceExpression
-from qupersync_assets.sync_jobs.table_stats import LINK_LAST_VACUUM
+from qupersync_assets.sync_jobs.table_stats import OF_WRITTEN_VACUUMS
 
 # The texts of real clusters differ from the documentation, so patterns are compared. stl_vacuum.status has 30
 # characters: of `[VacuumBG] Started Ranged Partition` it shows `[VacuumBG] Started Ranged Part`.
@@ -191,6 +191,6 @@ SPEC = SyncSpec(
         ),
         SYS_VACUUM_HISTORY,
     ),
-    after_load=LINK_LAST_VACUUM,
+    after_load=OF_WRITTEN_VACUUMS,
     views=(VACUUMS,),
 )

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.watermark import plan_window
+from qupersync_assets.postgres.watermark import earliest_start, plan_window
 from qupersync_assets.sync_jobs.query_history import SPEC
 from qupersync_assets_tests.support.integration import Query
 
@@ -80,3 +80,26 @@ def test_the_keys_of_mutable_rows_are_read_from_their_index(
     # Rows without a status may change, too; those of the other cluster are not read.
     assert window.mutable_keys == (20000, 16010, 15000, 12010, 10000, 8010, 5000, 4010, 10)
     assert indexes_and_nodes(plan["Plan"])[0] == {"query_history_start_time_query_id_idx"}
+
+
+def test_the_queries_that_ended_lately_are_read_from_the_index_of_long_ones(
+    queries: None, postgres: PostgresResource, target: Query
+) -> None:
+    target(
+        "UPDATE quper.query_history SET end_time = start_time + interval '1 second' WHERE status = 'success';"
+        "UPDATE quper.query_history SET end_time = now() WHERE query_id = 20 AND cluster = 'one';"
+        "UPDATE quper.query_history SET end_time = now() WHERE query_id = 19; ANALYZE quper.query_history"
+    )
+    sent: list[tuple[str, Any]] = []
+    sa.event.listen(
+        postgres.engine(), "before_cursor_execute", lambda _c, _k, text, parameters, *_: sent.append((text, parameters))
+    )
+    [(newest, start)] = target(
+        "SELECT max(start_time), min(start_time) FILTER (WHERE query_id = 20) FROM quper.query_history WHERE cluster = 'one'"
+    )
+    with postgres.transaction() as connection:
+        assert earliest_start(connection, "one", newest - timedelta(hours=1)) == start
+        cursor: Any = connection.connection.cursor()
+        cursor.execute(f"EXPLAIN (FORMAT JSON) {sent[-1][0]}", sent[-1][1])
+        [[plan]] = cursor.fetchall()[0]
+    assert indexes_and_nodes(plan["Plan"])[0] == {"query_history_end_time_start_time_idx"}

@@ -78,7 +78,7 @@ def test_a_query_that_runs_for_days_makes_no_other_job_read_days(
     target("UPDATE quper.sync_logs SET started_at = now() + interval '1 day'")
     assert sync("alert_events").success
     read = "SELECT read_mode, read_from FROM quper.sync_logs ORDER BY id DESC LIMIT 1"
-    assert target(read) == [("incremental", BASE - timedelta(hours=1))]
+    assert target(read) == [("incremental", BASE - timedelta(hours=1) - query_history.SHORT)]
 
 
 def test_the_newest_of_many_unfinished_queries_are_read_again(postgres: PostgresResource, target: Query) -> None:
