@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -23,6 +22,8 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
+from qupersync_assets.spec import SyncSpec
+from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.support.alert_servers import Webhook
 from qupersync_assets_tests.support.dagster_instance import instance_in_memory
 from qupersync_assets_tests.support.escaped_secrets import Secrets
@@ -121,17 +122,28 @@ def instance(shared_instance: dg.DagsterInstance) -> Iterator[dg.DagsterInstance
 @pytest.fixture
 def sync(environment: dict[str, str], instance: dg.DagsterInstance) -> Sync:
     """Run the given sync assets (tables), or all, with the settings of the environment."""
-    jobs: dict[Any, dg.JobDefinition] = {}
 
     def run(*tables: str) -> dg.ExecuteInProcessResult:
-        key = (tables, *sorted(os.environ.items()))
-        if key not in jobs:
-            job = build_definitions(Settings.load()).resolve_job_def(JOB_NAME)
-            assets = {dg.AssetKey(["quper", table]) for table in tables}
-            jobs[key] = job.get_subset(asset_selection=assets) if assets else job
-        return jobs[key].execute_in_process(instance=instance, raise_on_error=False)
+        job = _job(Settings.load(), tables)
+        return job.execute_in_process(instance=instance, raise_on_error=False)
 
     return run
+
+
+# Many tests run the same job: the sync jobs that it was built from, and the job, by settings and tables.
+_jobs: dict[tuple[Settings, tuple[str, ...]], tuple[Sequence[SyncSpec], dg.JobDefinition]] = {}
+
+
+def _job(settings: Settings, tables: tuple[str, ...]) -> dg.JobDefinition:
+    specs, job = _jobs.get((settings, tables), ((), None))
+    if job is None or specs is not all_specs():
+        job = build_definitions(settings).resolve_job_def(JOB_NAME)
+        if tables:
+            job = job.get_subset(asset_selection={dg.AssetKey(["quper", table]) for table in tables})
+        if len(_jobs) > 20:
+            _jobs.clear()
+        _jobs[settings, tables] = all_specs(), job
+    return job
 
 
 @pytest.fixture

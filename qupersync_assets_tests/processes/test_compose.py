@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -66,14 +67,28 @@ class Deployment(RunningInstance):
         }
 
     def start(self) -> None:
-        for service in self.services.values():
-            until(partial(self._healthy_after_restarts, service), 120, pause=2)  # a check starts Python
+        for name, service in self.services.items():
+            until(partial(self._healthy_after_restarts, name, service), 120)
 
-    def _healthy_after_restarts(self, service: Service) -> bool:
+    def _healthy_after_restarts(self, name: str, service: Service) -> bool:
         # Two processes that create Dagster's tables at the same time may fail.
         self._start_what_ended()
         with suppress(AssertionError):
-            return service.healthy()
+            return self._has_started(name, service) and service.healthy()  # a check starts Python
+        return False
+
+    def _has_started(self, name: str, service: Service) -> bool:
+        """Return whether a service listens, or the daemon has written a heartbeat."""
+        if name == "daemon":
+            with closing(self.sandbox.connect_quper()) as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT to_regclass('daemon_heartbeats') IS NOT NULL")
+                if cursor.fetchone() == (True,):
+                    cursor.execute("SELECT count(*) FROM daemon_heartbeats WHERE timestamp > now() - interval '1 minute'")
+                    return cursor.fetchone() != (0,)
+            return False
+        variables = {"code": "DAGSTER_GRPC_PORT", "webserver": "DAGSTER_WEBSERVER_PORT", "metrics": "METRICS_PORT"}
+        with suppress(OSError), socket.create_connection(("127.0.0.1", int(service.environment[variables[name]]))):
+            return True
         return False
 
     def _start_what_ended(self) -> None:
