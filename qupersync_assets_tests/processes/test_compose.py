@@ -83,7 +83,9 @@ class Deployment(RunningInstance):
             with closing(self.sandbox.connect_quper()) as connection, connection.cursor() as cursor:
                 cursor.execute("SELECT to_regclass('daemon_heartbeats') IS NOT NULL")
                 if cursor.fetchone() == (True,):
-                    cursor.execute("SELECT count(*) FROM daemon_heartbeats WHERE timestamp > now() - interval '1 minute'")
+                    cursor.execute(
+                        "SELECT count(*) FROM daemon_heartbeats WHERE timestamp > now() - interval '1 minute'"
+                    )
                     return cursor.fetchone() != (0,)
             return False
         variables = {"code": "DAGSTER_GRPC_PORT", "webserver": "DAGSTER_WEBSERVER_PORT", "metrics": "METRICS_PORT"}

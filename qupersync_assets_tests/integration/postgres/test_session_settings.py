@@ -134,6 +134,8 @@ CREATE TABLE hiding.pg_class AS SELECT * FROM pg_catalog.pg_class LIMIT 0;
 def test_the_path_of_the_role_hides_nothing(
     filled: Sandbox, sync: Sync, source: Query, target: Query, dagster_home: Path, qupersync: Command
 ) -> None:
+    # Dagster's storage of earlier tests would be found instead of a new one.
+    target("DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION pg_database_owner")
     target(HIDING + "ALTER ROLE qupersync SET search_path = hiding, public, pg_catalog, pg_temp")
     try:
         for _ in range(2):  # a first load and a repeat
