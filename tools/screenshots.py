@@ -1,4 +1,4 @@
-"""Takes the screenshots of README.md, docs/lineage.png and docs/run.png, from the UI of a demo.
+"""Takes the screenshots of README.md from a demo: docs/health.png of its health page, the others of the Dagster UI.
 
 `make screenshots` runs it; it needs Chromium, as `make e2e` does.
 """
@@ -22,6 +22,15 @@ DOCS = Path(__file__).parents[1] / "docs"
 ANIMATION_MS = 4000
 # The zoom that shows all nodes with their names.
 FULL_GRAPH_ZOOM = 0.37
+# Of the health page only the first findings and plots are shown.
+FIRST_FINDINGS = ".more, .finding:nth-child(n+5) { display: none } h2 { margin-top: 20px !important }"
+
+
+def health(page: Page, file: Path) -> None:
+    """Take the beginning of the health page."""
+    page.goto(file.resolve().as_uri())
+    page.add_style_tag(content=FIRST_FINDINGS)
+    page.screenshot(path=DOCS / "health.png")
 
 
 def lineage(page: Page) -> None:
@@ -60,6 +69,9 @@ def main() -> None:
             until(lambda: "Dagster UI" in demo.output() or demo.process.poll() is not None, 240)
             started = time.time()
             run_id = until(lambda: demo.complete_run(after=started), 180)
+            health(
+                chrome.new_page(viewport={"width": 1120, "height": 1240}), Path(folder) / ".qupersync" / "health.html"
+            )
             address = f"http://127.0.0.1:{demo.port}"
             for take, width, height in ((lineage, 760, 1240), (lambda page: run(page, run_id), 1280, 640)):
                 page = chrome.new_page(base_url=address, viewport={"width": width, "height": height})

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -20,9 +19,9 @@ import psycopg2
 from qupersync_assets.cli.console import out, print_json
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
 from qupersync_assets.sandbox import Sandbox, SandboxError
+from qupersync_assets.sandbox.demo_health import show_health
 from qupersync_assets.sandbox.rules.dialect import MODES, Mode
 from qupersync_assets.sandbox.server.postgres_server import PostgresServer, write_private
-from qupersync_assets.sandbox.workload.past import write_past
 from qupersync_assets.sandbox.workload.workload import Workload
 from qupersync_assets.serve.dagster_processes import HOME, dagster_processes, free_port, prepare_home
 from qupersync_assets.serve.supervisor import STOP_SECONDS, ProcessGroup, ServeError, how_ended
@@ -33,6 +32,7 @@ from qupersync_assets.sync_jobs.serverless_usage import SPEC as SERVERLESS_USAGE
 STATE = Path(".qupersync")
 # The environment variables for `qupersync --env-file`.
 ENV_FILE = STATE / "demo.env"
+HEALTH_PAGE = STATE / "health.html"
 ACTIVITY_SECONDS = 5
 # Variables for the other commands, besides the logins.
 _SHOWN = ("SYNC_INTERVAL", "SYNC_JOBS", "DAGSTER_HOME")
@@ -144,8 +144,9 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
         variables = {**sandbox.environment(), **{name: os.environ[name] for name in _SHOWN}}
         write_private(ENV_FILE, "".join(f"{name}={value}\n" for name, value in variables.items()))
         succeeded = _first_run(as_json)
-        with closing(sandbox.connect_quper()) as connection, connection, connection.cursor() as cursor:
-            write_past(cursor)
+        if succeeded:
+            with console.status("Looking for problems of the cluster"):
+                show_health(sandbox, settings, HEALTH_PAGE, console)
         if once:
             return 0 if succeeded else 1
         dagster = dagster_processes(Path(), host, port, STATE / "logs", _report, [_Postgres(sandbox.server)])
