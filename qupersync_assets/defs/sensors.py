@@ -1,10 +1,11 @@
-"""The sensors: one syncs at intervals that are no whole number of minutes, one closes the log rows of failed runs."""
+"""The sensors: one syncs at intervals that are no whole number of minutes, one starts the first sync, one closes the
+log rows of failed runs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
@@ -12,6 +13,7 @@ from qupersync_assets.core.redaction import redact_exceptions
 from qupersync_assets.defs.due import last_due, next_sync
 from qupersync_assets.defs.instance import is_switched_on
 from qupersync_assets.defs.job_choice import cluster_interval
+from qupersync_assets.defs.names import CLUSTER_TAG
 from qupersync_assets.defs.partitions import cluster_of_run
 from qupersync_assets.defs.run_health import FAILED_STATUSES, close_logs, close_stale_rows
 from qupersync_assets.defs.schedules import (
@@ -21,6 +23,7 @@ from qupersync_assets.defs.schedules import (
     describe_intervals,
     evaluate_tick,
 )
+from qupersync_assets.postgres import sync_logs
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
@@ -30,16 +33,20 @@ from qupersync_assets.spec import SyncSpec
 POLL_SECONDS = 5
 STALE_ROWS_NAME = "qupersync_close_stale_rows"
 STALE_ROWS_SECONDS = 30
+FIRST_SYNC_NAME = "qupersync_first_sync"
+FIRST_SYNC_SECONDS = 300
+# A tick of the schedule within this time is soon enough.
+SOON_SECONDS = 30
+# Longer than any interval: each cluster is due.
+ANY_SECONDS = 32 * 86400
 
 
 def build_sensors(
     specs: Sequence[SyncSpec], settings: Settings, job: dg.UnresolvedAssetJobDefinition
 ) -> list[dg.SensorDefinition]:
-    """Build the sensor that closes stale rows; before it the interval sensor, if cron needs a substitute."""
-    stale_rows = _stale_rows_sensor(specs, settings)
-    if cron_seconds(settings) is not None:
-        return [stale_rows]
-    return [_interval_sensor(specs, settings, job), stale_rows]
+    """Build the sensors; the interval sensor, which is the first one, only if cron needs a substitute."""
+    sensors = [_first_sync_sensor(specs, settings, job), _stale_rows_sensor(specs, settings)]
+    return sensors if cron_seconds(settings) else [_interval_sensor(specs, settings, job), *sensors]
 
 
 def _interval_sensor(
@@ -78,6 +85,49 @@ def _interval_sensor(
         return dg.SensorResult(run_requests=tick, cursor=cursor)
 
     return sync_interval
+
+
+def _first_sync_sensor(
+    specs: Sequence[SyncSpec], settings: Settings, job: dg.UnresolvedAssetJobDefinition
+) -> dg.SensorDefinition:
+    clusters = list(settings.by_cluster())
+
+    @dg.sensor(
+        name=FIRST_SYNC_NAME,
+        job=job,
+        minimum_interval_seconds=FIRST_SYNC_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Syncs a cluster at once if no sync of it ever succeeded; later ticks of the schedule follow.",
+    )
+    def first_sync(
+        context: dg.SensorEvaluationContext, postgres: dg.ResourceParam[PostgresResource]
+    ) -> dg.SensorResult:
+        synced = set((context.cursor or "").split(","))
+        if synced >= set(clusters):
+            return dg.SensorResult(skip_reason="Each cluster has been synced.", cursor=context.cursor)
+        if not is_switched_on(context.instance, SCHEDULE_NAME):
+            return dg.SensorResult(skip_reason=f"The schedule {SCHEDULE_NAME} is stopped.", cursor=context.cursor)
+        now = datetime.now(UTC)
+        due = next_sync(settings, now)
+        if due - now < timedelta(seconds=SOON_SECONDS):
+            return dg.SensorResult(skip_reason=f"A sync is due at {due:%H:%M:%S} UTC.", cursor=context.cursor)
+        with redact_exceptions():
+            ensure_schema(postgres)  # this may be the first use of the target
+            with postgres.transaction() as connection:
+                attempts = sync_logs.attempts(connection)
+            tick = evaluate_tick(context.instance, postgres, specs, settings, now, ANY_SECONDS)
+        never = datetime.min.replace(tzinfo=UTC)
+        states = {name: attempts.get(name, (False, never)) for name in clusters}
+        cursor = ",".join(name for name, (succeeded, _) in states.items() if succeeded)
+        if isinstance(tick, dg.SkipReason):
+            return dg.SensorResult(skip_reason=tick, cursor=cursor)
+        # After a failure the schedule follows soon enough.
+        since = {name: now - timedelta(seconds=cluster_interval(settings, name)) for name in clusters}
+        new = [name for name, (succeeded, last) in states.items() if not succeeded and last < since[name]]
+        requests = [request for request in tick if request.tags[CLUSTER_TAG] in new]
+        return dg.SensorResult(run_requests=requests, cursor=cursor)
+
+    return first_sync
 
 
 def _stale_rows_sensor(specs: Sequence[SyncSpec], settings: Settings) -> dg.SensorDefinition:

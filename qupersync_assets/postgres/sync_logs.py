@@ -139,6 +139,13 @@ def last_reads(
     return {row[0]: row[1] for row in connection.execute(rows)}
 
 
+def attempts(connection: sa.Connection) -> dict[str, tuple[bool, datetime]]:
+    """Return for each cluster whether a load of it ever succeeded, and the start of its last one."""
+    success = sa.func.bool_or(SYNC_LOGS.c.status == SyncStatus.SUCCESS)
+    rows = sa.select(SYNC_LOGS.c.cluster, success, sa.func.max(SYNC_LOGS.c.started_at)).group_by(SYNC_LOGS.c.cluster)
+    return {cluster: (succeeded, last) for cluster, succeeded, last in connection.execute(rows)}
+
+
 def update_counts(connection: sa.Connection, log_id: int, counts: RowCounts) -> None:
     """Write the totals, in the transaction of the batch that they include."""
     connection.execute(_UPDATE_COUNTS, {"log_id": log_id, **counts.columns()})

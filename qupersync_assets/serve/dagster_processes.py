@@ -16,12 +16,14 @@ from typing import NoReturn
 from qupersync_assets.core.environment import EnvFileError, load_env_file
 from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
-from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.serve.logins import check_logins
 from qupersync_assets.serve.supervisor import STOP_SECONDS, Command, ServeError, Service, Supervisor
 from qupersync_assets.settings import Settings, SettingsError
 
 # The folder of `make up` and `make demo`, unless DAGSTER_HOME names another one.
 HOME = Path(".qupersync/dagster")
+# What webserver and daemon write.
+LOGS = Path(".qupersync/logs")
 
 
 def prepare_home(home: Path, project: Path) -> None:
@@ -114,14 +116,15 @@ def main() -> int:
     try:
         load_env_file()
         settings = Settings.load()
-        with PostgresResource(settings).transaction():
-            pass  # a server or a pooler that cannot be used is reported once
         # A dagster.yaml of the user may read variables that have defaults; and files have absolute paths here.
         os.environ.update(settings.environment())
         os.environ.setdefault("POSTGRES_PASSWORD", "")
         free_port(settings.ui_host, str(settings.ui_port))
+        check_logins(settings, report)  # a login that cannot work is reported once, before anything is started
         prepare_home(HOME, Path())
-        with dagster_processes(Path(), settings.ui_host, settings.ui_port, None, report) as supervise:
+        logs = LOGS.resolve()
+        with dagster_processes(Path(), settings.ui_host, settings.ui_port, logs, report) as supervise:
+            report(f"Dagster writes to {logs}/*.log")
             report(f"QuperSync is up: http://{settings.ui_host}:{settings.ui_port}")
             supervise()
     except (EnvFileError, SettingsError, SyncError, ServeError, OSError) as error:

@@ -3,6 +3,7 @@
 # No library: honcho stops everything when one process ends; circus and supervisor are servers of their own.
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -23,6 +24,9 @@ HEALTHY_SECONDS = 300.0
 
 # A process that fails within 20 s of its first start is misconfigured: do not restart it.
 FIRST_SECONDS = 20.0
+
+# The size of a log file above which it becomes the older one, which it replaces.
+MAX_LOG_BYTES = 10_000_000
 
 
 class ServeError(RuntimeError):
@@ -60,6 +64,12 @@ class ProcessGroup:
     def alive(self) -> bool:
         """Return whether the command or one of its descendants is running."""
         return self.poll() is None or self._signal(0)
+
+    def limit_log(self) -> None:
+        """Start the log file again if it is too large; the lines so far are in the file with the suffix `.1`."""
+        if self.log and self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
+            shutil.copyfile(self.log, f"{self.log}.1")
+            os.truncate(self.log, 0)  # its writers append, so that they continue at the start
 
     def terminate(self) -> None:
         """Send SIGTERM to the command and all its descendants."""
@@ -122,6 +132,7 @@ class Command:
             self._groups = [*alive, new]
 
     def ended(self) -> str | None:
+        self._groups[-1].limit_log()
         return how_ended(self._groups[-1].poll(), self._groups[-1].log)
 
     def failed(self) -> bool:

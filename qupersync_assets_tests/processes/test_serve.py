@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,6 +58,8 @@ def served(
     try:
         until(lambda: "QuperSync is up" in server.output() or server.process.poll() is not None, 120)
         assert server.process.poll() is None, server.output()
+        # The address is the last line, and what Dagster writes is in files.
+        assert server.output().splitlines()[-1].endswith(f"http://127.0.0.1:{server.port}"), server.output()
         until(lambda: server.complete_run(after=0), 120)
         yield server
         family = psutil.Process(server.process.pid).children(recursive=True)
@@ -155,7 +158,10 @@ def test_syncs_continue_after_an_outage_of_postgresql(served: Served) -> None:
         daemon.kill()
         until(lambda: "dagster-daemon was killed by SIGKILL" in served.output(), 20)
         # The restarted daemon ends soon, because PostgreSQL is down.
-        until(lambda: "dagster-daemon ended with exit code 1; it is started again in 2 s" in served.output(), 90)
+        until(
+            lambda: re.search(r"dagster-daemon ended with exit code 1 .*; it is started again in 2 s", served.output()),
+            90,
+        )
     finally:
         served.sandbox.server.start()
     back = time.time()
@@ -171,15 +177,16 @@ def test_syncs_continue_after_an_outage_of_postgresql(served: Served) -> None:
         ({"SYNC_INTERVAL": "abc"}, ["SYNC_INTERVAL", "abc"]),
         ({"POSTGRES_HOST": ""}, ["POSTGRES_HOST", "not set"]),
         ({"POSTGRES_PORT": "1"}, ["refused", "Check POSTGRES_HOST and POSTGRES_PORT"]),
+        ({"REDSHIFT_PASSWORD": "wrong"}, ["28P01", "Check REDSHIFT_USER and REDSHIFT_PASSWORD"]),
     ],
 )
 def test_bad_settings_are_one_clear_message(
-    sandbox: Sandbox, project: Path, variables: dict[str, str], words: list[str]
+    sandbox: Sandbox, passwords: dict[str, str], project: Path, variables: dict[str, str], words: list[str]
 ) -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "qupersync_assets.serve"],
         cwd=project,
-        env={**os.environ, **sandbox.environment(), **variables},
+        env={**os.environ, **sandbox.environment(), **passwords, **variables},
         capture_output=True,
         text=True,
         timeout=60,

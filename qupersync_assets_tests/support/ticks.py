@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from qupersync_assets.defs.due import last_due
+from qupersync_assets.defs.sensors import FIRST_SYNC_NAME
 
 JOB = "qupersync_main"
 
@@ -42,9 +43,9 @@ def last_tick(now: float, interval: int, zone: str = "US/Pacific") -> float:
 
 
 class Ticker:
-    """The schedule or the interval sensor of some definitions, evaluated as the daemon does."""
+    """The schedule or the interval sensor of some definitions, or the sensor of a name, evaluated as the daemon does."""
 
-    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance, name: str | None = None) -> None:
         self.repository = definitions.get_repository_def()
         self.instance = instance
         self.resources = {"postgres": (definitions.resources or {})["postgres"]}
@@ -55,7 +56,7 @@ class Ticker:
         [self.schedule] = syncing
         # The sensor replaces the schedule where there is one.
         due: list[dg.ScheduleDefinition | dg.SensorDefinition] = [*sensors, *syncing]
-        self.definition = due[0]
+        self.definition = next(d for d in due if (d.name == name if name else d.name != FIRST_SYNC_NAME))
 
     def look(self, at: float) -> Any:
         """Evaluate the schedule for a tick at that time, or the sensor now."""

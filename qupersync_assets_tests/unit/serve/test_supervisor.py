@@ -162,6 +162,27 @@ def test_children_of_a_killed_command_run_until_the_watcher_stops(tmp_path: Path
     assert all(has_ended(pid) for pid in pids())
 
 
+def test_a_large_log_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "MAX_LOG_BYTES", 1000)
+    writer = "import time\nfor number in range(9999): print(f'line {number:04}', flush=True); time.sleep(0.001)"
+    command = Command("thing", [sys.executable, "-c", writer], tmp_path, tmp_path)
+    log, older = tmp_path / "thing.log", tmp_path / "thing.log.1"
+
+    def is_rotated() -> bool:
+        assert command.ended() is None
+        return older.exists() and "line" in log.read_text()
+
+    try:
+        command.start()
+        until(is_rotated)
+    finally:
+        command.terminate()
+        command.wait(10)
+    assert older.stat().st_size > 1000
+    # The writer continues at the start of the file, without a hole.
+    assert re.match(r"line \d{4}\n", log.read_text())
+
+
 SERVED = """
 import signal, sys, time
 from pathlib import Path
