@@ -16,7 +16,7 @@ from qupersync_assets.cli.progress import progress_view
 from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
 from qupersync_assets.defs import build_definitions
-from qupersync_assets.defs.check_errors import check_errors
+from qupersync_assets.defs.check_results import check_errors
 from qupersync_assets.defs.names import JOB_NAME, TRIGGER_TAG, asset_key
 from qupersync_assets.defs.run_health import close_logs
 from qupersync_assets.postgres.job_status import Log, log_rows

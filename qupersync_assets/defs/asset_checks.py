@@ -1,4 +1,4 @@
-"""The checks of an asset, from the result of its load. A failed check never fails the run: see `check_errors`."""
+"""The checks of an asset, from the result of its load. A failed check never fails the run: see `check_results`."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

@@ -10,7 +10,7 @@ from pydantic import Field
 from qupersync_assets.core.retries import Attempt
 from qupersync_assets.defs.asset_checks import check_results, check_specs
 from qupersync_assets.defs.asset_metadata import definition_metadata, description
-from qupersync_assets.defs.check_errors import tag_check_errors
+from qupersync_assets.defs.check_results import tag_check_errors
 from qupersync_assets.defs.io_manager import SyncRequest
 from qupersync_assets.defs.job_choice import jobs_by_cluster, why_off
 from qupersync_assets.defs.names import IO_MANAGER_KEY, asset_key, source_key

@@ -1,24 +1,35 @@
-"""Prometheus metrics, computed from quper.sync_logs at each scrape.
+"""Prometheus metrics, computed at each scrape from quper.sync_logs and quper.sync_totals, with one statement.
 
-All are gauges. Old runs are deleted from quper.sync_logs, and a retry replaces the counts of a run: sums can
-decrease, which Prometheus would interpret as the reset of a counter
+Counters come from quper.sync_totals, which only grows: old rows of quper.sync_logs are deleted
 (https://prometheus.io/docs/concepts/metric_types/).
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 
 import sqlalchemy as sa
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from qupersync_assets.core.errors import SyncError
+from qupersync_assets.core.redaction import redact
+from qupersync_assets.defs.check_results import leave_out_old
+from qupersync_assets.monitoring.dagster_state import DagsterReader, DagsterState
 from qupersync_assets.postgres.job_status import KINDS, JobState, job_states
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.sync_status import ENDED
+from qupersync_assets.postgres.schema import versions
+from qupersync_assets.postgres.sync_status import ENDED, SyncStatus
+from qupersync_assets.postgres.sync_totals import BUCKETS, bucket_column
 from qupersync_assets.spec import SyncSpec
 
 # Not `job`: Prometheus adds that label to every target.
 LABELS = ("cluster", "sync_job")
+# The value of qupersync_check_status; a check without a result has none.
+CHECK_VALUES = {"passed": 0, "warning": 1, "error": 2}
+# Runs whose duration is that of a load.
+_LOADED = (SyncStatus.SUCCESS, SyncStatus.PARTIAL)
+_log = logging.getLogger(__name__)
 
 # Name after qupersync_ -> help and value; a value None is omitted.
 _VALUES: dict[str, tuple[str, Callable[[JobState], float | None]]] = {
@@ -42,40 +53,55 @@ _VALUES: dict[str, tuple[str, Callable[[JobState], float | None]]] = {
     ),
 }
 
-# Name after qupersync_ -> help, third label, and values by that label.
-_LABELED_VALUES: dict[str, tuple[str, str, Callable[[JobState], dict[str, float]]]] = {
+# Name after qupersync_ -> family, help, third label, and values by that label.
+_Family = type[GaugeMetricFamily] | type[CounterMetricFamily]
+_LABELED_VALUES: dict[str, tuple[_Family, str, str, Callable[[JobState], dict[str, float]]]] = {
     "last_run_status": (
+        GaugeMetricFamily,
         "1 for the status of the last run that ended, 0 for the others.",
         "status",
         lambda state: {s: float(state.last is not None and state.last["status"] == s) for s in ENDED},
     ),
     "last_run_rows": (
+        GaugeMetricFamily,
         "Rows of the last run that ended, by kind.",
         "kind",
         lambda state: {kind: float(state.last[name]) for kind, name in KINDS.items()} if state.last else {},
     ),
-    "runs_today": (
-        "Runs that ended since midnight UTC, by status.",
+    "runs": (
+        CounterMetricFamily,
+        "Runs that ended, by status.",
         "status",
-        lambda state: {status: float(state.today.get(status, 0)) for status in ENDED},
+        lambda state: {status: _total(state, "runs", [status]) for status in ENDED},
     ),
-    "rows_today": (
-        "Rows of the runs that ended since midnight UTC, by kind.",
+    "rows": (
+        CounterMetricFamily,
+        "Rows of the runs that ended, by kind.",
         "kind",
-        lambda state: {kind: float(state.rows_today.get(kind, 0)) for kind in KINDS},
+        lambda state: {kind: _total(state, name, ENDED) for kind, name in KINDS.items()},
     ),
 }
 
 
+def _total(state: JobState, column: str, statuses: Sequence[str]) -> float:
+    return float(sum(state.totals[status][column] for status in statuses if status in state.totals))
+
+
 class SyncCollector(Collector):
-    """The metrics of the jobs of each cluster; only qupersync_up while PostgreSQL does not answer."""
+    """The metrics of the jobs of each cluster; only qupersync_up and the build while PostgreSQL does not answer."""
 
     def __init__(
-        self, postgres: PostgresResource, jobs: Mapping[str, Sequence[SyncSpec]], interval: Callable[[str, str], int]
+        self,
+        postgres: PostgresResource,
+        jobs: Mapping[str, Sequence[SyncSpec]],
+        interval: Callable[[str, str], int],
+        dagster: DagsterReader,
     ) -> None:
         self._postgres = postgres
         self._jobs = jobs
         self._interval = interval  # seconds between two syncs of a job, by cluster and sync_job_id
+        self._dagster = dagster
+        self._problem: str | None = None  # why PostgreSQL did not answer the last scrape
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that registering the collector computes no metric."""
@@ -83,27 +109,76 @@ class SyncCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Compute the current metrics."""
-        try:
-            states = job_states(self._postgres, self._jobs)
-        except (SyncError, sa.exc.SQLAlchemyError):
-            states = []
+        states = self._states()
         # Each job has a state, whether it ran or not.
         yield GaugeMetricFamily("qupersync_up", "1 if PostgreSQL answers.", value=float(bool(states)))
+        build = GaugeMetricFamily(
+            "qupersync_build_info", "1, with the versions as labels.", labels=("version", "dagster", "schema")
+        )
+        build.add_metric([version("qupersync"), version("dagster"), versions()[-1]], 1.0)
+        yield build
         if not states:
             return
-        for name, (text, value) in _VALUES.items():
-            family = GaugeMetricFamily(f"qupersync_{name}", text, labels=LABELS)
-            for state in states:
-                if (number := value(state)) is not None:
-                    family.add_metric([state.cluster, state.sync_job_id], number)
-            yield family
-        family = GaugeMetricFamily("qupersync_interval_seconds", "Seconds between two syncs of the job.", labels=LABELS)
+        yield from _of_jobs(states)
+        text = "Seconds between two syncs of the job."
+        intervals = GaugeMetricFamily("qupersync_interval_seconds", text, labels=LABELS)
         for state in states:
-            family.add_metric([state.cluster, state.sync_job_id], self._interval(state.cluster, state.sync_job_id))
+            seconds = self._interval(state.cluster, state.sync_job_id)
+            intervals.add_metric([state.cluster, state.sync_job_id], seconds)
+        yield intervals
+        if (dagster := self._dagster.read()) is not None:
+            leave_out_old(dagster.checks, states)
+            yield from _of_dagster(dagster)
+
+    def _states(self) -> list[JobState]:
+        """Return the states; none if PostgreSQL does not answer. A new reason is logged, and the end of the outage."""
+        try:
+            states = job_states(self._postgres, self._jobs)
+        except (SyncError, sa.exc.SQLAlchemyError) as error:
+            problem = redact(str(error))
+            if problem != self._problem:
+                _log.warning("qupersync_up is 0: %s", problem)
+            self._problem = problem
+            return []
+        if self._problem is not None:
+            _log.warning("qupersync_up is 1 again.")
+        self._problem = None
+        return states
+
+
+def _of_jobs(states: Sequence[JobState]) -> Iterator[Metric]:
+    for name, (text, value) in _VALUES.items():
+        family = GaugeMetricFamily(f"qupersync_{name}", text, labels=LABELS)
+        for state in states:
+            if (number := value(state)) is not None:
+                family.add_metric([state.cluster, state.sync_job_id], number)
         yield family
-        for name, (text, label, values) in _LABELED_VALUES.items():
-            family = GaugeMetricFamily(f"qupersync_{name}", text, labels=[*LABELS, label])
-            for state in states:
-                for label_value, number in values(state).items():
-                    family.add_metric([state.cluster, state.sync_job_id, label_value], number)
-            yield family
+    for name, (kind, text, label, values) in _LABELED_VALUES.items():
+        labeled = kind(f"qupersync_{name}", text, labels=[*LABELS, label])
+        for state in states:
+            for label_value, number in values(state).items():
+                labeled.add_metric([state.cluster, state.sync_job_id, label_value], number)
+        yield labeled
+    text = "Durations of the runs that loaded their job."
+    durations = HistogramMetricFamily("qupersync_run_duration_seconds", text, labels=LABELS)
+    for state in states:
+        counts = {str(seconds): _total(state, bucket_column(seconds), _LOADED) for seconds in BUCKETS}
+        counts["+Inf"] = _total(state, "runs", _LOADED)
+        seconds = _total(state, "duration_ms", _LOADED) / 1000
+        durations.add_metric([state.cluster, state.sync_job_id], list(counts.items()), seconds)
+    yield durations
+
+
+def _of_dagster(dagster: DagsterState) -> Iterator[Metric]:
+    on = float(dagster.schedule_on)
+    yield GaugeMetricFamily("qupersync_schedule_on", "1 if the schedule of the syncs is switched on.", value=on)
+    if dagster.heartbeat_age is not None:
+        text = "Seconds since the oldest of the last heartbeats of the daemon's threads."
+        yield GaugeMetricFamily("qupersync_daemon_heartbeat_age_seconds", text, value=dagster.heartbeat_age)
+    text = "The latest result of a check: 0 passed, 1 warning, 2 error."
+    checks = GaugeMetricFamily("qupersync_check_status", text, labels=[*LABELS, "check"])
+    for (cluster, job), results in dagster.checks.items():
+        for name, check in results.items():
+            if check["status"] in CHECK_VALUES:
+                checks.add_metric([cluster, job, name], CHECK_VALUES[check["status"]])
+    yield checks

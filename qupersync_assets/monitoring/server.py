@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from qupersync_assets.defs.job_choice import jobs_by_cluster
 from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.monitoring.collector import SyncCollector
+from qupersync_assets.monitoring.dagster_state import DagsterReader
 from qupersync_assets.monitoring.health import Health
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
@@ -49,7 +50,9 @@ def metrics_server(settings: Settings, host: str, port: int) -> Iterator[Threadi
         for name, source in settings.by_cluster().items()
     }
     registry = CollectorRegistry()
-    registry.register(SyncCollector(postgres, jobs_by_cluster(settings), settings.interval))
+    jobs = jobs_by_cluster(settings)
+    dagster = DagsterReader(settings, jobs)
+    registry.register(SyncCollector(postgres, jobs, settings.interval, dagster))
     health = Health(settings, postgres, redshifts)
     server_class = _Server6 if ":" in host else ThreadingWSGIServer
     with make_server(host, port, _app(registry, health), server_class, _Silent) as server:
@@ -57,6 +60,7 @@ def metrics_server(settings: Settings, host: str, port: int) -> Iterator[Threadi
             yield server
         finally:
             health.close()
+            dagster.close()
 
 
 def _with_short_timeout(settings: S, field: str) -> S:

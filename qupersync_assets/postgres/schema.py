@@ -28,6 +28,7 @@ from qupersync_assets.postgres.query_sums import QUERY_SUMS
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
+from qupersync_assets.postgres.sync_totals import SYNC_TOTALS
 from qupersync_assets.spec import METADATA, SCHEMA, SyncSpec
 from qupersync_assets.sync_jobs import all_specs, default_specs
 
@@ -42,9 +43,9 @@ RETRY_SECONDS = 1.0
 
 # The key of the advisory lock that a process holds while it migrates; an arbitrary number.
 _LOCK = 0x7175706572
-_PRESENT = f"ARRAY(SELECT tablename::text FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}')"
-_TABLES = sa.text(f"SELECT {_PRESENT}")
-_VERSION_AND_TABLES = sa.text(f"SELECT (SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}), {_PRESENT}")
+PRESENT = f"ARRAY(SELECT tablename::text FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}')"
+_TABLES = sa.text(f"SELECT {PRESENT}")
+_VERSION_AND_TABLES = sa.text(f"SELECT (SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}), {PRESENT}")
 _COMMENTS = sa.text(
     "SELECT c.relname, coalesce(a.attname, ''), d.description FROM pg_description d "
     "JOIN pg_class c ON c.oid = d.objoid AND d.classoid = 'pg_class'::regclass "
@@ -138,7 +139,8 @@ def tables(specs: Sequence[SyncSpec] = ()) -> list[sa.Table]:
     on."""
     jobs = (*default_specs(), *specs)
     of_jobs = dict.fromkeys(table for spec in jobs for table in spec.tables)
-    return [SYNC_LOGS, SKIPPED_ROWS, SNAPSHOT_DAYS, CLUSTER_CONNECTIONS, *HEALTH_TABLES, *QUERY_SUMS, *of_jobs]
+    own = (SYNC_LOGS, SYNC_TOTALS, SKIPPED_ROWS, SNAPSHOT_DAYS, CLUSTER_CONNECTIONS)
+    return [*own, *HEALTH_TABLES, *QUERY_SUMS, *of_jobs]
 
 
 def versions() -> list[str]:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from qupersync_assets.postgres.sync_status import SyncStatus
+from qupersync_assets.postgres.sync_totals import close_and_add
 from qupersync_assets.rows.row_counts import RowCounts
 from qupersync_assets.rows.source_read import PartFailure, SourceRead
 from qupersync_assets.spec import METADATA, Window
@@ -102,12 +103,12 @@ def start(connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str
     return log_id
 
 
-def rows_of(cluster: str, sync_job_id: str) -> sa.ColumnElement[bool]:
+def rows_of(cluster: str | sa.ColumnElement[str], sync_job_id: str) -> sa.ColumnElement[bool]:
     """Return the condition for the rows of a job."""
     return (SYNC_LOGS.c.cluster == cluster) & (SYNC_LOGS.c.sync_job_id == sync_job_id)
 
 
-def successes(cluster: str, sync_job_id: str) -> sa.ColumnElement[bool]:
+def successes(cluster: str | sa.ColumnElement[str], sync_job_id: str) -> sa.ColumnElement[bool]:
     """Return the condition for the rows of a job's successful loads."""
     return rows_of(cluster, sync_job_id) & (SYNC_LOGS.c.status == SyncStatus.SUCCESS)
 
@@ -224,7 +225,7 @@ def close_run(
         )
         changed = {name: new.excluded[name] for name in ("status", "completed_at", "error")}
         statement = new.on_conflict_do_update(constraint="sync_logs_run_key", set_=changed, where=IS_RUNNING)
-        closed += connection.execute(statement).rowcount
+        closed += close_and_add(connection, statement, SYNC_LOGS)
     return closed
 
 
@@ -272,7 +273,7 @@ def active_runs(
 
 def _close(connection: sa.Connection, rows: sa.ColumnElement[bool], status: SyncStatus, **columns: Any) -> None:
     ended = {"status": status, "completed_at": sa.func.clock_timestamp(), **columns}
-    connection.execute(sa.update(SYNC_LOGS).where(rows).values(ended))
+    close_and_add(connection, sa.update(SYNC_LOGS).where(rows).values(ended), SYNC_LOGS)
 
 
 def _run_ids(

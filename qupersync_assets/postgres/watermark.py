@@ -86,7 +86,7 @@ def find_lag(connection: sa.Connection, spec: SyncSpec, cluster: str) -> int:
     return max(0, round(connection.scalar(sa.select(seconds)) or 0))
 
 
-def newest(spec: SyncSpec, cluster: str) -> sa.Select[datetime]:
+def newest(spec: SyncSpec, cluster: str | sa.ColumnElement[str]) -> sa.Select[datetime]:
     """Return the query for the time of a history's newest row; for a snapshot, whose rows have no time, for
     the time of its last read."""
     if spec.time_column is None:

@@ -19,12 +19,10 @@ if TYPE_CHECKING:
 
     import dagster as dg
 
+    from qupersync_assets.defs.check_results import Checks
     from qupersync_assets.postgres.job_status import JobState
     from qupersync_assets.settings import Settings
     from qupersync_assets.spec import SyncSpec
-
-# Last evaluation of each check, by cluster and job, then by name.
-Checks = dict[tuple[str, str], dict[str, dict[str, Any]]]
 
 
 def status(cluster: Cluster = None, as_json: Json = False) -> None:
@@ -36,6 +34,7 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
     or of `make up` in this folder.
     """
     with exit_on_errors(as_json):
+        from qupersync_assets.defs.check_results import latest_checks, leave_out_old
         from qupersync_assets.defs.instance import configured_instance
         from qupersync_assets.defs.job_choice import jobs_by_cluster
         from qupersync_assets.defs.resources import postgres_resource
@@ -49,9 +48,8 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
         states = _with_jobs_off(states, jobs_by_cluster(settings), {spec.sync_job_id for spec in default_specs()})
         with configured_instance(settings) as instance:
             schedule = _schedule(settings, states[0].now, instance)
-            checks = _checks(instance, settings, clusters, specs) if instance else {}
-        for state in states:
-            _leave_out_old(checks.get((state.cluster, state.sync_job_id), {}), state)
+            checks = latest_checks(instance, settings, clusters, specs) if instance else {}
+        leave_out_old(checks, states)
         needy = [(state, why) for state in states if (why := _attention(state, checks))]
         if as_json:
             is_paused = schedule["on"] is False
@@ -85,14 +83,6 @@ def _headline(states: Sequence[JobState], needy: Sequence[tuple[JobState, str]],
     named = [f"{f'{s.cluster} ' if several else ''}{s.sync_job_id} ({why})" for s, why in needy]
     on = sum(not state.is_off for state in states)
     return f"{len(needy)} of {on} jobs need{'s' if len(needy) == 1 else ''} attention: {', '.join(named)}"
-
-
-def _leave_out_old(checks: dict[str, dict[str, Any]], state: JobState) -> None:
-    """Forget the results of checks that are older than a run that ended before its checks."""
-    if state.last and state.last["status"] in (SyncStatus.FAILED, SyncStatus.CANCELED):
-        for check in checks.values():
-            if check["evaluated_at"] and check["evaluated_at"] < state.last["started_at"]:
-                check.update(_evaluation(None))
 
 
 def _with_jobs_off(
@@ -129,33 +119,6 @@ def _next_run(settings: Settings, state: JobState) -> datetime | None:
     from qupersync_assets.defs.due import next_sync
 
     return None if state.is_off else next_sync(settings, state.now, state.cluster, state.sync_job_id)
-
-
-def _checks(
-    instance: dg.DagsterInstance, settings: Settings, clusters: Sequence[str], specs: Sequence[SyncSpec]
-) -> Checks:
-    """Return the last evaluation of each check; planned ones do not count."""
-    from qupersync_assets.defs.asset_checks import check_specs
-    from qupersync_assets.defs.dagster_internals import latest_evaluations
-    from qupersync_assets.defs.names import asset_key
-
-    jobs = {check.key: spec.sync_job_id for spec in specs for check in check_specs(asset_key(spec), spec, settings)}
-    found: Checks = {}
-    for cluster in clusters:
-        partition = cluster if len(settings.by_cluster()) > 1 else None
-        latest = latest_evaluations(instance, list(jobs), partition)
-        for key, job in jobs.items():
-            found.setdefault((cluster, job), {})[key.name] = _evaluation(latest.get(key))
-    return found
-
-
-def _evaluation(latest: tuple[dg.AssetCheckEvaluation, datetime] | None) -> dict[str, Any]:
-    if latest is None:
-        return {"status": "unknown", "text": None, "evaluated_at": None}
-    evaluation, evaluated_at = latest
-    severity = "warning" if evaluation.severity.value == "WARN" else "error"
-    result = "passed" if evaluation.passed else severity
-    return {"status": result, "text": evaluation.description, "evaluated_at": evaluated_at}
 
 
 def _as_json(state: JobState, next_run: datetime | None, checks: Checks) -> dict[str, Any]:

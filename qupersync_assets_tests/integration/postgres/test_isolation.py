@@ -121,7 +121,7 @@ class Cluster:
             [self.name, jobs],
         )
         states = job_states(self.postgres, {self.name: SPECS})
-        self.seen += [(s.last and s.last["source"], s.failures, s.today, s.rows_today) for s in states]
+        self.seen += [(s.last and s.last["source"], s.failures, s.totals) for s in states]
         self.seen += [s.newest_row_at for s in states]
         self.seen.append([row["source"] for row in log_rows(self.postgres, [self.name])])
         with self.postgres.transaction() as connection:
