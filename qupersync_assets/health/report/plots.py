@@ -175,22 +175,26 @@ PATTERNS = Plot(
     "Hours that each statement pattern ran in the last seven days, beside the seven days before. A pattern is a "
     "statement without its literals.",
     f"""
-SELECT row_number() OVER (ORDER BY sum(now_us) DESC) || '  ' || left(regexp_replace(coalesce(
-        max(query_text) FILTER (WHERE now_us IS NOT NULL), '(no text)'), '[[:space:]]+', ' ', 'g'), 60) AS statement,
-    round(sum(now_us) / 3.6e9, 2) AS hours, round(coalesce(sum(before_us), 0) / 3.6e9, 2) AS hours_before,
-    count(now_us) AS queries, count(before_us) AS queries_before, round(avg(now_us) / 1e6, 2) AS mean_s,
-    round(avg(before_us) / 1e6, 2) AS mean_before_s, count(DISTINCT user_name) AS users, generic_query_hash AS pattern
+SELECT row_number() OVER (ORDER BY p.now_us DESC, p.pattern) || '  '
+        || left(regexp_replace(coalesce(q.query_text, '(no text)'), '[[:space:]]+', ' ', 'g'), 60) AS statement,
+    round(p.now_us / 3.6e9, 2) AS hours, round(coalesce(p.before_us, 0) / 3.6e9, 2) AS hours_before, p.queries,
+    p.queries_before, round(p.now_us / 1e6 / p.queries, 2) AS mean_s,
+    round(p.before_us / 1e6 / nullif(p.queries_before, 0), 2) AS mean_before_s, p.pattern
 FROM (
-    SELECT generic_query_hash, user_name, query_text,
-        CASE WHEN start_time >= {_WEEK} THEN execution_time_us END AS now_us,
-        CASE WHEN start_time < {_WEEK} THEN execution_time_us END AS before_us
+    SELECT generic_query_hash AS pattern, sum(execution_time_us) FILTER (WHERE start_time >= {_WEEK}) AS now_us,
+        sum(execution_time_us) FILTER (WHERE start_time < {_WEEK}) AS before_us,
+        count(execution_time_us) FILTER (WHERE start_time >= {_WEEK}) AS queries,
+        count(execution_time_us) FILTER (WHERE start_time < {_WEEK}) AS queries_before,
+        max(query_id) FILTER (WHERE start_time >= {_WEEK}) AS query_id
     FROM quper.query_history
     WHERE cluster = :cluster AND start_time >= {_WEEK} - interval '7 days' AND generic_query_hash IS NOT NULL
-) AS q
-GROUP BY generic_query_hash
-HAVING sum(now_us) > 0
-ORDER BY sum(now_us) DESC
-LIMIT 10""",
+    GROUP BY generic_query_hash
+    HAVING sum(execution_time_us) FILTER (WHERE start_time >= {_WEEK}) > 0
+    ORDER BY now_us DESC, generic_query_hash
+    LIMIT 10
+) AS p
+LEFT JOIN quper.query_history AS q ON q.cluster = :cluster AND q.query_id = p.query_id
+ORDER BY p.now_us DESC, p.pattern""",
     "bars",
     "statement",
     {"hours": "last 7 days", "hours_before": "7 days before"},
@@ -203,7 +207,6 @@ LIMIT 10""",
         "queries_before": "Before",
         "mean_s": "Mean, s",
         "mean_before_s": "Before, s",
-        "users": "Users",
         "pattern": "generic_query_hash",
     },
     "No query ran in the last seven days.",
