@@ -201,3 +201,15 @@ def test_a_failed_commit_leaves_no_counts_and_no_skipped_rows(postgres: Postgres
     assert target("SELECT node FROM quper.node_details") == [(0,)]
     load_list(postgres, ListSource(pages), "two")
     assert target(log, ["two"]) == [("success", 4, 2, 2, 2)]
+
+
+def test_rows_whose_skipped_rows_cannot_be_recorded_are_not_stored(postgres: PostgresResource, target: Query) -> None:
+    target(
+        "CREATE FUNCTION quper.refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'not recorded' USING ERRCODE = '42000'; END $$; "
+        "CREATE TRIGGER refuse BEFORE INSERT ON quper.skipped_rows FOR EACH ROW EXECUTE FUNCTION quper.refuse()"
+    )
+    with pytest.raises(Exception, match="not recorded"):
+        load_list(postgres, ListSource([[(0, 1, 10)], [(1, 1, 10), ("x", 1, 10)]]))
+    assert target("SELECT node FROM quper.node_details") == [(0,)]
+    assert target("SELECT status, rows_extracted, rows_inserted, batches FROM quper.sync_logs") == [("failed", 1, 1, 1)]
