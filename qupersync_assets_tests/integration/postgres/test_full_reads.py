@@ -116,3 +116,13 @@ def test_a_second_attempt_without_a_read_has_no_counts_of_the_first(postgres: Po
     assert target(counts) == [("one", 1, 1, 1, 1, "view"), ("two", 1, 1, 1, 1, "view")]
     run(postgres, Refusing(SPEC, "view", [], raw=True), "one", "run")
     assert target(counts) == [("one", 2, 0, 0, 0, None), ("two", 1, 1, 1, 1, "view")]
+
+
+def test_a_failed_incremental_read_does_not_postpone_the_full_read(postgres: PostgresResource, target: Query) -> None:
+    source = StorySource(SPEC, "view", [ROW], raw=True)
+    assert run(postgres, source) is ReadMode.FULL
+    target("UPDATE quper.sync_logs SET started_at = now() + interval '1 day'")
+    assert run(postgres, source) is ReadMode.INCREMENTAL
+    target("UPDATE quper.sync_logs SET status = 'failed' WHERE read_mode = 'incremental'")
+    target("UPDATE quper.sync_logs SET started_at = now() - interval '1 day' WHERE read_mode = 'full'")
+    assert run(postgres, source) is ReadMode.FULL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -20,7 +20,9 @@ VARIANTS = pytest.mark.parametrize(
     [(spec, variant) for spec in all_specs() for variant in spec.variants],
     ids=lambda value: value.name if isinstance(value, Variant) else value.sync_job_id,
 )
-NEW_ROWS = Window(ReadMode.INCREMENTAL, "new rows", datetime(2026, 11, 1, tzinfo=UTC), (1, 2**63 - 1))
+# Midnight in UTC, which is the time zone of all statements.
+SINCE = datetime(2026, 11, 1, 5, 30, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+NEW_ROWS = Window(ReadMode.INCREMENTAL, "new rows", SINCE, (1, 2**63 - 1))
 OPEN = State(in_transaction=True)
 UNITS = {"us": "microseconds", "ms": "milliseconds", "s": "seconds"}
 # Catalogs that are only joined to find rows of other catalogs.
