@@ -118,6 +118,20 @@ def test_a_second_attempt_without_a_read_has_no_counts_of_the_first(postgres: Po
     assert target(counts) == [("one", 2, 0, 0, 0, None), ("two", 1, 1, 1, 1, "view")]
 
 
+def test_a_second_attempt_runs_without_the_end_and_the_error_of_the_first(
+    postgres: PostgresResource, target: Query
+) -> None:
+    class Looking(StorySource):
+        def _pages(self) -> Pages:
+            self.seen = target("SELECT status, attempts, completed_at, error, source FROM quper.sync_logs")
+            yield from super()._pages()
+
+    run(postgres, Refusing(SPEC, "view", [], raw=True, is_opened=True), run_id="run")
+    second = Looking(SPEC, "view", [ROW], raw=True)
+    run(postgres, second, run_id="run")
+    assert second.seen == [("running", 2, None, None, None)]
+
+
 def test_a_failed_incremental_read_does_not_postpone_the_full_read(postgres: PostgresResource, target: Query) -> None:
     source = StorySource(SPEC, "view", [ROW], raw=True)
     assert run(postgres, source) is ReadMode.FULL
