@@ -41,9 +41,10 @@ SECTIONS = {
     "Redshift: IAM instead of a password": "REDSHIFT_(IAM|CLUSTER_.*|WORKGROUP|ACCOUNT_ID|REGION)",
     "Redshift: a secret of AWS Secrets Manager instead of a password": "REDSHIFT_SECRET_ARN",
     "Redshift: AWS identity for IAM or the secret": "REDSHIFT_(PROFILE|.*_KEY.*|SESSION_TOKEN)",
-    "Redshift: TLS and timeouts": "REDSHIFT_.*",
+    "Redshift: TLS, timeouts and price": "REDSHIFT_.*",
     "PostgreSQL: the target, and the storage of Dagster": "POSTGRES_.*",
     "Dagster UI": "ASSET_OWNER|CODE_URL|UI_(HOST|PORT)",
+    "Health of clusters": "HEALTH_.*",
     "Metrics and health": "METRICS_.*",
     "Alerts": "UI_URL|ALERT_.*",
 }

@@ -10,6 +10,7 @@ import typer
 
 from qupersync_assets.cli.commands.demo import demo
 from qupersync_assets.cli.commands.doctor import doctor
+from qupersync_assets.cli.commands.health import health
 from qupersync_assets.cli.commands.history import history
 from qupersync_assets.cli.commands.metrics import metrics
 from qupersync_assets.cli.commands.migrate import migrate
@@ -42,5 +43,5 @@ def main(
         raise typer.Exit(1) from None
 
 
-for verb in (sync, status, history, purge, metrics, doctor, migrate, demo):
+for verb in (sync, status, health, history, purge, metrics, doctor, migrate, demo):
     app.command()(verb)

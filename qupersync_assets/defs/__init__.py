@@ -5,6 +5,7 @@ import dagster as dg
 from qupersync_assets.defs.asset_metadata import build_sources
 from qupersync_assets.defs.assets import build_asset
 from qupersync_assets.defs.executors import build_executor
+from qupersync_assets.defs.health import build_health
 from qupersync_assets.defs.job_choice import jobs_on
 from qupersync_assets.defs.jobs import build_jobs
 from qupersync_assets.defs.resources import build_resources
@@ -23,7 +24,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     specs = jobs_on(settings)
     jobs = build_jobs(specs, settings)
     retention_job, retention_schedule = build_maintenance(all_specs(), settings)
-    return dg.Definitions(
+    syncs = dg.Definitions(
         assets=[*build_sources(specs, settings), *(build_asset(spec, settings) for spec in specs)],
         jobs=[*jobs, retention_job],
         schedules=[*build_schedules(all_specs(), settings, jobs[0]), retention_schedule],
@@ -31,3 +32,4 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         resources=build_resources(settings),
         executor=build_executor(settings),
     )
+    return dg.Definitions.merge(syncs, build_health(specs, settings))

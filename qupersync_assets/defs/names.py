@@ -7,6 +7,7 @@ from qupersync_assets.spec import SyncSpec
 IO_MANAGER_KEY = "postgres_io_manager"
 POSTGRES_KEY = "postgres"
 JOB_NAME = "qupersync_main"
+HEALTH_NAME = "qupersync_health"
 
 # Dagster's job for assets that are selected in the UI, of any code location.
 ASSET_JOB = "__ASSET_JOB"
@@ -18,6 +19,9 @@ SCHEDULED_TAG = "qupersync/scheduled_at"
 
 # Followed by a sync_job_id: the checks of the job that have an error in this run.
 CHECK_ERROR_TAG = "qupersync/check_error."
+
+
+HEALTH_KEY = dg.AssetKey(["quper", "health_findings"])
 
 
 def asset_key(spec: SyncSpec) -> dg.AssetKey:

@@ -9,9 +9,9 @@ import dagster as dg
 from qupersync_assets.core.redaction import redact_exceptions
 from qupersync_assets.defs.dagster_internals import purge_evaluations
 from qupersync_assets.defs.executors import run_tags
-from qupersync_assets.defs.names import ASSET_JOB, JOB_NAME, asset_key
+from qupersync_assets.defs.names import ASSET_JOB, HEALTH_KEY, HEALTH_NAME, JOB_NAME, asset_key
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.retention import purge_daily, purge_history, purge_logs, purge_removed
+from qupersync_assets.postgres.retention import purge_daily, purge_health, purge_history, purge_logs, purge_removed
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
@@ -31,10 +31,10 @@ def purge_runs(
 ) -> dict[str, int]:
     """Delete finished sync runs older than `days`, with their events, and evaluations of checks as old, or only
     count them; return their numbers. The newest KEPT_RUNS runs of each job stay, and runs of other assets."""
-    keys = {asset_key(spec) for spec in specs}
+    keys = {HEALTH_KEY, *(asset_key(spec) for spec in specs)}
     border = datetime.now(UTC) - timedelta(days=days)
     deleted = 0
-    for job_name in (JOB_NAME, *(spec.sync_job_id for spec in specs), MAINTENANCE_NAME, ASSET_JOB):
+    for job_name in (JOB_NAME, *(spec.sync_job_id for spec in specs), HEALTH_NAME, MAINTENANCE_NAME, ASSET_JOB):
         newest = instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=KEPT_RUNS)
         kept = {record.dagster_run.run_id for record in newest}
         cursor = None
@@ -81,6 +81,7 @@ def purge_data(
             history.update(purge_history(postgres, cluster, specs, history_days, dry_run=dry_run))
             removed.update(purge_removed(postgres, cluster, specs, removed_days, dry_run=dry_run))
             daily.update(purge_daily(postgres, cluster, specs, daily_days, dry_run=dry_run))
+            daily.update(purge_health(postgres, cluster, daily_days, dry_run=dry_run))
         counts += [(log_days, logs), (history_days or 0, history), (removed_days, removed), (daily_days or 0, daily)]
     if instance:
         counts.append((run_days, purge_runs(instance, specs, run_days, dry_run=dry_run)))

@@ -79,7 +79,7 @@ def evaluate(
         # One evaluation of a cluster at a time.
         connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext(:cluster))"), {"cluster": cluster})
         now = now or connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-        if not always and (reason := _why_not(connection, cluster, options, now)):
+        if not always and (reason := why_not(connection, cluster, options, now)):
             return Evaluation(reason, seconds=time.monotonic() - started)
         update_sums(connection, cluster, now)
         signals = _find_all(connection, cluster, options, now)
@@ -98,7 +98,7 @@ def _may_resolve(ready: Readiness) -> bool:
     return ready.status in (SignalStatus.OFF, SignalStatus.NOT_AVAILABLE)
 
 
-def _why_not(connection: sa.Connection, cluster: str, options: HealthOptions, now: datetime) -> str:
+def why_not(connection: sa.Connection, cluster: str, options: HealthOptions, now: datetime) -> str:
     """Return why there is nothing to evaluate, or an empty text."""
     columns = HEALTH_EVALUATIONS.c
     last = connection.execute(

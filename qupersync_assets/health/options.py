@@ -6,8 +6,12 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from difflib import get_close_matches
 
 from qupersync_assets.health import all_signals
+from qupersync_assets.settings import Settings, SettingsError
+from qupersync_assets.settings.errors import explain
+from qupersync_assets.settings.health import parse_thresholds
 
 OFF = None
 LARGE_ROWS = 5_000_000
@@ -45,3 +49,43 @@ class HealthOptions:
         said = {name: str(value) for name, value in asdict(self).items()} | {"jobs_on": str(sorted(self.jobs_on))}
         text = f"{sorted(said.items())} {list(all_signals().values())}"
         return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def health_options(settings: Settings, jobs_on: Mapping[str, Collection[str]]) -> dict[str, HealthOptions]:
+    """Return the options of each cluster; `jobs_on` has the sync_job_ids that are on in each.
+
+    Raises:
+        SettingsError: HEALTH_THRESHOLDS names a signal that does not exist, or that has no threshold.
+    """
+    thresholds = parse_thresholds(settings.health_thresholds)
+    known = all_signals()
+    lines = [_unknown(name, settings.health_thresholds) for name in thresholds.keys() - known.keys()]
+    lines += [
+        _line(f"{name} has no threshold; allowed is {name}=off", settings.health_thresholds)
+        for name, value in thresholds.items()
+        if name in known and value is not OFF and known[name].threshold is None
+    ]
+    if lines:
+        raise SettingsError(sorted(lines))
+    return {
+        cluster: HealthOptions(
+            jobs_on=jobs_on[cluster],
+            thresholds=thresholds,
+            large_rows=settings.health_large_table_rows,
+            # A sync may be late, and may take as long as the interval.
+            fresh_within=max(timedelta(seconds=3 * settings.sync_interval), timedelta(hours=1)),
+            price_per_hour=source.price_per_hour,
+        )
+        for cluster, source in settings.by_cluster().items()
+    }
+
+
+def _unknown(name: str, value: str) -> str:
+    similar = get_close_matches(name, all_signals(), 1)
+    hint = f"; did you mean {similar[0]}?" if similar else ": docs/health.md lists them"
+    return _line(f"there is no signal {name!r}{hint}", value)
+
+
+def _line(text: str, value: str) -> str:
+    field = Settings.model_fields["health_thresholds"]
+    return explain({"type": "signal", "msg": text, "input": value}, "HEALTH_THRESHOLDS", field)

@@ -7,6 +7,8 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from qupersync_assets.postgres.daily_history import SNAPSHOT_DAYS
+from qupersync_assets.postgres.health_tables import HEALTH_FINDINGS
+from qupersync_assets.postgres.query_sums import PATTERN_DAYS, QUERY_HOURS
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import read_version
 from qupersync_assets.postgres.skipped_rows import SKIPPED_ROWS
@@ -64,6 +66,25 @@ def purge_daily(
         old = (SNAPSHOT_DAYS.c.cluster == cluster) & (SNAPSHOT_DAYS.c.day < first)
         deleted[SNAPSHOT_DAYS.fullname] = _delete(postgres, SNAPSHOT_DAYS, old, dry_run)
     return deleted
+
+
+def purge_health(
+    postgres: PostgresResource, cluster: str, days: float | None, *, dry_run: bool = False
+) -> dict[str, int]:
+    """Delete findings that were resolved, and sums over queries, before the last `days` (None: none), or only count
+    them; return their number by table."""
+    if days is None or read_version(postgres).missing:
+        return {}
+    oldest = sa.func.now() - timedelta(days=days)
+    old = {
+        HEALTH_FINDINGS: HEALTH_FINDINGS.c.resolved_at < oldest,
+        QUERY_HOURS: QUERY_HOURS.c.hour < oldest,
+        PATTERN_DAYS: PATTERN_DAYS.c.day < oldest,
+    }
+    return {
+        table.fullname: _delete(postgres, table, (table.c.cluster == cluster) & condition, dry_run)
+        for table, condition in old.items()
+    }
 
 
 def purge_logs(postgres: PostgresResource, cluster: str, days: float, *, dry_run: bool = False) -> dict[str, int]:

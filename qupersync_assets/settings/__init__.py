@@ -16,6 +16,7 @@ from qupersync_assets.core.environment import remove_line_ends
 from qupersync_assets.settings.alerts import check_alert_urls
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain
 from qupersync_assets.settings.executor import ExecutorSettings
+from qupersync_assets.settings.health import check_thresholds
 from qupersync_assets.settings.postgres import PostgresSettings
 from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_clusters
 from qupersync_assets.settings.redshift_login import Interval, Port, RedshiftSettings
@@ -79,7 +80,7 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings):
     quper_retention_days: int | None = Field(None, ge=8)
     """Days to keep rows of the history tables, and removed rows of snapshot tables; if it is not set, all, and 90."""
     quper_daily_retention_days: int | None = Field(None, ge=2)
-    """Days to keep rows of the daily tables; all are kept if it is not set."""
+    """Days to keep rows of the daily tables, of sums over queries and of resolved findings; if it is not set, all."""
     sync_max_runtime: int = Field(3600, ge=60)
     """Seconds after which Dagster ends a run; with celery at least twice CELERY_STEP_TIMEOUT."""
     sync_log_retention_days: int = Field(90, ge=1)
@@ -93,6 +94,13 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings):
     clusters: Annotated[str, AfterValidator(lambda text: ",".join(cluster_names(text)))] | None = None
     """Names of several clusters, as a,b; each has variables REDSHIFT_<NAME>_*."""
     cluster_name: Filled = Field("default", description="Name of the Redshift cluster; the first column of every key.")
+
+    health_findings: bool = True
+    """Whether problems of the clusters are looked for after syncs: quper.health_open, `qupersync health`."""
+    health_large_table_rows: int = Field(5_000_000, ge=1)
+    """Rows above which a table is large."""
+    health_thresholds: Annotated[str, AfterValidator(check_thresholds)] = ""
+    """Thresholds of signals that differ from docs/health.md, as SIGNAL=NUMBER or SIGNAL=off, with commas."""
 
     # https://docs.dagster.io/guides/build/assets/metadata-and-tags: the owners that Dagster accepts.
     asset_owner: str = Field(

