@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 from sqlalchemy.dialects import postgresql
 
+from qupersync_assets.health import groups
 from qupersync_assets.postgres.cluster_connections import CLUSTER_CONNECTIONS
 from qupersync_assets.postgres.daily_history import SNAPSHOT_DAYS
 from qupersync_assets.postgres.health_tables import HEALTH_TABLES
@@ -61,6 +62,7 @@ def pages() -> dict[Path, str]:
         PROJECT / "docs/reference/tables.md": "\n".join(_tables()) + "\n",
         PROJECT / "README.md": _with_part("README.md", "sync jobs", _jobs(default_specs())),
         PROJECT / "docs/operations.md": _with_part("docs/operations.md", "optional jobs", _optional_jobs()),
+        PROJECT / "docs/health.md": _with_part("docs/health.md", "signals", _signals()),
         PROJECT / redshift: _with_part(redshift, "variants", _variants()),
         **boards(),
     }
@@ -178,6 +180,22 @@ def _optional_jobs() -> str:
         views = [view for view in spec.all_sources if documented_views()[view]["visibility"] == "superuser"]
         rows.append([spec.sync_job_id, table, spec.description, sources, ", ".join(views)])
     return _table(["sync_job_id", "table", "what it has", "source in Redshift", "needs SELECT on"], rows)
+
+
+def _signals() -> str:
+    """Return the signals by group, with their thresholds and the jobs that they need."""
+    optional = {spec.sync_job_id for spec in all_specs() if spec.optional}
+    lines = []
+    for name, group in groups().items():
+        rows = []
+        for signal in group.signals:
+            threshold = f"{signal.threshold:,g} {signal.unit}" if signal.threshold is not None else ""
+            needs = ", ".join(job for job in signal.jobs if job in optional)
+            title = f"[{signal.title}]({signal.url})"
+            rows.append([f"`{signal.id}`", title, signal.severity, threshold, needs or signal.unavailable])
+        lines.append(f"### {group.title}: `{name}`\n")
+        lines.append(_table(["signal", "finds", "severity", "threshold", "optional jobs that it needs"], rows) + "\n")
+    return "\n".join(lines).rstrip()
 
 
 def _variants() -> str:

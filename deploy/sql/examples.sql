@@ -140,3 +140,10 @@ FROM quper.health_pattern_days WHERE day >= current_date - 7 GROUP BY pattern OR
 
 -- quper.cluster_connections
 SELECT cluster, state, since, next_check_at, error FROM quper.cluster_connections ORDER BY state;
+
+-- quper.health_cost
+SELECT kind, name, execution_s, share_pct, cost FROM quper.health_cost WHERE kind = 'user' ORDER BY share_pct DESC;
+
+-- quper.health_statements
+SELECT pattern, queries, execution_s, mean_s, mean_before_s FROM quper.health_statements
+ORDER BY execution_s DESC LIMIT 20;

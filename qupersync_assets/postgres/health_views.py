@@ -47,7 +47,82 @@ _COLUMNS = {
     "signal_reason": "why it did not",
 }
 
+# Shares of seven days; the price of the hours that the cluster existed in them is divided by execution time.
+_SHARES = """
+SELECT u.cluster, u.kind, u.name, u.queries, round(u.execution_us / 1e6, 1) AS execution_s,
+    round(100.0 * u.execution_us / nullif(sum(u.execution_us) OVER whole, 0), 2) AS share_pct,
+    round(e.price_per_hour * h.hours * u.execution_us / nullif(sum(u.execution_us) OVER whole, 0), 2) AS cost,
+    u.query_id
+FROM (
+    SELECT cluster, k.kind, k.name, sum(queries) AS queries, sum(execution_us) AS execution_us, NULL::bigint AS query_id
+    FROM quper.health_query_hours
+    CROSS JOIN LATERAL (VALUES ('user', user_name), ('application', application_name)) AS k (kind, name)
+    WHERE hour >= now() - interval '7 days' GROUP BY cluster, k.kind, k.name
+    UNION ALL
+    SELECT cluster, 'statement', pattern, sum(queries), sum(execution_us),
+        (max(ARRAY[max_execution_us, longest_query_id]))[2]
+    FROM quper.health_pattern_days WHERE day > (now() AT TIME ZONE 'UTC')::date - 7 GROUP BY cluster, pattern
+) AS u
+LEFT JOIN quper.health_evaluations AS e ON e.cluster = u.cluster
+LEFT JOIN (
+    SELECT cluster, least(ceil(extract(epoch FROM now() - min(hour)) / 3600), 168) AS hours
+    FROM quper.health_query_hours WHERE hour >= now() - interval '7 days' GROUP BY cluster
+) AS h ON h.cluster = u.cluster
+WINDOW whole AS (PARTITION BY u.cluster, u.kind)"""
+
+_STATEMENTS = """
+SELECT p.cluster, p.pattern, p.query_type, p.queries, p.failed, round(p.execution_us / 1e6, 1) AS execution_s,
+    round(p.execution_us / nullif(p.queries, 0) / 1e6, 3) AS mean_s, p.queries_before,
+    round(p.before_us / 1e6, 1) AS execution_before_s,
+    round(p.before_us / nullif(p.queries_before, 0) / 1e6, 3) AS mean_before_s, p.spilled_mb, p.query_id
+FROM (
+    SELECT cluster, pattern, max(query_type) AS query_type, sum(queries) FILTER (WHERE is_now) AS queries,
+        sum(failed) FILTER (WHERE is_now) AS failed, sum(execution_us) FILTER (WHERE is_now) AS execution_us,
+        sum(queries) FILTER (WHERE NOT is_now) AS queries_before,
+        sum(execution_us) FILTER (WHERE NOT is_now) AS before_us, sum(spilled_mb) FILTER (WHERE is_now) AS spilled_mb,
+        (max(ARRAY[max_execution_us, longest_query_id]))[2] AS query_id
+    FROM (
+        SELECT *, day > (now() AT TIME ZONE 'UTC')::date - 7 AS is_now FROM quper.health_pattern_days
+        WHERE day > (now() AT TIME ZONE 'UTC')::date - 14
+    ) AS days
+    GROUP BY cluster, pattern
+) AS p"""
+
 HEALTH_VIEWS = (
+    View(
+        "health_cost",
+        _SHARES,
+        "Share of each user, application and statement pattern in the execution time of seven days.",
+        {
+            "cluster": "CLUSTER_NAME of the source cluster",
+            "kind": "user, application or statement",
+            "name": "the user, the application, or the pattern of the statement; empty: unknown",
+            "queries": "queries",
+            "execution_s": "execution time, in seconds",
+            "share_pct": "percent of the execution time of all of this kind",
+            "cost": "that share of the price of the cluster; NULL without REDSHIFT_PRICE_PER_HOUR",
+            "query_id": "longest query of a statement, as in quper.query_history",
+        },
+    ),
+    View(
+        "health_statements",
+        _STATEMENTS,
+        "Statement patterns of seven days beside the seven days before.",
+        {
+            "cluster": "CLUSTER_NAME of the source cluster",
+            "pattern": "generic_query_hash of the statement",
+            "query_type": "SELECT, INSERT, COPY ...",
+            "queries": "queries of the last seven days",
+            "failed": "those that failed",
+            "execution_s": "their execution time, in seconds",
+            "mean_s": "mean execution time, in seconds",
+            "queries_before": "queries of the seven days before",
+            "execution_before_s": "their execution time, in seconds",
+            "mean_before_s": "their mean execution time, in seconds",
+            "spilled_mb": "MB that the queries of the last seven days spilled",
+            "query_id": "longest query, as in quper.query_history",
+        },
+    ),
     View(
         "health_history",
         _FINDINGS,
