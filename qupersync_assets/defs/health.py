@@ -13,7 +13,7 @@ import dagster as dg
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact, redact_exceptions, redacted
 from qupersync_assets.defs.executors import run_tags
-from qupersync_assets.defs.job_choice import jobs_by_cluster
+from qupersync_assets.defs.job_choice import cluster_interval, jobs_by_cluster
 from qupersync_assets.defs.names import CLUSTER_TAG, HEALTH_KEY, HEALTH_NAME, POSTGRES_KEY, TRIGGER_TAG, asset_key
 from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, tagged
 from qupersync_assets.health import all_signals, groups
@@ -68,7 +68,7 @@ def _build_asset(
     specs: Sequence[SyncSpec], settings: Settings, options: Mapping[str, HealthOptions]
 ) -> dg.AssetsDefinition:
     read = {job for signal in all_signals().values() for job in signal.jobs}
-    idle = _IDLE + timedelta(seconds=2 * settings.sync_interval)
+    idle = _IDLE + timedelta(seconds=2 * max(cluster_interval(settings, cluster) for cluster in options))
 
     @dg.asset(
         key=HEALTH_KEY,

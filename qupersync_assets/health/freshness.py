@@ -70,23 +70,25 @@ def _readiness(signal: Signal, jobs: Mapping[str, Readiness], options: HealthOpt
 def _jobs(connection: sa.Connection, cluster: str, options: HealthOptions, now: datetime) -> dict[str, Readiness]:
     """Return the readiness of each job's table."""
     log = SYNC_LOGS.c
-    lately = (log.cluster == cluster) & (log.started_at >= now - options.fresh_within)
+    ids = [spec.sync_job_id for spec in all_specs()]
+    lately = (log.cluster == cluster) & (log.started_at >= now - max(map(options.fresh_for, ids)))
     ended = (
-        sa.select(log.id, log.sync_job_id, log.status, log.error)
+        sa.select(log.id, log.sync_job_id, log.status, log.error, log.started_at)
         .where(lately, ~IS_RUNNING, log.status != SyncStatus.SKIPPED)
         .ext(distinct_on(log.sync_job_id))
         .order_by(log.sync_job_id, log.id.desc())
     )
     last = {row.sync_job_id: row for row in connection.execute(ended)}
     running = set(connection.scalars(sa.select(log.sync_job_id).where(lately, IS_RUNNING)))
-    return {job: _job(job, last.get(job), job in running, options) for job in (s.sync_job_id for s in all_specs())}
+    fresh = {job: row for job, row in last.items() if row.started_at >= now - options.fresh_for(job)}
+    return {job: _job(job, fresh.get(job), job in running, options) for job in ids}
 
 
 def _job(job: str, last: Any, is_running: bool, options: HealthOptions) -> Readiness:
     if job not in options.jobs_on:
         return Readiness(SignalStatus.NO_DATA, f"{job} is off: add it to SYNC_JOBS.")
     if last is None:
-        return Readiness(SignalStatus.STALE, f"{job} has not ended a sync within {options.fresh_within}.")
+        return Readiness(SignalStatus.STALE, f"{job} has not ended a sync within {options.fresh_for(job)}.")
     if last.status == SyncStatus.UNAVAILABLE:
         return Readiness(SignalStatus.NO_DATA, f"{job} has no source in this cluster: {last.error}")
     if last.status in (SyncStatus.SUCCESS, SyncStatus.PARTIAL):

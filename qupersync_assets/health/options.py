@@ -26,6 +26,7 @@ class HealthOptions:
         thresholds: thresholds by signal, for those that differ from the signal's own; OFF: it is not evaluated.
         large_rows: rows above which a table is large.
         fresh_within: age up to which the last sync of a job is fresh.
+        intervals: seconds between two syncs of each job that is on; three of them are fresh, too.
         price_per_hour: price of one hour of the cluster.
     """
 
@@ -33,6 +34,7 @@ class HealthOptions:
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
     large_rows: int = LARGE_ROWS
     fresh_within: timedelta = timedelta(hours=1)
+    intervals: Mapping[str, int] = field(default_factory=dict)
     price_per_hour: float | None = None
 
     def threshold(self, signal_id: str) -> float | None:
@@ -42,6 +44,10 @@ class HealthOptions:
     def is_off(self, signal_id: str) -> bool:
         """Return whether a signal is switched off."""
         return signal_id in self.thresholds and self.thresholds[signal_id] is OFF
+
+    def fresh_for(self, sync_job_id: str) -> timedelta:
+        """Return the age up to which the last sync of a job is fresh: a sync may be late, and take its time."""
+        return max(self.fresh_within, timedelta(seconds=3 * self.intervals.get(sync_job_id, 0)))
 
     @property
     def md5(self) -> str:
@@ -72,8 +78,7 @@ def health_options(settings: Settings, jobs_on: Mapping[str, Collection[str]]) -
             jobs_on=jobs_on[cluster],
             thresholds=thresholds,
             large_rows=settings.health_large_table_rows,
-            # A sync may be late, and may take as long as the interval.
-            fresh_within=max(timedelta(seconds=3 * settings.sync_interval), timedelta(hours=1)),
+            intervals={job: settings.interval(cluster, job) for job in jobs_on[cluster]},
             price_per_hour=source.price_per_hour,
         )
         for cluster, source in settings.by_cluster().items()

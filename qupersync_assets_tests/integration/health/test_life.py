@@ -155,6 +155,8 @@ def test_data_that_are_too_old_are_not_evaluated(clusters: Clusters) -> None:
     assert signals["statistics_out_of_date"].status == "stale"
     assert "has not ended a sync within 0:15:00" in signals["statistics_out_of_date"].reason
     assert len(clusters.open("tables")) == 1
+    daily = clusters.evaluate(fresh_within=timedelta(minutes=15), intervals={"table_stats_sync": 86400}).signals
+    assert daily["statistics_out_of_date"].status == "evaluated"
 
 
 def test_a_signal_that_is_switched_off_or_removed_has_no_open_finding(clusters: Clusters) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ DOCUMENT = (Path(__file__).parents[3] / "docs" / "new-signal.md").read_text("utf
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Write the example of the page; return the id of its group."""
     [code] = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
-    [name] = re.findall(r"`qupersync_assets/health/signals/(\w+)\.py`; in an existing group", DOCUMENT)
+    [name] = re.findall(r"`qupersync_assets/health/signals/(\w+)\.py`:", DOCUMENT)
     (tmp_path / f"{name}.py").write_text(code, "utf-8")
     monkeypatch.setattr(signals, "__path__", [*signals.__path__, str(tmp_path)])
     groups.cache_clear()
@@ -33,6 +34,7 @@ def test_the_example_of_the_page_finds_something(clusters: Clusters, example: st
     clusters.insert("applications", row | {"sessions": 10_001})
     clusters.insert("applications", row | {"sessions": 10_000}, cluster="well")
     assert clusters.finds(example) == [("many_sessions", "dashboard of anna", 10_001)]
+    clusters.now += timedelta(minutes=1)
     clusters.finds(example, thresholds={"many_sessions": 20_000.0})
     assert clusters.open(example) == []
 
