@@ -1,6 +1,7 @@
 """Sends an alert to one URL of ALERT_URLS, with Apprise."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from qupersync_assets.core.redaction import redact
@@ -11,12 +12,21 @@ READ_SECONDS = 30  # slow services send an alert, but answer late
 MAX_CHARACTERS = 3500
 
 
+class AlertKind(StrEnum):
+    """What a service makes of an alert, by the names of Apprise: a colour, a priority, or the end of an incident."""
+
+    ERROR = "failure"
+    WARNING = "warning"
+    RECOVERY = "success"
+
+
 @dataclass(frozen=True)
 class Alert:
     """A message in plain text."""
 
     title: str
     body: str
+    kind: AlertKind = AlertKind.ERROR
 
 
 class AlertError(Exception):
@@ -51,7 +61,7 @@ def send_alert(url: AlertUrl, alert: Alert) -> str:
         sent = sender.notify(
             alert.body if len(alert.body) <= MAX_CHARACTERS else f"{alert.body[:MAX_CHARACTERS]} ...",
             alert.title,
-            apprise.NotifyType.FAILURE,
+            apprise.NotifyType(alert.kind),
             body_format=apprise.NotifyFormat.TEXT,
         )
     if sent:

@@ -1,47 +1,105 @@
-"""Decides whether an ended run is worth an alert."""
+"""Decides which alerts an ended run is worth: one per cause, whatever the number of jobs, and one when it is over."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from qupersync_assets.alerts.apprise_notifier import Alert
-from qupersync_assets.core.redaction import redact
+from qupersync_assets.alerts.open_problems import OpenProblems, end, is_sent, report, wanted
+from qupersync_assets.core.errors import PAUSED
 from qupersync_assets.defs.names import asset_key
 from qupersync_assets.defs.partitions import cluster_of_run
-from qupersync_assets.defs.run_health import Kind, failed_jobs, reason, run_events
+from qupersync_assets.defs.problems import Problem, Severity
+from qupersync_assets.defs.run_health import Kind, failed_jobs, reason, run_events, was_interrupted, why_failed
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
+_ACTION = "See docs/operations.md, Symptoms and fixes."
+_CHECK_ACTION = "See the check in the Dagster UI, and docs/operations.md, Symptoms and fixes."
+# What differs between two occurrences of one cause: identifiers, times, addresses and counts, but no SQLSTATE.
+_CHANGING = re.compile(r"(?<!SQLSTATE )\b(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[\d.:]*\d[\d.:]*)\b")
+_SUMMARY_CHARACTERS = 90
+
 
 def evaluate(
-    instance: dg.DagsterInstance, specs: Sequence[SyncSpec], settings: Settings, run: dg.DagsterRun, notified: set[str]
-) -> tuple[Alert | None, set[str]]:
-    """Return the alert for an ended run, None if nothing new failed; and the failures that persist.
+    instance: dg.DagsterInstance,
+    specs: Sequence[SyncSpec],
+    settings: Settings,
+    run: dg.DagsterRun,
+    open_problems: OpenProblems,
+) -> list[Alert]:
+    """Return the alerts for an ended run, and change the problems that were reported and are not over.
 
-    `notified` are failures that were reported and have not recovered since.
+    A run whose processes were asked to stop, as by a restart, reports no problem: the next one does, if there is one.
     """
     cluster = cluster_of_run(run, list(settings.by_cluster()))
-    jobs = _failed_jobs(instance, specs, run)
-    loaded, checks = _results(instance, specs, run)
-    failed_checks = {name: text for name, text in checks.items() if text is not None}
-    failures = {f"{cluster} {name}": f"{name}: {text}" for name, text in (jobs | failed_checks).items()}
-    recovered = {f"{cluster} {name}" for name in (loaded | checks.keys()) - jobs.keys()}
-    if run.is_success:
-        recovered.add(f"{cluster} {run.job_name}")
-    persistent = (notified - recovered) | failures.keys()
-    if not failures.keys() - notified:
-        return None, persistent
-    counts = ((len(jobs), "job"), (len(failed_checks), "check"))
-    what = " and ".join(f"{count} {name}{'s' if count > 1 else ''}" for count, name in counts if count)
     base = settings.ui_url
-    link = f": {base.rstrip('/')}/runs/{run.run_id}" if base else "."
-    lines = [
-        f"Run {run.run_id} of {run.job_name}{link}",  # first, because services cut long texts
-        *(redact(" ".join(line.split())) for line in failures.values()),
-        "A failure that persists is reported once, until it has recovered.",
+    link = f"Run: {base.rstrip('/')}/runs/{run.run_id}" if base else f"Run: {run.run_id} of {run.job_name}"
+    problems = [] if was_interrupted(instance, run) else list(_problems(instance, specs, run, cluster))
+    done, passed = _done(instance, specs, run)
+    if run.is_success:
+        done.add(run.job_name)
+    alerts = []
+    for key in list(open_problems):
+        if not key.startswith(f"{cluster} "):
+            continue
+        # A job that fails for another reason has recovered from this one.
+        kind = key.removeprefix(f"{cluster} ").partition(" ")
+        over = passed.get(kind[2], set()) if kind[0] == "check" else done
+        others = {job for problem in problems if problem.key != key for job in problem.jobs}
+        if kind[0] != "check":
+            over = over | others
+        same = {job for problem in problems if problem.key == key for job in problem.jobs}
+        alerts.append(end(open_problems, key, over - same))
+    alerts += [
+        report(open_problems, problem, link) for problem in problems if is_sent(problem, settings.alert_severity)
     ]
-    title = redact(f"QuperSync{f', cluster {cluster}' if cluster else ''}: {what} failed")
-    return Alert(title, "\n".join(lines)), persistent
+    return wanted(alerts)
+
+
+def _problems(
+    instance: dg.DagsterInstance, specs: Sequence[SyncSpec], run: dg.DagsterRun, cluster: str | None
+) -> Iterator[Problem]:
+    """Yield the causes of failed jobs, and of failed checks."""
+    since = datetime.now(UTC)
+    failures: dict[str, Problem] = {}
+    connections = _connections(instance, specs, run)
+    for job, cause in _failed_jobs(instance, specs, run).items():
+        state, problem = connections.get(job, ("", ""))
+        if state:
+            is_refused = state == "refused"
+            summary = "Redshift refuses the login" if is_refused else "Redshift is unreachable"
+            key = f"{cluster} connection {state}"
+            action = "Change the login, or the user in Redshift." if is_refused else "Resume or repair the cluster."
+            action += " Scheduled syncs wait longer after each attempt; docs/operations.md says how long."
+            severity = Severity.WARNING if problem == PAUSED else Severity.ERROR
+        else:
+            same = _CHANGING.sub("#", cause)
+            key, summary, action, severity = f"{cluster} cause {same}", _summary(cause), _ACTION, Severity.ERROR
+        before = failures.get(key)
+        jobs = (*(before.jobs if before else ()), job)
+        failures[key] = Problem(key, summary, before.cause if before else cause, action, severity, cluster, jobs, since)
+    yield from failures.values()
+    checks: dict[str, list[tuple[str, dg.AssetCheckEvaluation]]] = {}
+    for job, evaluation in _evaluations(instance, specs, run):
+        if not evaluation.passed:
+            checks.setdefault(evaluation.check_name, []).append((job, evaluation))
+    for name, failed in checks.items():
+        is_error = any(e.severity is dg.AssetCheckSeverity.ERROR for _, e in failed)
+        severity = Severity.ERROR if is_error else Severity.WARNING
+        cause = " ".join(f"{job}: {e.description or 'without a reason'}" for job, e in failed)
+        jobs = tuple(job for job, _ in failed)
+        yield Problem(
+            f"{cluster} check {name}", f"check {name} failed", cause, _CHECK_ACTION, severity, cluster, jobs, since
+        )
+
+
+def _summary(cause: str) -> str:
+    """Return the beginning of a cause, for a title."""
+    first = re.split(r"(?<=[^.])[.;] ", " ".join(cause.split()))[0]
+    return first if len(first) <= _SUMMARY_CHARACTERS else f"{first[:_SUMMARY_CHARACTERS]}..."
 
 
 def _failed_jobs(instance: dg.DagsterInstance, specs: Sequence[SyncSpec], run: dg.DagsterRun) -> dict[str, str]:
@@ -51,24 +109,42 @@ def _failed_jobs(instance: dg.DagsterInstance, specs: Sequence[SyncSpec], run: d
     if jobs := failed_jobs(instance, run, specs):
         return jobs
     errors = [event.step_failure_data.error for event in run_events(instance, run, Kind.STEP_FAILURE)]
-    return {run.job_name: next((reason(error) for error in errors if error), "the run broke off")}
+    return {run.job_name: next((reason(error) for error in errors if error), why_failed(instance, run))}
 
 
-def _results(
+def _connections(
     instance: dg.DagsterInstance, specs: Sequence[SyncSpec], run: dg.DagsterRun
-) -> tuple[set[str], dict[str, str | None]]:
-    """Return the sync jobs that the run completed; and its checks, None for those that passed."""
+) -> dict[str, tuple[str, str]]:
+    """Return the sync jobs that could not log in to their cluster, each with the state of the connection and why."""
+    steps = {"__".join(asset_key(spec).path): spec.sync_job_id for spec in specs}
+    found = {}
+    for event in run_events(instance, run, Kind.STEP_FAILURE):
+        failure = event.step_failure_data.user_failure_data
+        texts = {name: str(value.value) for name, value in failure.metadata.items()} if failure else {}
+        if texts.get("connection") and event.step_key in steps:
+            found[steps[event.step_key]] = (texts["connection"], texts.get("problem", ""))
+    return found
+
+
+def _done(
+    instance: dg.DagsterInstance, specs: Sequence[SyncSpec], run: dg.DagsterRun
+) -> tuple[set[str], dict[str, set[str]]]:
+    """Return the sync jobs that the run completed; and those that passed each check."""
     jobs = {asset_key(spec): spec.sync_job_id for spec in specs}
-    loaded: set[str] = set()
-    checks: dict[str, str | None] = {}
-    for event in run_events(instance, run, Kind.ASSET_MATERIALIZATION, Kind.ASSET_CHECK_EVALUATION):
-        if event.event_type == Kind.ASSET_MATERIALIZATION:
-            if event.asset_key in jobs:
-                loaded.add(jobs[event.asset_key])
-            continue
+    events = run_events(instance, run, Kind.ASSET_MATERIALIZATION)
+    done = {jobs[event.asset_key] for event in events if event.asset_key in jobs}
+    passed: dict[str, set[str]] = {}
+    for job, evaluation in _evaluations(instance, specs, run):
+        if evaluation.passed:
+            passed.setdefault(evaluation.check_name, set()).add(job)
+    return done, passed
+
+
+def _evaluations(
+    instance: dg.DagsterInstance, specs: Sequence[SyncSpec], run: dg.DagsterRun
+) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
+    jobs = {asset_key(spec): spec.sync_job_id for spec in specs}
+    for event in run_events(instance, run, Kind.ASSET_CHECK_EVALUATION):
         evaluation = event.asset_check_evaluation_data
         if job := jobs.get(evaluation.asset_key):
-            kind = "warning" if evaluation.severity is dg.AssetCheckSeverity.WARN else "error"
-            text = f"{kind}, {evaluation.description or 'without a reason'}"
-            checks[f"{job}, check {evaluation.check_name}"] = None if evaluation.passed else text
-    return loaded, checks
+            yield job, evaluation

@@ -6,8 +6,9 @@ from functools import partial
 import dagster as dg
 from pydantic import BaseModel
 
-from qupersync_assets.alerts.apprise_notifier import Alert, send_alert
+from qupersync_assets.alerts.apprise_notifier import Alert, AlertError, send_alert
 from qupersync_assets.alerts.evaluator import evaluate
+from qupersync_assets.alerts.open_problems import OpenProblem, OpenProblems
 from qupersync_assets.core.redaction import redact, redact_exceptions
 from qupersync_assets.defs.names import ASSET_JOB, asset_key
 from qupersync_assets.settings import Settings
@@ -22,7 +23,8 @@ class AlertCursor(BaseModel):
     """The cursor of a sensor."""
 
     after: int | None = None  # storage id of the last evaluated run-status event; None before the first poll
-    notified: list[str] = []  # failures that were reported and have not recovered since
+    problems: dict[str, OpenProblem] = {}  # those that were reported and are not over
+    unsent: list[Alert] = []  # of the last evaluated run
 
 
 def build_alerts(specs: Sequence[SyncSpec], settings: Settings) -> list[dg.SensorDefinition]:
@@ -36,8 +38,8 @@ def _build_sensor(url: AlertUrl, specs: Sequence[SyncSpec], settings: Settings) 
         name=f"qupersync_alerts_{url.number}_{url.schema}",
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Sends an alert for runs and checks that fail to {url} of ALERT_URLS; a failure that "
-        "persists is reported once.",
+        description=f"Sends an alert for each cause of failed runs and checks to {url} of ALERT_URLS, and one when "
+        "it is over.",
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         def is_own(run: dg.DagsterRun) -> bool:
@@ -57,7 +59,7 @@ def poll(
     instance: dg.DagsterInstance,
     url: AlertUrl,
     cursor: AlertCursor,
-    evaluate_run: Callable[[dg.DagsterRun, set[str]], tuple[Alert | None, set[str]]],
+    evaluate_run: Callable[[dg.DagsterRun, OpenProblems], list[Alert]],
     is_own: Callable[[dg.DagsterRun], bool],
 ) -> dg.SensorResult:
     """Send alerts for the runs that ended since the last poll.
@@ -70,24 +72,29 @@ def poll(
         cursor.after = max((storage_id for storage_id, _ in _ended_runs(instance, None)), default=0)
         return dg.SensorResult(skip_reason="Evaluates runs from now on.", cursor=cursor.model_dump_json())
     sent = 0
-    problems: list[str] = []
-    for storage_id, run_id in _ended_runs(instance, cursor.after):
-        run = instance.get_run_by_id(run_id)
-        if run is not None and is_own(run):
-            alert, notified = evaluate_run(run, set(cursor.notified))
-            if alert is not None:
-                try:
-                    problem = send_alert(url, alert)
-                except Exception as error:
-                    if not sent:
-                        raise
-                    problems.append(f"The next one is tried again: {redact(str(error))}")
-                    break
-                problems += [problem] if problem else []
-                sent += 1
-            cursor.notified = sorted(notified)
-        cursor.after = storage_id
-    summary = " ".join([f"{sent} alerts sent.", *problems])
+    notes: list[str] = []
+
+    def deliver() -> None:
+        nonlocal sent
+        while cursor.unsent:
+            if note := send_alert(url, cursor.unsent[0]):
+                notes.append(note)
+            del cursor.unsent[0]
+            sent += 1
+
+    try:
+        deliver()
+        for storage_id, run_id in _ended_runs(instance, cursor.after):
+            run = instance.get_run_by_id(run_id)
+            if run is not None and is_own(run):
+                cursor.unsent = evaluate_run(run, cursor.problems)
+            cursor.after = storage_id
+            deliver()
+    except AlertError as error:
+        if not sent:
+            raise
+        notes.append(f"The next one is tried again: {redact(str(error))}")
+    summary = " ".join([f"{sent} alerts sent.", *notes])
     return dg.SensorResult(skip_reason=summary, cursor=cursor.model_dump_json())
 
 

@@ -22,8 +22,10 @@ LOCK_NOT_AVAILABLE = "55P03"
 READ_ONLY_TRANSACTION = "25006"
 UNDEFINED_COLUMN = "42703"
 UNDEFINED_TABLE = "42P01"
+# A cluster that AWS reports as paused.
+PAUSED = "PAUSED"
 # Names of `_REMEDIES`: no server answered.
-NO_ANSWER = ("HOST", "DNS", "PORT", "UNREACHABLE")
+NO_ANSWER = ("HOST", "DNS", "PORT", "UNREACHABLE", PAUSED)
 # The server refuses the user or the password: Redshift's own code is 28000, PostgreSQL's 28P01.
 LOGIN_REFUSED = ("28000", "28P01")
 # Redshift refuses a view: no privilege, not on this kind of cluster, not supported there, or missing.
@@ -42,7 +44,8 @@ class SyncError(Exception):
     """A sync job cannot continue; the text is one sentence without secrets, the class TRANSIENT or FATAL.
 
     `sqlstate` is None if the error is not of a server; `server_message` is that of the server or the driver alone.
-    `problem` is the SQLSTATE or the name of an error without one, see `_REMEDIES`; "" if it is not known.
+    `problem` is the SQLSTATE or the name of an error without one, see `_REMEDIES`; "" if it is not known. `connection`
+    is the state of the source's cluster if its login failed.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class SyncError(Exception):
         self.sqlstate = sqlstate
         self.server_message = server_message
         self.problem = problem
+        self.connection = ""
 
 
 # 54000: an index entry is too large, because of one row. 44: a view's check. P0: a trigger raises an exception.

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from qupersync_assets.defs.step_timeout import with_step_timeout
 from qupersync_assets.settings import Settings, SettingsError
 
 
@@ -26,7 +27,8 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
         return dg.in_process_executor
     # A fork of a process that has imported everything starts in a fraction of the time of a new process.
     forked = {"forkserver": {"preload_modules": ["qupersync_assets.forkserver_preload"]}}
-    return dg.multiprocess_executor.configured({"max_concurrent": settings.sync_max_concurrent, "start_method": forked})
+    executor = with_step_timeout(dg.multiprocess_executor, settings.sync_step_timeout)
+    return executor.configured({"max_concurrent": settings.sync_max_concurrent, "start_method": forked})
 
 
 def run_tags(settings: Settings) -> dict[str, str]:
@@ -77,6 +79,8 @@ def _k8s_executor(settings: Settings) -> dg.ExecutorDefinition:
     from dagster_k8s.job import UserDefinedDagsterK8sConfig
 
     pods = json.loads(settings.kubernetes_step_config or "{}")
+    # https://kubernetes.io/docs/concepts/workloads/controllers/job/#job-termination-and-cleanup
+    pods.setdefault("job_spec_config", {}).setdefault("active_deadline_seconds", settings.sync_step_timeout)
     executor = k8s_job_executor.configured({"max_concurrent": settings.sync_max_concurrent, "step_k8s_config": pods})
     faults = [error.message for error in executor.apply_config_mapping({"config": {}}).errors or []]
     if not faults:

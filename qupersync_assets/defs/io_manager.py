@@ -69,7 +69,8 @@ class PostgresUpsertIOManager(dg.IOManager):
             state = table_state(self._postgres, spec, cluster)
         except SyncError as error:
             attempt, reason = obj.attempt, redact(str(error))
-            failure = dg.Failure(reason, metadata={"sqlstate": error.sqlstate or ""}, allow_retries=False)
+            metadata = {"sqlstate": error.sqlstate or "", "connection": str(error.connection), "problem": error.problem}
+            failure = dg.Failure(reason, metadata=metadata, allow_retries=False)
             failure.__cause__ = redacted(error)
             if error.error_class is ErrorClass.TRANSIENT and not attempt.is_last:
                 context.log.warning(f"{spec.sync_job_id}: {attempt.failure(reason)}")

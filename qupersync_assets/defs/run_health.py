@@ -93,25 +93,80 @@ def run_events(instance: dg.DagsterInstance, run: dg.DagsterRun, *kinds: Kind) -
             yield entry.dagster_event
 
 
+def step_timeout_message(seconds: int) -> str:
+    """Return why a step was killed, for the event and for people."""
+    return f"{_TIMEOUT} ({seconds} s), and was killed"
+
+
+_TIMEOUT = "It took longer than SYNC_STEP_TIMEOUT"
+_INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+_CRASH = "Multiprocess executor: child process for step"
+
+
 def failed_jobs(instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequence[SyncSpec]) -> dict[str, str]:
     """Return the planned jobs of a finished run that did not succeed, each with the reason."""
     jobs = {asset_key(spec): spec.sync_job_id for spec in specs}
     steps = {"__".join(key.path): job for key, job in jobs.items()}
-    default = "terminated" if run.status == Status.CANCELED else "the run broke off"
+    default = why_failed(instance, run)
     errors: dict[str, str] = {}
+    crashes: dict[str, str] = {}
     done = set()
-    kinds = (Kind.ASSET_MATERIALIZATION_PLANNED, Kind.ASSET_MATERIALIZATION, Kind.STEP_FAILURE)
+    kinds = (
+        *(Kind.ASSET_MATERIALIZATION_PLANNED, Kind.ASSET_MATERIALIZATION),
+        *(Kind.STEP_FAILURE, Kind.STEP_WORKER_STARTING, Kind.ENGINE_EVENT),
+    )
     for event in run_events(instance, run, *kinds):
+        key = event.step_key or ""
         if event.event_type == Kind.STEP_FAILURE:
-            error = event.step_failure_data.error
-            if event.step_key in steps:
-                errors[steps[event.step_key]] = redact(reason(error)) if error else default
+            if key in steps:
+                error = event.step_failure_data.error
+                errors[steps[key]] = crashes.get(key) or (redact(reason(error)) if error else default)
+        elif event.event_type == Kind.STEP_WORKER_STARTING:
+            crashes.pop(key, None)
+        elif event.event_type == Kind.ENGINE_EVENT:
+            message = event.message or ""
+            if message.startswith(_TIMEOUT):
+                crashes[key] = message
+            elif message.startswith(_CRASH):
+                how = message.removeprefix(_CRASH).strip().removeprefix(key).strip()
+                crashes.setdefault(key, f"Its process {how.partition('. ')[0].rstrip('.')}.")
         elif event.asset_key in jobs:
             if event.event_type == Kind.ASSET_MATERIALIZATION:
                 done.add(jobs[event.asset_key])
             else:
                 errors.setdefault(jobs[event.asset_key], default)
     return {job: error for job, error in errors.items() if job not in done}
+
+
+def why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """Return Dagster's reason why a run did not succeed, from the event that ended it.
+
+    A run that a person has terminated gives "terminated".
+    """
+    if run.status == Status.CANCELED:
+        return "terminated"
+    for event in run_events(instance, run, Kind.RUN_FAILURE):
+        error = getattr(event.event_specific_data, "error", None)
+        text = (event.message or "").strip()
+        if error is not None and error.message:
+            text = f"{text} {reason(error)}"
+        return redact(" ".join(text.split())) or _UNKNOWN
+    return _UNKNOWN
+
+
+_UNKNOWN = "Dagster gives no reason; the process of the run may have been killed."
+
+
+def was_interrupted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Return whether a run ended because its processes were asked to stop, as by a restart."""
+    for event in run_events(instance, run, Kind.RUN_FAILURE, Kind.STEP_FAILURE):
+        why = getattr(event.event_specific_data, "failure_reason", None)
+        error = getattr(event.event_specific_data, "error", None)
+        while error is not None and error.cls_name not in _INTERRUPTS:
+            error = error.cause
+        if error is not None or (why is not None and why.value == "UNEXPECTED_TERMINATION"):
+            return True
+    return False
 
 
 def reason(error: Any) -> str:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.redaction import redact
 from qupersync_assets.defs.instance import InstanceError, configured_instance, heartbeat
+from qupersync_assets.defs.operations import find_problems
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
@@ -32,6 +34,7 @@ class Health:
     _redshifts: Mapping[str, RedshiftResource]
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _cache: dict[str, tuple[float, Finding]] = field(default_factory=dict)
+    _since: datetime = field(default_factory=lambda: datetime.now(UTC))
     _instance: dg.DagsterInstance | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -42,9 +45,10 @@ class Health:
             postgres = _connect(self._postgres.transaction)
             redshift = {name: self._redshift(name) for name in self._redshifts if with_redshift}
             daemon = self._daemon() if postgres["ok"] else _finding(False, "unknown: PostgreSQL does not answer")
-        ok = all(finding["ok"] for finding in (postgres, daemon, *redshift.values()))
+            syncs = self._syncs() if postgres["ok"] and daemon["ok"] else _finding(False, "unknown")
+        ok = all(finding["ok"] for finding in (postgres, daemon, syncs, *redshift.values()))
         contacted = {"redshift": redshift} if with_redshift else {}
-        return ok, {"ok": ok, "postgres": postgres, **contacted, "daemon": daemon}
+        return ok, {"ok": ok, "postgres": postgres, **contacted, "daemon": daemon, "syncs": syncs}
 
     def close(self) -> None:
         """Close the Dagster instance, if one was opened."""
@@ -69,6 +73,16 @@ class Health:
         except Exception as error:  # of whichever storage the instance has
             return _finding(False, f"unknown: {type(error).__name__}: {error}")
         return {**_finding(pulse.fresh, pulse.text), "heartbeat_seconds": pulse.age}
+
+    def _syncs(self) -> Finding:
+        """Look for a schedule that is off, a queue that does not move, and successes that are missing."""
+        try:
+            if self._instance is None:
+                return _finding(False, "unknown")
+            found = find_problems(self._instance, self._postgres, self._settings, self._since, with_failed=True)
+        except Exception as error:  # of whichever storage the instance has
+            return _finding(False, f"unknown: {type(error).__name__}: {error}")
+        return _finding(not found, " ".join(map(str, found)) or "no success is missing")
 
 
 def _connect(session: Callable[[], AbstractContextManager[object]]) -> Finding:

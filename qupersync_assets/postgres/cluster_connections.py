@@ -17,7 +17,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from qupersync_assets.core.errors import LOCK_NOT_AVAILABLE, LOGIN_REFUSED, NO_ANSWER, ErrorClass, SyncError
+from qupersync_assets.core.errors import LOCK_NOT_AVAILABLE, LOGIN_REFUSED, NO_ANSWER, PAUSED, ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact
 from qupersync_assets.postgres.advisory_lock import lock_key
 from qupersync_assets.postgres.resource import PostgresResource
@@ -79,6 +79,11 @@ class Connection:
     def is_of_network(self) -> bool:
         """Whether no server answered: another one that does is worth a login."""
         return self.problem in NO_ANSWER
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether AWS has reported that the cluster is paused."""
+        return self.problem == PAUSED
 
     def is_of(self, login: RedshiftSettings) -> bool:
         """Return whether it was this login, with the same settings and secrets."""
@@ -198,6 +203,7 @@ class ConnectionGate:
             problem=error.problem,
             error=redact(str(error)),
         )
+        error.connection = state
         if not is_refused and self._is_persistent(since, now):
             error.error_class = ErrorClass.FATAL
         return error
@@ -231,6 +237,7 @@ class _KnownError(SyncError):
     def __init__(self, known: Connection, error_class: ErrorClass) -> None:
         state = known.problem if len(known.problem) == 5 else None
         super().__init__(known.error, error_class, state, known.error, known.problem)
+        self.connection = known.state
 
 
 def _fingerprint(login: RedshiftSettings, salt: str) -> str:

@@ -89,15 +89,7 @@ def with_secret(login: logins.SecretLogin) -> logins.PasswordLogin:
 
 def _read_secret(login: logins.SecretLogin) -> str:
     """https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html"""
-    import boto3  # slow to import, and only this login needs it
-
-    credentials = _credentials(login)
-    session = boto3.Session(
-        profile_name=credentials.pop("profile"),
-        **{f"aws_{name}": value for name, value in credentials.items()},
-        region_name=login.secret_arn.split(":")[3],
-    )
-    _learn_keys(session)
+    session = aws_session(login, login.secret_arn.split(":")[3])
     return str(session.client("secretsmanager").get_secret_value(SecretId=login.secret_arn).get("SecretString"))
 
 
@@ -134,6 +126,18 @@ def learn_temporary_logins() -> None:
 def _learn_password(parsed: dict[str, Any], **_: Any) -> None:
     # The operations GetClusterCredentials, and GetCredentials of Serverless.
     learn_secret(parsed.get("DbPassword") or parsed.get("dbPassword"))
+
+
+def aws_session(login: logins.AwsLogin | None, region: str | None) -> Any:
+    """Return a session of boto3 with the identity of a login, or that of the environment."""
+    import boto3  # slow to import, and few logins need it
+
+    credentials = _credentials(login) if login else {}
+    profile = credentials.pop("profile", None)
+    keys = {f"aws_{name}": value for name, value in credentials.items()}
+    session = boto3.Session(profile_name=profile, **keys, region_name=region)
+    _learn_keys(session)
+    return session
 
 
 def _credentials(login: logins.AwsLogin) -> dict[str, str | None]:

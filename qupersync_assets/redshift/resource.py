@@ -14,9 +14,10 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import QueuePool
 
-from qupersync_assets.core.errors import SyncError, sync_error
+from qupersync_assets.core.errors import LOGIN_REFUSED, SyncError, sync_error
 from qupersync_assets.core.redaction import learn_secret, redacted
 from qupersync_assets.redshift.authentication import learn_temporary_logins, login_arguments, resolved, trusting
+from qupersync_assets.redshift.availability import paused_error
 from qupersync_assets.redshift.login_gate import LoginGate, OpenGate
 from qupersync_assets.redshift.session import Session, as_driver_error
 from qupersync_assets.redshift.wire_protocol import adapt
@@ -80,8 +81,12 @@ class RedshiftResource:
                 return resolved(of)
 
         def connect(to: RedshiftSettings) -> Any:
-            with _login_errors(login):  # it names the variables that the user has set
-                return _log_in(to)
+            try:
+                with _login_errors(login):  # it names the variables that the user has set
+                    return _log_in(to)
+            except SyncError as error:
+                paused = None if error.problem in LOGIN_REFUSED else paused_error(login)
+                raise paused or error from error.__cause__
 
         return self._gate.attempt(login, resolve, connect, is_main=self._is_main)
 

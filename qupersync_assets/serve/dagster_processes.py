@@ -86,6 +86,10 @@ def dagster_processes(
         "dagster-webserver": ["-w", workspace, "-h", host, "-p", str(port)],
     }
     commands = [Command(name, [scripts / name, *args], folder, logs) for name, args in arguments.items()]
+    if os.environ.get("ALERT_URLS"):
+        # Alone it reports a dead daemon, which evaluates no sensor.
+        watchdog: list[str | Path] = [sys.executable, "-m", "qupersync_assets.alerts.watchdog"]
+        commands.append(Command("qupersync-watchdog", watchdog, folder, logs))
     try:
         for command in commands:
             command.start()

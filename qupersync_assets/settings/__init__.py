@@ -77,6 +77,8 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings):
     """Number of retries of a sync job after a transient failure."""
     sync_retry_delay: float = Field(5, ge=0, le=3600)
     """Seconds before the first retry; the delay doubles with each retry."""
+    sync_max_missed: int = Field(3, ge=1, le=1000)
+    """Number of intervals without a success after which a job is reported."""
     quper_retention_days: int | None = Field(None, ge=8)
     """Days to keep rows of the history tables, and removed rows of snapshot tables; if it is not set, all, and 90."""
     quper_daily_retention_days: int | None = Field(None, ge=2)
@@ -121,6 +123,9 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings):
         description="Apprise URLs of the services that get alerts, with commas or spaces in between; see "
         "https://github.com/caronc/apprise/wiki. A secret.",
     )
+
+    alert_severity: Literal["warning", "error"] = "warning"
+    """Lowest severity of the alerts that are sent."""
 
     _clusters: dict[str, RedshiftSettings] = {}
 

@@ -52,6 +52,8 @@ class ExecutorSettings(BaseModel, use_attribute_docstrings=True):
     """Where sync jobs run: in_process, multiprocess, celery or k8s."""
     sync_max_concurrent: int = Field(4, ge=1, le=100)
     """Number of sync jobs of a run that run at once; with celery, on each worker."""
+    sync_step_timeout: int = Field(1800, ge=10, le=86400)
+    """Seconds after which a sync job of multiprocess or k8s is killed, so that others go on."""
     celery_broker_url: Annotated[
         Annotated[SecretStr, _url("redis", "rediss", "amqp", "amqps")] | None, AfterValidator(_needed_by_celery)
     ] = Field(None, validate_default=True)

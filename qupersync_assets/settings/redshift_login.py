@@ -21,6 +21,7 @@ from pydantic import (
     field_validator,
 )
 
+from qupersync_assets.core.quiet_hours import check_quiet_hours
 from qupersync_assets.settings.errors import REDSHIFT, check_names, combination_error
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -92,6 +93,8 @@ class RedshiftSettings(
     sync_interval: Interval | None = None
     """Seconds between two syncs of this cluster, instead of SYNC_INTERVAL."""
     price_per_hour: float | None = Field(None, ge=0, description="Price of one hour of the cluster, for costs.")
+    quiet_hours: Annotated[str, AfterValidator(check_quiet_hours)] | None = None
+    """Times of day without scheduled syncs, by SYNC_TIMEZONE, as 20:00-06:00 or 00:00-06:00,22:00-24:00."""
 
     @field_validator("host")
     @classmethod

@@ -31,6 +31,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.fault or fault
         if not fault:
             self.server.messages.append(f"{message['title']}\n{message['message']}")
+            self.server.kinds.append(message["type"])
         time.sleep(self.server.delay)
         with suppress(ConnectionError):  # the client has given up
             self.send_response(403 if fault else 200)
@@ -49,6 +50,7 @@ class Webhook(InBackground, ThreadingHTTPServer):
         fault: if not empty, the body of its response to every request, with status 403.
         delay: seconds between receiving an alert and the response.
         messages: title and body of each alert received.
+        kinds: their types, by Apprise's names.
     """
 
     daemon_threads = True
@@ -59,6 +61,7 @@ class Webhook(InBackground, ThreadingHTTPServer):
         self.fault = ""
         self.delay = 0.0
         self.messages: list[str] = []
+        self.kinds: list[str] = []
 
     @property
     def url(self) -> str:

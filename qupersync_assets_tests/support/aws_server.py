@@ -54,6 +54,7 @@ class AwsServer(InBackground, ThreadingHTTPServer):
         self.failure: tuple[int, str] | None = None  # status and code of the next responses
         self.message = "refused"  # text of the failure
         self.good = True  # whether issued passwords are valid
+        self.status = "available"  # of the cluster or workgroup
         self.passwords: list[str] = []
         self._source = source
         self._endpoint = endpoint
@@ -78,7 +79,14 @@ class AwsServer(InBackground, ThreadingHTTPServer):
             login = {"dbUser": ROLE, "dbPassword": self.password(), "expiration": end.timestamp()}
             return 200, json.dumps(login)
         if operation == "GetWorkgroup":
-            return 200, json.dumps({"workgroup": {"endpoint": {"address": endpoint.host, "port": endpoint.port}}})
+            return 200, json.dumps(
+                {
+                    "workgroup": {
+                        "status": self.status.upper(),
+                        "endpoint": {"address": endpoint.host, "port": endpoint.port},
+                    }
+                }
+            )
         if operation == "GetClusterCredentials" and "CustomDomainName" not in arguments:
             login = {
                 "DbUser": f"IAM:{arguments['DbUser']}",
@@ -88,7 +96,9 @@ class AwsServer(InBackground, ThreadingHTTPServer):
             return self._result(operation, "".join(f"<{k}>{v}</{k}>" for k, v in login.items()))
         if operation == "DescribeClusters":
             at = f"<Endpoint><Address>{endpoint.host}</Address><Port>{endpoint.port}</Port></Endpoint>"
-            return self._result(operation, f"<Clusters><Cluster>{at}</Cluster></Clusters>")
+            return self._result(
+                operation, f"<Clusters><Cluster><ClusterStatus>{self.status}</ClusterStatus>{at}</Cluster></Clusters>"
+            )
         return self._error(operation, 404, "CustomDomainAssociationNotFoundFault")
 
     def _result(self, operation: str, inner: str) -> tuple[int, str]:

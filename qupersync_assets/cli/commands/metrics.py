@@ -17,10 +17,12 @@ def metrics(
 ) -> None:
     """Serve /metrics for Prometheus, from quper.sync_logs, and /health, until Ctrl-C.
 
-    /health answers 200 if both databases answer and the heartbeat of Dagster's daemon is recent, else 503.
+    /health answers 200 if PostgreSQL answers, Dagster's daemon and the schedule run, and each job has
+    succeeded within its last intervals; else 503. With ALERT_URLS it also sends alerts for these.
     The daemon is that of DAGSTER_HOME, or of `make up` in this folder.
     """
     with exit_on_errors(as_json):
+        from qupersync_assets.alerts.watchdog import start_watchdog
         from qupersync_assets.core.signals import stop_on_signals
         from qupersync_assets.monitoring.server import metrics_server
         from qupersync_assets.settings import Settings
@@ -29,6 +31,7 @@ def metrics(
         host = host or settings.metrics_host
         port = settings.metrics_port if port is None else port
         stop_on_signals()
+        start_watchdog(settings)
         try:
             with metrics_server(settings, host, port) as server:
                 base = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from urllib.parse import quote_plus
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from qupersync_assets.alerts import apprise_notifier
 from qupersync_assets.alerts.apprise_notifier import MAX_CHARACTERS, Alert, AlertError, send_alert
@@ -87,7 +90,7 @@ def test_each_url_has_a_sensor_that_does_not_show_it(both: None) -> None:
     assert not any("127.0.0.1" in (sensor.description or "") for sensor in sensors)
 
 
-def test_a_failed_run_is_reported_once_until_it_recovers(
+def test_one_cause_is_one_message_with_its_end(
     webhook: Webhook, sync: Sync, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher(instance, "json")
@@ -99,20 +102,78 @@ def test_a_failed_run_is_reported_once_until_it_recovers(
         run_id = sync("applications", "node_details").run_id
         watcher.poll()
         (text,) = webhook.messages
-        assert "cluster sandbox: 2 jobs failed" in text and f"https://dagster.example/runs/{run_id}" in text
-        assert "application_sync: " in text and "node_details_sync: " in text and "Check REDSHIFT_HOST" in text
-        watcher.poll()
+        title, *lines = text.splitlines()
+        assert title == "QuperSync, cluster sandbox: Redshift is unreachable"
+        assert lines[0].startswith("Error since ") and "Check REDSHIFT_HOST and REDSHIFT_PORT" in lines[1]
+        assert lines[2] == "Jobs (2): application_sync, node_details_sync" and lines[3].startswith("What to do: ")
+        assert f"https://dagster.example/runs/{run_id}" in text
         sync("applications")
+        sync("alert_events")  # another job, the same cause
         watcher.poll()
-        assert len(webhook.messages) == 1  # the same failure persists
-        sync("alert_events")
+        assert len(webhook.messages) == 1
+    for table in ("applications", "alert_events"):
+        assert sync(table).success
         watcher.poll()
-        assert len(webhook.messages) == 2 and "alert_events_sync" in webhook.messages[1]
-    assert sync("applications").success
-    monkeypatch.setenv("REDSHIFT_PORT", "1")
-    sync("applications")
+    assert len(webhook.messages) == 1, "node_details_sync has not recovered"
+    assert sync("node_details").success
     watcher.poll()
-    assert len(webhook.messages) == 3 and "1 job failed" in webhook.messages[2]
+    assert webhook.messages[1].splitlines()[0] == title and "Recovered at " in webhook.messages[1]
+    assert webhook.kinds == ["failure", "success"]
+    alert_ids = {re.findall("Alert ([0-9a-f]{8})", message)[0] for message in webhook.messages}
+    assert len(alert_ids) == 1
+
+
+def test_a_new_cause_on_the_same_job_is_a_new_message(
+    webhook: Webhook, sync: Sync, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = Watcher(instance, "json")
+    for variable, value in (("REDSHIFT_PORT", "1"), ("REDSHIFT_PASSWORD", "wr0ng-s3cret")):
+        with monkeypatch.context() as fault:
+            fault.setenv(variable, value)
+            sync("applications")
+            watcher.poll()
+    titles = [message.splitlines()[0].partition(": ")[2] for message in webhook.messages]
+    over, refused = "Redshift is unreachable", "Redshift refuses the login"
+    assert titles == [over, over, refused] and webhook.kinds == ["failure", "success", "failure"]
+
+
+def test_warnings_are_below_the_severity_of_errors(
+    webhook: Webhook,
+    sync: Sync,
+    instance: dg.DagsterInstance,
+    source: Query,
+    bad_row: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source("INSERT INTO stv_node_storage_capacity SELECT n, 1, 2 FROM generate_series(1, 99) n")
+    monkeypatch.setenv("ALERT_SEVERITY", "error")
+    watcher = Watcher(instance, "json")
+    assert sync("node_details").success
+    watcher.poll()
+    assert not webhook.messages
+    monkeypatch.delenv("ALERT_SEVERITY")
+    assert sync("node_details").success
+    watcher.poll()
+    (message,) = webhook.messages
+    assert "check no_skipped_rows failed" in message and webhook.kinds == ["warning"]
+
+
+def test_a_run_that_a_restart_ends_is_not_reported(
+    webhook: Webhook, sync: Sync, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = Watcher(instance, "json")
+
+    def stop(*_: object, **__: object) -> None:
+        raise DagsterExecutionInterruptedError  # as Dagster raises in a process that gets SIGTERM
+
+    with monkeypatch.context() as restart:
+        restart.setattr("qupersync_assets.defs.io_manager.load", stop)
+        with suppress(DagsterExecutionInterruptedError):
+            sync("node_details")
+    (run,) = instance.get_runs()
+    assert run.status is dg.DagsterRunStatus.FAILURE
+    watcher.poll()
+    assert not webhook.messages
 
 
 def test_a_failed_check_is_reported_once_until_it_passes(
@@ -126,16 +187,17 @@ def test_a_failed_check_is_reported_once_until_it_passes(
     assert mail.box.recipients == ["me@example.com", "you@example.com"]
     assert [sent["To"] for sent in mail.box.mails] == mail.box.recipients
     for sent in mail.box.mails:
-        assert sent["Subject"] == "QuperSync, cluster sandbox: 1 check failed"
+        assert sent["Subject"] == "QuperSync, cluster sandbox: check no_skipped_rows failed"
         assert sent.get_content_type() == "text/plain"
-        assert "node_details_sync, check no_skipped_rows: error, 1 of 1 rows" in sent.get_content()
+        assert "Cause: node_details_sync: 1 of 1 rows" in sent.get_content()
     source("DELETE FROM stv_node_storage_capacity")
     assert sync("node_details").success
     watcher.poll()
+    assert "Recovered at" in mail.box.mails[-1].get_content()
     source("INSERT INTO stv_node_storage_capacity VALUES (NULL, 1, 2)")
     assert sync("node_details").success
     watcher.poll()
-    assert len(mail.box.mails) == 4
+    assert len(mail.box.mails) == 6
 
 
 def test_a_failed_maintenance_is_reported(
@@ -148,7 +210,7 @@ def test_a_failed_maintenance_is_reported(
         job.execute_in_process(instance=instance, raise_on_error=False)
     watcher.poll()
     (message,) = webhook.messages
-    assert "qupersync_maintenance: " in message and "POSTGRES_PORT" in message
+    assert "Jobs (1): qupersync_maintenance" in message and "POSTGRES_PORT" in message
 
 
 def test_a_job_of_another_project_is_not_reported(webhook: Webhook, instance: dg.DagsterInstance) -> None:

@@ -242,7 +242,7 @@ def test_the_command_line_and_the_metrics_show_both_clusters(
 
     with serving() as base:
         found = samples(base)
-        health = json.loads(get(f"{base}/health")[1])
+        health = json.loads(get(f"{base}/health?redshift=1")[1])
     failures = {
         dict(labels)["cluster"]: value
         for (name, labels), value in found.items()
@@ -265,4 +265,4 @@ def test_an_alert_names_the_cluster(
     for cluster in ("north", "far-south", "north", "far-south"):
         run(cluster, "node_details")
     watcher.poll()
-    assert [m.splitlines()[0] for m in webhook.messages] == ["QuperSync, cluster far-south: 1 job failed"]
+    assert [m.splitlines()[0] for m in webhook.messages] == ["QuperSync, cluster far-south: Redshift is unreachable"]
