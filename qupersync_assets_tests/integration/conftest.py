@@ -28,6 +28,7 @@ from qupersync_assets_tests.support.alert_servers import Webhook
 from qupersync_assets_tests.support.dagster_instance import instance_in_memory
 from qupersync_assets_tests.support.escaped_secrets import Secrets
 from qupersync_assets_tests.support.expected_rows import TIMES
+from qupersync_assets_tests.support.history import backfill
 from qupersync_assets_tests.support.integration import LOG_COLUMNS, Answer, Command, Query, Sync
 
 
@@ -97,7 +98,7 @@ def target(sandbox: Sandbox, environment: dict[str, str]) -> Query:
 def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> Sandbox:
     """The sandbox with a realistic source, of which no row expires at seven days during a test."""
     workload = sandbox.workload()
-    workload.backfill(datetime.now(UTC), queries=1500)
+    backfill(sandbox, 1500)
     for _ in range(4):
         workload.advance(datetime.now(UTC))
     for view, time in TIMES.items():

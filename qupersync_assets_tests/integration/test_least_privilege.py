@@ -10,7 +10,6 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from qupersync_assets.settings import Settings
 from qupersync_assets.spec.redshift_views import documented_views
 from qupersync_assets.sync_jobs import all_specs, default_specs
 from qupersync_assets_tests.support.dagster_instance import instance_in_memory
+from qupersync_assets_tests.support.history import backfill
 from qupersync_assets_tests.support.integration import Query, Sync
 
 PROJECT = Path(__file__).parents[2]
@@ -182,7 +182,7 @@ def test_the_writer_has_only_the_needed_privileges(
     doctor: Callable[[], dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sandbox.workload().backfill(datetime.now(UTC), queries=200)
+    backfill(sandbox, 200)
     monkeypatch.setenv("QUPER_RETENTION_DAYS", "8")
     for _ in range(2):
         result = sync()
@@ -343,7 +343,7 @@ def test_the_reader_sees_all_rows_and_reads_nothing_else(
 ) -> None:
     administer(text)
     assert doctor() == {}
-    sandbox.workload().backfill(datetime.now(UTC), queries=200)
+    backfill(sandbox, 200)
     result = sync()
     assert result.success
     checks = result.get_asset_check_evaluations()

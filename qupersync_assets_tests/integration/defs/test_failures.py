@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sync_jobs import default_specs
+from qupersync_assets_tests.support.history import backfill
 from qupersync_assets_tests.support.integration import Query, Sync
 
 JOBS = [spec.sync_job_id for spec in default_specs()]
@@ -18,7 +18,7 @@ JOBS = [spec.sync_job_id for spec in default_specs()]
 
 @pytest.fixture
 def filled(sandbox: Sandbox, environment: dict[str, str]) -> None:
-    sandbox.workload().backfill(datetime.now(UTC), queries=200)
+    backfill(sandbox, 200)
 
 
 def statuses(target: Query) -> dict[str, tuple[str, str | None]]:

@@ -14,6 +14,7 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sync_jobs import all_specs, default_specs
 from qupersync_assets_tests.support.expected_rows import ORACLES, plain
+from qupersync_assets_tests.support.history import backfill
 from qupersync_assets_tests.support.integration import Query, Sync, checks
 
 DETAIL = "FROM sys_query_detail WHERE user_id <> 1"
@@ -55,9 +56,8 @@ FROM_SYS = {
 
 @pytest.fixture
 def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> None:
-    workload = sandbox.workload()
-    workload.backfill(datetime.now(UTC), queries=1500)
-    workload.advance(datetime.now(UTC))
+    backfill(sandbox, 1500)
+    sandbox.workload().advance(datetime.now(UTC))
     # No row expires at seven days during a test.
     for view, time in (("sys_query_detail", "start_time"), ("sys_query_history", "start_time")):
         source(f"DELETE FROM {view} WHERE {time} < getdate() - interval '6 days 23 hours'")
