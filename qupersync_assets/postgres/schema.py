@@ -199,8 +199,10 @@ def _migrate(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> tuple[str
         if not sa.inspect(connection).has_schema(SCHEMA):
             connection.execute(CreateSchema(SCHEMA))
         command.upgrade(alembic_config(connection), found.newest)
-        METADATA.create_all(connection, tables=tables(specs))
-        create_views(connection, connection.execute(_TABLES).scalar_one())
+        present = connection.execute(_TABLES).scalar_one()
+        missing = [table for table in tables(specs) if table.name not in present]
+        METADATA.create_all(connection, tables=missing, checkfirst=False)
+        create_views(connection, {*present, *(table.name for table in missing)})
         return found.version, found.newest
 
 
