@@ -145,4 +145,4 @@ def _query(n: int, who: int, start: datetime | None) -> dict[str, Any]:
         return {"status": "success", "start_time": BASE - timedelta(days=5 - 2 * who), "end_time": BASE}
     if n == 3 + who:
         return {"status": "running", "end_time": None}
-    return {"status": "success", "end_time": start and start + timedelta(seconds=1)}
+    return {"status": "failed" if n in (5, 6) else "success", "end_time": start and start + timedelta(seconds=1)}
