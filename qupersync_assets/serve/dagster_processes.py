@@ -16,7 +16,7 @@ from typing import NoReturn
 from qupersync_assets.core.environment import EnvFileError, load_env_file
 from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
-from qupersync_assets.serve.logins import check_logins
+from qupersync_assets.serve.logins import REFUSED, LoginRefused, check_logins
 from qupersync_assets.serve.supervisor import STOP_SECONDS, Command, ServeError, Service, Supervisor
 from qupersync_assets.settings import Settings, SettingsError
 
@@ -133,7 +133,7 @@ def main() -> int:
             supervise()
     except (EnvFileError, SettingsError, SyncError, ServeError, OSError) as error:
         print(error, file=sys.stderr)
-        return 1
+        return REFUSED if isinstance(error, LoginRefused) else 1
     except KeyboardInterrupt:
         report("Stopped.")
     return 0

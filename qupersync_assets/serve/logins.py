@@ -11,6 +11,14 @@ from qupersync_assets.serve.supervisor import ServeError
 from qupersync_assets.settings import Settings
 from qupersync_assets.settings.redshift_login import RedshiftSettings
 
+# The exit code of `make up` after a refused login (EX_CONFIG of sysexits.h): a service manager must not repeat it,
+# because Redshift locks a user after five refused logins.
+REFUSED = 78
+
+
+class LoginRefused(ServeError):
+    """Each cluster refuses its login; the text has one sentence for each."""
+
 
 def check_logins(settings: Settings, report: Callable[[str], None]) -> None:
     """Log in to PostgreSQL and to all clusters at the same time; report those that cannot be used now.
@@ -19,7 +27,7 @@ def check_logins(settings: Settings, report: Callable[[str], None]) -> None:
 
     Raises:
         SyncError: PostgreSQL cannot be used, or through a pooler in transaction mode.
-        ServeError: each cluster refuses its login.
+        LoginRefused: each cluster refuses its login.
     """
     with PostgresResource(settings).transaction():
         pass
@@ -28,7 +36,7 @@ def check_logins(settings: Settings, report: Callable[[str], None]) -> None:
         errors = dict(zip(sources, pool.map(_login_error, sources.values()), strict=True))
     sentences = {name: redact(str(error)) for name, error in errors.items() if error}
     if all(error and error.error_class is ErrorClass.FATAL for error in errors.values()):
-        raise ServeError("\n".join(dict.fromkeys(sentences.values())))
+        raise LoginRefused("\n".join(dict.fromkeys(sentences.values())))
     for name, sentence in sentences.items():
         report(f"Cluster {name} is tried again at each sync. {sentence}")
 
