@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from dotenv import set_key
+from psycopg2.extensions import parse_dsn
 
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets_tests.support.demo_process import free_port
@@ -73,16 +74,23 @@ def reader(filled: Sandbox, done: set[str], tmp_path: Path) -> Iterator[Reader]:
     settings = {**filled.environment(), "UI_PORT": str(free_port()), "METRICS_PORT": str(free_port())}
     environment = {name: os.environ[name] for name in ("HOME", "TMPDIR", "LANG") if name in os.environ}
     environment |= {
-        "PATH": f"{os.environ['PATH']}:{_postgres_programs()}",
+        "PATH": f"{_postgres_programs()}:{os.environ['PATH']}",
         # The virtual environment has an editable install of another folder.
         "PYTHONPATH": str(folder),
         "UI_PORT": settings["UI_PORT"],
         "COLUMNS": "140",
+        **_administrator(filled),
     }
     user = Reader(folder, settings, environment, done)
     shutil.copy(folder / ".env.example", folder / ".env")
     user.fill_in()
     yield user
+
+
+def _administrator(sandbox: Sandbox) -> dict[str, str]:
+    """Return libpq's variables for the login of a superuser."""
+    dsn = parse_dsn(sandbox.server.dsn("quper"))
+    return {f"PG{name.upper()}": dsn[name] for name in ("host", "port", "user", "password")}
 
 
 def _install(folder: Path) -> None:

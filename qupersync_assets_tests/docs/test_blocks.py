@@ -32,7 +32,7 @@ SHORTER = {
     "make lint": {"MAKEFLAGS": "--dry-run"},
 }
 # Commands of programs that a developer's machine may lack: only their syntax is checked.
-NOT_RUN = {"docker", "helm", "kubectl"}
+NOT_RUN = {"docker", "helm", "kubectl", "sudo"}
 # Commands after which the user edits `.env`.
 EDITED = {"cp .env.example .env"}
 # Generated; test_reader_queries.py runs them.
