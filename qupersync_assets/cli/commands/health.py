@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from qupersync_assets.cli.arguments import parse_time, select_clusters
 from qupersync_assets.cli.console import Cluster, CommandError, Json, exit_on_errors, out, print_json, print_line
+from qupersync_assets.cli.health_page import write_page
 from qupersync_assets.cli.summary import format_duration
 from qupersync_assets.health.signal import Severity
 
@@ -39,6 +41,10 @@ def health(
     evaluate_now: Annotated[
         bool, typer.Option("--evaluate", help="Evaluate the tables now, instead of the last evaluation after a sync.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page with all findings and plots, and print no finding."),
+    ] = None,
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
@@ -63,10 +69,16 @@ def health(
         if evaluate_now:
             _evaluate(settings, postgres, clusters)
         found = _read(postgres, clusters, group or [], severity, since, None if as_json else limit)
-        if not found["clusters"]:
+        if html:
+            write_page(postgres, clusters, html)
+            found |= {"html": str(html.resolve())}
+        elif not found["clusters"]:
             off = "HEALTH_FINDINGS is false" if not settings.health_findings else "it follows the next sync"
             raise CommandError(f"There is no evaluation yet: {off}. `qupersync health --evaluate` evaluates now.")
-        print_json(found) if as_json else _print(out(), found)
+        if as_json:
+            print_json(found)
+        else:
+            print_line(out(), f"Page: {html.resolve().as_uri()}") if html else _print(out(), found)
     raise typer.Exit(_EXIT_CODES.get(found["worst"], 0))
 
 

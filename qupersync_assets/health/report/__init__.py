@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
+from qupersync_assets.health.readers import open_findings
 from qupersync_assets.health.report.plots import PLOTS, Plot
 from qupersync_assets.postgres.health_tables import HEALTH_EVALUATIONS, HEALTH_SIGNALS
 from qupersync_assets.postgres.resource import PostgresResource
@@ -50,7 +51,7 @@ def render(postgres: PostgresResource, clusters: Sequence[str]) -> str:
 
 
 def _cluster(connection: sa.Connection, cluster: str, now: datetime) -> dict[str, Any]:
-    findings = _rows(connection, _FINDINGS, cluster, now)
+    findings = open_findings(connection, [cluster])
     signals = HEALTH_SIGNALS.c
     unchecked = connection.execute(
         sa.select(signals.title, signals.reason)
@@ -71,11 +72,6 @@ def _cluster(connection: sa.Connection, cluster: str, now: datetime) -> dict[str
         "unchecked": reasons,
         "plots": [_plot(plot, _rows(connection, plot.sql, cluster, now)) for plot in PLOTS],
     }
-
-
-_FINDINGS = (
-    "SELECT * FROM quper.health_open WHERE cluster = :cluster ORDER BY severity_rank, priority DESC, since, object"
-)
 
 
 def _rows(connection: sa.Connection, sql: str, cluster: str, now: datetime) -> list[dict[str, Any]]:

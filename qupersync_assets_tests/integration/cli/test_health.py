@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from qupersync_assets.postgres.resource import PostgresResource
@@ -86,3 +88,20 @@ def test_retention_keeps_open_findings(clusters: Clusters, postgres: PostgresRes
     assert purge_health(postgres, "north", 90, dry_run=True)["quper.health_findings"] == 2
     assert purge_health(postgres, "north", 90)["quper.health_findings"] == 2
     assert target("SELECT count(*) FROM quper.health_findings") == [(4,)]
+
+
+def test_the_page_is_written_whole_or_not_at_all(clusters: Clusters, qupersync: Command, tmp_path: Path) -> None:
+    file = tmp_path / "health.html"
+    answer = qupersync("health", "--evaluate", "--html", str(file))
+    assert (answer.code, answer.out) == (4, f"Page: {file.as_uri()}\n")
+    assert all(f"Redshift health: {cluster}" in file.read_text("utf-8") for cluster in ("north", "south"))
+    answer = qupersync("health", "--cluster", "south", "--html", str(file), "--json")
+    assert answer.code == 0 and answer.json["html"] == str(file)
+    assert "Redshift health: north" not in file.read_text("utf-8")
+    assert file.stat().st_mode & 0o077 == 0
+    # A folder in the way.
+    answer = qupersync("health", "--html", str(tmp_path))
+    assert answer.code == 1 and f"{tmp_path} cannot be written: " in answer.err
+    answer = qupersync("health", "--html", str(tmp_path / "nowhere" / "health.html"))
+    assert answer.code == 1 and "No such file or directory" in answer.err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty", "health.html"]
