@@ -11,7 +11,7 @@ ifdef PORT
 export UI_PORT := $(PORT)
 endif
 
-.PHONY: demo up test test-long e2e docs screenshots lint bench install clean
+.PHONY: demo up test test-long e2e docs screenshots lint bench install lock sbom audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,24 +23,45 @@ help:
 	@echo "make test-long       tests that kill processes and sync 500 times"
 	@echo "make e2e             tests in a browser; they need Chromium"
 	@echo "make docs            generate parts of the documents;  make screenshots  their pictures"
+	@echo "make lock            pin the versions of deploy/constraints.txt with hashes;  make sbom  list them (CycloneDX)"
+	@echo "make audit           look up known vulnerabilities of the packages"
 	@echo "make bench           compare with other tools in half an hour; short: ROWS=20000 ROUNDS=1 PARTS=loads"
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml deploy/constraints.txt
+# All packages are pinned, with the hashes of their files: deploy/requirements/ is written by `make lock`.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+HASHED := $(PIP) --require-hashes --requirement deploy/requirements
+
+.venv/installed: pyproject.toml deploy/requirements/dev.txt
 	@test -w . || { echo "This folder is read-only; QuperSync keeps .venv and .qupersync in it."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "QuperSync needs Python 3.11 or later; name it with PYTHON=python3.x."; exit 1; }
 	@echo "Installing into .venv (a minute or two, once)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[dev]'
+	@$(HASHED)/dev.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# Readable by its user only.
+.env:
+	@install -m 600 .env.example $@
+	@echo "Fill in $@: REDSHIFT_* and POSTGRES_*."
+
+# The file of deploy/compose.yaml, with passwords for its own services.
+deploy/.env:
+	@umask 077; new() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }; redis=$$(new); { \
+		sed '/^POSTGRES_/d' .env.example; \
+		for name in POSTGRES_PASSWORD POSTGRES_OWNER_PASSWORD POSTGRES_ADMIN_PASSWORD; do echo "$$name=$$(new)"; done; \
+		echo "REDIS_PASSWORD=$$redis"; \
+		echo "CELERY_BROKER_URL=redis://:$$redis@redis:6379/0"; } > $@
+	@echo "Fill in $@: REDSHIFT_*."
 
 demo: install
 	@$(BIN)/python -m qupersync_assets.sandbox.demo $(if $(ONCE),--once) $(if $(MODE),--mode='$(MODE)')
 
 up: install
-	@test -e .env || { echo "Copy .env.example to .env and fill it in first."; exit 1; }
+	@test -e .env || { echo "Run 'make .env' and fill in the file first."; exit 1; }
 	@$(BIN)/python -m qupersync_assets.serve
 
 test: install
@@ -59,8 +80,35 @@ screenshots: .venv/browser
 	$(BIN)/python -m tools.screenshots
 
 .venv/browser: .venv/installed
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[e2e]'
+	@$(HASHED)/e2e.txt
 	@touch $@
+
+# Resolve the versions of deploy/constraints.txt for Python 3.11 and later, on all platforms.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	--constraint deploy/constraints.txt
+
+lock: install
+	@$(PIP) 'uv>=0.9'
+	@$(COMPILE) pyproject.toml --extra alerts --extra celery --extra k8s --output-file deploy/requirements/image.txt
+	@$(COMPILE) pyproject.toml --extra dev --output-file deploy/requirements/dev.txt
+	@$(COMPILE) pyproject.toml --extra e2e --output-file deploy/requirements/e2e.txt
+	@$(COMPILE) deploy/requirements/audit.in --output-file deploy/requirements/audit.txt
+
+.venv/audit: deploy/requirements/audit.txt .venv/installed
+	@$(PYTHON) -m venv .venv/audit
+	@.venv/audit/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+# What is in the image, as CycloneDX: build/sbom.json.
+sbom: .venv/audit
+	@mkdir -p build
+	@.venv/audit/bin/cyclonedx-py requirements deploy/requirements/image.txt --pyproject pyproject.toml \
+		--output-reproducible --of JSON --output-file build/sbom.json
+	@echo "build/sbom.json: $$(grep -c '"purl"' build/sbom.json) packages"
+
+# Known vulnerabilities of these packages.
+audit: .venv/audit
+	@$(BIN)/python tools/audit.py
 
 bench: install
 	$(BIN)/python -m benchmarks $(if $(ROWS),--rows=$(ROWS)) $(if $(ROUNDS),--rounds=$(ROUNDS)) \

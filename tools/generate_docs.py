@@ -44,7 +44,7 @@ SECTIONS = {
     "Redshift: AWS identity for IAM or the secret": "REDSHIFT_(PROFILE|.*_KEY.*|SESSION_TOKEN)",
     "Redshift: TLS, timeouts and price": "REDSHIFT_.*",
     "PostgreSQL: the target, and the storage of Dagster": "POSTGRES_.*",
-    "Dagster UI": "ASSET_OWNER|CODE_URL|UI_(HOST|PORT)",
+    "Dagster UI": "ASSET_OWNER|CODE_URL|UI_(?!URL).*",
     "Health of clusters": "HEALTH_.*",
     "Metrics and health": "METRICS_.*",
     "Alerts": "UI_URL|ALERT_.*",

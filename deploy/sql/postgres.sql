@@ -47,6 +47,13 @@ GRANT USAGE ON SCHEMA quper TO qupersync_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA quper TO qupersync_writer;
 ALTER DEFAULT PRIVILEGES FOR ROLE qupersync_owner IN SCHEMA quper
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO qupersync_writer;
+-- Only migrations change the version of the schema; `qupersync migrate` revokes this too when it creates the table.
+DO $$
+BEGIN
+    IF to_regclass('quper.schema_version') IS NOT NULL THEN
+        REVOKE INSERT, UPDATE, DELETE ON quper.schema_version FROM qupersync_writer;
+    END IF;
+END $$;
 -- TABLES include views. Rows contain texts of statements, unless SYNC_QUERY_TEXT hides them.
 GRANT USAGE ON SCHEMA quper TO quper_readers;
 GRANT SELECT ON ALL TABLES IN SCHEMA quper TO quper_readers;

@@ -1,6 +1,7 @@
 """The environment of the process, to which a file adds what it lacks."""
 
 import os
+import stat
 from io import StringIO
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from dotenv import dotenv_values
 ENV_FILE = Path(".env")
 # The file and the names of the variables that were taken from it, for child processes.
 _FILE, _NAMES = "QUPERSYNC_ENV_FILE", "QUPERSYNC_ENV_FILE_NAMES"
+# Permissions of others than the file's user.
+_OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_loaded: list[Path] = []
 _OWN = ("REDSHIFT_", "POSTGRES_", "CELERY_")
 
 
@@ -48,6 +52,7 @@ def current_value(name: str) -> str | None:
 
 
 def _read(path: Path) -> dict[str, str | None]:
+    _loaded[:] = [path]
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -59,6 +64,16 @@ def _read(path: Path) -> dict[str, str | None]:
     if "\0" in text:
         raise EnvFileError(f"{path} is not in UTF-8: save it again in this encoding.")
     return dotenv_values(stream=StringIO(text), interpolate=False)
+
+
+def exposed_env_file() -> tuple[Path | None, str | None]:
+    """Return the file that `load_env_file` read last, None if there is none, and its permissions such as -rw-r--r-- if
+    they let other users of this machine use it."""
+    for path in _loaded:
+        if path.exists():
+            mode = path.stat().st_mode
+            return path, stat.filemode(mode) if mode & _OF_OTHERS else None
+    return None, None
 
 
 def remove_line_ends() -> None:

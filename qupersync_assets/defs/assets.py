@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from qupersync_assets.core.retries import Attempt
 from qupersync_assets.defs.asset_checks import check_results, check_specs
@@ -22,11 +21,13 @@ from qupersync_assets.rows.source_read import NoSource, PartedSource, SyncSource
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
-
-class SyncConfig(dg.Config):
-    """Run configuration of a sync job, for the launchpad."""
-
-    full_refresh: bool = Field(default=False, description="Read everything that Redshift holds, not only new rows.")
+# The run configuration of a sync job, for the launchpad. Not a dg.Config, whose fields may name a variable of the
+# environment in place of a value.
+RUN_CONFIG = {
+    "full_refresh": dg.Field(
+        bool, default_value=False, description="Read everything that Redshift holds, not only new rows."
+    )
+}
 
 
 def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
@@ -55,9 +56,10 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
         io_manager_key=IO_MANAGER_KEY,
         check_specs=check_specs(key, spec, settings),
         retry_policy=retry_policy,
+        config_schema=RUN_CONFIG,
         freshness_policy=_freshness(max(settings.interval(cluster, spec.sync_job_id) for cluster in on)),
     )
-    def sync(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[Any]:
+    def sync(context: dg.AssetExecutionContext) -> Iterator[Any]:
         cluster = cluster_of_step(context, list(resources))
         redshift: RedshiftResource = getattr(context.resources, resources[cluster])
         source: SyncSource | PartedSource = NoSource(why_off(spec, cluster))
@@ -68,7 +70,8 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
             source = DatabasesSource(source) if spec.database_column else source
         number = context.retry_number + 1
         attempt = Attempt(number, settings.sync_max_retries + 1, retry_policy.calculate_delay(number))
-        request = SyncRequest(spec, cluster, source, config.full_refresh, attempt)
+        full_refresh: bool = context.op_execution_context.op_config["full_refresh"]
+        request = SyncRequest(spec, cluster, source, full_refresh, attempt)
         yield dg.Output(request)  # Dagster resumes here after the IO manager has loaded it
         result, state = request.loaded.result(timeout=0)
         results = list(check_results(spec, result, state, settings.sync_max_skipped_ratio))

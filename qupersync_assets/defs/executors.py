@@ -10,6 +10,14 @@ from qupersync_assets.defs.step_timeout import with_step_timeout
 from qupersync_assets.settings import Settings, SettingsError
 
 
+def fixed(executor: dg.ExecutorDefinition, config: dict[str, Any]) -> dg.ExecutorDefinition:
+    """Return the executor with a configuration that a launch can neither replace nor extend."""
+    return executor.configured(lambda _: config, config_schema={})
+
+
+IN_PROCESS = fixed(dg.in_process_executor, {})
+
+
 def build_executor(settings: Settings) -> dg.ExecutorDefinition:
     """Build the executor that SYNC_EXECUTOR names, for all jobs.
 
@@ -20,15 +28,15 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
         from dagster_celery import celery_executor
 
         # References to variables, because Dagster stores and shows its configuration.
-        return celery_executor.configured(celery_config(settings, lambda field: {"env": field.upper()}))
+        return fixed(celery_executor, celery_config(settings, lambda field: {"env": field.upper()}))
     if settings.sync_executor == "k8s":
         return _k8s_executor(settings)
     if settings.sync_executor == "in_process":
-        return dg.in_process_executor
+        return IN_PROCESS
     # A fork of a process that has imported everything starts in a fraction of the time of a new process.
     forked = {"forkserver": {"preload_modules": ["qupersync_assets.forkserver_preload"]}}
     executor = with_step_timeout(dg.multiprocess_executor, settings.sync_step_timeout)
-    return executor.configured({"max_concurrent": settings.sync_max_concurrent, "start_method": forked})
+    return fixed(executor, {"max_concurrent": settings.sync_max_concurrent, "start_method": forked})
 
 
 def run_tags(settings: Settings) -> dict[str, str]:
@@ -81,7 +89,7 @@ def _k8s_executor(settings: Settings) -> dg.ExecutorDefinition:
     pods = json.loads(settings.kubernetes_step_config or "{}")
     # https://kubernetes.io/docs/concepts/workloads/controllers/job/#job-termination-and-cleanup
     pods.setdefault("job_spec_config", {}).setdefault("active_deadline_seconds", settings.sync_step_timeout)
-    executor = k8s_job_executor.configured({"max_concurrent": settings.sync_max_concurrent, "step_k8s_config": pods})
+    executor = fixed(k8s_job_executor, {"max_concurrent": settings.sync_max_concurrent, "step_k8s_config": pods})
     faults = [error.message for error in executor.apply_config_mapping({"config": {}}).errors or []]
     if not faults:
         try:

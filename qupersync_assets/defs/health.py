@@ -12,7 +12,7 @@ import dagster as dg
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact, redact_exceptions, redacted
-from qupersync_assets.defs.executors import run_tags
+from qupersync_assets.defs.executors import IN_PROCESS, run_tags
 from qupersync_assets.defs.job_choice import cluster_interval, jobs_by_cluster
 from qupersync_assets.defs.names import CLUSTER_TAG, HEALTH_KEY, HEALTH_NAME, POSTGRES_KEY, TRIGGER_TAG, asset_key
 from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, tagged
@@ -56,7 +56,7 @@ def build_health(specs: Sequence[SyncSpec], settings: Settings) -> dg.Definition
         HEALTH_NAME,
         dg.AssetSelection.assets(HEALTH_KEY),
         description="Looks for problems of the clusters in the tables of the syncs.",
-        executor_def=dg.in_process_executor,
+        executor_def=IN_PROCESS,
         **tagged(settings, {TRIGGER_TAG: "manual", **run_tags(settings)}),
     )
     return dg.Definitions(
@@ -81,6 +81,7 @@ def _build_asset(
         partitions_def=partitions_of(settings),
         required_resource_keys={POSTGRES_KEY},
         check_specs=_check_specs(settings),
+        config_schema={},
         freshness_policy=dg.FreshnessPolicy.time_window(warn_window=idle, fail_window=idle + _IDLE),
     )
     def health_findings(context: dg.AssetExecutionContext) -> Iterator[Any]:

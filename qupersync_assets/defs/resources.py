@@ -35,7 +35,9 @@ def build_resources(settings: Settings) -> dict[str, dg.ResourceDefinition | dg.
         postgres: PostgresResource = getattr(context.resources, POSTGRES_KEY)
         return PostgresUpsertIOManager(postgres, timedelta(seconds=settings.sync_lookback))
 
-    return {**redshifts, POSTGRES_KEY: _postgres(settings), IO_MANAGER_KEY: io_manager}
+    # Without one of its own, each job has Dagster's IO manager, whose folder a launch may choose.
+    own = {IO_MANAGER_KEY: io_manager, "io_manager": io_manager}
+    return {**redshifts, POSTGRES_KEY: _postgres(settings), **own}
 
 
 # Each process of a run builds them, and disposes of them at its end.

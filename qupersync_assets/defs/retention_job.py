@@ -8,7 +8,7 @@ import dagster as dg
 
 from qupersync_assets.core.redaction import redact_exceptions
 from qupersync_assets.defs.dagster_internals import purge_evaluations
-from qupersync_assets.defs.executors import run_tags
+from qupersync_assets.defs.executors import IN_PROCESS, run_tags
 from qupersync_assets.defs.names import ASSET_JOB, HEALTH_KEY, HEALTH_NAME, JOB_NAME, asset_key
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.retention import purge_daily, purge_health, purge_history, purge_logs, purge_removed
@@ -92,8 +92,9 @@ def build_maintenance(specs: Sequence[SyncSpec], settings: Settings) -> tuple[dg
     """Build the job that deletes old data, and its schedule."""
 
     @dg.op(
+        config_schema={},
         description="Deletes rows and runs older than QUPER_RETENTION_DAYS, QUPER_DAILY_RETENTION_DAYS, "
-        "SYNC_LOG_RETENTION_DAYS and DAGSTER_RUN_RETENTION_DAYS."
+        "SYNC_LOG_RETENTION_DAYS and DAGSTER_RUN_RETENTION_DAYS.",
     )
     def purge(context: dg.OpExecutionContext, postgres: dg.ResourceParam[PostgresResource]) -> None:
         with redact_exceptions():
@@ -113,7 +114,7 @@ def build_maintenance(specs: Sequence[SyncSpec], settings: Settings) -> tuple[dg
 
     @dg.job(
         name=MAINTENANCE_NAME,
-        executor_def=dg.in_process_executor,
+        executor_def=IN_PROCESS,
         tags=run_tags(settings),
         description="Deletes old rows of history tables, removed rows of snapshot tables, old rows of "
         "quper.sync_logs and quper.skipped_rows, and old runs.",

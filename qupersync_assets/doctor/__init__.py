@@ -1,8 +1,10 @@
 """`qupersync doctor`: examines both databases as a sync uses them, and lists problems with their fixes."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
+from qupersync_assets.core.environment import exposed_env_file
 from qupersync_assets.defs.job_choice import jobs_by_cluster, jobs_on
 from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.doctor import postgres, redshift, storage
@@ -16,6 +18,7 @@ __all__ = ["Finding", "examine"]
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Yield all findings; change nothing in either database."""
+    yield _env_file()
     sources = settings.by_cluster()
     specs = jobs_by_cluster(settings)
     for cluster, source in sources.items():
@@ -23,6 +26,14 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield replace(finding, cluster=cluster) if len(sources) > 1 else finding
     yield from postgres.examine(postgres_resource(settings), jobs_on(settings))
     yield from storage.examine(settings)
+
+
+def _env_file() -> Finding:
+    path, permissions = exposed_env_file()
+    if path is None or permissions is None:
+        return Finding("settings", "file", f"{path}, readable by its user only" if path else "none: variables only")
+    detail = f"{path}: other users of this machine may read its passwords ({permissions})"
+    return Finding("settings", "file", detail, f"chmod 600 {shlex.quote(str(path))}")
 
 
 def _login(settings: logins.RedshiftSettings) -> str:

@@ -52,6 +52,12 @@ _COMMENTS = sa.text(
     "LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND d.objsubid > 0 "
     f"WHERE c.relnamespace = '{SCHEMA}'::regnamespace"
 )
+# Who may write the version besides its owner, by default privileges of the schema for example.
+_WRITERS = sa.text(
+    "SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END "
+    "FROM pg_class c, aclexplode(c.relacl) a WHERE a.grantee <> c.relowner AND a.privilege_type <> 'SELECT' "
+    f"AND c.oid = '{SCHEMA}.{VERSION_TABLE}'::regclass AND pg_has_role(c.relowner, 'USAGE')"
+)
 _VERSION_TABLE_OPTIONS = {"version_table": VERSION_TABLE, "version_table_schema": SCHEMA}
 
 
@@ -199,6 +205,9 @@ def _migrate(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> tuple[str
         if not sa.inspect(connection).has_schema(SCHEMA):
             connection.execute(CreateSchema(SCHEMA))
         command.upgrade(alembic_config(connection), found.newest)
+        for role in connection.scalars(_WRITERS).all():  # migrations belong to the owner
+            connection.execute(sa.text(f"REVOKE ALL ON {SCHEMA}.{VERSION_TABLE} FROM {role}"))
+            connection.execute(sa.text(f"GRANT SELECT ON {SCHEMA}.{VERSION_TABLE} TO {role}"))
         present = connection.execute(_TABLES).scalar_one()
         missing = [table for table in tables(specs) if table.name not in present]
         METADATA.create_all(connection, tables=missing, checkfirst=False)

@@ -24,6 +24,7 @@ from qupersync_assets.settings import Settings, SettingsError
 HOME = Path(".qupersync/dagster")
 # What webserver and daemon write.
 LOGS = Path(".qupersync/logs")
+WEBSERVER = "qupersync_assets.serve.webserver"
 
 
 def prepare_home(home: Path, project: Path) -> None:
@@ -80,12 +81,12 @@ def dagster_processes(
     # Dagster's commands load a file .env of their folder, which would override the environment: here is none.
     folder = Path(os.environ["DAGSTER_HOME"], "storage")
     folder.mkdir(exist_ok=True)
-    scripts = Path(sysconfig.get_path("scripts"))
+    daemon = Path(sysconfig.get_path("scripts")) / "dagster-daemon"
     arguments: dict[str, list[str | Path]] = {
-        "dagster-daemon": ["run", "-w", workspace],
-        "dagster-webserver": ["-w", workspace, "-h", host, "-p", str(port)],
+        "dagster-daemon": [daemon, "run", "-w", workspace],
+        "dagster-webserver": [sys.executable, "-m", WEBSERVER, "-w", workspace, "-h", host, "-p", str(port)],
     }
-    commands = [Command(name, [scripts / name, *args], folder, logs) for name, args in arguments.items()]
+    commands = [Command(name, args, folder, logs) for name, args in arguments.items()]
     if os.environ.get("ALERT_URLS"):
         # Alone it reports a dead daemon, which evaluates no sensor.
         watchdog: list[str | Path] = [sys.executable, "-m", "qupersync_assets.alerts.watchdog"]
@@ -93,7 +94,7 @@ def dagster_processes(
     try:
         for command in commands:
             command.start()
-        _wait_until_up(f"http://{host}:{port}/server_info", commands)
+        _wait_until_up(f"http://{f'[{host}]' if ':' in host else host}:{port}/server_info", commands)
         yield Supervisor([*commands, *others], report).run
     finally:
         with uninterrupted():  # a second Ctrl-C would leave processes running
@@ -108,7 +109,9 @@ def _wait_until_up(url: str, commands: Sequence[Command]) -> None:
         for command in commands:
             if how := command.ended():
                 raise ServeError(f"{command.name} {how}.")
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 (own server)
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (own server)
+            if answer.headers["X-Frame-Options"] is None:
+                raise ServeError("The webserver does not check requests: this version of Dagster is not supported.")
             return
         time.sleep(0.3)
 

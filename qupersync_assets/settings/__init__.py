@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, ValidationError
@@ -20,6 +18,7 @@ from qupersync_assets.settings.health import check_thresholds
 from qupersync_assets.settings.postgres import PostgresSettings
 from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_clusters
 from qupersync_assets.settings.redshift_login import Interval, Port, RedshiftSettings
+from qupersync_assets.settings.ui import UiSettings
 
 __all__ = ["Settings", "SettingsError", "variables"]
 Filled = Annotated[str, Field(min_length=1)]
@@ -29,13 +28,6 @@ def _time_zone(name: str) -> str:
     if name not in available_timezones():
         raise ValueError("allowed is an IANA time zone such as US/Pacific, UTC or Europe/Berlin")
     return name
-
-
-def _url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or re.search(r"\s", url):
-        raise ValueError("allowed is a URL such as https://dagster.example.com")
-    return url
 
 
 def _job_intervals(text: str) -> str:
@@ -53,7 +45,7 @@ def _job_intervals(text: str) -> str:
     return ",".join(f"{job}={seconds}" for job, seconds in intervals.items())
 
 
-class Settings(BaseSettings, ExecutorSettings, PostgresSettings):
+class Settings(BaseSettings, ExecutorSettings, PostgresSettings, UiSettings):
     """The settings of QuperSync by the names of their variables in lower case, and those of its clusters."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
@@ -111,13 +103,9 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings):
     """Owner of the assets: an e-mail address, or team: and a name."""
     code_url: str | None = Field(None, pattern=r"^https?://[^\s/]+/\S+$")
     """Links to code begin with this web address, as https://github.com/OWNER/NAME/tree/main."""
-    ui_host: Filled = Field("127.0.0.1", description="Address on which the Dagster UI listens.")
-    ui_port: Port = Field(3000, description="Port of the Dagster UI.")
     metrics_host: Filled = Field("127.0.0.1", description="Address on which `qupersync metrics` listens.")
     metrics_port: Port = Field(9464, description="Port of `qupersync metrics`.")
 
-    ui_url: Annotated[str, AfterValidator(_url)] | None = None
-    """URL of the Dagster UI, to which alerts link."""
     alert_urls: Annotated[SecretStr, AfterValidator(check_alert_urls)] | None = Field(
         None,
         description="Apprise URLs of the services that get alerts, with commas or spaces in between; see "

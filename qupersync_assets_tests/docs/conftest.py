@@ -83,6 +83,7 @@ def reader(filled: Sandbox, done: set[str], tmp_path: Path) -> Iterator[Reader]:
     }
     user = Reader(folder, settings, environment, done)
     shutil.copy(folder / ".env.example", folder / ".env")
+    (folder / ".env").chmod(0o600)
     user.fill_in()
     yield user
 

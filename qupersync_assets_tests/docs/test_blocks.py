@@ -34,7 +34,7 @@ SHORTER = {
 # Commands of programs that a developer's machine may lack: only their syntax is checked.
 NOT_RUN = {"docker", "helm", "kubectl", "sudo"}
 # Commands after which the user edits `.env`.
-EDITED = {"cp .env.example .env"}
+EDITED = {"make .env"}
 # Generated; test_reader_queries.py runs them.
 EXAMPLE = "sql example"
 TAGS = {"sh", "python", "diff", "sql", EXAMPLE, "sql redshift", "env", "console", "mermaid"}

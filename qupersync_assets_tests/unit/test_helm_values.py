@@ -1,4 +1,4 @@
-"""deploy/helm/values.yaml: fields of Kubernetes, settings and versions."""
+"""deploy/helm/values.yaml and deploy/kubernetes/networkpolicy.yaml: fields of Kubernetes, settings and versions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dagster_k8s.models import k8s_snake_case_dict
 
 from qupersync_assets.settings import Settings, variables
 from qupersync_assets.settings.errors import is_secret
+from qupersync_assets.settings.ui import UiSettings
 
 FILE = Path(__file__).parents[2] / "deploy" / "helm" / "values.yaml"
 VALUES = yaml.safe_load(FILE.read_text("utf-8"))
@@ -54,3 +55,32 @@ def test_storage_and_retention_equal_those_of_dagster_yaml() -> None:
     for kind in ("schedule", "sensor"):
         days = VALUES["retention"][kind]["purgeAfterDays"]
         assert {**own["retention"][kind]["purge_after_days"], "started": -1} == days
+
+
+def test_the_webservers_have_a_read_only_twin_and_probes_by_an_allowed_name() -> None:
+    webserver = VALUES["dagsterWebserver"]
+    assert webserver["enableReadOnly"] is True
+    given = {variable["name"]: variable["value"] for variable in webserver["env"]}
+    hosts = UiSettings(**{name.lower(): value for name, value in given.items()}).allowed_hosts()
+    (header,) = webserver["readinessProbe"]["httpGet"]["httpHeaders"]
+    assert header["name"] == "Host" and {header["value"], "dagster.example.com"} <= {*hosts}
+    script = (FILE.parents[1] / "dagster-webserver").read_text("utf-8")
+    assert script.endswith('exec python -m qupersync_assets.serve.webserver "$@"\n')
+
+
+def test_only_dagster_reaches_the_code_server_and_only_the_proxy_the_ui() -> None:
+    path = FILE.parents[1] / "kubernetes" / "networkpolicy.yaml"
+    policies = {policy["metadata"]["name"]: policy for policy in yaml.safe_load_all(path.read_text("utf-8")) if policy}
+    for policy in policies.values():
+        assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+        k8s_snake_case_dict(k8s.V1NetworkPolicySpec, policy["spec"])
+        assert policy["spec"]["policyTypes"] == ["Ingress"]
+    (code,) = policies["qupersync-code-server"]["spec"]["ingress"]
+    assert [port["port"] for port in code["ports"]] == [CODE["port"]]
+    (peer,) = code["from"]
+    (components,) = peer["podSelector"]["matchExpressions"]
+    assert set(components["values"]) == {"dagster-webserver", "dagster-webserver-read-only", "dagster-daemon"}
+    (ui,) = policies["qupersync-webserver"]["spec"]["ingress"]
+    assert [port["port"] for port in ui["ports"]] == [VALUES["dagsterWebserver"]["service"]["port"]]
+    assert len(ui["from"]) == 1
+    assert all("ingress" not in policies[f"qupersync-{name}"]["spec"] for name in ("daemon", "runs"))

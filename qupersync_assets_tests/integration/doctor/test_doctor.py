@@ -218,14 +218,14 @@ def test_schema_version_is_checked_and_migrated(
 
 
 def test_pinned_settings_and_the_path_are_shown(doctor: Doctor, target: Query) -> None:
-    plain = doctor()
-    assert found(plain, "session", "postgres") == "pinned: the server sets the same"
+    plain, path = doctor(), 'search_path pg_catalog, pg_temp, "public"'
+    assert found(plain, "session", "postgres") == f"pinned: {path}; the server sets the same"
     assert found(plain, "path", "postgres") == "no pooler"
     assert found(plain, "login", "postgres").endswith("database quper, no TLS (sslmode prefer)")
     target("ALTER ROLE qupersync SET TimeZone = 'Asia/Tokyo'; ALTER DATABASE quper SET client_encoding = LATIN1")
     try:
         report = doctor()
-        shown = "pinned: TimeZone UTC instead of Asia/Tokyo, client_encoding UTF8 instead of LATIN1"
+        shown = f"pinned: {path}; TimeZone UTC instead of Asia/Tokyo, client_encoding UTF8 instead of LATIN1"
         assert report["ok"] and found(report, "session", "postgres") == shown
     finally:
         target("ALTER ROLE qupersync RESET ALL; ALTER DATABASE quper RESET ALL")

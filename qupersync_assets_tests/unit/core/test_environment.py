@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
-from qupersync_assets.core.environment import EnvFileError, load_env_file
+from qupersync_assets.core.environment import EnvFileError, exposed_env_file, load_env_file
 
 
 @pytest.fixture
@@ -65,3 +65,18 @@ def test_the_command_line_shows_one_sentence(file: Path) -> None:
     file.write_text("X_ONE=é\n", "latin-1")
     done = CliRunner().invoke(app, ["--env-file", str(file), "status"])
     assert (done.exit_code, done.stderr) == (1, f"{file} is not in UTF-8: save it again in this encoding.\n")
+
+
+@pytest.mark.parametrize(
+    ("mode", "shown"),
+    [(0o600, None), (0o400, None), (0o644, "-rw-r--r--"), (0o640, "-rw-r-----"), (0o606, "-rw----rw-")],
+)
+def test_a_file_that_others_may_read_is_reported(tmp_path: Path, mode: int, shown: str | None) -> None:
+    file = tmp_path / "my file.env"
+    file.write_text("A_VARIABLE_OF_THE_TEST=")
+    file.chmod(mode)
+    load_env_file(file)
+    assert exposed_env_file() == (file, shown)
+    file.unlink()
+    load_env_file(file)
+    assert exposed_env_file() == (None, None)
