@@ -95,6 +95,8 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings, UiSettings):
     """Rows above which a table is large."""
     health_thresholds: Annotated[str, AfterValidator(check_thresholds)] = ""
     """Thresholds of signals that differ from docs/health.md, as SIGNAL=NUMBER or SIGNAL=off, with commas."""
+    health_alert_severity: Literal["off", "critical", "warning", "info"] = "off"
+    """New findings of this severity, and worse ones, are sent to ALERT_URLS, together in one message."""
 
     # https://docs.dagster.io/guides/build/assets/metadata-and-tags: the owners that Dagster accepts.
     asset_owner: str = Field(
