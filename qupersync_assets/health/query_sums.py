@@ -26,8 +26,11 @@ UNION
 SELECT DISTINCT {_START} FROM quper.query_metrics AS m
 JOIN quper.query_history AS q ON q.cluster = m.cluster AND q.query_id = m.query_id
 WHERE m.cluster = :cluster AND m.synced_at >= :since AND q.start_time >= :oldest AND q.start_time <= :now
-    AND {_HAS_METRICS}
-ORDER BY 1"""
+    AND {_HAS_METRICS}"""
+
+_OLDEST = """
+SELECT min(start_time) FROM quper.query_history
+WHERE cluster = :cluster AND start_time >= :oldest AND start_time <= :now"""
 
 _QUERIES = f"""
 FROM quper.query_history AS q
@@ -98,12 +101,27 @@ def update_sums(connection: sa.Connection, cluster: str, now: datetime) -> None:
     last = connection.scalar(sa.text(known), {"cluster": cluster})
     since = last - _OVERLAP if last else datetime(1970, 1, 1, tzinfo=UTC)
     parameters = {"cluster": cluster, "now": now, "since": since, "oldest": now - HISTORY}
-    hours = list(connection.scalars(sa.text(_CHANGED), parameters))
+    # There are far fewer sums than the planner expects, which would sort the queries.
+    connection.execute(sa.text("SET LOCAL enable_sort = off"))
+    if last:
+        hours = sorted(connection.scalars(sa.text(_CHANGED), parameters))
+    else:
+        oldest = connection.scalar(sa.text(_OLDEST), parameters)
+        hours = list(_hours(oldest.astimezone(UTC), now)) if oldest else []
     for first, end in _ranges(hours, HOUR):
         _replace(connection, cluster, "health_query_hours", "hour", first, end)
     days = dict.fromkeys(hour.astimezone(UTC).replace(hour=0) for hour in hours)
     for first, end in _ranges(days, DAY):
         _replace(connection, cluster, "health_pattern_days", "day", first, end)
+    connection.execute(sa.text("SET LOCAL enable_sort = on"))
+
+
+def _hours(first: datetime, last: datetime) -> Iterator[datetime]:
+    """Yield the hours from that of the first time to that of the last one."""
+    hour = first.replace(minute=0, second=0, microsecond=0)
+    while hour <= last:
+        yield hour
+        hour += HOUR
 
 
 def _ranges(times: Iterable[datetime], step: timedelta) -> Iterator[tuple[datetime, datetime]]:

@@ -2,7 +2,7 @@
 
 from qupersync_assets.health.signal import Group, Severity, Signal
 
-# Tables of users, with what their columns and scans say. As in AWS's review, without Redshift's own schemas.
+# Tables of users, with what the columns of large tables and scans say; as in AWS's review, without schemas of Redshift.
 _TABLES = """
 SELECT t.database, t.schema, t.table_name, t.table_id, t.tbl_rows, t.size_mb, t.diststyle, t.sort_key1, t.sortkey1_enc,
     t.skew_rows, t.vacuum_sort_benefit_pct, t.pct_rows_marked_for_deletion, t.stats_off_pct,
@@ -13,7 +13,12 @@ FROM quper.table_stats AS t
 LEFT JOIN (
     SELECT table_catalog, table_id, count(*) AS columns, count(*) FILTER (WHERE encoding <> 'none') AS encoded,
         min(data_type COLLATE "C") FILTER (WHERE distkey) AS distkey_type
-    FROM quper.column_stats WHERE cluster = :cluster AND removed_at IS NULL GROUP BY table_catalog, table_id
+    FROM quper.column_stats AS l
+    WHERE cluster = :cluster AND removed_at IS NULL AND EXISTS (
+        SELECT FROM quper.table_stats AS b WHERE b.cluster = :cluster AND b.database = l.table_catalog
+            AND b.table_id = l.table_id AND b.removed_at IS NULL AND b.tbl_rows > :large_rows
+    )
+    GROUP BY table_catalog, table_id
 ) AS c ON c.table_catalog = t.database AND c.table_id = t.table_id
 LEFT JOIN (
     SELECT table_id, sum(scans) AS scans FROM quper.table_scan_stats
