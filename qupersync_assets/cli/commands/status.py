@@ -28,15 +28,18 @@ if TYPE_CHECKING:
 def status(cluster: Cluster = None, as_json: Json = False) -> None:
     """Print what needs attention, the last and the next run of each job, the lag of its table, and its checks.
 
-    A job needs attention if its last run failed or left out a database, or if a check has an error; the exit
-    code is then 1. `lag` is the age of the newest row of a history table, and the time since the last read of
-    a snapshot table. Checks and the state of the schedule are read from the Dagster instance of DAGSTER_HOME,
-    or of `make up` in this folder.
+    A job needs attention if its last run failed or left out a database, if a check has an error, or if it had
+    no success for SYNC_MAX_MISSED intervals although the schedule is on; the exit code is then 1, and also if
+    runs are queued and do not start. `lag` is the age of the newest row of a history table, and the time since
+    the last read of a snapshot table. Checks, the schedule and the queue are read from the Dagster instance of
+    DAGSTER_HOME, or of `make up` in this folder.
     """
     with exit_on_errors(as_json):
         from qupersync_assets.defs.check_results import latest_checks, leave_out_old
         from qupersync_assets.defs.instance import configured_instance
         from qupersync_assets.defs.job_choice import jobs_by_cluster
+        from qupersync_assets.defs.operations import find_problems
+        from qupersync_assets.defs.problems import Severity
         from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.postgres.job_status import job_states
         from qupersync_assets.settings import Settings
@@ -44,36 +47,52 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
 
         settings, specs = Settings.load(), all_specs()
         clusters = select_clusters(settings, cluster)
-        states = job_states(postgres_resource(settings), dict.fromkeys(clusters, specs))
+        postgres = postgres_resource(settings)
+        states = job_states(postgres, dict.fromkeys(clusters, specs))
         states = _with_jobs_off(states, jobs_by_cluster(settings), {spec.sync_job_id for spec in default_specs()})
         with configured_instance(settings) as instance:
             schedule = _schedule(settings, states[0].now, instance)
             checks = latest_checks(instance, settings, clusters, specs) if instance else {}
+            problems = find_problems(instance, postgres, settings, states[0].now, with_failed=True) if instance else []
         leave_out_old(checks, states)
-        needy = [(state, why) for state in states if (why := _attention(state, checks))]
+        late = {(problem.cluster, job): problem.summary for problem in problems for job in problem.jobs}
+        why = {(s.cluster, s.sync_job_id): _attention(s, checks, late) for s in states}
+        needy = [(state, text) for state in states if (text := why[state.cluster, state.sync_job_id])]
+        others = [str(problem) for problem in problems if not problem.jobs and problem.severity is Severity.ERROR]
+        ok = not needy and not others
         if as_json:
             is_paused = schedule["on"] is False
-            jobs = [_as_json(state, None if is_paused else _next_run(settings, state), checks) for state in states]
-            print_json({"ok": not needy, "schedule": schedule, "jobs": jobs})
+            jobs = [
+                {
+                    **_as_json(state, None if is_paused else _next_run(settings, state), checks),
+                    "needs_attention": why[state.cluster, state.sync_job_id] or None,
+                }
+                for state in states
+            ]
+            print_json({"ok": ok, "problems": others, "schedule": schedule, "jobs": jobs})
         else:
             console = out()
             several = len(settings.by_cluster()) > 1
             print_line(console, _headline(states, needy, several), "red" if needy else "green")
+            for text in others:
+                print_line(console, text, "red")
             print_line(console, _next_sync(settings, states[0].now, schedule))
             for name in clusters:
                 title = f"\nCluster {name}" if several else None
                 _print_jobs(console, title, [state for state in states if state.cluster == name], checks)
-    raise typer.Exit(1 if needy else 0)
+    raise typer.Exit(0 if ok else 1)
 
 
-def _attention(state: JobState, checks: Checks) -> str:
-    """Return why a job needs attention, in a few words; empty if it does not."""
+def _attention(state: JobState, checks: Checks, late: Mapping[tuple[str | None, str], str]) -> str:
+    """Return why a job needs attention, in a few words; empty if it does not. `late` jobs miss a success."""
     if state.is_off:
         return ""
     found = checks.get((state.cluster, state.sync_job_id), {})
     errors = [name for name, check in found.items() if check["status"] == "error"]
     if state.last and state.last["status"] in (SyncStatus.FAILED, SyncStatus.PARTIAL):
         errors.insert(0, state.last["status"])
+    elif missing := late.get((state.cluster, state.sync_job_id)):
+        errors.insert(0, missing)
     return ", ".join(errors)
 
 
@@ -126,7 +145,6 @@ def _as_json(state: JobState, next_run: datetime | None, checks: Checks) -> dict
         "cluster": state.cluster,
         "sync_job_id": state.sync_job_id,
         "status": state.status,
-        "needs_attention": bool(_attention(state, checks)),
         "running": state.running,
         "last_run": state.last,
         "last_success_at": state.last_success_at,

@@ -159,6 +159,24 @@ def switch(instance: dg.DagsterInstance, name: str) -> None:
     )
 
 
+def test_a_missing_success_needs_attention(
+    qupersync: Command, dagster_home: Path, log: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNC_INTERVAL", "300")
+    log("node_details_sync", "success", 1)
+    done = qupersync("status")
+    assert done.code == 1
+    assert done.out.startswith(
+        f"1 of {len(JOBS)} jobs needs attention: node_details_sync (no success for 3 intervals)\n"
+    )
+    document = qupersync("status", "--json").json
+    assert not document["ok"] and not document["problems"]
+    assert jobs_of(document)["node_details_sync"]["needs_attention"] == "no success for 3 intervals"
+    assert jobs_of(document)["table_stats_sync"]["needs_attention"] is None  # it never ran
+    monkeypatch.setenv("SYNC_INTERVAL", "3600")
+    assert qupersync("status").code == 0
+
+
 def test_history_is_filtered(qupersync: Command, log: Callable[..., None]) -> None:
     log("node_details_sync", "success", 1)
     log("node_details_sync", "failed", 30)
