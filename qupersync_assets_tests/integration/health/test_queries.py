@@ -122,3 +122,25 @@ def test_a_statement_that_fails_and_did_not_fail_before(clusters: Clusters) -> N
     assert clusters.finds("trends") == [("new_failing_statement", "statement new", 3)]
     notes = clusters.target("SELECT note FROM quper.health_open WHERE group_id = 'trends'")
     assert notes == [("ERROR: relation does not exist",)]
+
+
+def test_costs_are_shared_by_execution_time(clusters: Clusters) -> None:
+    for cluster in ("sick", "well"):
+        clusters.queries(3, hours=5, cluster=cluster, user_name="anna", application_name="dbt")
+        clusters.queries(1, hours=3, cluster=cluster, user_name="bert", generic_query_hash="p2")
+        clusters.synced(cluster=cluster)
+    clusters.evaluate("sick", price_per_hour=4.0)
+    clusters.evaluate("well")
+    costs = "SELECT name, share_pct::float, cost::float FROM quper.health_cost WHERE cluster = %s AND kind = %s ORDER BY 2 DESC"
+    [(_, most, price), (_, least, rest)] = clusters.target(costs, ["sick", "user"])
+    assert (most, least) == (75, 25) and price == 3 * rest
+    hours = (price + rest) / 4
+    assert hours in (5, 6, 7)  # since the first query
+    assert clusters.target(costs, ["sick", "application"]) == [("dbt", 75, price), ("", 25, rest)]
+    assert clusters.target(costs, ["sick", "statement"]) == [("p1", 75, price), ("p2", 25, rest)]
+    assert clusters.target(costs, ["well", "user"]) == [("anna", 75, None), ("bert", 25, None)]
+    weeks = clusters.target(
+        "SELECT pattern, queries::int, mean_s::float, queries_before FROM quper.health_statements "
+        "WHERE cluster = 'sick' ORDER BY pattern"
+    )
+    assert weeks == [("p1", 3, 1, None), ("p2", 1, 1, None)]
