@@ -20,6 +20,7 @@ from qupersync_assets.defs.check_results import check_errors
 from qupersync_assets.defs.names import JOB_NAME, TRIGGER_TAG, asset_key
 from qupersync_assets.defs.run_health import close_logs
 from qupersync_assets.postgres.job_status import Log, log_rows
+from qupersync_assets.postgres.process_lock import living_run
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
@@ -72,7 +73,8 @@ def run_sync(
             if is_partitioned:
                 note(f"Cluster {cluster}:")
             try:
-                _execute(execute, [spec.sync_job_id for spec in specs], read_rows)
+                with living_run(postgres.engine(), run_id):
+                    _execute(execute, [spec.sync_job_id for spec in specs], read_rows)
             except KeyboardInterrupt:
                 with uninterrupted():
                     run = used.get_run_by_id(run_id)

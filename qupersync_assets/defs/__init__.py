@@ -8,7 +8,8 @@ from qupersync_assets.defs.executors import build_executor
 from qupersync_assets.defs.health import build_health
 from qupersync_assets.defs.job_choice import jobs_on
 from qupersync_assets.defs.jobs import build_jobs
-from qupersync_assets.defs.resources import build_resources
+from qupersync_assets.defs.living_runs import show_living_runs
+from qupersync_assets.defs.resources import build_resources, postgres_resource
 from qupersync_assets.defs.retention_job import build_maintenance
 from qupersync_assets.defs.schedules import build_schedules
 from qupersync_assets.defs.sensors import build_sensors
@@ -30,6 +31,6 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         schedules=[*build_schedules(all_specs(), settings, jobs[0]), retention_schedule],
         sensors=build_sensors(all_specs(), settings, jobs[0]),
         resources=build_resources(settings),
-        executor=build_executor(settings),
+        executor=show_living_runs(build_executor(settings), postgres_resource(settings)),
     )
     return dg.Definitions.merge(syncs, build_health(specs, settings))

@@ -2,10 +2,12 @@
 
 Dagster's default run launcher has no health check: a run whose process and code server were both killed
 keeps its status. Dagster's run monitoring ends such a run, but only after its `dagster/max_runtime`. A run
-counts as dead earlier, if it loads no job and gave no sign of life for `Settings.max_silence` seconds.
+counts as dead earlier, if its process holds no lock in PostgreSQL and it gave no sign of life for
+`Settings.max_silence` seconds. The locks are those of the run (see `living_runs`) and of the jobs that it loads, so
+the clock and the machine of the run do not matter.
 
-A living run can be taken for a dead one, for example after the machine was suspended. Even then the data stay
-correct: a load holds the advisory lock of its job, and no second load starts before the lock is released.
+A run whose machine is suspended loses its locks and counts as dead. The data stay correct: no second load of a job
+starts before the lock of the first is released.
 """
 
 import time
@@ -19,6 +21,7 @@ from qupersync_assets.defs.names import JOB_NAME, asset_key
 from qupersync_assets.defs.partitions import cluster_of_run
 from qupersync_assets.postgres import sync_logs
 from qupersync_assets.postgres.advisory_lock import locked_jobs
+from qupersync_assets.postgres.process_lock import living_runs
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.spec import SyncSpec
@@ -51,8 +54,8 @@ def dead_runs(
 ) -> list[dg.RunRecord]:
     """Return those of the runs that cannot finish, because their process died.
 
-    A run that loads no job is dead if it had no event and ended no load for `max_silence` seconds. Runs of
-    other clusters are not checked.
+    A run whose process holds the lock of the run, or loads a job, is alive, on whichever machine. Another one is dead
+    if it had no event and ended no load for `max_silence` seconds. Runs of other clusters are not checked.
 
     Raises:
         SyncError: PostgreSQL cannot be reached; it is asked only if a run is silent.
@@ -66,8 +69,8 @@ def dead_runs(
     if not silent:
         return []
     jobs = [spec.sync_job_id for spec in specs]
-    active: set[str] = set()
     with postgres.transaction() as connection:
+        active = living_runs(connection, silent)
         for cluster in clusters:
             locked = locked_jobs(connection, cluster, jobs)
             active |= sync_logs.active_runs(connection, cluster, list(silent), jobs, locked, max_silence)
@@ -204,13 +207,15 @@ def close_stale_rows(
     specs: Sequence[SyncSpec],
     max_silence: float,
 ) -> None:
-    """Report dead runs to Dagster as failed, and close the running rows of all finished runs.
+    """Report dead runs to Dagster as failed, and close the running rows of all finished runs, also of clusters that
+    the settings no longer name.
 
     Rows of a run that this Dagster instance does not know, perhaps of another instance, are closed if no
-    process loads their job.
+    process executes the run or loads their job.
     """
     jobs = [spec.sync_job_id for spec in specs]
     with postgres.transaction() as connection:
+        clusters = list(dict.fromkeys([*clusters, *sync_logs.running_clusters(connection)]))
         running = {cluster: sync_logs.running(connection, cluster, jobs) for cluster in clusters}
     records = {record.dagster_run.run_id: record for record in unfinished_runs(instance, specs)}
     for run_id in set().union(*running.values()) - records.keys():
@@ -224,7 +229,9 @@ def close_stale_rows(
         for run_id in sorted(run_ids):
             if run_id not in records:
                 with postgres.transaction() as connection:
-                    locked, error = locked_jobs(connection, cluster, jobs), "Dagster does not know this run"
-                    sync_logs.mark_stale(connection, cluster, run_id, SyncStatus.FAILED, error, except_for=locked)
+                    locked = locked_jobs(connection, cluster, jobs)
+                    if not living_runs(connection, [run_id]):
+                        error = "Dagster does not know this run"
+                        sync_logs.mark_stale(connection, cluster, run_id, SyncStatus.FAILED, error, except_for=locked)
             elif records[run_id].dagster_run.is_finished:
                 close_logs(instance, postgres, cluster, specs, records[run_id])

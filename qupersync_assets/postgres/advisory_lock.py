@@ -32,7 +32,7 @@ _HOLDER = sa.text(
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     """
 )
-_HELD_KEYS = sa.text(
+HELD_KEYS = sa.text(
     "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted "
     "AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
@@ -46,7 +46,7 @@ def lock_key(cluster: str, sync_job_id: str) -> int:
 
 def locked_jobs(connection: sa.Connection, cluster: str, sync_job_ids: Collection[str]) -> set[str]:
     """Return the jobs of a cluster that a process is loading now."""
-    locks = set(connection.scalars(_HELD_KEYS))
+    locks = set(connection.scalars(HELD_KEYS))
     return {job for job in sync_job_ids if lock_key(cluster, job) in locks}
 
 

@@ -253,6 +253,11 @@ def running(connection: sa.Connection, cluster: str, sync_job_ids: Sequence[str]
     return _run_ids(connection, cluster, sync_job_ids, IS_RUNNING)
 
 
+def running_clusters(connection: sa.Connection) -> list[str]:
+    """Return the clusters that have running rows."""
+    return list(connection.scalars(sa.select(SYNC_LOGS.c.cluster).where(IS_RUNNING).distinct()))
+
+
 def active_runs(
     connection: sa.Connection,
     cluster: str,

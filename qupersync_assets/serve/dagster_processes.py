@@ -16,7 +16,9 @@ from typing import NoReturn
 from qupersync_assets.core.environment import EnvFileError, load_env_file
 from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
+from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.serve.logins import REFUSED, LoginRefused, check_logins
+from qupersync_assets.serve.only_service import only_service
 from qupersync_assets.serve.supervisor import STOP_SECONDS, Command, ServeError, Service, Supervisor
 from qupersync_assets.settings import Settings, SettingsError
 
@@ -120,17 +122,19 @@ def main() -> int:
     """Serve with the settings of the environment and of `.env`; return the exit code."""
     report = partial(print, flush=True)
     stop_on_signals()
+    locks = contextlib.ExitStack()
     try:
         load_env_file()
         settings = Settings.load()
         # A dagster.yaml of the user may read variables that have defaults; and files have absolute paths here.
         os.environ.update(settings.environment())
         os.environ.setdefault("POSTGRES_PASSWORD", "")
-        free_port(settings.ui_host, str(settings.ui_port))
         check_logins(settings, report)  # a login that cannot work is reported once, before anything is started
+        lock = locks.enter_context(only_service(PostgresResource(settings)))
+        free_port(settings.ui_host, str(settings.ui_port))
         prepare_home(HOME, Path())
         logs = LOGS.resolve()
-        with dagster_processes(Path(), settings.ui_host, settings.ui_port, logs, report) as supervise:
+        with dagster_processes(Path(), settings.ui_host, settings.ui_port, logs, report, [lock]) as supervise:
             report(f"Dagster writes to {logs}/*.log")
             report(f"QuperSync is up: http://{settings.ui_host}:{settings.ui_port}")
             supervise()
@@ -139,4 +143,6 @@ def main() -> int:
         return REFUSED if isinstance(error, LoginRefused) else 1
     except KeyboardInterrupt:
         report("Stopped.")
+    finally:
+        locks.close()
     return 0

@@ -13,6 +13,7 @@ from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.postgres import sync_logs
 from qupersync_assets.postgres.advisory_lock import JobConnection
+from qupersync_assets.postgres.process_lock import ProcessLock
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.settings import Settings
@@ -94,6 +95,42 @@ def test_a_silent_run_that_loads_is_alive_until_its_lock_is_released(
     evaluate_sensor(definitions, instance)
     assert status_of(instance, loading) == Status.FAILURE
     assert target("SELECT status FROM quper.sync_logs") == [("failed",)]
+
+
+def test_a_silent_run_whose_process_lives_on_any_machine_is_alive(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, postgres: PostgresResource, target: Query
+) -> None:
+    run_id, unknown = create_run(instance, Status.STARTED), "run-of-another-instance"
+    with postgres.transaction() as connection:
+        for run in (run_id, unknown):
+            sync_logs.start(connection, "sandbox", JOB, run)
+    locks = [ProcessLock(postgres.engine(), run, "a process") for run in (run_id, unknown)]
+    assert all(lock.take() for lock in locks)
+    assert run_id in tick(definitions, instance).skip_message
+    evaluate_sensor(definitions, instance)
+    assert status_of(instance, run_id) == Status.STARTED
+    assert set(target("SELECT status FROM quper.sync_logs")) == {("running",)}
+    for lock in locks:
+        lock.release()
+    for _ in range(100):  # the end of a session takes a moment
+        if not target("SELECT pid FROM pg_locks WHERE locktype = 'advisory'"):
+            break
+        time.sleep(0.05)
+    evaluate_sensor(definitions, instance)
+    assert status_of(instance, run_id) == Status.FAILURE
+    assert set(target("SELECT status FROM quper.sync_logs")) == {("failed",)}
+
+
+def test_rows_of_a_cluster_that_the_settings_no_longer_name_are_closed(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, postgres: PostgresResource, target: Query
+) -> None:
+    run_id = create_run(instance, Status.STARTED, **{"qupersync/cluster": "gone"})
+    with postgres.transaction() as connection:
+        sync_logs.start(connection, "gone", JOB, run_id)
+        sync_logs.start(connection, "gone", JOB, "unknown")
+    evaluate_sensor(definitions, instance)
+    assert status_of(instance, run_id) == Status.FAILURE
+    assert set(target("SELECT cluster, status FROM quper.sync_logs")) == {("gone", "failed")}
 
 
 def test_the_end_of_a_load_is_a_sign_of_life(
