@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from qupersync_assets.cli.commands.clusters import clusters
 from qupersync_assets.cli.commands.demo import demo
 from qupersync_assets.cli.commands.doctor import doctor
 from qupersync_assets.cli.commands.health import health
@@ -45,3 +46,4 @@ def main(
 
 for verb in (sync, status, health, history, purge, metrics, doctor, migrate, demo):
     app.command()(verb)
+app.add_typer(clusters, name="clusters")

@@ -1,7 +1,7 @@
 """The job that deletes old rows and old Dagster runs every night, in small batches."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -10,6 +10,7 @@ from qupersync_assets.core.redaction import redact_exceptions
 from qupersync_assets.defs.dagster_internals import purge_evaluations
 from qupersync_assets.defs.executors import IN_PROCESS, run_tags
 from qupersync_assets.defs.names import ASSET_JOB, HEALTH_KEY, HEALTH_NAME, JOB_NAME, asset_key
+from qupersync_assets.postgres.clusters import cluster_names
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.retention import purge_daily, purge_health, purge_history, purge_logs, purge_removed
 from qupersync_assets.postgres.schema import ensure_schema
@@ -61,7 +62,6 @@ def purge_runs(
 def purge_data(
     postgres: PostgresResource | None,
     instance: dg.DagsterInstance | None,
-    clusters: Iterable[str],
     specs: Sequence[SyncSpec],
     *,
     log_days: float,
@@ -71,12 +71,15 @@ def purge_data(
     dry_run: bool = False,
 ) -> list[tuple[str, float, int]]:
     """Delete what is older than the given days in a target and in an instance, or only count it; return each kind
-    with its days and its number. `history_days` is also the time for which removed rows of snapshots are kept."""
+    with its days and its number. `history_days` is also the time for which removed rows of snapshots are kept.
+
+    Clusters of which the target has rows take part, whether the settings still name them or not.
+    """
     counts: list[tuple[float, dict[str, int]]] = []
     if postgres:
         removed_days = history_days or REMOVED_DAYS
         logs, history, removed, daily = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-        for cluster in clusters:
+        for cluster in cluster_names(postgres):
             logs.update(purge_logs(postgres, cluster, log_days, dry_run=dry_run))
             history.update(purge_history(postgres, cluster, specs, history_days, dry_run=dry_run))
             removed.update(purge_removed(postgres, cluster, specs, removed_days, dry_run=dry_run))
@@ -102,7 +105,6 @@ def build_maintenance(specs: Sequence[SyncSpec], settings: Settings) -> tuple[dg
             deleted = purge_data(
                 postgres,
                 context.instance,
-                settings.by_cluster(),
                 specs,
                 log_days=settings.sync_log_retention_days,
                 history_days=settings.quper_retention_days,

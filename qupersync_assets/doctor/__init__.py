@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from qupersync_assets.core.environment import exposed_env_file
-from qupersync_assets.defs.job_choice import jobs_by_cluster, jobs_on
+from qupersync_assets.defs.job_choice import cluster_interval, jobs_by_cluster, jobs_on
 from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.doctor import postgres, redshift, storage
 from qupersync_assets.doctor.report import Finding
@@ -22,9 +22,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
     sources = settings.by_cluster()
     specs = jobs_by_cluster(settings)
     for cluster, source in sources.items():
-        for finding in redshift.examine(RedshiftResource(source), specs[cluster], _login(source)):
+        for finding in redshift.examine(
+            RedshiftResource(source), specs[cluster], _login(source), cluster_interval(settings, cluster)
+        ):
             yield replace(finding, cluster=cluster) if len(sources) > 1 else finding
-    yield from postgres.examine(postgres_resource(settings), jobs_on(settings))
+    yield from postgres.examine(postgres_resource(settings), jobs_on(settings), list(sources))
     yield from storage.examine(settings)
 
 

@@ -10,6 +10,7 @@ from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.redaction import redact
 from qupersync_assets.core.sql import quote_identifier
 from qupersync_assets.doctor.report import Finding, check_clock
+from qupersync_assets.postgres.clusters import cluster_names
 from qupersync_assets.postgres.connection import PINNED, is_pooled
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import UPGRADABLE, VERSION_TABLE, read_version, tables
@@ -39,8 +40,9 @@ WHERE c.relnamespace = to_regnamespace(:schema) AND c.relname = ANY (:names)
 GROUP BY c.relname ORDER BY c.relname"""
 
 
-def examine(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> Iterator[Finding]:
-    """Yield the findings about PostgreSQL with the tables of `specs`; a failed login is the only finding."""
+def examine(postgres: PostgresResource, specs: Sequence[SyncSpec], clusters: Sequence[str]) -> Iterator[Finding]:
+    """Yield the findings about PostgreSQL with the tables of `specs` and rows of `clusters`; a failed login is the
+    only finding."""
     settings = postgres.settings
     login = f"{settings.postgres_user} at {settings.postgres_endpoint}, database {settings.postgres_database}"
     names = [VERSION_TABLE, *(table.name for table in tables(specs))]
@@ -89,9 +91,20 @@ def examine(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> Iterator[F
     else:
         grant = f"As its owner: GRANT CREATE ON DATABASE {quoted_database} TO {grantee};"
         yield _check(f"schema {SCHEMA}", "does not exist yet, the first run creates it", create, grant)
+    if exists and usage and not forbidden:
+        yield from _leftovers(postgres, clusters)
     for table, privileges in forbidden:
         grant = f"As its owner: GRANT {privileges} ON {SCHEMA}.{table} TO {grantee};"
         yield _check(f"table {table}", "privileges are missing", False, grant)
+
+
+def _leftovers(postgres: PostgresResource, clusters: Sequence[str]) -> Iterator[Finding]:
+    """Yield a finding for each cluster that has rows and that no setting names; rows may be kept, so it is no fault."""
+    for name in cluster_names(postgres):
+        if name not in clusters:
+            again = f"`qupersync clusters rename {name} NEW` if it has another name now"
+            text = f"leftover: no setting names it. {again}, `qupersync clusters forget {name}`, or keep it"
+            yield Finding("postgres", f"cluster {name}", text)
 
 
 def _check(what: str, detail: str, ok: bool, remedy: str) -> Finding:

@@ -22,6 +22,7 @@ from qupersync_assets.spec import SyncSpec, Variant, redshift_views
 SERVERLESS_VIEW = "sys_serverless_usage"
 # One row per node, on provisioned clusters.
 NODES_VIEW = "stv_node_storage_capacity"
+HOUR = 3600
 _UPDATE = "Install the next patch of the cluster (see its maintenance track and window)"
 _finding = partial(Finding, "redshift")
 
@@ -43,8 +44,9 @@ class Cluster:
         return self.kind != "provisioned" and redshift_views.needs_provisioned(view)
 
 
-def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str) -> Iterator[Finding]:
-    """Yield the findings about Redshift; `login` describes the login. A failed login is the only finding."""
+def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str, interval: int) -> Iterator[Finding]:
+    """Yield the findings about Redshift; `login` describes the login, `interval` is in seconds. A failed login is the
+    only finding."""
     try:
         with redshift.session() as session:
             yield _finding("login", login)
@@ -57,6 +59,8 @@ def examine(redshift: RedshiftResource, specs: Sequence[SyncSpec], login: str) -
         yield _finding("login", login, redact(str(error)))
         return
     yield _finding("kind", _kind(cluster))
+    if cluster.kind == "Serverless":
+        yield _finding("active hours", _active_hours(interval, redshift.settings.prefix))
     yield _visible_rows(cluster)
     needed = {view for spec in specs for view in _needed_views(spec, cluster)}
     for view in dict.fromkeys(view for spec in specs for view in spec.all_sources):
@@ -98,6 +102,19 @@ def _kind(cluster: Cluster) -> str:
     if cluster.kind == "provisioned":
         return f"provisioned, {cluster.nodes} node(s)" if cluster.nodes else "provisioned"
     return f"{cluster.kind}: SYS views replace STL and STV views"
+
+
+def _active_hours(interval: int, prefix: str) -> str:
+    """Estimate how long a day syncs keep a workgroup of Serverless active, and say which setting lowers it.
+
+    https://docs.aws.amazon.com/redshift/latest/mgmt/serverless-billing.html: each query is billed for at least a
+    minute.
+    """
+    hours = {seconds: min(24.0, 86400 / seconds * 60 / 3600) for seconds in (interval, HOUR)}
+    text = f"at least {hours[interval]:.1f} a day: a sync every {interval} s, each billed for a minute or more"
+    if interval >= HOUR:
+        return text
+    return f"{text}; {prefix}_SYNC_INTERVAL={HOUR} lowers it to {hours[HOUR]:.1f}"
 
 
 def _visible_rows(cluster: Cluster) -> Finding:

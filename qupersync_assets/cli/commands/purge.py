@@ -62,7 +62,6 @@ def purge(
                 purge_data,
                 postgres if is_usable(postgres) else None,
                 instance,
-                settings.by_cluster(),
                 all_specs(),
                 log_days=days or settings.sync_log_retention_days,
                 history_days=(days if with_history else None) or settings.quper_retention_days,

@@ -124,13 +124,13 @@ def test_a_silent_run_whose_process_lives_on_any_machine_is_alive(
 def test_rows_of_a_cluster_that_the_settings_no_longer_name_are_closed(
     definitions: dg.Definitions, instance: dg.DagsterInstance, postgres: PostgresResource, target: Query
 ) -> None:
-    run_id = create_run(instance, Status.STARTED, **{"qupersync/cluster": "gone"})
+    run_id = create_run(instance, Status.STARTED, **{"qupersync/cluster": "removed"})
     with postgres.transaction() as connection:
-        sync_logs.start(connection, "gone", JOB, run_id)
-        sync_logs.start(connection, "gone", JOB, "unknown")
+        sync_logs.start(connection, "removed", JOB, run_id)
+        sync_logs.start(connection, "removed", JOB, "unknown")
     evaluate_sensor(definitions, instance)
     assert status_of(instance, run_id) == Status.FAILURE
-    assert set(target("SELECT cluster, status FROM quper.sync_logs")) == {("gone", "failed")}
+    assert set(target("SELECT cluster, status FROM quper.sync_logs")) == {("removed", "failed")}
 
 
 def test_the_end_of_a_load_is_a_sign_of_life(

@@ -49,7 +49,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_a_second_service_is_refused_and_told_where_the_first_is(bare: PostgresResource) -> None:
+def test_a_second_service_is_refused_with_the_place_of_the_first(bare: PostgresResource) -> None:
     refusal = r"already up .*make up on \S+, folder .* since 20.* UTC.*Stop it"
     with only_service(bare), pytest.raises(ServeError, match=refusal), only_service(other_machine()):
         pass
