@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,27 +61,36 @@ def run(page: Page, run_id: str) -> None:
     page.screenshot(path=DOCS / "run.png")
 
 
-def main() -> None:
-    """Start a demo, take the screenshots, stop the demo."""
-    with browser() as chrome, tempfile.TemporaryDirectory() as folder:
-        for name in ("workspace.yaml", "dagster.yaml"):
-            shutil.copy(DOCS.parent / name, folder)
-        demo = Demo(Path(folder), 60)
+@contextlib.contextmanager
+def running_demo(**variables: str) -> Iterator[tuple[Demo, Path]]:
+    """Run a demo with these variables, in a folder, until it serves the UI; stop it at the end."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file in ("workspace.yaml", "dagster.yaml"):
+            shutil.copy(DOCS.parent / file, folder)
+        demo = Demo(folder, 60, **variables)
         try:
             until(lambda: "Dagster UI" in demo.output() or demo.process.poll() is not None, 240)
+            yield demo, folder
+        finally:
+            demo.process.terminate()
+            demo.process.wait(60)
+
+
+def main() -> None:
+    """Start demos, take the screenshots, stop the demos."""
+    with browser() as chrome:
+        with running_demo() as (_, folder):
+            page = chrome.new_page(viewport={"width": 1120, "height": 1240})
+            health(page, folder / ".qupersync" / "health.html")
+        with running_demo(SYNC_JOBS="default") as (demo, _):
             started = time.time()
             run_id = until(lambda: demo.complete_run(after=started), 180)
-            health(
-                chrome.new_page(viewport={"width": 1120, "height": 1240}), Path(folder) / ".qupersync" / "health.html"
-            )
             address = f"http://127.0.0.1:{demo.port}"
             for take, width, height in ((lineage, 760, 1240), (lambda page: run(page, run_id), 1280, 640)):
                 page = chrome.new_page(base_url=address, viewport={"width": width, "height": height})
                 page.set_default_timeout(TIMEOUT_MS)
                 take(page)
-        finally:
-            demo.process.terminate()
-            demo.process.wait(60)
 
 
 if __name__ == "__main__":

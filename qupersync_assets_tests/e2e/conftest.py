@@ -26,8 +26,8 @@ def chrome() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def demo(chrome: Browser, new_project: Callable[[], Path]) -> Iterator[Demo]:
-    """A running demo with a sync every minute; started only if there is a browser."""
-    running = Demo(new_project(), 60)
+    """A running demo with the default jobs and a sync every minute; started only if there is a browser."""
+    running = Demo(new_project(), 60, SYNC_JOBS="default")
     try:
         until(lambda: "Dagster UI" in running.output() or running.process.poll() is not None, 240)
         assert running.process.poll() is None, running.output()
