@@ -12,6 +12,7 @@ from qupersync_assets.alerts.apprise_notifier import Alert, send_alert
 from qupersync_assets.core.redaction import redact, redact_exceptions
 from qupersync_assets.health.signal import Severity
 from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.settings.alerts import AlertUrl, parse_alert_urls
 
@@ -73,8 +74,9 @@ def new_findings(
     Findings of the first evaluation of a cluster, and those before the first poll, are not new.
 
     Raises:
-        SyncError: PostgreSQL cannot be reached.
+        SyncError: PostgreSQL cannot be reached, or its schema cannot be migrated.
     """
+    ensure_schema(postgres)  # this may be the first use of the target
     found: list[dict[str, Any]] = []
     with postgres.transaction() as connection:
         rows = connection.execute(sa.text(_EVALUATED), {"clusters": list(clusters)})

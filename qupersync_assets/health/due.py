@@ -11,6 +11,7 @@ from qupersync_assets.health.evaluation import why_not
 from qupersync_assets.health.options import HealthOptions
 from qupersync_assets.postgres.health_tables import HEALTH_EVALUATIONS
 from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.postgres.sync_logs import IS_RUNNING, SYNC_LOGS
 
 # A job starts shortly after the one before; one that takes longer, or hangs, does not delay the findings of others.
@@ -28,8 +29,9 @@ def find_due(postgres: PostgresResource, cluster: str, options: HealthOptions) -
     """Return whether an evaluation of a cluster is due.
 
     Raises:
-        SyncError: PostgreSQL cannot be reached.
+        SyncError: PostgreSQL cannot be reached, or its schema cannot be migrated.
     """
+    ensure_schema(postgres)  # this may be the first use of the target
     log, evaluations = SYNC_LOGS.c, HEALTH_EVALUATIONS.c
     with postgres.transaction() as connection:
         now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()

@@ -69,6 +69,10 @@ def test_a_run_evaluates_and_its_checks_have_samples(
     assert numbers["critical"] + numbers["warning"] + numbers["info"] == opened == numbers["new"] > 10
 
 
+def test_the_sensor_waits_for_the_first_sync(environment: dict[str, str], instance: dg.DagsterInstance) -> None:
+    assert tick(instance) == ([], "No job has ended since the last evaluation.")
+
+
 def test_the_sensor_starts_one_run_after_a_sync_and_none_when_nothing_was_written(
     filled: Sandbox, sync: Sync, instance: dg.DagsterInstance, target: Query
 ) -> None:
