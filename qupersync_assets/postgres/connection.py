@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from qupersync_assets.core.errors import sqlstate
 from qupersync_assets.core.sql import quote_identifier
+from qupersync_assets.postgres.kept_connections import keep, open_connection, take
 from qupersync_assets.settings.postgres import PostgresSettings, StorageSettings
 
 URL = "postgresql+qupersync://"
@@ -72,7 +73,8 @@ class Dialect(PGDialect_psycopg2):
     def __init__(
         self, postgres: PostgresSettings | None = None, session: Mapping[str, str] = MappingProxyType({}), **more: Any
     ) -> None:
-        super().__init__(**more)  # type: ignore[no-untyped-call]
+        # No table has an hstore, whose number SQLAlchemy would ask for at each connection.
+        super().__init__(**{"use_native_hstore": False, **more})  # type: ignore[no-untyped-call]
         self._postgres = postgres
         self._session = {**PINNED, **session}
 
@@ -90,11 +92,13 @@ class Dialect(PGDialect_psycopg2):
         return (), {**StorageSettings.load(**given).libpq(), **query}
 
     def connect(self, *_: Any, **parameters: Any) -> Any:
-        """Open a connection and pin its settings.
+        """Open a connection and pin its settings, or return one that Dagster's storage has closed.
 
         Raises:
             psycopg2.Error: PostgreSQL cannot be reached, refuses the login, or is not supported.
         """
+        if self._postgres is None and (kept := take(parameters)):
+            return kept
         connection = _open(parameters)
         try:
             connection.set_client_encoding("UTF8")
@@ -113,6 +117,12 @@ class Dialect(PGDialect_psycopg2):
             connection.close()
             raise
         return connection
+
+    def do_close(self, dbapi_connection: Any) -> None:
+        """Close a connection; one of Dagster's storage is kept for its next query."""
+        # The end of a session of the target releases its locks.
+        if self._postgres is not None or not keep(dbapi_connection):
+            super().do_close(dbapi_connection)  # type: ignore[no-untyped-call]
 
 
 def _search_path(connection: Any, *, is_target: bool) -> dict[str, str]:
@@ -162,7 +172,7 @@ def _scalar(connection: Any, statement: str, values: list[str] | None = None) ->
 
 def _open(parameters: Mapping[str, Any]) -> Any:
     try:
-        return psycopg2.connect(**parameters)
+        return open_connection(parameters)
     except (psycopg2.OperationalError, UnicodeDecodeError) as error:
         failure = ConnectError(_text(error))
     if sqlstate(failure) is None and "timeout expired" not in str(failure):

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from qupersync_assets.cli import app
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import JOB_NAME
+from qupersync_assets.postgres.kept_connections import close_kept
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.sandbox import Sandbox
@@ -38,6 +39,7 @@ def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[d
     variables = {**sandbox.environment(), "SYNC_RETRY_DELAY": "0", "SYNC_MAX_RETRIES": "1"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    close_kept()  # of other tests, which may have changed the settings of the role
     with _cursor(sandbox.connect_redshift) as cursor:
         _empty_tables(cursor, "redshift")
     with _cursor(sandbox.connect_quper) as cursor:
