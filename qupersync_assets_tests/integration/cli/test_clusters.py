@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 
 import pytest
@@ -132,3 +133,34 @@ def test_without_a_schema_there_is_nothing_to_change(environment: dict[str, str]
     for arguments in ((), ("rename", "a", "b", "--yes"), ("forget", "a", "--yes")):
         answer = qupersync("clusters", *arguments)
         assert answer.code == 1 and "no schema quper" in answer.err
+
+
+def test_syncs_go_on_under_the_new_name_and_without_the_forgotten_cluster(
+    two_clusters: None, source: Query, target: Query, qupersync: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source("INSERT INTO stv_node_storage_capacity VALUES (0, 1, 100), (1, 1, 100)")
+    source("INSERT INTO sys_query_history (user_id, query_id, start_time) SELECT 100, 7, getdate()")
+    jobs = ("node_details_sync", "query_history_sync")
+    assert qupersync("sync", *jobs).code == 0
+    target(
+        "INSERT INTO quper.query_history (cluster, query_id, start_time) VALUES ('north', 1, now() - interval '60 d')"
+    )
+
+    assert qupersync("clusters", "rename", "north", "polar", "--yes").code == 0
+    assert qupersync("clusters", "forget", "south", "--yes").code == 0
+    monkeypatch.setenv("CLUSTERS", "polar,other")
+    for name in ("HOST", "PASSWORD"):
+        for cluster in ("POLAR", "OTHER"):
+            monkeypatch.setenv(f"REDSHIFT_{cluster}_{name}", os.environ[f"REDSHIFT_NORTH_{name}"])
+    assert qupersync("sync", *jobs, "--cluster", "polar").code == 0
+    nodes = "SELECT cluster, count(*) FROM quper.node_details_current GROUP BY 1"
+    assert target(nodes) == [("polar", 2)]
+    # The history goes on from the rows of the old name, which are neither read nor written again.
+    assert target("SELECT cluster, query_id FROM quper.query_history WHERE query_id < 9 ORDER BY 2") == [
+        ("polar", 1),
+        ("polar", 7),
+    ]
+    last = "SELECT rows_inserted, read_mode FROM quper.sync_logs WHERE sync_job_id = 'query_history_sync' ORDER BY id"
+    assert target(last)[-1] == (0, "incremental")
+    listed = {cluster["cluster"]: cluster["rows"] for cluster in qupersync("clusters", "--json").json["clusters"]}
+    assert set(listed) == {"polar", "other"} and listed["other"] == 0

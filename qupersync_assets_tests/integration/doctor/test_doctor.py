@@ -251,6 +251,19 @@ def test_view_that_a_kind_of_cluster_lacks_is_not_a_problem(
     assert found(report, "view stl_vacuum") == f"not on {kind}"
     assert found(report, "job vacuum_history_sync") == "from sys_vacuum_history"
     assert found(report, "job node_details_sync") == f"unavailable on {kind}"
+    # A sync every 300 s keeps a workgroup active for a minute each.
+    hours = [finding["detail"] for finding in report["findings"] if finding["what"] == "active hours"]
+    assert len(hours) == (kind == "Serverless")
+    assert all("4.8 a day" in text and "REDSHIFT_SYNC_INTERVAL=3600 lowers it to 0.4" in text for text in hours)
+
+
+def test_a_cluster_that_no_setting_names_is_reported(doctor: Doctor, sync: Sync, target: Query) -> None:
+    assert sync("node_details").success
+    target("INSERT INTO quper.query_history (cluster, query_id) VALUES ('old', 1)")
+    report = doctor()
+    assert report["ok"]  # it may be kept
+    assert "qupersync clusters forget old" in found(report, "cluster old", "postgres")
+    assert "cluster sandbox" not in {finding["what"] for finding in report["findings"]}
 
 
 def test_table_has_the_findings_of_the_json(
