@@ -17,9 +17,11 @@ from qupersync_assets.postgres.loader import load
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.retention import purge_daily
 from qupersync_assets.rows.page import Page, Pages
-from qupersync_assets.rows.source_read import SourceRead
+from qupersync_assets.rows.source_read import SourceParts, SourceRead
 from qupersync_assets.spec import Window
 from qupersync_assets.sync_jobs import node_details, table_stats
+from qupersync_assets_tests.integration.postgres.test_isolation import Parts
+from qupersync_assets_tests.support.cluster_story import StorySource, rows
 from qupersync_assets_tests.support.integration import Query
 
 DAILY = (
@@ -151,6 +153,24 @@ def test_a_day_with_skipped_rows_is_marked(postgres: PostgresResource, target: Q
     nodes(postgres, first() + timedelta(days=1), {0: 1, "x": 2})
     complete = "SELECT day - %s::date, node, is_complete FROM quper.node_details_by_day ORDER BY 1, 2"
     assert target(complete, [first()]) == [(0, 0, True), (0, 1, True), (1, 0, False), (1, 1, False)]
+
+
+@pytest.mark.parametrize("is_read", [True, False], ids=["with a skipped row", "not read"])
+def test_a_day_without_all_rows_of_one_database_is_marked(
+    postgres: PostgresResource, target: Query, is_read: bool
+) -> None:
+    class Broken(StorySource):
+        def _pages(self) -> Pages:
+            raise SyncError("cut", ErrorClass.FATAL)
+
+    spec, log = table_stats.SPEC, logging.getLogger(__name__)
+    whole = StorySource(spec, "view", rows(spec, 0, 1, "a"), raw=True, database="a")
+    kind = StorySource if is_read else Broken
+    partly = kind(spec, "view", rows(spec, 1, 0, "b"), raw=True, database="b")  # one of its keys is NULL
+    source = Parts(SourceParts({"a": whole, "b": partly}, existing=frozenset("ab")))
+    load(postgres, spec, "one", "run", source, log, timedelta(hours=1), day=first())
+    assert target("SELECT status, rows_skipped FROM quper.sync_logs") == [("success", 1) if is_read else ("partial", 0)]
+    assert target("SELECT is_complete FROM quper.snapshot_days") == [(False,)]
 
 
 def test_old_days_are_deleted_except_what_later_days_refer_to(postgres: PostgresResource, target: Query) -> None:

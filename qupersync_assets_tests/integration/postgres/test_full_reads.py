@@ -108,6 +108,21 @@ def test_another_source_is_read_completely_unless_the_last_load_failed(
     assert target(read) == [("full", "the source is not that of the last sync")]
 
 
+def test_a_read_that_is_wider_than_planned_is_logged_also_if_it_fails(
+    postgres: PostgresResource, target: Query
+) -> None:
+    class Widening(Refusing):
+        @contextmanager
+        def open(self, window: Window) -> Iterator[SourceRead]:
+            with super().open(window._replace(mode=ReadMode.FULL)) as read:
+                yield read
+
+    run(postgres, StorySource(SPEC, "view", [ROW], raw=True))
+    target("UPDATE quper.sync_logs SET started_at = now() + interval '1 day'")
+    run(postgres, Widening(SPEC, "other view", [], raw=True, is_opened=True))
+    assert target(LOGS) == [("success", "full"), ("failed", "full")]
+
+
 def test_a_second_attempt_without_a_read_has_no_counts_of_the_first(postgres: PostgresResource, target: Query) -> None:
     broken = Refusing(SPEC, "view", [], raw=True, is_opened=True)
     for cluster in ("two", "one"):

@@ -74,7 +74,10 @@ def test_rows_that_redshift_kept_for_longer_are_read_and_not_reported_as_lost(
     assert all(check.passed for check in checks(back, "no_gap").values())
 
 
-def test_a_gap_ends_at_the_oldest_row_that_redshift_kept(sync: Sync, source: Query, target: Query) -> None:
+def test_a_gap_ends_at_the_oldest_row_that_redshift_kept(
+    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNC_BATCH_SIZE", "1")  # the oldest row is in neither the first nor the last page
     assert sync("query_history").success
     target("UPDATE quper.sync_logs SET started_at = started_at - interval '10 days'")
     kept = days_ago(8)

@@ -120,7 +120,8 @@ def test_a_cluster_without_a_source_is_unavailable(postgres: PostgresResource, t
 
     result = load_list(postgres, NoSource())
     assert (result.status, result.reason, result.read) == (SyncStatus.UNAVAILABLE, "no view", None)
-    assert target("SELECT status, error FROM quper.sync_logs") == [("unavailable", "no view")]
+    log = "SELECT status, error, read_mode, read_reason, read_from FROM quper.sync_logs"
+    assert target(log) == [("unavailable", "no view", None, None, None)]
 
 
 def test_a_history_is_read_incrementally_the_second_time(postgres: PostgresResource) -> None:
