@@ -10,7 +10,8 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from qupersync_assets.core.redaction import escape_controls
@@ -34,8 +35,13 @@ class SafeConsole(Console):
     """A console that shows control characters in texts, such as those of a server, as escapes."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return a text with its markup; all cells and lines that are printed pass here."""
+        """Return a text with its markup; the width of a cell is that of the escapes."""
         return super().render_str(escape_controls(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the segments of anything that is printed."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=escape_controls(segment.text))
 
 
 def out(*, stderr: bool = False) -> Console:

@@ -72,6 +72,9 @@ def _app(registry: CollectorRegistry, health: Health) -> WSGIApplication:
     metrics = make_wsgi_app(registry)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
+            # A web page in a browser of this machine could wake a cluster that is billed.
+            return _answer(start_response, "403 Forbidden", "text/plain", "No requests of other web pages.\n")
         path = environ["PATH_INFO"]
         if path == "/metrics":
             return metrics(environ, start_response)  # type: ignore[no-any-return]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -22,20 +21,11 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.serve.logins import REFUSED
 from qupersync_assets_tests.conftest import PROJECT
 from qupersync_assets_tests.support.alert_servers import Webhook
-from qupersync_assets_tests.support.attacks import (
-    JSON,
-    Receiver,
-    configurations,
-    foreign_requests,
-    launch_body,
-    launches_of_all,
-    send,
-    tags,
-)
+from qupersync_assets_tests.support.attacks import JSON, Receiver, launch_body, send, tags
 from qupersync_assets_tests.support.demo_process import Served, execute, has_ended, run_processes, until, waiting
 from qupersync_assets_tests.support.echo_server import Parrot
 from qupersync_assets_tests.support.escaped_secrets import Secrets, tricky_passwords
-from qupersync_assets_tests.support.shown_texts import PAGES, REPOSITORY, page, shown_texts
+from qupersync_assets_tests.support.shown_texts import PAGES, page, shown_texts
 
 
 @pytest.fixture(scope="module")
@@ -117,43 +107,6 @@ def receiver() -> Iterator[Receiver]:
     with Receiver() as server:
         yield server
         assert server.received == []
-
-
-RUNS = "{ runsOrError { ... on Runs { results { runId mode tags { key value } } } } }"
-
-
-def test_a_page_of_another_origin_launches_nothing(served: Served, receiver: Receiver) -> None:
-    for config in ({}, next(configurations(receiver))):
-        body = launch_body("qupersync_main", config, {"from": "elsewhere"})
-        for method, path, given, headers in foreign_requests(served.port, body):
-            answer = send(served.port, method, path, given, headers)
-            assert answer.status in (400, 403, 405, 415), (method, path, headers)
-            assert answer.headers["X-Frame-Options"] == "DENY" and "runId" not in answer.body
-    assert "elsewhere" not in page(served, RUNS)
-    # The same request of a page of the UI is executed.
-    own = f"http://127.0.0.1:{served.port}"
-    headers = {**JSON, "Origin": own, "Sec-Fetch-Site": "same-origin"}
-    answer = send(served.port, "POST", "/graphql", launch_body("no_such_job", {}), headers)
-    assert answer.json["data"]["launchRun"]["__typename"] == "PipelineNotFoundError"
-
-
-def test_a_launch_chooses_neither_servers_nor_secrets(
-    served: Served, receiver: Receiver, passwords: dict[str, str]
-) -> None:
-    jobs = served.ask(
-        f"{{ repositoryOrError(repositorySelector: {REPOSITORY}) {{ ... on Repository {{ jobs {{ name }} }} }} }}"
-    )
-    names = [job["name"] for job in jobs["repositoryOrError"]["jobs"]]
-    assert {"qupersync_main", "qupersync_maintenance", "table_stats_sync"} <= {*names}
-    (run_id, *_) = (run["runId"] for run in served.ask(RUNS)["runsOrError"]["results"])
-    query = launches_of_all(names, run_id)
-    for config in configurations(receiver):
-        body = json.dumps({"query": query, "variables": {"config": config}})
-        answer = send(served.port, "POST", "/graphql", body, JSON)
-        results = answer.json["data"].values()
-        found = {r.get("__typename") or r["launchMultipleRunsResult"][0]["__typename"] for r in results}
-        assert found == {"RunConfigValidationInvalid"}, (config, answer.body)
-        assert not any(password in answer.body for password in passwords.values())
 
 
 def test_tags_of_a_launch_lead_nowhere(served: Served, receiver: Receiver) -> None:

@@ -291,6 +291,16 @@ def test_health_without_an_instance_is_not_ok(base: str, monkeypatch: pytest.Mon
     assert code == 503 and "DAGSTER_HOME" in json.loads(text)["daemon"]["detail"]
 
 
+@pytest.mark.parametrize(("site", "code"), [("cross-site", 403), ("same-site", 403), ("none", 200)])
+def test_another_web_page_cannot_ask(base: str, site: str, code: int) -> None:
+    request = urllib.request.Request(f"{base}/", headers={"Sec-Fetch-Site": site})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.status == code
+    except urllib.error.HTTPError as error:
+        assert error.code == code
+
+
 @pytest.mark.parametrize(("path", "code"), [("/", 200), ("/metric", 404), ("/health/x", 404)])
 def test_unknown_paths_are_not_found(base: str, path: str, code: int) -> None:
     assert get(base + path)[0] == code

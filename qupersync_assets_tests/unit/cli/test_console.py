@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.padding import Padding
+from rich.text import Text
 from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
@@ -36,6 +38,7 @@ def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]
     console = out()
     console.print(table)
     print_line(console, text)
+    console.print(Text(text), Padding(Text(text), 1), style="red")
     printed = capsys.readouterr().out
-    assert printed.count(r"\x1b]0;owned\x07 \x9b2J \r") == 3
+    assert printed.count(r"\x1b]0;owned\x07 \x9b2J \r") == 3 and printed.count(r"\x1b]0;owned") == 5
     assert not set(printed) & set("\x1b\x07\x9b\r")
