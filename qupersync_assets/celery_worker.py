@@ -12,6 +12,7 @@ from dagster_celery.executor import CeleryExecutor
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_task
 
+from qupersync_assets.core.log_format import configure_logs
 from qupersync_assets.definitions import build_code_location
 from qupersync_assets.defs.dagster_internals import unpack_step
 from qupersync_assets.defs.executors import celery_config
@@ -52,6 +53,7 @@ def build_app(settings: Settings) -> Celery:
 @cache
 def _app() -> Celery:
     settings = Settings.load()
+    configure_logs(settings.log_format)
     app = build_app(settings)
     build_code_location(settings).get_repository_def()  # the forked worker processes inherit it
     return app

@@ -6,6 +6,7 @@ import dagster as dg
 
 from qupersync_assets.alerts.health_digest import build_digests
 from qupersync_assets.alerts.sensors import build_alerts
+from qupersync_assets.core.log_format import configure_logs
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
@@ -21,4 +22,6 @@ def build_code_location(settings: Settings) -> dg.Definitions:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Build the definitions when Dagster loads the code location, not when this module is imported."""
-    return build_code_location(Settings.load())
+    settings = Settings.load()
+    configure_logs(settings.log_format)
+    return build_code_location(settings)

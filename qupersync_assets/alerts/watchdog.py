@@ -4,7 +4,6 @@ Sensors are evaluated by the daemon, in the code location: they cannot report th
 this process beside the daemon, and `qupersync metrics` runs it in a thread.
 """
 
-import sys
 import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ import sqlalchemy as sa
 from qupersync_assets.alerts.apprise_notifier import Alert, send_alert
 from qupersync_assets.alerts.open_problems import OpenProblems, end, is_sent, report, wanted
 from qupersync_assets.core.errors import SyncError
+from qupersync_assets.core.log_format import log_reporter
 from qupersync_assets.core.redaction import redact
 from qupersync_assets.core.signals import stop_on_signals
 from qupersync_assets.defs.instance import InstanceError, configured_instance
@@ -47,9 +47,10 @@ class Watchdog:
 
     def run(self, stop: threading.Event) -> None:
         """Poll until the event is set."""
+        write = log_reporter(self._settings.log_format)
         while not stop.wait(POLL_SECONDS):
             for line in self.poll():
-                print(line, file=sys.stderr, flush=True)
+                write(line)
         self.close()
 
     def close(self) -> None:

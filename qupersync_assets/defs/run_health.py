@@ -103,7 +103,22 @@ def step_timeout_message(seconds: int) -> str:
 
 _TIMEOUT = "It took longer than SYNC_STEP_TIMEOUT"
 _INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+_SIGNAL = "Multiprocess executor: received termination signal"
 _CRASH = "Multiprocess executor: child process for step"
+
+
+def remaining_jobs(instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequence[SyncSpec]) -> set[str] | None:
+    """Return the jobs that an unfinished run has planned and not ended; None if it has not planned any yet."""
+    jobs = {asset_key(spec): spec.sync_job_id for spec in specs}
+    steps = {"__".join(key.path): job for key, job in jobs.items()}
+    planned: set[str] = set()
+    ended: set[str] = set()
+    for event in run_events(instance, run, Kind.ASSET_MATERIALIZATION_PLANNED, Kind.STEP_SUCCESS, Kind.STEP_FAILURE):
+        if event.event_type == Kind.ASSET_MATERIALIZATION_PLANNED:
+            planned |= {jobs[event.asset_key]} if event.asset_key in jobs else set()
+        elif event.step_key in steps:
+            ended.add(steps[event.step_key])
+    return planned - ended if planned else None
 
 
 def failed_jobs(instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequence[SyncSpec]) -> dict[str, str]:
@@ -162,7 +177,11 @@ _UNKNOWN = "Dagster gives no reason; the process of the run may have been killed
 
 def was_interrupted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Return whether a run ended because its processes were asked to stop, as by a restart."""
-    for event in run_events(instance, run, Kind.RUN_FAILURE, Kind.STEP_FAILURE):
+    for event in run_events(instance, run, Kind.RUN_FAILURE, Kind.STEP_FAILURE, Kind.ENGINE_EVENT):
+        if event.event_type == Kind.ENGINE_EVENT:
+            if (event.message or "").startswith(_SIGNAL):
+                return True
+            continue
         why = getattr(event.event_specific_data, "failure_reason", None)
         error = getattr(event.event_specific_data, "error", None)
         while error is not None and error.cls_name not in _INTERRUPTS:

@@ -19,7 +19,7 @@ from qupersync_assets.defs.job_choice import cluster_interval, jobs_by_cluster
 from qupersync_assets.defs.names import CLUSTER_TAG, JOB_NAME, SCHEDULED_TAG, TRIGGER_TAG, asset_key
 from qupersync_assets.defs.partitions import cluster_of_run
 from qupersync_assets.defs.postponed import postponed
-from qupersync_assets.defs.run_health import dead_runs, unfinished_runs
+from qupersync_assets.defs.run_health import dead_runs, remaining_jobs, unfinished_runs
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
@@ -112,22 +112,26 @@ def evaluate_tick(
     with redact_exceptions():
         dead = dead_runs(instance, postgres, clusters, specs, unfinished, settings.max_silence)
         later = postponed(postgres, settings, due_clusters, datetime.now(UTC))
-    running = [record.dagster_run for record in unfinished if record not in dead]
+    running = [record for record in unfinished if record not in dead]
     several = len(clusters) > 1
     tags = {SCHEDULED_TAG: due.isoformat(), TRIGGER_TAG: "schedule" if cron_seconds(settings) else "sensor"}
     requests: list[dg.RunRequest] = []
     reasons: list[str] = []
     for cluster in due_clusters:
-        busy = next((run for run in running if cluster_of_run(run, clusters) in (cluster, None)), None)
-        if busy is not None:
-            of = f" of {cluster}" if several else ""
-            reasons.append(f"Run {busy.run_id}{of} is {busy.status.value}; only one sync{of} runs at a time.")
+        busy = [record for record in running if cluster_of_run(record.dagster_run, clusters) in (cluster, None)]
+        loading = _late_jobs(instance, busy, specs, due, cluster_interval(settings, cluster))
+        if loading is None:
+            run, of = busy[0].dagster_run, f" of {cluster}" if several else ""
+            reasons.append(f"Run {run.run_id}{of} is {run.status.value}; only one sync{of} runs at a time.")
             continue
         if cluster in later:
             reasons.append(later[cluster])
             continue
         with redact_exceptions():
-            jobs = due_jobs(postgres, settings, cluster, due)
+            jobs = [spec for spec in due_jobs(postgres, settings, cluster, due) if spec.sync_job_id not in loading]
+        if not jobs:
+            reasons.append(f"All jobs of {cluster} that are due are being loaded.")
+            continue
         is_complete = len(jobs) == len(jobs_by_cluster(settings)[cluster])
         requests.append(
             dg.RunRequest(
@@ -138,3 +142,18 @@ def evaluate_tick(
             )
         )
     return requests or dg.SkipReason(" ".join(reasons))
+
+
+def _late_jobs(
+    instance: dg.DagsterInstance, busy: Sequence[dg.RunRecord], specs: Sequence[SyncSpec], due: datetime, interval: int
+) -> set[str] | None:
+    """Return the jobs that unfinished runs still load after a whole interval, for example because one hangs: the other
+    jobs are synced without them. None if one of the runs is younger, or has not planned its jobs."""
+    jobs: set[str] = set()
+    for record in busy:
+        started = record.start_time
+        remaining = remaining_jobs(instance, record.dagster_run, specs) if started else None
+        if not started or not remaining or due.timestamp() - started < interval:
+            return None
+        jobs |= remaining
+    return jobs

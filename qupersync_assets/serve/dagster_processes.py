@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from qupersync_assets.core.environment import EnvFileError, load_env_file
 from qupersync_assets.core.errors import SyncError
+from qupersync_assets.core.log_format import log_reporter
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.serve.logins import REFUSED, LoginRefused, check_logins
@@ -26,6 +27,7 @@ from qupersync_assets.settings import Settings, SettingsError
 HOME = Path(".qupersync/dagster")
 # What webserver and daemon write.
 LOGS = Path(".qupersync/logs")
+LOGGED = "qupersync_assets.serve.logged"
 WEBSERVER = "qupersync_assets.serve.webserver"
 
 
@@ -85,10 +87,12 @@ def dagster_processes(
     folder.mkdir(exist_ok=True)
     daemon = Path(sysconfig.get_path("scripts")) / "dagster-daemon"
     arguments: dict[str, list[str | Path]] = {
-        "dagster-daemon": [daemon, "run", "-w", workspace],
-        "dagster-webserver": [sys.executable, "-m", WEBSERVER, "-w", workspace, "-h", host, "-p", str(port)],
+        # At INFO it writes a line for each evaluation of a sensor.
+        "dagster-daemon": [daemon, "run", "-w", workspace, "--log-level", "warning"],
+        "dagster-webserver": ["-m", WEBSERVER, "-w", workspace, "-h", host, "-p", str(port)],
     }
-    commands = [Command(name, args, folder, logs) for name, args in arguments.items()]
+    logged: list[str | Path] = [sys.executable, "-m", LOGGED]
+    commands = [Command(name, [*logged, *args], folder, logs) for name, args in arguments.items()]
     if os.environ.get("ALERT_URLS"):
         # Alone it reports a dead daemon, which evaluates no sensor.
         watchdog: list[str | Path] = [sys.executable, "-m", "qupersync_assets.alerts.watchdog"]
@@ -120,12 +124,13 @@ def _wait_until_up(url: str, commands: Sequence[Command]) -> None:
 
 def main() -> int:
     """Serve with the settings of the environment and of `.env`; return the exit code."""
-    report = partial(print, flush=True)
+    report: Callable[[str], None] = partial(print, flush=True)
     stop_on_signals()
     locks = contextlib.ExitStack()
     try:
         load_env_file()
         settings = Settings.load()
+        report = log_reporter(settings.log_format)
         # A dagster.yaml of the user may read variables that have defaults; and files have absolute paths here.
         os.environ.update(settings.environment())
         os.environ.setdefault("POSTGRES_PASSWORD", "")

@@ -108,6 +108,8 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings, UiSettings):
     metrics_host: Filled = Field("127.0.0.1", description="Address on which `qupersync metrics` listens.")
     metrics_port: Port = Field(9464, description="Port of `qupersync metrics`.")
 
+    log_format: Literal["text", "json"] = "text"
+    """Format of the logs of all processes: one line per record, as text or as a JSON object."""
     alert_urls: Annotated[SecretStr, AfterValidator(check_alert_urls)] | None = Field(
         None,
         description="Apprise URLs of the services that get alerts, with commas or spaces in between; see "

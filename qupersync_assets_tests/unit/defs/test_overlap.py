@@ -8,9 +8,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.events import AssetMaterializationPlannedData, StepSuccessData
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.test_utils import create_run_for_test
 
+from qupersync_assets.defs import schedules
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.ticks import JOB, Clock, Ticker, last_tick
 from qupersync_assets_tests.unit.conftest import Build, Load
 
@@ -79,6 +82,29 @@ def test_a_run_of_a_single_job_blocks_the_tick(ticker: Ticker, clock: Clock) -> 
 def test_other_and_finished_runs_do_not_block_the_tick(ticker: Ticker, clock: Clock, run: dict[str, Any]) -> None:
     sync_run(ticker.instance, **({"status": Status.STARTED} | run))
     assert len(ticker.look(clock.now - 1).run_requests) == 1
+
+
+def test_a_job_that_hangs_does_not_stop_the_others(
+    ticker: Ticker, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = sync_run(ticker.instance, Status.STARTED)
+
+    def report(kind: dg.DagsterEventType, **values: Any) -> None:
+        ticker.instance.report_dagster_event(dg.DagsterEvent(kind.value, JOB, **values), run_id)
+
+    report(dg.DagsterEventType.RUN_START)
+    tables = [spec.table.name for spec in default_specs()]
+    for table in tables:
+        planned = AssetMaterializationPlannedData(dg.AssetKey(["quper", table]))
+        report(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, event_specific_data=planned)
+    for table in tables[1:]:
+        report(dg.DagsterEventType.STEP_SUCCESS, step_key=f"quper__{table}", event_specific_data=StepSuccessData(1.0))
+    monkeypatch.setattr(schedules, "dead_runs", lambda *_: [])  # it holds the lock of its job
+    clock.now = time.time() + ticker.interval / 2
+    assert run_id in ticker.look(last_tick(clock.now, ticker.interval)).skip_message
+    clock.now = time.time() + 2 * ticker.interval + 60
+    [request] = ticker.look(last_tick(clock.now, ticker.interval)).run_requests
+    assert {key.path[-1] for key in request.asset_selection} == set(tables[1:])
 
 
 def test_a_queued_run_blocks_the_tick_for_any_time(ticker: Ticker, clock: Clock) -> None:

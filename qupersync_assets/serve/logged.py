@@ -1,0 +1,25 @@
+"""`python -m qupersync_assets.serve.logged COMMAND`: a command of Dagster whose logs have the format of LOG_FORMAT.
+
+COMMAND is the path of a Python script, or -m and a module, with its arguments.
+"""
+
+import os
+import runpy
+import sys
+
+from qupersync_assets.core.log_format import TEXT, configure_logs
+
+
+def main() -> None:
+    """Run the command in this process."""
+    configure_logs(os.environ.get("LOG_FORMAT") or TEXT)
+    del sys.argv[0]
+    if sys.argv[0] == "-m":
+        del sys.argv[0]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
