@@ -36,7 +36,7 @@ from tools.reader_queries import reader_queries
 PROJECT = Path(__file__).parents[1]
 # Title and variables of each section of the settings; a variable is in the first section that matches.
 SECTIONS = {
-    "Sync": "SYNC_(?!EXECUTOR|MAX_CONCURRENT).*|.*_RETENTION_DAYS|CLUSTER.*|REDSHIFT_SYNC_.*",
+    "Sync": "SYNC_(?!EXECUTOR|MAX_CONCURRENT|STEP_).*|.*_RETENTION_DAYS|CLUSTER.*|REDSHIFT_(SYNC|QUIET)_.*",
     "Executor": "SYNC_.*|CELERY_.*|KUBERNETES_.*",
     "Redshift": "REDSHIFT_(HOST|PORT|DATABASES?|USER|PASSWORD)",
     "Redshift: IAM instead of a password": "REDSHIFT_(IAM|CLUSTER_.*|WORKGROUP|ACCOUNT_ID|REGION)",
@@ -46,7 +46,7 @@ SECTIONS = {
     "PostgreSQL: the target, and the storage of Dagster": "POSTGRES_.*",
     "Dagster UI": "ASSET_OWNER|CODE_URL|UI_(?!URL).*",
     "Health of clusters": "HEALTH_.*",
-    "Metrics and health": "METRICS_.*",
+    "Metrics, health and logs": "METRICS_.*|LOG_.*",
     "Alerts": "UI_URL|ALERT_.*",
 }
 NOTE = "<!-- Written by `make docs`; changes belong in {}. -->"

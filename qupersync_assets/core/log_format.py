@@ -62,7 +62,7 @@ def message(record: logging.LogRecord) -> str:
 
 def configure_logs(log_format: str) -> None:
     """Let the loggers of this process, and those that Dagster will make, write in this format."""
-    import coloredlogs
+    import coloredlogs  # type: ignore[import-untyped]
 
     make = JsonFormatter if log_format == JSON else LineFormatter
 

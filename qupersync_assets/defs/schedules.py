@@ -27,6 +27,8 @@ from qupersync_assets.spec import SyncSpec
 SCHEDULE_NAME = f"{JOB_NAME}_schedule"
 INTERVAL_NAME = f"{JOB_NAME}_interval"
 MINUTE = 60
+# A busy machine shall not start more runs because each takes long.
+LATE_SECONDS = 600
 
 
 def cron_for(interval: int) -> str | None:
@@ -147,13 +149,13 @@ def evaluate_tick(
 def _late_jobs(
     instance: dg.DagsterInstance, busy: Sequence[dg.RunRecord], specs: Sequence[SyncSpec], due: datetime, interval: int
 ) -> set[str] | None:
-    """Return the jobs that unfinished runs still load after a whole interval, for example because one hangs: the other
-    jobs are synced without them. None if one of the runs is younger, or has not planned its jobs."""
+    """Return the jobs that unfinished runs still load after two intervals and LATE_SECONDS, for example because one
+    hangs: the other jobs are synced without them. None if one of the runs is younger, or has not planned its jobs."""
     jobs: set[str] = set()
     for record in busy:
         started = record.start_time
         remaining = remaining_jobs(instance, record.dagster_run, specs) if started else None
-        if not started or not remaining or due.timestamp() - started < interval:
+        if not started or not remaining or due.timestamp() - started < max(2 * interval, LATE_SECONDS):
             return None
         jobs |= remaining
     return jobs
