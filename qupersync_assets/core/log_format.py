@@ -18,6 +18,7 @@ TEXT, JSON = "text", "json"
 # Dagster's loggers whose handlers exist before this module is imported.
 _LOGGERS = ("dagster", "dagit", "dagster-webserver")
 _OWN_ERRORS = ("Failure", "SyncError")
+_MAX_CHARACTERS = 1000  # warnings of Dagster may contain whole stack traces
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
@@ -57,7 +58,8 @@ def message(record: logging.LogRecord) -> str:
         head, _, trace = text.partition("\nStack Trace:\n")
         last = [line for line in trace.splitlines() if line and not line.startswith(" ")]
         text = f"{head} {last[-1] if last else ''}"
-    return redact(" ".join(text.split()))
+    text = redact(" ".join(text.split()))
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]} ..."
 
 
 def configure_logs(log_format: str) -> None:

@@ -28,6 +28,8 @@ HOME = Path(".qupersync/dagster")
 # What webserver and daemon write.
 LOGS = Path(".qupersync/logs")
 LOGGED = "qupersync_assets.serve.logged"
+# At INFO a code server writes, in colours, before it has loaded QuperSync.
+CODE_SERVER = ("--code-server-log-level", "warning")
 WEBSERVER = "qupersync_assets.serve.webserver"
 
 
@@ -89,7 +91,7 @@ def dagster_processes(
     arguments: dict[str, list[str | Path]] = {
         # At INFO it writes a line for each evaluation of a sensor.
         "dagster-daemon": [daemon, "run", "-w", workspace, "--log-level", "warning"],
-        "dagster-webserver": ["-m", WEBSERVER, "-w", workspace, "-h", host, "-p", str(port)],
+        "dagster-webserver": ["-m", WEBSERVER, "-w", workspace, "-h", host, "-p", str(port), *CODE_SERVER],
     }
     logged: list[str | Path] = [sys.executable, "-m", LOGGED]
     commands = [Command(name, [*logged, *args], folder, logs) for name, args in arguments.items()]
