@@ -104,6 +104,7 @@ def step_timeout_message(seconds: int) -> str:
 _TIMEOUT = "It took longer than SYNC_STEP_TIMEOUT"
 _INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 _SIGNAL = "Multiprocess executor: received termination signal"
+_RUN_CRASH = "Run execution process for"
 _CRASH = "Multiprocess executor: child process for step"
 
 
@@ -163,9 +164,16 @@ def why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     """
     if run.status == Status.CANCELED:
         return "terminated"
-    for event in run_events(instance, run, Kind.RUN_FAILURE):
-        error = getattr(event.event_specific_data, "error", None)
+    crash = ""
+    for event in run_events(instance, run, Kind.RUN_FAILURE, Kind.ENGINE_EVENT):
         text = (event.message or "").strip()
+        if event.event_type == Kind.ENGINE_EVENT:
+            # The event of the failure says only that it was reported from outside.
+            crash = crash or text.partition(f"{_RUN_CRASH} {run.run_id} ")[2]
+            continue
+        if crash:
+            return f"The process of the run {crash.partition('. ')[0].rstrip('.')}."
+        error = getattr(event.event_specific_data, "error", None)
         if error is not None and error.message:
             text = f"{text} {reason(error)}"
         return redact(" ".join(text.split())) or _UNKNOWN
