@@ -200,7 +200,7 @@ def test_downstream_gets_the_rows_of_its_partition(filled: None, run: Run) -> No
     assert seen == [["far-south"], ["far-south", "north"]]
 
 
-def test_maintenance_covers_all_clusters(run: Run, target: Query, instance: dg.DagsterInstance) -> None:
+def test_maintenance_covers_all_clusters_also_those_that_no_setting_names(run: Run, target: Query, instance: dg.DagsterInstance) -> None:
     for cluster in ("north", "far-south"):
         assert run(cluster, "node_details").success
     target(
@@ -209,8 +209,8 @@ def test_maintenance_covers_all_clusters(run: Run, target: Query, instance: dg.D
     )
     job = build_definitions(Settings.load()).resolve_job_def(MAINTENANCE_NAME)
     result = job.execute_in_process(instance=instance)
-    assert target("SELECT cluster FROM quper.sync_logs WHERE sync_job_id = 'x'") == [("removed",)]
-    assert any("2 quper.sync_logs" in str(entry) for entry in instance.all_logs(result.run_id))
+    assert target("SELECT cluster FROM quper.sync_logs WHERE sync_job_id = 'x'") == []
+    assert any("3 quper.sync_logs" in str(entry) for entry in instance.all_logs(result.run_id))
 
 
 def test_the_command_line_and_the_metrics_show_both_clusters(
