@@ -147,3 +147,7 @@ SELECT kind, name, execution_s, share_pct, cost FROM quper.health_cost WHERE kin
 -- quper.health_statements
 SELECT pattern, queries, execution_s, mean_s, mean_before_s FROM quper.health_statements
 ORDER BY execution_s DESC LIMIT 20;
+
+-- quper.sync_totals
+SELECT sync_job_id, status, sum(runs) AS runs, sum(rows_upserted) AS rows_upserted FROM quper.sync_totals
+GROUP BY sync_job_id, status ORDER BY sync_job_id, status;

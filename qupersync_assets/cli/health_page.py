@@ -6,9 +6,12 @@ import contextlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qupersync_assets.cli.console import CommandError
-from qupersync_assets.postgres.resource import PostgresResource
+
+if TYPE_CHECKING:
+    from qupersync_assets.postgres.resource import PostgresResource
 
 
 def write_page(postgres: PostgresResource, clusters: Sequence[str], file: Path) -> None:

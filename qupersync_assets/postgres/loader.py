@@ -165,7 +165,7 @@ class _Load:
     def run(self, source: SyncSource | PartedSource) -> LoadResult:
         table, job = self.spec.table.fullname, self.spec.sync_job_id
         try:
-            with postgres_errors(f"Starting to load {table} failed"), self.target.begin() as connection:
+            with postgres_errors(f"Starting to load {table} failed"), self.target.begin(durable=True) as connection:
                 log_id = sync_logs.start(connection, self.cluster, job, self.run_id)
                 sync_logs.close_stale_rows(connection, self.cluster, job, self.run_id)
         except JobLocked as locked:

@@ -296,11 +296,12 @@ def test_a_server_shutdown_leaves_whole_batches(
     if not restarts:
         assert not result.success
         server.start()
-        # Whole batches only, with their counts. The row could not be closed.
-        assert target("SELECT count(*), max(node) FROM quper.node_details") == [(1000, 1000)]
+        # Whole batches only, with their counts; the server may lose the last ones. The row could not be closed.
+        [(count,)] = target("SELECT count(*) FROM quper.node_details")
+        assert count in (0, 1000)
         assert target(
             "SELECT status, rows_inserted, batches FROM quper.sync_logs WHERE run_id = %s", [result.run_id]
-        ) == [("running", 1000, 1)]
+        ) == [("running", count, count // 1000)]
     else:
         assert result.success
     assert server.pid not in pids

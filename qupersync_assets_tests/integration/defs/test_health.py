@@ -84,7 +84,9 @@ def test_the_sensor_starts_one_run_after_a_sync_and_none_when_nothing_was_writte
     assert request.run_key == again.run_key  # Dagster starts it once
     assert run(instance).success
     assert tick(instance) == ([], "No job has ended since the last evaluation.")
-    target("UPDATE quper.health_evaluations SET evaluated_at = evaluated_at - interval '75 s'")
+    target(
+        "UPDATE quper.health_evaluations SET evaluated_at = (SELECT max(completed_at) - interval '1 s' FROM quper.sync_logs)"
+    )
     target("UPDATE quper.sync_logs SET rows_inserted = 0, rows_updated = 0, rows_removed = 0")
     requests, reason = tick(instance)
     assert not requests and reason.startswith("No row was written since the last evaluation")

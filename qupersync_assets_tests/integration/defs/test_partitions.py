@@ -200,7 +200,9 @@ def test_downstream_gets_the_rows_of_its_partition(filled: None, run: Run) -> No
     assert seen == [["far-south"], ["far-south", "north"]]
 
 
-def test_maintenance_covers_all_clusters_also_those_that_no_setting_names(run: Run, target: Query, instance: dg.DagsterInstance) -> None:
+def test_maintenance_covers_all_clusters_also_those_that_no_setting_names(
+    run: Run, target: Query, instance: dg.DagsterInstance
+) -> None:
     for cluster in ("north", "far-south"):
         assert run(cluster, "node_details").success
     target(

@@ -37,7 +37,7 @@ def test_assets_and_checks_are_partitioned_by_cluster(definitions: dg.Definition
 def test_one_cluster_has_no_partitions(build: Build, variables: dict[str, str | None]) -> None:
     definitions = build(**variables)
     assert "StaticPartitions" not in snapshot(definitions)
-    assert set(definitions.resources or ()) == {"redshift", "postgres", "postgres_io_manager"}
+    assert set(definitions.resources or ()) == {"redshift", "postgres", "postgres_io_manager", "io_manager"}
 
 
 def test_definitions_contain_no_password(definitions: dg.Definitions) -> None:
