@@ -27,6 +27,9 @@ class _LivingRun(dg.Executor):
     def step_dependency_config(self) -> Any:
         return self._inner.step_dependency_config
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)  # the loop of Celery's executor asks for its configuration
+
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[Any]:
         with living_run(self._postgres.engine(), plan_context.run_id):
             yield from self._inner.execute(plan_context, execution_plan)
