@@ -29,9 +29,10 @@ help:
 
 install: .venv/installed
 
-# All packages are pinned, with the hashes of their files: deploy/requirements/ is written by `make lock`.
+# All packages are pinned, with the hashes of their files: deploy/requirements/ is written by `make lock`. It is complete,
+# hence --no-deps: with hashes, older versions of pip refuse a dependency that names an extra.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
-HASHED := $(PIP) --require-hashes --requirement deploy/requirements
+HASHED := $(PIP) --no-deps --require-hashes --requirement deploy/requirements
 
 .venv/installed: pyproject.toml deploy/requirements/dev.txt
 	@test -w . || { echo "This folder is read-only; QuperSync keeps .venv and .qupersync in it."; exit 1; }
@@ -96,7 +97,7 @@ lock: install
 
 .venv/audit: deploy/requirements/audit.txt .venv/installed
 	@$(PYTHON) -m venv .venv/audit
-	@.venv/audit/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@.venv/audit/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
 	@touch $@
 
 # What is in the image, as CycloneDX: build/sbom.json.
