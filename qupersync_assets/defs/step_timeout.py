@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 
 from qupersync_assets.defs.run_health import step_timeout_message
+from qupersync_assets.defs.wrapped_executor import WrappedExecutor, wrap_executor
 
 _POLL_SECONDS = 1.0
 # A busy machine starts a process slowly.
@@ -24,34 +25,20 @@ Kind = dg.DagsterEventType
 
 def with_step_timeout(executor: dg.ExecutorDefinition, seconds: int) -> dg.ExecutorDefinition:
     """Return the multiprocess executor `executor`, which kills steps that take longer than `seconds`."""
-
-    def create(context: dg.InitExecutorContext) -> dg.Executor:
-        make: Any = executor.executor_creation_fn
-        return _LimitedExecutor(make(context), seconds)
-
-    schema: Any = executor.config_schema
-    return dg.ExecutorDefinition(executor.name, schema, executor.get_requirements, create, executor.description)
+    return wrap_executor(executor, lambda inner: _LimitedExecutor(inner, seconds))
 
 
-class _LimitedExecutor(dg.Executor):
+class _LimitedExecutor(WrappedExecutor):
     def __init__(self, inner: dg.Executor, seconds: int) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._seconds = seconds
-
-    @property
-    def retries(self) -> Any:
-        return self._inner.retries
-
-    @property
-    def step_dependency_config(self) -> Any:
-        return self._inner.step_dependency_config
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         watch = _Watch(plan_context.instance, plan_context.dagster_run, self._seconds)
         thread = threading.Thread(target=watch.run, name="step-timeout", daemon=True)
         thread.start()
         try:
-            for event in self._inner.execute(plan_context, execution_plan):
+            for event in self.inner.execute(plan_context, execution_plan):
                 watch.see(event)
                 yield event
         finally:

@@ -107,6 +107,11 @@ class Table:
         return self.sort_columns[0] if self.sort_columns else ""
 
 
+def qualified_name(schema: str, name: str) -> str:
+    """Return the qualified name of a table, quoted for SQL."""
+    return f"{schema}.{name}" if name.isidentifier() else f'{schema}."{name}"'
+
+
 @dataclass(frozen=True)
 class LiveTable:
     """A user table as svv_table_info lists it now."""
@@ -119,7 +124,7 @@ class LiveTable:
     @property
     def qualified(self) -> str:
         """The qualified name, quoted for SQL."""
-        return f"{self.schema}.{self.name}" if self.name.isidentifier() else f'{self.schema}."{self.name}"'
+        return qualified_name(self.schema, self.name)
 
 
 def sample_tables() -> list[Table]:

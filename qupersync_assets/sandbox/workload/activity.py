@@ -104,13 +104,11 @@ class Activity:
         problems.change_catalog(self._cursor, self._now)
         for scene in problems.SCENES:
             client = next(client for client in traffic.CLIENTS if client.user_name == scene.user)
-            (table,) = (table for table in self._tables if f"{table.schema}.{table.name}" == scene.table)
+            name = catalog.qualified_name(*scene.table.split(".", 1))  # the table may be empty now
             pattern, starts = (scene.kind, scene.text), scene.starts(self._now)
             session = self._connect(starts[0], client)
             for start in starts:
-                statement = traffic.new_statement(
-                    self._rng, client, self._database, pattern, (table.qualified, ""), start
-                )
+                statement = traffic.new_statement(self._rng, client, self._database, pattern, (name, ""), start)
                 self._number(statement, session)
                 end = start + timedelta(seconds=scene.seconds * self._rng.uniform(0.8, 1.2))
                 traffic.finish(self._rng, statement, end, "success", scene.queued)

@@ -206,6 +206,7 @@ def test_problems_are_added_once_to_what_is_healthy(sandbox: Sandbox, query: Que
     workload = sandbox.workload()
     workload.backfill(NOW, queries=2000)
     assert [problem for problem in problems[:-2] if query(problem)] == []
+    query("DELETE FROM svv_table_info WHERE schema = 'staging' RETURNING 1")  # these tables may be empty
     workload.add_problems(NOW)
     assert [problem for problem in problems if len(query(problem)) != 1] == []
     before = _contents(query)
