@@ -14,7 +14,7 @@ from qupersync_assets.core.errors import SyncError
 from qupersync_assets.postgres.loader import LoadResult, load
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.spec import SyncSpec
-from qupersync_assets.sync_jobs import node_details, query_history, vacuum_history
+from qupersync_assets.sync_jobs import node_details, query_history, table_stats, vacuum_history
 from qupersync_assets_tests.support.cluster_story import BASE, StorySource
 from qupersync_assets_tests.support.integration import Query
 
@@ -67,7 +67,8 @@ def test_rows_that_were_refused_are_set_aside(postgres: PostgresResource, target
     rows = queries(1, 400)
     target("ALTER TABLE quper.query_history ADD CONSTRAINT odd CHECK (query_id % 100 <> 7)")
     for cluster in ("one", "two"):
-        assert load_rows(postgres, query_history.SPEC, cluster, rows).counts.skipped == 4
+        first = load_rows(postgres, query_history.SPEC, cluster, rows).counts
+        assert (first.skipped, first.batches) == (4, 100)  # none is set aside because of the other cluster
     bisected = len(merges) / 2
     merges.clear()
     again = load_rows(postgres, query_history.SPEC, "one", rows).counts
@@ -121,3 +122,20 @@ def test_vacuums_of_a_load_that_failed_at_its_end_are_linked_by_the_next(
     target("ALTER TABLE quper.table_stats DROP CONSTRAINT none")
     assert load_rows(postgres, vacuum_history.SPEC, "one", rows).counts.inserted == 0
     assert target(linked) == [("one", BASE - timedelta(days=1)), ("two", None)]
+
+
+def test_tables_of_a_load_that_failed_at_its_end_are_linked_by_the_next(
+    postgres: PostgresResource, target: Query
+) -> None:
+    vacuum = {"xid": 1, "table_id": 1, "status": "Finished", "eventtime": BASE}
+    tables = [{"database": "dev", "table_id": number} for number in (1, 2)]
+    for cluster in ("one", "two"):
+        load_rows(postgres, vacuum_history.SPEC, cluster, [vacuum])
+    load_rows(postgres, table_stats.SPEC, "one", tables[1:])
+    target("ALTER TABLE quper.table_stats ADD CONSTRAINT none CHECK (last_vacuum_date IS NULL)")
+    with pytest.raises(SyncError, match="Finishing"):
+        load_rows(postgres, table_stats.SPEC, "one", tables)
+    target("ALTER TABLE quper.table_stats DROP CONSTRAINT none")
+    assert load_rows(postgres, table_stats.SPEC, "one", tables).counts.inserted == 0
+    linked = target("SELECT cluster, table_id, last_vacuum_date FROM quper.table_stats ORDER BY 1, 2")
+    assert linked == [("one", 1, BASE), ("one", 2, None)]

@@ -96,6 +96,9 @@ def test_each_executor_shows_that_its_run_lives(bare: PostgresResource) -> None:
     class Inner(dg.Executor):
         retries: Any = None
 
+        def app_args(self) -> str:  # as Celery's executor has it
+            return "of the inner one"
+
         def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[Any]:
             wait_until(lambda: alive(bare))
             yield execution_plan
@@ -109,4 +112,5 @@ def test_each_executor_shows_that_its_run_lives(bare: PostgresResource) -> None:
     context: Any = None
     executor: Any = shown.executor_creation_fn(context)
     assert list(executor.execute(Plan(), "event")) == ["event"]
-    assert not alive(bare)
+    wait_until(lambda: not alive(bare))  # the server ends the session a moment later
+    assert executor.app_args() == "of the inner one"
