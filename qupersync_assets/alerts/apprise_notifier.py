@@ -13,7 +13,7 @@ MAX_CHARACTERS = 3500
 
 
 class AlertKind(StrEnum):
-    """What a service makes of an alert, by the names of Apprise: a colour, a priority, or the end of an incident."""
+    """The type of an alert, by the names of Apprise; a service shows it as a colour or ends an incident with it."""
 
     ERROR = "failure"
     WARNING = "warning"

@@ -18,7 +18,7 @@ from qupersync_assets.spec import SyncSpec
 
 _ACTION = "See docs/operations.md, Symptoms and fixes."
 _CHECK_ACTION = "See the check in the Dagster UI, and docs/operations.md, Symptoms and fixes."
-# What differs between two occurrences of one cause: identifiers, times, addresses and counts, but no SQLSTATE.
+# Parts that differ between two occurrences of one cause: identifiers, times, addresses and counts, but no SQLSTATE.
 _CHANGING = re.compile(r"(?<!SQLSTATE )\b(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[\d.:]*\d[\d.:]*)\b")
 _SUMMARY_CHARACTERS = 90
 

@@ -51,7 +51,7 @@ def _shown_values() -> set[str]:
     return {v for n, v in os.environ.items() if n.startswith(SHOWN_PREFIXES) and not n.endswith(secret)}
 
 
-# What a terminal executes, and what changes the direction of the text around it.
+# Characters that a terminal executes, and those that change the direction of the text around them.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 

@@ -1,4 +1,4 @@
-"""Which sync jobs are on in each cluster, and how often they run.
+"""Returns the sync jobs that are on in each cluster, and how often they run.
 
 By SYNC_JOBS and REDSHIFT_<NAME>_SYNC_JOBS, SYNC_INTERVAL, REDSHIFT_<NAME>_SYNC_INTERVAL and SYNC_JOB_INTERVALS.
 """

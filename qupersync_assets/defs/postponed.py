@@ -1,4 +1,4 @@
-"""Which clusters the schedule leaves alone for a while, and why: quiet hours, or a failed login."""
+"""Finds the clusters that the schedule does not sync for a while, and why: quiet hours, or a failed login."""
 
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor

@@ -1,13 +1,13 @@
 """An executor around another one: it adds something to the execution of a run, and is the other one otherwise."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
 
 
 class WrappedExecutor(dg.Executor):
-    """An executor that executes a run as `inner` does; subclasses override `execute`."""
+    """An executor that executes a run as `inner` does, in the `execute` of a subclass."""
 
     def __init__(self, inner: dg.Executor) -> None:
         self.inner = inner
@@ -23,13 +23,8 @@ class WrappedExecutor(dg.Executor):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)  # the loop of Celery's executor asks for its configuration
 
-    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
-        yield from self.inner.execute(plan_context, execution_plan)
 
-
-def wrap_executor(
-    executor: dg.ExecutorDefinition, wrap: Callable[[dg.Executor], WrappedExecutor]
-) -> dg.ExecutorDefinition:
+def wrap_executor(executor: dg.ExecutorDefinition, wrap: Callable[[dg.Executor], dg.Executor]) -> dg.ExecutorDefinition:
     """Return the definition of an executor whose instances are `wrap` of its own."""
 
     def create(context: dg.InitExecutorContext) -> dg.Executor:

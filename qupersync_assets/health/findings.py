@@ -15,7 +15,7 @@ CREATE TEMPORARY TABLE health_found (
     signal_id text COLLATE "C", severity text, {", ".join(f"{name} {type_}" for name, type_ in COLUMNS.items())}
 ) ON COMMIT DROP"""
 
-# What differs makes a new version of the row. Numbers that change all the time are as of the last change of a tenth.
+# A difference in these makes a new version of the row. Numbers that change all the time count from a tenth on.
 _EXACT = ("severity", "target", "note", "database", "table_id", "query_id", "pattern")
 _DIFFERS = (
     f"(f.value_now, {', '.join(f'f.{name}' for name in _EXACT)}) "

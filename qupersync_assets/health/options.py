@@ -1,4 +1,4 @@
-"""What the settings say about health."""
+"""The settings of the health of one cluster."""
 
 from __future__ import annotations
 

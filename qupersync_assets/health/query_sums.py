@@ -15,7 +15,7 @@ _OVERLAP = timedelta(minutes=10)
 
 _START = "date_bin('1 hour', q.start_time, TIMESTAMPTZ '2000-01-01 00:00:00+00')"
 _PATTERN = "coalesce(nullif(q.generic_query_hash, ''), nullif(q.query_hash, ''), md5(q.query_text), 'unknown')"
-# What only few queries have: metrics that are summed.
+# Summed metrics, which only few queries have.
 _HAS_METRICS = "(m.spilled_mb > 0 OR m.rows_inserted BETWEEN 1 AND 100)"
 
 # A query gets its metrics when it ends.

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from qupersync_assets.postgres.health_tables import HEALTH_EVALUATIONS, HEALTH_SIGNALS
 
-# What to fix first.
+# The findings to fix first.
 _ORDER = "severity_rank, priority DESC, since, signal_id, object"
 
 

@@ -1,4 +1,4 @@
-"""What metrics show of Dagster: the daemon's heartbeat, the schedule, and the latest checks."""
+"""The state of Dagster for the metrics: the daemon's heartbeat, the schedule, and the latest checks."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""Which clusters the tables of the schema quper hold, and how one is renamed or forgotten.
+"""Lists the clusters that have rows in the schema quper, and renames or forgets one.
 
 The tables are found in the database: each one with a column `cluster` takes part, also those of later versions.
 """

@@ -26,7 +26,7 @@ from qupersync_assets.settings.postgres import PostgresSettings, StorageSettings
 
 URL = "postgresql+qupersync://"
 
-# What changes the meaning of statements or values; _search_path has the path of schemas.
+# Settings that change the meaning of statements or values; _search_path adds the path of schemas.
 PINNED = MappingProxyType(
     {
         "client_encoding": "UTF8",

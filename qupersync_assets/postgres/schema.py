@@ -52,7 +52,7 @@ _COMMENTS = sa.text(
     "LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND d.objsubid > 0 "
     f"WHERE c.relnamespace = '{SCHEMA}'::regnamespace"
 )
-# Who may write the version besides its owner, by default privileges of the schema for example.
+# Roles besides the owner that may write the version, for example by default privileges of the schema.
 _WRITERS = sa.text(
     "SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END "
     "FROM pg_class c, aclexplode(c.relacl) a WHERE a.grantee <> c.relowner AND a.privilege_type <> 'SELECT' "

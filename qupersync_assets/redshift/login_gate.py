@@ -1,4 +1,4 @@
-"""What decides whether a process may log in to a cluster; the database packages do not know each other."""
+"""The interface that decides whether a process may log in: postgres implements it, and redshift calls it."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar

@@ -25,7 +25,7 @@ from qupersync_assets.settings import Settings, SettingsError
 
 # The folder of `make up` and `make demo`, unless DAGSTER_HOME names another one.
 HOME = Path(".qupersync/dagster")
-# What webserver and daemon write.
+# The folder of the log files of webserver and daemon.
 LOGS = Path(".qupersync/logs")
 LOGGED = "qupersync_assets.serve.logged"
 # At INFO a code server writes, in colours, before it has loaded QuperSync.

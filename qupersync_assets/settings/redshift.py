@@ -21,7 +21,7 @@ NEVER_INHERITED = frozenset(
     {"host", "cluster_identifier", "workgroup", "account_id", "secret_arn", "password"}
     | {"profile", "access_key_id", "secret_access_key", "session_token", "sync_jobs", "sync_interval"}
 )
-# What changes when a password or a key is rotated.
+# Fields that change when a password or a key is rotated.
 _CREDENTIALS = ("user", "password", "access_key_id", "secret_access_key", "session_token")
 _Texts = create_model("_Texts", __base__=BaseSettings, **dict.fromkeys(FIELDS, (str | None, None)))  # type: ignore[call-overload]
 

@@ -1,4 +1,4 @@
-"""What Redshift recommends for tables and did not apply by itself."""
+"""Recommendations of Redshift for tables that it did not apply by itself."""
 
 from qupersync_assets.health.signal import Group, Severity, Signal
 

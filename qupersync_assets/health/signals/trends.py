@@ -1,4 +1,4 @@
-"""What only a history shows: growth, forecasts, statements that got slower, what no query uses. Not in AWS's review."""
+"""Signals that need a history: growth, forecasts, slower statements, unused tables. AWS's review does not have them."""
 
 from qupersync_assets.health.signal import Group, Severity, Signal
 

@@ -1,4 +1,4 @@
-"""What statements do besides reading: alerts of the planner, spill and inserted rows."""
+"""Effects of statements besides their reads: alerts of the planner, spill and inserted rows."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ COLUMNS: dict[tuple[str, str], Row] = {
     ("marketing.impressions", "order_id"): {"attencodingtype": 0},
 }
 
-# What else is configured or decided.
+# Configuration, and decisions of Redshift.
 _STATEMENTS = [
     "UPDATE redshift.svv_mv_info SET is_stale = 't', autorefresh = 't' WHERE name = 'mv_open_invoices'",
     "UPDATE redshift.stv_wlm_service_class_config SET query_priority = 'Normal' WHERE service_class = 101",
