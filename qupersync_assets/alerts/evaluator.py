@@ -11,10 +11,10 @@ from qupersync_assets.alerts.open_problems import OpenProblems, end, is_sent, re
 from qupersync_assets.core.errors import PAUSED
 from qupersync_assets.defs.names import asset_key
 from qupersync_assets.defs.partitions import cluster_of_run
-from qupersync_assets.defs.problems import Problem, Severity
 from qupersync_assets.defs.run_health import Kind, failed_jobs, reason, run_events, was_interrupted, why_failed
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
+from qupersync_assets.sync.problems import Problem, Severity
 
 _ACTION = "See docs/operations.md, Symptoms and fixes."
 _CHECK_ACTION = "See the check in the Dagster UI, and docs/operations.md, Symptoms and fixes."

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from qupersync_assets.alerts.apprise_notifier import Alert, AlertKind
 from qupersync_assets.core.redaction import redact
-from qupersync_assets.defs.problems import Problem, Severity, in_utc
+from qupersync_assets.sync.problems import Problem, Severity, in_utc
 
 _KINDS = {Severity.WARNING: AlertKind.WARNING, Severity.ERROR: AlertKind.ERROR}
 

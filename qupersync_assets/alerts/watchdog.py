@@ -19,11 +19,11 @@ from qupersync_assets.core.redaction import redact
 from qupersync_assets.core.signals import stop_on_signals
 from qupersync_assets.defs.instance import InstanceError, configured_instance
 from qupersync_assets.defs.operations import find_problems
-from qupersync_assets.defs.problems import Problem
-from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.postgres.advisory_lock import lock_key
+from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.settings import Settings
 from qupersync_assets.settings.alerts import AlertUrl, parse_alert_urls
+from qupersync_assets.sync.problems import Problem
 
 POLL_SECONDS = 30.0
 # A problem of one poll only may be a restart.

@@ -1,5 +1,6 @@
 """Calls a function again after transient errors."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -26,6 +27,13 @@ class Attempt:
     def failure(self, reason: str) -> str:
         """Return the sentence about a failure after which another attempt follows."""
         return f"attempt {self.number} of {self.total} failed: {reason.rstrip('.')}; next attempt in {self.delay:.0f} s"
+
+
+def attempt(number: int, max_retries: int, delay: float) -> Attempt:
+    """Return the attempt `number`, from 1 on. The first retry follows after about `delay` seconds; the delay then
+    doubles, with up to `delay` seconds more or less: jobs that fail together are not retried together."""
+    jitter = random.uniform(-delay, delay)  # noqa: S311
+    return Attempt(number, max_retries + 1, (2**number - 1) * delay + jitter)
 
 
 def call_with_retries(function: Callable[[], T], is_transient: Callable[[BaseException], bool], first_wait: float) -> T:

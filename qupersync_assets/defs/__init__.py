@@ -6,14 +6,15 @@ from qupersync_assets.defs.asset_metadata import build_sources
 from qupersync_assets.defs.assets import build_asset
 from qupersync_assets.defs.executors import build_executor
 from qupersync_assets.defs.health import build_health
-from qupersync_assets.defs.job_choice import jobs_on
 from qupersync_assets.defs.jobs import build_jobs
 from qupersync_assets.defs.living_runs import show_living_runs
-from qupersync_assets.defs.resources import build_resources, postgres_resource
+from qupersync_assets.defs.resources import build_resources
 from qupersync_assets.defs.retention_job import build_maintenance
 from qupersync_assets.defs.schedules import build_schedules
 from qupersync_assets.defs.sensors import build_sensors
+from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.settings import Settings
+from qupersync_assets.sync.job_choice import jobs_on
 from qupersync_assets.sync_jobs import all_specs
 
 __all__ = ["build_definitions"]

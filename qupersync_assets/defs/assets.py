@@ -6,20 +6,17 @@ from typing import Any
 
 import dagster as dg
 
-from qupersync_assets.core.retries import Attempt
-from qupersync_assets.defs.asset_checks import check_results, check_specs
+from qupersync_assets.defs.asset_checks import asset_check_results, check_specs
 from qupersync_assets.defs.asset_metadata import definition_metadata, description
 from qupersync_assets.defs.check_results import tag_check_errors
-from qupersync_assets.defs.io_manager import SyncRequest
-from qupersync_assets.defs.job_choice import jobs_by_cluster, why_off
+from qupersync_assets.defs.io_manager import LoadOutput
 from qupersync_assets.defs.names import IO_MANAGER_KEY, asset_key, source_key
 from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, resource_keys
-from qupersync_assets.redshift.databases import DatabasesSource
 from qupersync_assets.redshift.resource import RedshiftResource
-from qupersync_assets.redshift.source import RedshiftSource
-from qupersync_assets.rows.source_read import NoSource, PartedSource, SyncSource
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
+from qupersync_assets.sync.job_choice import jobs_by_cluster
+from qupersync_assets.sync.load_job import sync_request
 
 # The run configuration of a sync job, for the launchpad. Not a dg.Config, whose fields may name a variable of the
 # environment in place of a value.
@@ -62,19 +59,12 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
     def sync(context: dg.AssetExecutionContext) -> Iterator[Any]:
         cluster = cluster_of_step(context, list(resources))
         redshift: RedshiftResource = getattr(context.resources, resources[cluster])
-        source: SyncSource | PartedSource = NoSource(why_off(spec, cluster))
-        if cluster in on:
-            source = RedshiftSource(
-                redshift, spec, settings.sync_batch_size, settings.sync_query_text, settings.sync_include_self
-            )
-            source = DatabasesSource(source) if spec.database_column else source
-        number = context.retry_number + 1
-        attempt = Attempt(number, settings.sync_max_retries + 1, retry_policy.calculate_delay(number))
         full_refresh: bool = context.op_execution_context.op_config["full_refresh"]
-        request = SyncRequest(spec, cluster, source, full_refresh, attempt)
-        yield dg.Output(request)  # Dagster resumes here after the IO manager has loaded it
-        result, state = request.loaded.result(timeout=0)
-        results = list(check_results(spec, result, state, settings.sync_max_skipped_ratio))
+        number = context.retry_number + 1
+        request = sync_request(settings, redshift, spec, cluster, number=number, full_refresh=full_refresh)
+        output = LoadOutput(request)
+        yield dg.Output(output)  # Dagster resumes here after the IO manager has loaded it
+        results = asset_check_results(output.outcome.result(timeout=0))
         tag_check_errors(context, spec, results)
         yield from results
 

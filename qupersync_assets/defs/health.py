@@ -13,34 +13,25 @@ import dagster as dg
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact, redact_exceptions, redacted
 from qupersync_assets.defs.executors import IN_PROCESS, run_tags
-from qupersync_assets.defs.job_choice import cluster_interval, jobs_by_cluster
 from qupersync_assets.defs.names import CLUSTER_TAG, HEALTH_KEY, HEALTH_NAME, POSTGRES_KEY, TRIGGER_TAG, asset_key
 from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, tagged
 from qupersync_assets.health import all_signals, groups
 from qupersync_assets.health.due import find_due
 from qupersync_assets.health.evaluation import Evaluation, evaluate
 from qupersync_assets.health.freshness import SignalStatus
-from qupersync_assets.health.options import HealthOptions, health_options
+from qupersync_assets.health.options import HealthOptions
 from qupersync_assets.health.readers import summaries, worst_of_groups
 from qupersync_assets.postgres.health_tables import HEALTH_FINDINGS
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
+from qupersync_assets.sync.health_options import options_by_cluster
+from qupersync_assets.sync.job_choice import cluster_interval
 
 SENSOR_SECONDS = 30
 SAMPLES = 10
 # Without new rows findings are evaluated once an hour: some depend on the time.
 _IDLE = timedelta(hours=1)
-
-
-def options_by_cluster(settings: Settings) -> dict[str, HealthOptions]:
-    """Return how each cluster is evaluated.
-
-    Raises:
-        SettingsError: SYNC_JOBS or HEALTH_THRESHOLDS names something that does not exist.
-    """
-    on = {cluster: [spec.sync_job_id for spec in specs] for cluster, specs in jobs_by_cluster(settings).items()}
-    return health_options(settings, on)
 
 
 def build_health(specs: Sequence[SyncSpec], settings: Settings) -> dg.Definitions:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact, redact_exceptions, redacted
-from qupersync_assets.core.retries import Attempt
 from qupersync_assets.defs.names import IO_MANAGER_KEY
 from qupersync_assets.postgres.dataframe import read_table
-from qupersync_assets.postgres.loader import ONLY_ATTEMPT, LoadResult, TableState, load, table_state
+from qupersync_assets.postgres.loader import LoadResult, TableState
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.rows.source_read import PartedSource, SyncSource
 from qupersync_assets.spec import SCHEMA, SyncSpec
+from qupersync_assets.sync.load_job import SyncOutcome, SyncRequest, load_job
 from qupersync_assets.sync_jobs import all_specs
 
 if TYPE_CHECKING:
@@ -27,26 +26,20 @@ COLUMN_LINEAGE = "dagster/column_lineage"
 
 
 @dataclass(frozen=True)
-class SyncRequest:
+class LoadOutput:
     """What an asset hands to the IO manager."""
 
-    spec: SyncSpec
-    cluster: str
-    source: SyncSource | PartedSource
-    full_refresh: bool = False  # read everything that Redshift holds
-    attempt: Attempt = ONLY_ATTEMPT
-    # Gets the result of the load and the state of the table afterwards.
-    loaded: Future[tuple[LoadResult, TableState]] = field(default_factory=Future)
+    request: SyncRequest
+    outcome: Future[SyncOutcome] = field(default_factory=Future)  # set by the IO manager
 
 
 class PostgresUpsertIOManager(dg.IOManager):
-    """Loads a SyncRequest with batched upserts; each batch is one transaction."""
+    """Loads a LoadOutput with batched upserts; each batch is one transaction."""
 
-    def __init__(self, postgres: PostgresResource, lookback: timedelta) -> None:
+    def __init__(self, postgres: PostgresResource) -> None:
         self._postgres = postgres
-        self._lookback = lookback
 
-    def handle_output(self, context: dg.OutputContext, obj: SyncRequest) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: LoadOutput) -> None:
         """Load a sync job into its table.
 
         Raises:
@@ -54,21 +47,17 @@ class PostgresUpsertIOManager(dg.IOManager):
                 sync job.
             RetryRequested: a transient error, and not of the last attempt.
         """
-        if not isinstance(obj, SyncRequest):
+        if not isinstance(obj, LoadOutput):
             raise dg.Failure(
                 f"{IO_MANAGER_KEY} stores sync jobs of QuperSync only: give this asset another io_manager_key, and its "
                 f"inputs from schema {SCHEMA} the input_manager_key {IO_MANAGER_KEY}.",
                 allow_retries=False,
             )
-        spec, cluster, full = obj.spec, obj.cluster, obj.full_refresh
+        spec, attempt = obj.request.spec, obj.request.attempt
         try:
-            result = load(
-                *(self._postgres, spec, cluster, context.run_id, obj.source, context.log, self._lookback, full),
-                attempt=obj.attempt,
-            )
-            state = table_state(self._postgres, spec, cluster)
+            outcome = load_job(self._postgres, obj.request, context.run_id, context.log)
         except SyncError as error:
-            attempt, reason = obj.attempt, redact(str(error))
+            reason = redact(str(error))
             metadata = {"sqlstate": error.sqlstate or "", "connection": str(error.connection), "problem": error.problem}
             failure = dg.Failure(reason, metadata=metadata, allow_retries=False)
             failure.__cause__ = redacted(error)
@@ -79,11 +68,11 @@ class PostgresUpsertIOManager(dg.IOManager):
         except Exception as error:
             text = redact(f"{type(error).__name__}: {error}")
             raise dg.Failure(text, allow_retries=False) from redacted(error)
-        metadata = _metadata(spec, result, state)
+        metadata = _metadata(spec, outcome.result, outcome.state)
         # The UI shows the lineage of a materialization only, not that of the definition.
         metadata[COLUMN_LINEAGE] = context.definition_metadata[COLUMN_LINEAGE]
         context.add_output_metadata(metadata)
-        obj.loaded.set_result((result, state))
+        obj.outcome.set_result(outcome)
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """Return the table of the upstream asset, or only the columns in the input's metadata `columns`.

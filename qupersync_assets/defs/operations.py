@@ -14,8 +14,6 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from qupersync_assets.core.quiet_hours import last_quiet
 from qupersync_assets.defs.instance import FRESH_SECONDS, heartbeat, is_switched_on
-from qupersync_assets.defs.job_choice import jobs_by_cluster
-from qupersync_assets.defs.problems import Problem, Severity, in_utc
 from qupersync_assets.defs.schedules import SCHEDULE_NAME
 from qupersync_assets.postgres.cluster_connections import Connection, ConnectionState, failed_connections
 from qupersync_assets.postgres.job_status import is_usable
@@ -23,6 +21,8 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.settings import Settings
+from qupersync_assets.sync.job_choice import jobs_by_cluster
+from qupersync_assets.sync.problems import Problem, Severity, in_utc
 
 # A run is queued while other runs of its cluster or the limit of runs hold it back.
 QUEUE_SECONDS = 900

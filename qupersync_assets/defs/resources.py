@@ -1,7 +1,6 @@
 """Both databases as Dagster resources that run configuration cannot change, and the IO manager."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import dagster as dg
 
@@ -9,14 +8,9 @@ from qupersync_assets.defs.io_manager import PostgresUpsertIOManager
 from qupersync_assets.defs.names import IO_MANAGER_KEY, POSTGRES_KEY
 from qupersync_assets.defs.partitions import resource_keys
 from qupersync_assets.postgres.cluster_connections import ConnectionGate
-from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.resource import PostgresResource, postgres_resource
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
-
-
-def postgres_resource(settings: Settings) -> PostgresResource:
-    """Build the resource of the target."""
-    return PostgresResource(settings, auto_migrate=settings.sync_auto_migrate)
 
 
 def build_resources(settings: Settings) -> dict[str, dg.ResourceDefinition | dg.IOManagerDefinition]:
@@ -33,7 +27,7 @@ def build_resources(settings: Settings) -> dict[str, dg.ResourceDefinition | dg.
     )
     def io_manager(context: dg.InitResourceContext) -> PostgresUpsertIOManager:
         postgres: PostgresResource = getattr(context.resources, POSTGRES_KEY)
-        return PostgresUpsertIOManager(postgres, timedelta(seconds=settings.sync_lookback))
+        return PostgresUpsertIOManager(postgres)
 
     # Without one of its own, each job has Dagster's IO manager, whose folder a launch may choose.
     own = {IO_MANAGER_KEY: io_manager, "io_manager": io_manager}

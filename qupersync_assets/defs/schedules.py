@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from qupersync_assets.core.redaction import redact_exceptions
-from qupersync_assets.defs.due import due_jobs, is_due, next_sync
-from qupersync_assets.defs.job_choice import cluster_interval, jobs_by_cluster
 from qupersync_assets.defs.names import CLUSTER_TAG, JOB_NAME, SCHEDULED_TAG, TRIGGER_TAG, asset_key
 from qupersync_assets.defs.partitions import cluster_of_run
 from qupersync_assets.defs.postponed import postponed
@@ -23,6 +21,8 @@ from qupersync_assets.defs.run_health import dead_runs, remaining_jobs, unfinish
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
+from qupersync_assets.sync.due import due_jobs, is_due, next_sync
+from qupersync_assets.sync.job_choice import cluster_interval, jobs_by_cluster
 
 SCHEDULE_NAME = f"{JOB_NAME}_schedule"
 INTERVAL_NAME = f"{JOB_NAME}_interval"

@@ -10,9 +10,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from qupersync_assets.core.redaction import redact_exceptions
-from qupersync_assets.defs.due import last_due, next_sync
 from qupersync_assets.defs.instance import is_switched_on
-from qupersync_assets.defs.job_choice import cluster_interval
 from qupersync_assets.defs.names import CLUSTER_TAG
 from qupersync_assets.defs.partitions import cluster_of_run
 from qupersync_assets.defs.run_health import FAILED_STATUSES, close_logs, close_stale_rows
@@ -28,6 +26,8 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
+from qupersync_assets.sync.due import last_due, next_sync
+from qupersync_assets.sync.job_choice import cluster_interval
 
 # The daemon evaluates sensors about every five seconds.
 POLL_SECONDS = 5

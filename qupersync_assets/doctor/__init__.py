@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from qupersync_assets.core.environment import exposed_env_file
-from qupersync_assets.defs.job_choice import cluster_interval, jobs_by_cluster, jobs_on
-from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.doctor import postgres, redshift, storage
 from qupersync_assets.doctor.report import Finding
+from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.settings import redshift_login as logins
+from qupersync_assets.sync.job_choice import cluster_interval, jobs_by_cluster, jobs_on
 
 __all__ = ["Finding", "examine"]
 

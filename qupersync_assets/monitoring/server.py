@@ -13,13 +13,13 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 from pydantic import BaseModel
 
-from qupersync_assets.defs.job_choice import jobs_by_cluster
-from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.monitoring.collector import SyncCollector
 from qupersync_assets.monitoring.dagster_state import DagsterReader
 from qupersync_assets.monitoring.health import Health
+from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
+from qupersync_assets.sync.job_choice import jobs_by_cluster
 
 # The default timeout of a scrape is 10 seconds.
 STATEMENT_SECONDS = 8

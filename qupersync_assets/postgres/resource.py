@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from qupersync_assets.core.errors import sync_error
 from qupersync_assets.core.redaction import redacted
 from qupersync_assets.postgres.connection import URL
+from qupersync_assets.settings import Settings
 from qupersync_assets.settings.postgres import PostgresSettings
 
 
@@ -79,3 +80,8 @@ class PostgresResource:
                 counted = sa.select(sa.func.count()).select_from(table).where(table.c.cluster == cluster)
                 rows = connection.execute(counted).scalar_one()
             return rows
+
+
+def postgres_resource(settings: Settings) -> PostgresResource:
+    """Build the resource of the target."""
+    return PostgresResource(settings, auto_migrate=settings.sync_auto_migrate)

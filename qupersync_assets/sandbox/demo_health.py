@@ -9,13 +9,13 @@ from rich.console import Console
 
 from qupersync_assets.cli.health_page import write_page
 from qupersync_assets.core.errors import SyncError
-from qupersync_assets.defs.health import options_by_cluster
-from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.health.evaluation import evaluate
 from qupersync_assets.health.readers import open_findings
+from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.workload.past import write_past
 from qupersync_assets.settings import Settings
+from qupersync_assets.sync.health_options import options_by_cluster
 
 WORST = 3
 

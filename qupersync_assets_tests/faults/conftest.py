@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from qupersync_assets.defs.resources import postgres_resource
+from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.faults import Fault

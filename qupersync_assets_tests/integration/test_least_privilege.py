@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
 from qupersync_assets.defs import build_definitions
-from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.defs.retention_job import MAINTENANCE_NAME
+from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.postgres.schema import ensure_schema, tables
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway

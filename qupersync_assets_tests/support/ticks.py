@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from qupersync_assets.defs.due import last_due
 from qupersync_assets.defs.sensors import FIRST_SYNC_NAME
+from qupersync_assets.sync.due import last_due
 
 JOB = "qupersync_main"
 

@@ -105,8 +105,8 @@ def forget(name: Name, yes: Yes = False, as_json: Json = False) -> None:
 
 
 def _target() -> tuple[Settings, PostgresResource]:
-    from qupersync_assets.defs.resources import postgres_resource
     from qupersync_assets.postgres.job_status import is_usable
+    from qupersync_assets.postgres.resource import postgres_resource
     from qupersync_assets.settings import Settings
 
     settings = Settings.load()

@@ -55,8 +55,8 @@ def health(
     1 if there is no evaluation, 2 if the command line is wrong. docs/health.md lists the signals.
     """
     with exit_on_errors(as_json):
-        from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.health import groups
+        from qupersync_assets.postgres.resource import postgres_resource
         from qupersync_assets.postgres.schema import ensure_schema
         from qupersync_assets.settings import Settings
 
@@ -83,8 +83,8 @@ def health(
 
 
 def _evaluate(settings: Settings, postgres: PostgresResource, clusters: Sequence[str]) -> None:
-    from qupersync_assets.defs.health import options_by_cluster
     from qupersync_assets.health.evaluation import evaluate
+    from qupersync_assets.sync.health_options import options_by_cluster
 
     options = options_by_cluster(settings)
     for name in clusters:

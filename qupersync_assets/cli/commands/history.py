@@ -27,8 +27,8 @@ def history(
 ) -> None:
     """Print past runs from quper.sync_logs, newest first; times are UTC."""
     with exit_on_errors(as_json):
-        from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.postgres.job_status import log_rows
+        from qupersync_assets.postgres.resource import postgres_resource
         from qupersync_assets.settings import Settings
         from qupersync_assets.sync_jobs import all_specs
 

@@ -6,10 +6,10 @@ from qupersync_assets.cli.console import Json, exit_on_errors, out, print_json
 def migrate(as_json: Json = False) -> None:
     """Upgrade the schema quper to the version of this QuperSync, also if SYNC_AUTO_MIGRATE is false."""
     with exit_on_errors(as_json):
-        from qupersync_assets.defs.job_choice import jobs_on
-        from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.postgres import schema
+        from qupersync_assets.postgres.resource import postgres_resource
         from qupersync_assets.settings import Settings
+        from qupersync_assets.sync.job_choice import jobs_on
 
         settings = Settings.load()
         before, after = schema.migrate(postgres_resource(settings), jobs_on(settings))

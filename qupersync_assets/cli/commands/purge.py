@@ -45,9 +45,9 @@ def purge(
     """
     with exit_on_errors(as_json):
         from qupersync_assets.defs.instance import configured_instance
-        from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.defs.retention_job import purge_data
         from qupersync_assets.postgres.job_status import is_usable
+        from qupersync_assets.postgres.resource import postgres_resource
         from qupersync_assets.settings import Settings
         from qupersync_assets.sync_jobs import all_specs
 

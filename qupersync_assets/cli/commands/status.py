@@ -37,12 +37,12 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
     with exit_on_errors(as_json):
         from qupersync_assets.defs.check_results import latest_checks, leave_out_old
         from qupersync_assets.defs.instance import configured_instance
-        from qupersync_assets.defs.job_choice import jobs_by_cluster
         from qupersync_assets.defs.operations import find_problems
-        from qupersync_assets.defs.problems import Severity
-        from qupersync_assets.defs.resources import postgres_resource
         from qupersync_assets.postgres.job_status import job_states
+        from qupersync_assets.postgres.resource import postgres_resource
         from qupersync_assets.settings import Settings
+        from qupersync_assets.sync.job_choice import jobs_by_cluster
+        from qupersync_assets.sync.problems import Severity
         from qupersync_assets.sync_jobs import all_specs, default_specs
 
         settings, specs = Settings.load(), all_specs()
@@ -115,10 +115,10 @@ def _with_jobs_off(
 
 def _schedule(settings: Settings, now: datetime, instance: dg.DagsterInstance | None) -> dict[str, Any]:
     """Return the state of the schedule; `on` and `daemon` are None without an instance."""
-    from qupersync_assets.defs.due import next_sync
     from qupersync_assets.defs.instance import heartbeat, is_switched_on
-    from qupersync_assets.defs.job_choice import cluster_interval
     from qupersync_assets.defs.schedules import SCHEDULE_NAME
+    from qupersync_assets.sync.due import next_sync
+    from qupersync_assets.sync.job_choice import cluster_interval
 
     on = daemon = None
     if instance:
@@ -135,7 +135,7 @@ def _schedule(settings: Settings, now: datetime, instance: dg.DagsterInstance | 
 
 
 def _next_run(settings: Settings, state: JobState) -> datetime | None:
-    from qupersync_assets.defs.due import next_sync
+    from qupersync_assets.sync.due import next_sync
 
     return None if state.is_off else next_sync(settings, state.now, state.cluster, state.sync_job_id)
 

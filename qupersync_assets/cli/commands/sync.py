@@ -39,9 +39,9 @@ def sync(
         from qupersync_assets.cli.summary import print_summary
         from qupersync_assets.cli.sync_run import run_sync
         from qupersync_assets.defs.instance import configured_instance
-        from qupersync_assets.defs.job_choice import jobs_on
-        from qupersync_assets.defs.resources import postgres_resource
+        from qupersync_assets.postgres.resource import postgres_resource
         from qupersync_assets.settings import Settings
+        from qupersync_assets.sync.job_choice import jobs_on
 
         settings = Settings.load()
         clusters = select_clusters(settings, cluster)
@@ -67,8 +67,8 @@ def _evaluate(settings: Settings, postgres: PostgresResource, clusters: Sequence
     """Look for problems of the clusters in what was synced; a failure is no failure of the sync."""
     from qupersync_assets.core.errors import SyncError
     from qupersync_assets.core.redaction import redact
-    from qupersync_assets.defs.health import options_by_cluster
     from qupersync_assets.health.evaluation import evaluate
+    from qupersync_assets.sync.health_options import options_by_cluster
 
     options = options_by_cluster(settings)
     for cluster in clusters:

@@ -21,13 +21,13 @@ from dagster._daemon.types import DaemonHeartbeat
 
 from qupersync_assets.alerts.watchdog import Watchdog
 from qupersync_assets.defs import operations
-from qupersync_assets.defs.job_choice import jobs_by_cluster
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.defs.operations import find_problems
-from qupersync_assets.defs.problems import Problem, Severity
 from qupersync_assets.defs.schedules import SCHEDULE_NAME
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
+from qupersync_assets.sync.job_choice import jobs_by_cluster
+from qupersync_assets.sync.problems import Problem, Severity
 from qupersync_assets_tests.support.alert_servers import Webhook
 from qupersync_assets_tests.support.integration import Query
 

@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 
 from qupersync_assets.defs import build_definitions
-from qupersync_assets.defs.due import due_jobs
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
+from qupersync_assets.sync.due import due_jobs
 from qupersync_assets_tests.support.integration import Query
 from qupersync_assets_tests.support.ticks import Ticker, last_tick
 from qupersync_assets_tests.unit.conftest import instance, shared_instance

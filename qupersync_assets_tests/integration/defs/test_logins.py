@@ -15,9 +15,8 @@ from qupersync_assets.core.environment import load_env_file
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.postponed import postponed
-from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.postgres.cluster_connections import ConnectionGate
-from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.resource import PostgresResource, postgres_resource
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings

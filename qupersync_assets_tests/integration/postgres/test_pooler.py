@@ -16,8 +16,8 @@ import pytest
 import sqlalchemy as sa
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
-from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.postgres import connection
+from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.support.demo_process import free_port, until

@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
-from qupersync_assets.defs.resources import postgres_resource
+from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.support.integration import Query
 

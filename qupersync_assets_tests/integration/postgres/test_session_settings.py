@@ -15,9 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
-from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.postgres.connection import PINNED, URL
-from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.resource import PostgresResource, postgres_resource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import default_specs

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from qupersync_assets.core.environment import load_env_file
-from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.postgres.connection import URL
+from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.server.postgres_server import PostgresServer
 from qupersync_assets.settings import Settings

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
-from qupersync_assets.defs.resources import postgres_resource
 from qupersync_assets.postgres.connection import URL
+from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sandbox.gateway.tls import Authority, TlsFiles

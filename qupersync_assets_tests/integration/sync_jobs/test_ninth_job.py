@@ -43,7 +43,7 @@ assert definitions.resolve_job_def("session_sync").execute_in_process().success
 
 
 MIGRATE = """
-from qupersync_assets.defs.resources import postgres_resource
+from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.postgres.schema import migrate
 from qupersync_assets.settings import Settings
 

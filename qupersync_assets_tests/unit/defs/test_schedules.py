@@ -12,9 +12,9 @@ import dagster as dg
 import pytest
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-from qupersync_assets.defs.due import next_sync
 from qupersync_assets.defs.names import SCHEDULED_TAG
 from qupersync_assets.defs.schedules import cron_for
+from qupersync_assets.sync.due import next_sync
 from qupersync_assets_tests.support.ticks import Clock, Ticker
 from qupersync_assets_tests.unit.conftest import Build, Load
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qupersync_assets.defs.job_choice import cluster_interval, jobs_by_cluster
 from qupersync_assets.settings import Settings, SettingsError
+from qupersync_assets.sync.job_choice import cluster_interval, jobs_by_cluster
 from qupersync_assets_tests.unit.conftest import TWO_CLUSTERS, Load
 
 NODES, QUERIES = "node_details_sync", "query_history_sync"

@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 
 from qupersync_assets.defs import build_definitions
-from qupersync_assets.defs.job_choice import jobs_by_cluster, jobs_on
 from qupersync_assets.settings import SettingsError
 from qupersync_assets.spec import SyncSpec
+from qupersync_assets.sync.job_choice import jobs_by_cluster, jobs_on
 from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.unit.conftest import TWO_CLUSTERS, Load
 

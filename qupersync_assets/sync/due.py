@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from qupersync_assets.core.errors import SyncError
-from qupersync_assets.defs.job_choice import cluster_interval, jobs_by_cluster
 from qupersync_assets.postgres.job_status import is_usable
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.sync_logs import last_reads
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
+from qupersync_assets.sync.job_choice import cluster_interval, jobs_by_cluster
 
 # A run may have a start that is this much earlier than its tick, because clocks differ.
 CLOCK_SECONDS = 30

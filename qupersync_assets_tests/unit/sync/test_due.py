@@ -14,9 +14,9 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInst
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-from qupersync_assets.defs.due import is_due, next_sync
 from qupersync_assets.defs.names import SCHEDULED_TAG
 from qupersync_assets.defs.schedules import SCHEDULE_NAME
+from qupersync_assets.sync.due import is_due, next_sync
 from qupersync_assets_tests.support.ticks import Clock, Ticker
 from qupersync_assets_tests.unit.conftest import TWO_CLUSTERS, Build, Load
 
