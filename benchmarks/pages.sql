@@ -54,16 +54,19 @@ SELECT cluster, user_id, 'stl_alert_event_log', query_id, 0, 1, 0, session_id, t
     CASE WHEN query_id %% 200 <> 0 THEN query_id END, 'one'
 FROM quper.query_history WHERE query_id %% 10 = 0;
 
+-- One table of fifteen is large; one of four has a manual design, and one of ten statistics that are out of date. One of
+-- ten changed on each of the last days.
 INSERT INTO quper.table_stats (
     cluster, database, schema, table_id, table_name, encoded, diststyle, sort_key1, max_varchar, sortkey1_enc, sortkey_num,
     size_mb, pct_used, unsorted_pct, stats_off_pct, tbl_rows, skew_sortkey1, skew_rows, estimated_visible_rows,
-    vacuum_sort_benefit_pct, create_time
+    vacuum_sort_benefit_pct, create_time, synced_at
 )
 SELECT cluster, 'db_' || i %% 3, CASE i WHEN 1 THEN 'sales' ELSE 'schema_' || i %% 100 END, i,
-    CASE i WHEN 1 THEN 'orders' ELSE 'table_' || i END, 'Y', 'KEY(id)', 'created_at', 256, 'az64', 1, r * r * 100000, 0.01,
-    i %% 97, i %% 89, r * r * 2e7, 1, CASE WHEN i %% 20 = 0 THEN i %% 13 ELSE 1 END, r * r * 2e7 * (1 - (i %% 30) / 100.0),
-    i %% 83, now() - i * interval '10 minutes'
-FROM (SELECT cluster, i, random() AS r FROM clusters CROSS JOIN generate_series(1, %(tables)s) AS i) AS tables;
+    CASE i WHEN 1 THEN 'orders' ELSE 'table_' || i END, 'Y', CASE WHEN i %% 4 = 0 THEN 'KEY(id)' ELSE 'AUTO(ALL)' END,
+    CASE WHEN i %% 4 = 0 THEN 'created_at' ELSE 'AUTO(SORTKEY)' END, 256, 'az64', 1, r * r * 100000, 0.01,
+    i %% 97, greatest(i %% 100 - 80, 0), r * r * 2e7, 1, CASE WHEN i %% 20 = 0 THEN i %% 13 ELSE 1 END, r * r * 2e7 * (1 - (i %% 30) / 100.0),
+    i %% 83, now() - i * interval '10 minutes', now() - (i %% 10) * interval '1 day'
+FROM (SELECT cluster, i, random() ^ 10 AS r FROM clusters CROSS JOIN generate_series(1, %(tables)s) AS i) AS tables;
 
 INSERT INTO quper.column_stats (
     cluster, table_catalog, table_schema, table_name, column_name, ordinal_position, is_nullable, data_type, table_id,

@@ -26,6 +26,10 @@ def _needed(name: str, type_: Any, comment: str, default: str | None = None) -> 
     return sa.Column(name, type_, nullable=False, server_default=default, comment=comment)
 
 
+# What to fix first; {f} stands for the table of the findings.
+SEVERITY_RANK = "CASE {f}.severity WHEN 'critical' THEN 1 WHEN 'warning' THEN 2 ELSE 3 END"
+PRIORITY = "round((ln(1.0::float + coalesce({f}.size_mb, 0)) + ln(1.0::float + coalesce({f}.times, 0)))::numeric, 2)"
+
 HEALTH_FINDINGS = sa.Table(
     "health_findings",
     METADATA,
@@ -49,6 +53,16 @@ HEALTH_FINDINGS = sa.Table(
     sa.Column("resolved_at", UTC_TIME, comment="first evaluation without it (UTC); NULL: the finding is open"),
     _needed("episodes", sa.Integer, "1, and 1 more for each return", "1"),
     _needed("changed_at", UTC_TIME, "when this version of the row was written (UTC)"),
+    sa.Index(
+        "health_findings_first_idx",
+        "cluster",
+        *(
+            sa.text(f"({text.format(f='health_findings')}) {order}")
+            for text, order in ((SEVERITY_RANK, ""), (PRIORITY, "DESC"))
+        ),
+        "opened_at",
+        postgresql_where=sa.text("resolved_at IS NULL"),
+    ),
     comment="Findings about a cluster's health: one row per cluster, signal and object, also of resolved ones. "
     "quper.health_open has the open ones with title and remedy.",
 )

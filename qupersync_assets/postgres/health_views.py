@@ -1,15 +1,15 @@
 """The views of quper for readers of findings; one row per finding or group."""
 
+from qupersync_assets.postgres.health_tables import PRIORITY, SEVERITY_RANK
 from qupersync_assets.spec import View
 
-_FINDINGS = """
+_FINDINGS = f"""
 SELECT f.cluster, s.group_id, f.signal_id, f.severity,
-    CASE f.severity WHEN 'critical' THEN 1 WHEN 'warning' THEN 2 ELSE 3 END AS severity_rank,
-    round((ln(1.0::float + coalesce(f.size_mb, 0)) + ln(1.0::float + coalesce(f.times, 0)))::numeric, 2) AS priority,
+    {SEVERITY_RANK.format(f="f")} AS severity_rank, {PRIORITY.format(f="f")} AS priority,
     s.title, f.object, f.value_now AS value, s.unit, s.threshold, f.value_first, f.size_mb, f.times, s.times_are,
     f.opened_at AS since, f.first_seen,
     coalesce(f.last_seen, s.last_evaluated_at, e.evaluated_at) AS last_seen, f.resolved_at, f.episodes,
-    replace(s.remedy, '{target}', coalesce(f.target, f.object)) AS remedy, f.note, s.documentation, f.database,
+    replace(s.remedy, '{{target}}', coalesce(f.target, f.object)) AS remedy, f.note, s.documentation, f.database,
     f.table_id, f.query_id, f.pattern, s.status AS signal_status, s.reason AS signal_reason
 FROM quper.health_findings AS f
 LEFT JOIN quper.health_signals AS s ON s.cluster = f.cluster AND s.signal_id = f.signal_id

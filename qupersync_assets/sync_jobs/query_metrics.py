@@ -73,7 +73,8 @@ TABLE = quper_table(
     ),
     key=("query_id",),
     comment="What queries cost: spill, blocks, rows and bytes over all steps; query_id joins quper.query_history.",
-    indexes=[("start_time",)],
+    # The second one is read with each evaluation of the cluster's health.
+    indexes=[("start_time",), ("query_id", "WHERE spilled_mb > 0 OR rows_inserted BETWEEN 1 AND 100")],
     shared_indexes=[("start_time",), ("spilled_mb", "WHERE spilled_mb > 0")],
     finds_written=True,
 )

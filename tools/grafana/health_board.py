@@ -46,12 +46,12 @@ FROM quper.health_findings WHERE {OF_CLUSTER} AND resolved_at IS NULL""",
         "New and resolved findings",
         "Findings by day.",
         f"""
-SELECT $__timeGroup(at, '1d') AS "time", count(*) FILTER (WHERE is_new) AS new,
-    count(*) FILTER (WHERE NOT is_new) AS resolved
+SELECT $__timeGroup(at, '1d') AS "time", sum(new) AS new, sum(resolved) AS resolved
 FROM (
-    SELECT opened_at AS at, true AS is_new FROM quper.health_findings WHERE {OF_CLUSTER}
+    SELECT opened_at AS at, count(*) AS new, 0 AS resolved FROM quper.health_findings
+    WHERE {OF_CLUSTER} GROUP BY opened_at
     UNION ALL
-    SELECT resolved_at, false FROM quper.health_findings WHERE {OF_CLUSTER}
+    SELECT resolved_at, 0, count(*) FROM quper.health_findings WHERE {OF_CLUSTER} GROUP BY resolved_at
 ) AS f
 WHERE $__timeFilter(at) GROUP BY 1 ORDER BY 1""",
         "short",

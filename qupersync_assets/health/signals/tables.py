@@ -10,16 +10,13 @@ SELECT t.database, t.schema, t.table_name, t.table_id, t.tbl_rows, t.size_mb, t.
     quote_ident(t.schema) || '.' || quote_ident(t.table_name) AS target,
     t.tbl_rows > :large_rows AS is_large, c.columns, c.encoded, c.distkey_type, coalesce(s.scans, 0) AS scans
 FROM quper.table_stats AS t
-LEFT JOIN (
-    SELECT table_catalog, table_id, count(*) AS columns, count(*) FILTER (WHERE encoding <> 'none') AS encoded,
+LEFT JOIN LATERAL (
+    SELECT nullif(count(*), 0) AS columns, count(*) FILTER (WHERE encoding <> 'none') AS encoded,
         min(data_type COLLATE "C") FILTER (WHERE distkey) AS distkey_type
     FROM quper.column_stats AS l
-    WHERE cluster = :cluster AND removed_at IS NULL AND EXISTS (
-        SELECT FROM quper.table_stats AS b WHERE b.cluster = :cluster AND b.database = l.table_catalog
-            AND b.table_id = l.table_id AND b.removed_at IS NULL AND b.tbl_rows > :large_rows
-    )
-    GROUP BY table_catalog, table_id
-) AS c ON c.table_catalog = t.database AND c.table_id = t.table_id
+    WHERE t.tbl_rows > :large_rows AND l.cluster = :cluster AND l.table_catalog = t.database
+        AND l.table_id = t.table_id AND l.removed_at IS NULL
+) AS c ON true
 LEFT JOIN (
     SELECT table_id, sum(scans) AS scans FROM quper.table_scan_stats
     WHERE cluster = :cluster AND scan_hour >= :now - interval '7 days' GROUP BY table_id

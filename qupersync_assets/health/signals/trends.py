@@ -6,8 +6,8 @@ _DG = "https://docs.aws.amazon.com/redshift/latest/dg/"
 _MGMT = "https://docs.aws.amazon.com/redshift/latest/mgmt/"
 _TODAY = "(:now AT TIME ZONE 'UTC')::date"
 
-# Growth in seven days beside that of the four weeks before; a table needs two weeks of history. Only tables that
-# changed within the week are looked up.
+# Growth in seven days beside that of the four weeks before; a table needs two weeks of history. Rows of tables that
+# changed within the week were written within it.
 _GROWTH = f"""(
     SELECT n.*, n.size_mb - w.size_mb AS growth_mb,
         (w.size_mb - f.size_mb)::numeric / greatest(({_TODAY} - 7 - f.day) / 7.0, 1) AS usual_mb
@@ -17,6 +17,7 @@ _GROWTH = f"""(
             quote_ident(schema) || '.' || quote_ident(table_name) AS target
         FROM quper.table_stats
         WHERE cluster = :cluster AND removed_at IS NULL AND size_mb >= 1000 AND schema !~ '^pg_'
+            AND synced_at >= :now - interval '8 days'
     ) AS n
     CROSS JOIN LATERAL (
         SELECT size_mb FROM quper.table_stats_daily AS d
@@ -77,10 +78,11 @@ _UNUSED = """(
         AND EXISTS (
             SELECT FROM quper.table_scan_stats AS s
             WHERE s.cluster = :cluster AND s.scan_hour <= :now - :threshold * interval '1 day'
-        ) AND coalesce((
-            SELECT max(scan_hour) FROM quper.table_scan_stats AS s
+        ) AND NOT EXISTS (
+            SELECT FROM quper.table_scan_stats AS s
             WHERE s.cluster = :cluster AND s.table_id = t.table_id
-        ), '-infinity') <= :now - :threshold * interval '1 day'
+                AND s.scan_hour > :now - :threshold * interval '1 day'
+        )
 ) AS t"""
 
 # Vacuums that failed, or began and did not end, after the last one that finished; the newest may still run.
