@@ -1,7 +1,7 @@
 """Decides which alerts an ended run is worth: one per cause, whatever the number of jobs, and one when it is over."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -9,7 +9,7 @@ import dagster as dg
 from qupersync_assets.alerts.apprise_notifier import Alert
 from qupersync_assets.alerts.open_problems import OpenProblems, end, is_sent, report, wanted
 from qupersync_assets.core.errors import PAUSED
-from qupersync_assets.defs.names import asset_key
+from qupersync_assets.defs.names import STANDALONE, Placement
 from qupersync_assets.defs.partitions import cluster_of_run
 from qupersync_assets.defs.run_health import Kind, failed_jobs, reason, run_events, was_interrupted, why_failed
 from qupersync_assets.settings import Settings
@@ -29,6 +29,7 @@ def evaluate(
     settings: Settings,
     run: dg.DagsterRun,
     open_problems: OpenProblems,
+    placement: Placement = STANDALONE,
 ) -> list[Alert]:
     """Return the alerts for an ended run, and change the problems that were reported and are not over.
 
@@ -37,8 +38,10 @@ def evaluate(
     cluster = cluster_of_run(run, list(settings.by_cluster()))
     base = settings.ui_url
     link = f"Run: {base.rstrip('/')}/runs/{run.run_id}" if base else f"Run: {run.run_id} of {run.job_name}"
-    problems = [] if was_interrupted(instance, run) else list(_problems(instance, specs, run, cluster))
-    done, passed = _done(instance, specs, run)
+    jobs = {placement.asset_key(spec): spec.sync_job_id for spec in specs}
+    failed = {} if run.is_success else _failed_jobs(instance, failed_jobs(instance, run, specs, placement), run)
+    problems = [] if was_interrupted(instance, run) else list(_problems(instance, failed, jobs, run, cluster))
+    done, passed = _done(instance, jobs, run)
     if run.is_success:
         done.add(run.job_name)
     alerts = []
@@ -60,13 +63,17 @@ def evaluate(
 
 
 def _problems(
-    instance: dg.DagsterInstance, specs: Sequence[SyncSpec], run: dg.DagsterRun, cluster: str | None
+    instance: dg.DagsterInstance,
+    failed: Mapping[str, str],
+    own_jobs: Mapping[dg.AssetKey, str],
+    run: dg.DagsterRun,
+    cluster: str | None,
 ) -> Iterator[Problem]:
     """Yield the causes of failed jobs, and of failed checks."""
     since = datetime.now(UTC)
     failures: dict[str, Problem] = {}
-    connections = _connections(instance, specs, run)
-    for job, cause in _failed_jobs(instance, specs, run).items():
+    connections = _connections(instance, own_jobs, run)
+    for job, cause in failed.items():
         state, problem = connections.get(job, ("", ""))
         if state:
             is_refused = state == "refused"
@@ -83,14 +90,14 @@ def _problems(
         failures[key] = Problem(key, summary, before.cause if before else cause, action, severity, cluster, jobs, since)
     yield from failures.values()
     checks: dict[str, list[tuple[str, dg.AssetCheckEvaluation]]] = {}
-    for job, evaluation in _evaluations(instance, specs, run):
+    for job, evaluation in _evaluations(instance, own_jobs, run):
         if not evaluation.passed:
             checks.setdefault(evaluation.check_name, []).append((job, evaluation))
-    for name, failed in checks.items():
-        is_error = any(e.severity is dg.AssetCheckSeverity.ERROR for _, e in failed)
+    for name, results in checks.items():
+        is_error = any(e.severity is dg.AssetCheckSeverity.ERROR for _, e in results)
         severity = Severity.ERROR if is_error else Severity.WARNING
-        cause = " ".join(f"{job}: {e.description or 'without a reason'}" for job, e in failed)
-        jobs = tuple(job for job, _ in failed)
+        cause = " ".join(f"{job}: {e.description or 'without a reason'}" for job, e in results)
+        jobs = tuple(job for job, _ in results)
         yield Problem(
             f"{cluster} check {name}", f"check {name} failed", cause, _CHECK_ACTION, severity, cluster, jobs, since
         )
@@ -102,21 +109,19 @@ def _summary(cause: str) -> str:
     return first if len(first) <= _SUMMARY_CHARACTERS else f"{first[:_SUMMARY_CHARACTERS]}..."
 
 
-def _failed_jobs(instance: dg.DagsterInstance, specs: Sequence[SyncSpec], run: dg.DagsterRun) -> dict[str, str]:
+def _failed_jobs(instance: dg.DagsterInstance, failed: dict[str, str], run: dg.DagsterRun) -> dict[str, str]:
     """Return each sync job that the run did not complete, and why; for other jobs their own name."""
-    if run.is_success:
-        return {}
-    if jobs := failed_jobs(instance, run, specs):
-        return jobs
+    if failed:
+        return failed
     errors = [event.step_failure_data.error for event in run_events(instance, run, Kind.STEP_FAILURE)]
     return {run.job_name: next((reason(error) for error in errors if error), why_failed(instance, run))}
 
 
 def _connections(
-    instance: dg.DagsterInstance, specs: Sequence[SyncSpec], run: dg.DagsterRun
+    instance: dg.DagsterInstance, own_jobs: Mapping[dg.AssetKey, str], run: dg.DagsterRun
 ) -> dict[str, tuple[str, str]]:
     """Return the sync jobs that could not log in to their cluster, each with the state of the connection and why."""
-    steps = {"__".join(asset_key(spec).path): spec.sync_job_id for spec in specs}
+    steps = {"__".join(key.path): job for key, job in own_jobs.items()}
     found = {}
     for event in run_events(instance, run, Kind.STEP_FAILURE):
         failure = event.step_failure_data.user_failure_data
@@ -127,24 +132,22 @@ def _connections(
 
 
 def _done(
-    instance: dg.DagsterInstance, specs: Sequence[SyncSpec], run: dg.DagsterRun
+    instance: dg.DagsterInstance, own_jobs: Mapping[dg.AssetKey, str], run: dg.DagsterRun
 ) -> tuple[set[str], dict[str, set[str]]]:
     """Return the sync jobs that the run completed; and those that passed each check."""
-    jobs = {asset_key(spec): spec.sync_job_id for spec in specs}
     events = run_events(instance, run, Kind.ASSET_MATERIALIZATION)
-    done = {jobs[event.asset_key] for event in events if event.asset_key in jobs}
+    done = {own_jobs[key] for event in events if (key := event.asset_key) and key in own_jobs}
     passed: dict[str, set[str]] = {}
-    for job, evaluation in _evaluations(instance, specs, run):
+    for job, evaluation in _evaluations(instance, own_jobs, run):
         if evaluation.passed:
             passed.setdefault(evaluation.check_name, set()).add(job)
     return done, passed
 
 
 def _evaluations(
-    instance: dg.DagsterInstance, specs: Sequence[SyncSpec], run: dg.DagsterRun
+    instance: dg.DagsterInstance, own_jobs: Mapping[dg.AssetKey, str], run: dg.DagsterRun
 ) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
-    jobs = {asset_key(spec): spec.sync_job_id for spec in specs}
     for event in run_events(instance, run, Kind.ASSET_CHECK_EVALUATION):
         evaluation = event.asset_check_evaluation_data
-        if job := jobs.get(evaluation.asset_key):
+        if job := own_jobs.get(evaluation.asset_key):
             yield job, evaluation

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from qupersync_assets.alerts.apprise_notifier import Alert, send_alert
 from qupersync_assets.core.redaction import redact, redact_exceptions
+from qupersync_assets.defs.names import POSTGRES_KEY, STANDALONE, Placement
 from qupersync_assets.health.signal import Severity
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
@@ -27,33 +28,35 @@ WHERE cluster = :cluster AND since > :after AND since <= :until AND severity = A
 ORDER BY severity_rank, priority DESC, object"""
 
 
-def build_digests(settings: Settings) -> list[dg.SensorDefinition]:
+def build_digests(settings: Settings, placement: Placement = STANDALONE) -> list[dg.SensorDefinition]:
     """Build a sensor for each URL of ALERT_URLS; none if HEALTH_ALERT_SEVERITY is off."""
     if settings.health_alert_severity == "off" or not settings.health_findings:
         return []
     every = list(Severity)
     severities = every[: every.index(Severity(settings.health_alert_severity)) + 1]
     clusters, urls = list(settings.by_cluster()), parse_alert_urls(settings.alert_urls)
-    return [_build_sensor(url, clusters, severities, settings.ui_url) for url in urls]
+    return [_build_sensor(url, clusters, severities, settings.ui_url, placement) for url in urls]
 
 
 def _build_sensor(
-    url: AlertUrl, clusters: Sequence[str], severities: Sequence[Severity], ui_url: str | None
+    url: AlertUrl, clusters: Sequence[str], severities: Sequence[Severity], ui_url: str | None, placement: Placement
 ) -> dg.SensorDefinition:
+    postgres_key = placement.resource(POSTGRES_KEY)
+
     @dg.sensor(
-        name=f"qupersync_health_alerts_{url.number}_{url.schema}",
+        name=f"{placement.name}_health_alerts_{url.number}_{url.schema}",
         minimum_interval_seconds=SENSOR_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=placement.sensor_status,
+        required_resource_keys={postgres_key},
         description=f"Sends new findings that are {' or '.join(severities)} to {url} of ALERT_URLS.",
     )
-    def health_alerts(
-        context: dg.SensorEvaluationContext, postgres: dg.ResourceParam[PostgresResource]
-    ) -> dg.SensorResult:
+    def health_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        postgres: PostgresResource = getattr(context.resources, postgres_key)
         with redact_exceptions():
             after = _parse(context.cursor)
             found, until = new_findings(postgres, clusters, severities, after)
             if found:
-                send_alert(url, digest(found, ui_url))  # an error keeps the cursor: the next tick sends them
+                send_alert(url, digest(found, ui_url, placement))  # an error keeps the cursor: the next tick sends them
         cursor = ",".join(f"{time.isoformat()} {cluster}" for cluster, time in until.items())
         return dg.SensorResult(skip_reason=f"{len(found)} new findings.", cursor=cursor)
 
@@ -88,12 +91,13 @@ def new_findings(
     return sorted(found, key=lambda row: list(Severity).index(row["severity"])), until
 
 
-def digest(findings: Sequence[Mapping[str, Any]], ui_url: str | None) -> Alert:
+def digest(findings: Sequence[Mapping[str, Any]], ui_url: str | None, placement: Placement = STANDALONE) -> Alert:
     """Return one message about new findings, the worst first."""
     counts = Counter(row["severity"] for row in findings)
     numbers = ", ".join(f"{counts[severity]} {severity}" for severity in Severity if counts[severity])
     clusters = ", ".join(sorted({row["cluster"] for row in findings}))
-    lines = [f"Details: {ui_url.rstrip('/')}/assets/quper/health_findings"] if ui_url else ["Details: qupersync health"]
+    path = "/".join(placement.health_key.path)
+    lines = [f"Details: {ui_url.rstrip('/')}/assets/{path}"] if ui_url else ["Details: qupersync health"]
     for row in findings[:SHOWN]:
         value = f": {row['value'].normalize():,f} {row['unit'] or ''}".rstrip() if row["value"] is not None else ""
         lines.append(f"{row['severity']}, {row['cluster']}: {row['title']}: {row['object']}{value}. {row['remedy']}")

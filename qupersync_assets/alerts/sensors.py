@@ -10,7 +10,8 @@ from qupersync_assets.alerts.apprise_notifier import Alert, AlertError, send_ale
 from qupersync_assets.alerts.evaluator import evaluate
 from qupersync_assets.alerts.open_problems import OpenProblem, OpenProblems
 from qupersync_assets.core.redaction import redact, redact_exceptions
-from qupersync_assets.defs.names import ASSET_JOB, asset_key
+from qupersync_assets.defs.names import STANDALONE, Placement
+from qupersync_assets.defs.own_runs import is_own
 from qupersync_assets.settings import Settings
 from qupersync_assets.settings.alerts import AlertUrl, parse_alert_urls
 from qupersync_assets.spec import SyncSpec
@@ -27,30 +28,30 @@ class AlertCursor(BaseModel):
     unsent: list[Alert] = []  # of the last evaluated run
 
 
-def build_alerts(specs: Sequence[SyncSpec], settings: Settings) -> list[dg.SensorDefinition]:
+def build_alerts(
+    specs: Sequence[SyncSpec], settings: Settings, placement: Placement = STANDALONE
+) -> list[dg.SensorDefinition]:
     """Build a sensor for each URL of ALERT_URLS."""
-    return [_build_sensor(url, specs, settings) for url in parse_alert_urls(settings.alert_urls)]
+    return [_build_sensor(url, specs, settings, placement) for url in parse_alert_urls(settings.alert_urls)]
 
 
-def _build_sensor(url: AlertUrl, specs: Sequence[SyncSpec], settings: Settings) -> dg.SensorDefinition:
+def _build_sensor(
+    url: AlertUrl, specs: Sequence[SyncSpec], settings: Settings, placement: Placement
+) -> dg.SensorDefinition:
     # The URL is no configuration of a resource: it stays in the environment of the code location.
     @dg.sensor(
-        name=f"qupersync_alerts_{url.number}_{url.schema}",
+        name=f"{placement.name}_alerts_{url.number}_{url.schema}",
         minimum_interval_seconds=SENSOR_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=placement.sensor_status,
         description=f"Sends an alert for each cause of failed runs and checks to {url} of ALERT_URLS, and one when "
         "it is over.",
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        def is_own(run: dg.DagsterRun) -> bool:
-            if run.job_name == ASSET_JOB:
-                return bool((run.asset_selection or set()) & {asset_key(spec) for spec in specs})
-            return context.repository_def is not None and context.repository_def.has_job(run.job_name)
-
         cursor = AlertCursor.model_validate_json(context.cursor) if context.cursor else AlertCursor()
         with redact_exceptions():
-            evaluate_run = partial(evaluate, context.instance, specs, settings)
-            return poll(context.instance, url, cursor, evaluate_run, is_own)
+            evaluate_run = partial(evaluate, context.instance, specs, settings, placement=placement)
+            owns = partial(is_own, specs=specs, settings=settings, placement=placement)
+            return poll(context.instance, url, cursor, evaluate_run, owns)
 
     return alerts
 
@@ -60,7 +61,7 @@ def poll(
     url: AlertUrl,
     cursor: AlertCursor,
     evaluate_run: Callable[[dg.DagsterRun, OpenProblems], list[Alert]],
-    is_own: Callable[[dg.DagsterRun], bool],
+    owns: Callable[[dg.DagsterRun], bool],
 ) -> dg.SensorResult:
     """Send alerts for the runs that ended since the last poll.
 
@@ -86,7 +87,7 @@ def poll(
         deliver()
         for storage_id, run_id in _ended_runs(instance, cursor.after):
             run = instance.get_run_by_id(run_id)
-            if run is not None and is_own(run):
+            if run is not None and owns(run):
                 cursor.unsent = evaluate_run(run, cursor.problems)
             cursor.after = storage_id
             deliver()

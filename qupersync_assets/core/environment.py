@@ -37,6 +37,13 @@ def load_env_file(path: Path = ENV_FILE) -> None:
         os.environ.update({_FILE: str(path.resolve()), _NAMES: ",".join(taken)})
 
 
+def env_file_hint(path: Path = ENV_FILE) -> str:
+    """Return what to do where settings are missing: say whether there is a file, and what needs none."""
+    if path.exists():
+        return f"They are read from the environment, and then from {path.resolve()}."
+    return f"There is no file {path.resolve()}: `make .env` creates it. `make demo` needs none."
+
+
 def current_value(name: str) -> str | None:
     """Return a variable's present value: that in the file if the process, or its parent, has taken it from there.
 

@@ -19,6 +19,13 @@ SHOWN_PREFIXES = ("REDSHIFT_", "POSTGRES_", "CLUSTER", "SYNC_", "UI_")
 # Secrets from AWS, which are in no variable; the newest are last. Temporary ones expire.
 _learned: dict[str, None] = {}
 MAX_LEARNED = 200
+# Secrets of settings that were not read from the environment.
+_kept: set[str] = set()
+
+
+def keep_secret(secret: str) -> None:
+    """Register a secret, or a text of URLs with secrets, for as long as the process lives."""
+    _kept.update({secret, *(_secret_parts(secret) if "://" in secret else ())})
 
 
 def learn_secret(secret: str | None) -> None:
@@ -40,7 +47,7 @@ def redact(text: str) -> str:
     secrets |= {_password(value) for name, value in os.environ.items() if name.endswith(URL_SUFFIXES)} - {""}
     secrets |= _secret_parts(os.environ.get("ALERT_URLS", ""))
     shown = _shown_values()
-    for secret in sorted({*secrets, *_learned}, key=len, reverse=True):
+    for secret in sorted({*secrets, *_kept, *_learned}, key=len, reverse=True):
         text = _pattern(secret, secret in shown).sub(r"\g<before>***", text)
     return escape_controls(text)
 

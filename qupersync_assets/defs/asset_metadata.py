@@ -10,7 +10,8 @@ from typing import Any
 
 import dagster as dg
 
-from qupersync_assets.defs.names import asset_key, source_key
+from qupersync_assets.defs.names import Placement
+from qupersync_assets.postgres.loader import LoadResult
 from qupersync_assets.postgres.staging import ddl
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import RETENTION, SyncSpec
@@ -20,7 +21,7 @@ from qupersync_assets.sync_jobs import file_of
 PROJECT = Path(__file__).parents[2]
 
 
-def build_sources(specs: Sequence[SyncSpec], settings: Settings) -> list[dg.AssetSpec]:
+def build_sources(specs: Sequence[SyncSpec], settings: Settings, placement: Placement) -> list[dg.AssetSpec]:
     """Return one external asset for each Redshift view that a job reads."""
     readers: dict[str, list[SyncSpec]] = defaultdict(list)
     for spec in specs:
@@ -28,24 +29,32 @@ def build_sources(specs: Sequence[SyncSpec], settings: Settings) -> list[dg.Asse
             readers[view].append(spec)
     return [
         dg.AssetSpec(
-            source_key(view),
+            placement.source_key(view),
             group_name="redshift",
             kinds={"redshift"},
             owners=[settings.asset_owner],
-            description="\n".join(_source_lines(view, readers[view])),
+            description="\n".join(_source_lines(view, readers[view], placement)),
             metadata={
                 "documentation": dg.MetadataValue.url(documentation_url(view)),
-                "dagster/column_schema": _source_columns(view, specs),
+                "dagster/column_schema": _source_columns(view, specs, placement),
             },
         )
         for view in sorted(readers)
     ]
 
 
-def description(spec: SyncSpec, settings: Settings) -> str:
+def observations(result: LoadResult, cluster: str, placement: Placement) -> Iterator[dg.AssetObservation]:
+    """Yield that the views of a load were read: rows of the statement over them, cluster and views."""
+    if result.read:
+        metadata: dict[str, Any] = {"rows": result.counts.extracted, "cluster": cluster, "source": result.source_name}
+        for view in result.source_name.split(", "):
+            yield dg.AssetObservation(placement.source_key(view), metadata=metadata)
+
+
+def description(spec: SyncSpec, settings: Settings, placement: Placement) -> str:
     """Return the description of a target table's asset, in Markdown."""
     sources = ", else ".join(
-        " with ".join(_link(source_key(view), view) for view in variant.sources) for variant in spec.variants
+        " with ".join(_link(placement.source_key(view), view) for view in variant.sources) for variant in spec.variants
     )
     loading = (
         f"incrementally, as a history table. Its rows stay; Redshift deletes them after about {RETENTION.days} days."
@@ -66,15 +75,15 @@ def description(spec: SyncSpec, settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def definition_metadata(spec: SyncSpec, settings: Settings) -> dict[str, Any]:
+def definition_metadata(spec: SyncSpec, settings: Settings, placement: Placement) -> dict[str, Any]:
     """Return the metadata of a target table's asset."""
     lineage = {
-        target: [dg.TableColumnDep(source_key(view), column) for view, column in reads]
+        target: [dg.TableColumnDep(placement.source_key(view), column) for view, column in reads]
         for target, reads in _reads(spec).items()
     }
     return {
         "dagster/table_name": spec.table.fullname,
-        "dagster/column_schema": _target_columns(spec),
+        "dagster/column_schema": _target_columns(spec, placement),
         "dagster/column_lineage": dg.TableColumnLineage(lineage),
         "dagster/code_references": _code(spec, settings),
         "unique_key": ", ".join(c.name for c in spec.key),
@@ -89,7 +98,7 @@ def _reads(spec: SyncSpec) -> dict[str, list[tuple[str, str]]]:
     return reads
 
 
-def _target_columns(spec: SyncSpec) -> dg.TableSchema:
+def _target_columns(spec: SyncSpec, placement: Placement) -> dg.TableSchema:
     """Return the columns of a table, each with links to its source columns.
 
     Only Dagster+ draws the column lineage of the metadata.
@@ -98,20 +107,20 @@ def _target_columns(spec: SyncSpec) -> dg.TableSchema:
     key = {c.name for c in spec.key}
     columns = []
     for c in spec.table.c:
-        sources = ((source_key(view), f"{view}.{name}") for view, name in reads[c.name])
+        sources = ((placement.source_key(view), f"{view}.{name}") for view, name in reads[c.name])
         text = _arrow(c.comment or "", "←", sources)
         constraints = dg.TableColumnConstraints(bool(c.nullable), other=["primary key"] if c.name in key else [])
         columns.append(dg.TableColumn(c.name, ddl(c).lower(), text, constraints))
     return dg.TableSchema(columns)
 
 
-def _source_columns(view: str, specs: Sequence[SyncSpec]) -> dg.TableSchema:
+def _source_columns(view: str, specs: Sequence[SyncSpec], placement: Placement) -> dg.TableSchema:
     """Return the columns of a view, each with links to the target columns that are read from it."""
     targets: dict[str, list[tuple[dg.AssetKey, str]]] = defaultdict(list)
     for spec in specs:
         for target, read, column in spec.lineage():
             if read == view:
-                targets[column].append((asset_key(spec), f"{spec.table.name}.{target}"))
+                targets[column].append((placement.asset_key(spec), f"{spec.table.name}.{target}"))
     columns = column_types(view).items()
     return dg.TableSchema(
         [dg.TableColumn(name, kind, _arrow("", "→", targets[name]) or None) for name, kind in columns]
@@ -129,7 +138,7 @@ def _link(key: dg.AssetKey, text: str) -> str:
     return f"[{text}](/assets/{'/'.join(key.path)})"
 
 
-def _source_lines(view: str, readers: Sequence[SyncSpec]) -> Iterator[str]:
+def _source_lines(view: str, readers: Sequence[SyncSpec], placement: Placement) -> Iterator[str]:
     """Yield the description of a view and its readers, in Markdown."""
     yield f"The system view `{view}` of the Redshift cluster.\n"
     facts = documented_views().get(view)
@@ -151,7 +160,7 @@ def _source_lines(view: str, readers: Sequence[SyncSpec]) -> Iterator[str]:
             "own": "- **Visibility**: ordinary users see only the rows of their own work.",
         }[facts["visibility"]]
     for spec in readers:
-        table = _link(asset_key(spec), spec.table.fullname)
+        table = _link(placement.asset_key(spec), spec.table.fullname)
         before = [variant.name for variant in takewhile(lambda v: view not in v.sources, spec.variants)]
         yield f"- **Read for** {table}" + (f", if {' and '.join(before)} cannot be read." if before else ".")
 

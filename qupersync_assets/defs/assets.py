@@ -7,10 +7,10 @@ from typing import Any
 import dagster as dg
 
 from qupersync_assets.defs.asset_checks import asset_check_results, check_specs
-from qupersync_assets.defs.asset_metadata import definition_metadata, description
+from qupersync_assets.defs.asset_metadata import definition_metadata, description, observations
 from qupersync_assets.defs.check_results import tag_check_errors
 from qupersync_assets.defs.io_manager import LoadOutput
-from qupersync_assets.defs.names import IO_MANAGER_KEY, asset_key, source_key
+from qupersync_assets.defs.names import IO_MANAGER_KEY, Placement
 from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, resource_keys
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
@@ -27,10 +27,10 @@ RUN_CONFIG = {
 }
 
 
-def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
+def build_asset(spec: SyncSpec, settings: Settings, placement: Placement) -> dg.AssetsDefinition:
     """Build the asset of a sync job; its checks run in the same step, which saves a process."""
-    key = asset_key(spec)
-    resources = resource_keys(settings)
+    key = placement.asset_key(spec)
+    resources = resource_keys(settings, placement)
     retry_policy = dg.RetryPolicy(
         max_retries=settings.sync_max_retries,
         delay=settings.sync_retry_delay,
@@ -41,16 +41,16 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=key,
-        deps=[source_key(view) for view in spec.all_sources],
+        deps=[placement.source_key(view) for view in spec.all_sources],
         group_name="quper",
         kinds={"redshift", "postgres"},
         owners=[settings.asset_owner],
-        description=description(spec, settings),
+        description=description(spec, settings, placement),
         tags={"sync_job_id": spec.sync_job_id, "kept_as": spec.kind},
-        metadata=definition_metadata(spec, settings),
+        metadata=definition_metadata(spec, settings, placement),
         partitions_def=partitions_of(settings),
         required_resource_keys=set(resources.values()),
-        io_manager_key=IO_MANAGER_KEY,
+        io_manager_key=placement.resource(IO_MANAGER_KEY),
         check_specs=check_specs(key, spec, settings),
         retry_policy=retry_policy,
         config_schema=RUN_CONFIG,
@@ -64,7 +64,9 @@ def build_asset(spec: SyncSpec, settings: Settings) -> dg.AssetsDefinition:
         request = sync_request(settings, redshift, spec, cluster, number=number, full_refresh=full_refresh)
         output = LoadOutput(request)
         yield dg.Output(output)  # Dagster resumes here after the IO manager has loaded it
-        results = asset_check_results(output.outcome.result(timeout=0))
+        outcome = output.outcome.result(timeout=0)
+        yield from observations(outcome.result, cluster, placement)
+        results = asset_check_results(outcome)
         tag_check_errors(context, spec, results)
         yield from results
 

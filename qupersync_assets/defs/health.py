@@ -13,7 +13,7 @@ import dagster as dg
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact, redact_exceptions, redacted
 from qupersync_assets.defs.executors import IN_PROCESS, run_tags
-from qupersync_assets.defs.names import CLUSTER_TAG, HEALTH_KEY, HEALTH_NAME, POSTGRES_KEY, TRIGGER_TAG, asset_key
+from qupersync_assets.defs.names import CLUSTER_TAG, IO_MANAGER_KEY, POSTGRES_KEY, TRIGGER_TAG, Placement, target_tag
 from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, tagged
 from qupersync_assets.health import all_signals, groups
 from qupersync_assets.health.due import find_due
@@ -34,7 +34,7 @@ SAMPLES = 10
 _IDLE = timedelta(hours=1)
 
 
-def build_health(specs: Sequence[SyncSpec], settings: Settings) -> dg.Definitions:
+def build_health(specs: Sequence[SyncSpec], settings: Settings, placement: Placement) -> dg.Definitions:
     """Build asset, checks, job and sensor; none if HEALTH_FINDINGS is false.
 
     Raises:
@@ -44,40 +44,44 @@ def build_health(specs: Sequence[SyncSpec], settings: Settings) -> dg.Definition
     if not settings.health_findings:
         return dg.Definitions()
     job = dg.define_asset_job(
-        HEALTH_NAME,
-        dg.AssetSelection.assets(HEALTH_KEY),
-        description="Looks for problems of the clusters in the tables of the syncs.",
+        placement.health_job,
+        dg.AssetSelection.assets(placement.health_key),
+        description="Looks for problems of the clusters in the tables of the syncs. A sensor starts it after syncs.",
         executor_def=IN_PROCESS,
-        **tagged(settings, {TRIGGER_TAG: "manual", **run_tags(settings)}),
+        **tagged(settings, {TRIGGER_TAG: "manual", **target_tag(settings), **run_tags(settings)}),
     )
     return dg.Definitions(
-        assets=[_build_asset(specs, settings, options)], jobs=[job], sensors=[_build_sensor(settings, options, job)]
+        assets=[_build_asset(specs, settings, options, placement)],
+        jobs=[job],
+        sensors=[_build_sensor(options, job, placement)],
     )
 
 
 def _build_asset(
-    specs: Sequence[SyncSpec], settings: Settings, options: Mapping[str, HealthOptions]
+    specs: Sequence[SyncSpec], settings: Settings, options: Mapping[str, HealthOptions], placement: Placement
 ) -> dg.AssetsDefinition:
     read = {job for signal in all_signals().values() for job in signal.jobs}
+    postgres_key = placement.resource(POSTGRES_KEY)
     idle = _IDLE + timedelta(seconds=2 * max(cluster_interval(settings, cluster) for cluster in options))
 
     @dg.asset(
-        key=HEALTH_KEY,
-        deps=[asset_key(spec) for spec in specs if spec.sync_job_id in read],
+        key=placement.health_key,
+        deps=[placement.asset_key(spec) for spec in specs if spec.sync_job_id in read],
         group_name="quper",
         kinds={"postgres"},
         owners=[settings.asset_owner],
         description=f"Problems of the clusters, since when, and what helps.\n\n{HEALTH_FINDINGS.comment}",
         metadata={"dagster/table_name": HEALTH_FINDINGS.fullname, "dagster/column_schema": _columns()},
         partitions_def=partitions_of(settings),
-        required_resource_keys={POSTGRES_KEY},
-        check_specs=_check_specs(settings),
+        required_resource_keys={postgres_key},
+        io_manager_key=placement.resource(IO_MANAGER_KEY),  # it stores nothing, but a job builds the one that it names
+        check_specs=_check_specs(settings, placement),
         config_schema={},
         freshness_policy=dg.FreshnessPolicy.time_window(warn_window=idle, fail_window=idle + _IDLE),
     )
     def health_findings(context: dg.AssetExecutionContext) -> Iterator[Any]:
         cluster = cluster_of_step(context, list(options))
-        postgres: PostgresResource = getattr(context.resources, POSTGRES_KEY)
+        postgres: PostgresResource = getattr(context.resources, postgres_key)
         try:
             evaluation = evaluate(postgres, cluster, options[cluster], always=True)
             with postgres.transaction() as connection:
@@ -96,13 +100,13 @@ def _columns() -> dg.TableSchema:
     return dg.TableSchema([dg.TableColumn(c.name, str(c.type).lower(), c.comment) for c in HEALTH_FINDINGS.c])
 
 
-def _check_specs(settings: Settings) -> list[dg.AssetCheckSpec]:
+def _check_specs(settings: Settings, placement: Placement) -> list[dg.AssetCheckSpec]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.PreviewWarning)  # without it one cluster replaces the result of another
         return [
             dg.AssetCheckSpec(
                 name,
-                asset=HEALTH_KEY,
+                asset=placement.health_key,
                 description=f"{group.title}: an error if a finding is critical, a warning if one is a warning.",
                 partitions_def=partitions_of(settings),
             )
@@ -170,19 +174,20 @@ def _metadata(evaluation: Evaluation, counts: Sequence[Mapping[str, Any]]) -> di
     }
 
 
-def _build_sensor(settings: Settings, options: Mapping[str, HealthOptions], job: Any) -> dg.SensorDefinition:
+def _build_sensor(options: Mapping[str, HealthOptions], job: Any, placement: Placement) -> dg.SensorDefinition:
+    postgres_key = placement.resource(POSTGRES_KEY)
     several = len(options) > 1
 
     @dg.sensor(
-        name=f"{HEALTH_NAME}_sensor",
+        name=f"{placement.health_job}_sensor",
         job=job,
         minimum_interval_seconds=SENSOR_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=placement.sensor_status,
+        required_resource_keys={postgres_key},
         description="Evaluates the health of a cluster after each sync that wrote rows, and once an hour.",
     )
-    def health_sensor(
-        context: dg.SensorEvaluationContext, postgres: dg.ResourceParam[PostgresResource]
-    ) -> dg.SensorResult:
+    def health_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        postgres: PostgresResource = getattr(context.resources, postgres_key)
         requests: list[dg.RunRequest] = []
         reasons: list[str] = []
         for cluster, option in options.items():

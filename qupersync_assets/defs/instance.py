@@ -63,11 +63,11 @@ def configured_instance(settings: Settings, *, captures_output: bool = True) -> 
         yield instance
 
 
-def is_switched_on(instance: dg.DagsterInstance, name: str) -> bool:
-    """Return whether a schedule or sensor is running that is running by default."""
+def is_switched_on(instance: dg.DagsterInstance, name: str, *, by_default: bool = True) -> bool:
+    """Return whether a schedule or sensor is running that is running, or stopped, by default."""
     # Dagster stores a state once a user has switched it.
-    states = (state for state in instance.all_instigator_state() if state.instigator_name == name)
-    return all(state.is_running for state in states)
+    states = [state for state in instance.all_instigator_state() if state.instigator_name == name]
+    return all(state.is_running for state in states) if states else by_default
 
 
 class Heartbeat(NamedTuple):

@@ -6,26 +6,29 @@ from typing import Any
 import dagster as dg
 
 from qupersync_assets.defs.executors import run_tags
-from qupersync_assets.defs.names import JOB_NAME, TRIGGER_TAG, asset_key
+from qupersync_assets.defs.names import TRIGGER_TAG, Placement, target_tag
 from qupersync_assets.defs.partitions import tagged
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
 
-def build_jobs(specs: Sequence[SyncSpec], settings: Settings) -> list[Any]:
-    """Build the job of all assets, first, and one job per asset.
+def build_jobs(
+    specs: Sequence[SyncSpec], settings: Settings, placement: Placement, executor: dg.ExecutorDefinition
+) -> list[Any]:
+    """Build the job of all assets, first, and one job per asset; each has the executor.
 
     A schedule or sensor replaces the trigger tag; runs started in the UI keep it.
     """
-    arguments = tagged(settings, {TRIGGER_TAG: "manual", **run_tags(settings)})
+    arguments = tagged(settings, {TRIGGER_TAG: "manual", **target_tag(settings), **run_tags(settings)})
 
     def define(name: str, of: Sequence[SyncSpec], description: str) -> Any:
-        selection = dg.AssetSelection.assets(*map(asset_key, of))
-        return dg.define_asset_job(name, selection, description=description, **arguments)
+        selection = dg.AssetSelection.assets(*map(placement.asset_key, of))
+        return dg.define_asset_job(name, selection, description=description, executor_def=executor, **arguments)
 
-    text = "Redshift to PostgreSQL sync: all sync jobs, each independent of the others."
+    text = "Syncs all tables from Redshift to PostgreSQL, each independent of the others. The schedule runs this job."
+    by_hand = f"Never run by the schedule, which runs {placement.main_job}: start it to sync this table alone."
     single_jobs = (
-        define(spec.sync_job_id, [spec], f"Redshift to PostgreSQL sync of {spec.table.fullname} alone.")
+        define(placement.job(spec), [spec], f"Syncs {spec.table.fullname} from Redshift to PostgreSQL. {by_hand}")
         for spec in specs
     )
-    return [define(JOB_NAME, specs, text), *single_jobs]
+    return [define(placement.main_job, specs, text), *single_jobs]

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from qupersync_assets.defs.names import CLUSTER_TAG
+from qupersync_assets.defs.names import CLUSTER_TAG, Placement
 from qupersync_assets.settings import Settings
 
 
@@ -18,12 +18,12 @@ def partitions_of(settings: Settings) -> dg.StaticPartitionsDefinition | None:
     return dg.StaticPartitionsDefinition(names) if len(names) > 1 else None
 
 
-def resource_keys(settings: Settings) -> dict[str, str]:
+def resource_keys(settings: Settings, placement: Placement) -> dict[str, str]:
     """Return the resource key of each cluster: `redshift`, or `redshift_<name>` if there are several."""
     clusters = settings.by_cluster()
     if len(clusters) == 1:
-        return dict.fromkeys(clusters, "redshift")
-    return {name: source.prefix.lower() for name, source in clusters.items()}
+        return dict.fromkeys(clusters, placement.resource("redshift"))
+    return {name: placement.resource(source.prefix.lower()) for name, source in clusters.items()}
 
 
 def tagged(settings: Settings, tags: Mapping[str, str] = {}) -> dict[str, Any]:

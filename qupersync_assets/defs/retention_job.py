@@ -9,7 +9,17 @@ import dagster as dg
 from qupersync_assets.core.redaction import redact_exceptions
 from qupersync_assets.defs.dagster_internals import purge_evaluations
 from qupersync_assets.defs.executors import IN_PROCESS, run_tags
-from qupersync_assets.defs.names import ASSET_JOB, HEALTH_KEY, HEALTH_NAME, JOB_NAME, asset_key
+from qupersync_assets.defs.names import (
+    ASSET_JOB,
+    HEALTH_KEY,
+    HEALTH_NAME,
+    JOB_NAME,
+    POSTGRES_KEY,
+    STANDALONE,
+    Placement,
+    asset_key,
+    target_tag,
+)
 from qupersync_assets.postgres.clusters import cluster_names
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.retention import purge_daily, purge_health, purge_history, purge_logs, purge_removed
@@ -17,7 +27,7 @@ from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
-MAINTENANCE_NAME = "qupersync_maintenance"
+MAINTENANCE_NAME = STANDALONE.maintenance_job
 BATCH_RUNS = 50
 
 # Rows that the source has lost are deleted after this time if QUPER_RETENTION_DAYS is not set.
@@ -91,20 +101,26 @@ def purge_data(
     return [(kind, days, number) for days, numbers in counts for kind, number in numbers.items()]
 
 
-def build_maintenance(specs: Sequence[SyncSpec], settings: Settings) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
-    """Build the job that deletes old data, and its schedule."""
+def build_maintenance(
+    specs: Sequence[SyncSpec], settings: Settings, placement: Placement
+) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
+    """Build the job that deletes old data, and its schedule. In an instance of others Dagster's runs stay."""
+    postgres_key = placement.resource(POSTGRES_KEY)
 
     @dg.op(
+        name="purge" if placement.standalone else f"{placement.name}_purge",
         config_schema={},
+        required_resource_keys={postgres_key},
         description="Deletes rows and runs older than QUPER_RETENTION_DAYS, QUPER_DAILY_RETENTION_DAYS, "
         "SYNC_LOG_RETENTION_DAYS and DAGSTER_RUN_RETENTION_DAYS.",
     )
-    def purge(context: dg.OpExecutionContext, postgres: dg.ResourceParam[PostgresResource]) -> None:
+    def purge(context: dg.OpExecutionContext) -> None:
+        postgres: PostgresResource = getattr(context.resources, postgres_key)
         with redact_exceptions():
             ensure_schema(postgres)
             deleted = purge_data(
                 postgres,
-                context.instance,
+                context.instance if placement.standalone else None,
                 specs,
                 log_days=settings.sync_log_retention_days,
                 history_days=settings.quper_retention_days,
@@ -115,21 +131,21 @@ def build_maintenance(specs: Sequence[SyncSpec], settings: Settings) -> tuple[dg
         context.add_output_metadata({f"deleted {kind}": number for kind, _, number in deleted})
 
     @dg.job(
-        name=MAINTENANCE_NAME,
+        name=placement.maintenance_job,
         executor_def=IN_PROCESS,
-        tags=run_tags(settings),
+        tags={**target_tag(settings), **run_tags(settings)},
         description="Deletes old rows of history tables, removed rows of snapshot tables, old rows of "
-        "quper.sync_logs and quper.skipped_rows, and old runs.",
+        "quper.sync_logs and quper.skipped_rows" + (", and old runs." if placement.standalone else "."),
     )
     def maintenance() -> None:
         purge()
 
     schedule = dg.ScheduleDefinition(
-        name=f"{MAINTENANCE_NAME}_schedule",
+        name=f"{placement.maintenance_job}_schedule",
         job=maintenance,
         cron_schedule="40 3 * * *",
         execution_timezone=settings.sync_timezone,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Deletes old rows and runs, once a night.",
+        default_status=placement.schedule_status,
+        description="Deletes old rows, once a night.",
     )
     return maintenance, schedule

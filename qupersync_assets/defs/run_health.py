@@ -17,13 +17,15 @@ from typing import Any
 import dagster as dg
 
 from qupersync_assets.core.redaction import redact
-from qupersync_assets.defs.names import JOB_NAME, asset_key
+from qupersync_assets.defs.names import STANDALONE, Placement
+from qupersync_assets.defs.own_runs import is_own, is_sync, selects_assets
 from qupersync_assets.defs.partitions import cluster_of_run
 from qupersync_assets.postgres import sync_logs
 from qupersync_assets.postgres.advisory_lock import locked_jobs
 from qupersync_assets.postgres.process_lock import living_runs
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.sync_status import SyncStatus
+from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
 Kind = dg.DagsterEventType
@@ -33,14 +35,14 @@ UNFINISHED_STATUSES = [Status.QUEUED, Status.NOT_STARTED, Status.STARTING, Statu
 FAILED_STATUSES = [Status.FAILURE, Status.CANCELED]
 
 
-def unfinished_runs(instance: dg.DagsterInstance, specs: Sequence[SyncSpec]) -> list[dg.RunRecord]:
+def unfinished_runs(
+    instance: dg.DagsterInstance, specs: Sequence[SyncSpec], placement: Placement = STANDALONE
+) -> list[dg.RunRecord]:
     """Return the unfinished runs of sync jobs: of all jobs, of one job, or of selected assets."""
-    jobs = {JOB_NAME, *(spec.sync_job_id for spec in specs)}
-    keys = {asset_key(spec) for spec in specs}
     return [
         record
         for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED_STATUSES))
-        if record.dagster_run.job_name in jobs or (record.dagster_run.asset_selection or set()) & keys
+        if is_sync(record.dagster_run, specs, placement) or selects_assets(record.dagster_run, specs, placement)
     ]
 
 
@@ -108,9 +110,11 @@ _RUN_CRASH = "Run execution process for"
 _CRASH = "Multiprocess executor: child process for step"
 
 
-def remaining_jobs(instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequence[SyncSpec]) -> set[str] | None:
+def remaining_jobs(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequence[SyncSpec], placement: Placement = STANDALONE
+) -> set[str] | None:
     """Return the jobs that an unfinished run has planned and not ended; None if it has not planned any yet."""
-    jobs = {asset_key(spec): spec.sync_job_id for spec in specs}
+    jobs = {placement.asset_key(spec): spec.sync_job_id for spec in specs}
     steps = {"__".join(key.path): job for key, job in jobs.items()}
     planned: set[str] = set()
     ended: set[str] = set()
@@ -122,9 +126,11 @@ def remaining_jobs(instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequ
     return planned - ended if planned else None
 
 
-def failed_jobs(instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequence[SyncSpec]) -> dict[str, str]:
+def failed_jobs(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, specs: Sequence[SyncSpec], placement: Placement = STANDALONE
+) -> dict[str, str]:
     """Return the planned jobs of a finished run that did not succeed, each with the reason."""
-    jobs = {asset_key(spec): spec.sync_job_id for spec in specs}
+    jobs = {placement.asset_key(spec): spec.sync_job_id for spec in specs}
     steps = {"__".join(key.path): job for key, job in jobs.items()}
     default = why_failed(instance, run)
     errors: dict[str, str] = {}
@@ -214,10 +220,11 @@ def close_logs(
     cluster: str,
     specs: Sequence[SyncSpec],
     record: dg.RunRecord,
+    placement: Placement = STANDALONE,
 ) -> int:
     """Close or add the quper.sync_logs rows of a run that finished without success; return their number."""
     run = record.dagster_run
-    errors = failed_jobs(instance, run, specs)
+    errors = failed_jobs(instance, run, specs, placement)
     status = SyncStatus.CANCELED if run.status == Status.CANCELED else SyncStatus.FAILED
     started = record.start_time or record.create_timestamp.timestamp()
     ended = record.end_time or record.update_timestamp.timestamp()
@@ -230,25 +237,26 @@ def close_logs(
 def close_stale_rows(
     instance: dg.DagsterInstance,
     postgres: PostgresResource,
-    clusters: Sequence[str],
     specs: Sequence[SyncSpec],
-    max_silence: float,
+    settings: Settings,
+    placement: Placement = STANDALONE,
 ) -> None:
     """Report dead runs to Dagster as failed, and close the running rows of all finished runs, also of clusters that
-    the settings no longer name.
+    the settings no longer name. Runs of other code are not reported, even if they load tables.
 
     Rows of a run that this Dagster instance does not know, perhaps of another instance, are closed if no
     process executes the run or loads their job.
     """
     jobs = [spec.sync_job_id for spec in specs]
     with postgres.transaction() as connection:
-        clusters = list(dict.fromkeys([*clusters, *sync_logs.running_clusters(connection)]))
+        clusters = list(dict.fromkeys([*settings.by_cluster(), *sync_logs.running_clusters(connection)]))
         running = {cluster: sync_logs.running(connection, cluster, jobs) for cluster in clusters}
-    records = {record.dagster_run.run_id: record for record in unfinished_runs(instance, specs)}
+    records = {record.dagster_run.run_id: record for record in unfinished_runs(instance, specs, placement)}
     for run_id in set().union(*running.values()) - records.keys():
         if record := instance.get_run_record_by_id(run_id):
             records[run_id] = record
-    for dead in dead_runs(instance, postgres, clusters, specs, records.values(), max_silence):
+    own = [record for record in records.values() if is_own(record.dagster_run, specs, settings, placement)]
+    for dead in dead_runs(instance, postgres, clusters, specs, own, settings.max_silence):
         run_id = dead.dagster_run.run_id
         instance.report_run_failed(dead.dagster_run, "The process of this run has died.")
         records[run_id] = instance.get_run_record_by_id(run_id) or dead
@@ -261,4 +269,4 @@ def close_stale_rows(
                         error = "Dagster does not know this run"
                         sync_logs.mark_stale(connection, cluster, run_id, SyncStatus.FAILED, error, except_for=locked)
             elif records[run_id].dagster_run.is_finished:
-                close_logs(instance, postgres, cluster, specs, records[run_id])
+                close_logs(instance, postgres, cluster, specs, records[run_id], placement)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from qupersync_assets.core.redaction import redact_exceptions
-from qupersync_assets.defs.names import CLUSTER_TAG, JOB_NAME, SCHEDULED_TAG, TRIGGER_TAG, asset_key
+from qupersync_assets.defs.names import CLUSTER_TAG, POSTGRES_KEY, SCHEDULED_TAG, STANDALONE, TRIGGER_TAG, Placement
 from qupersync_assets.defs.partitions import cluster_of_run
 from qupersync_assets.defs.postponed import postponed
 from qupersync_assets.defs.run_health import dead_runs, remaining_jobs, unfinished_runs
@@ -24,8 +24,7 @@ from qupersync_assets.spec import SyncSpec
 from qupersync_assets.sync.due import due_jobs, is_due, next_sync
 from qupersync_assets.sync.job_choice import cluster_interval, jobs_by_cluster
 
-SCHEDULE_NAME = f"{JOB_NAME}_schedule"
-INTERVAL_NAME = f"{JOB_NAME}_interval"
+SCHEDULE_NAME = STANDALONE.schedule
 MINUTE = 60
 # A busy machine shall not start more runs because each takes long.
 LATE_SECONDS = 600
@@ -53,28 +52,35 @@ def cron_seconds(settings: Settings) -> int | None:
     return max((seconds for seconds in _CRON_SECONDS if common % seconds == 0), default=None)
 
 
+def interval_name(placement: Placement) -> str:
+    """Return the name of the sensor that starts the syncs at intervals that cron cannot express."""
+    return f"{placement.main_job}_interval"
+
+
 def build_schedules(
-    specs: Sequence[SyncSpec], settings: Settings, job: dg.UnresolvedAssetJobDefinition
+    specs: Sequence[SyncSpec], settings: Settings, job: dg.UnresolvedAssetJobDefinition, placement: Placement
 ) -> list[dg.ScheduleDefinition]:
     """Build the schedule of the syncs. Its name does not depend on the settings: Dagster stores by the name whether
     a user has stopped it."""
     seconds = cron_seconds(settings)
+    postgres_key = placement.resource(POSTGRES_KEY)
 
     @dg.schedule(
-        name=SCHEDULE_NAME,
+        name=placement.schedule,
         job=job,
         cron_schedule=cron_for(seconds or MINUTE) or "",
         execution_timezone=settings.sync_timezone,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=placement.schedule_status,
+        required_resource_keys={postgres_key},
         description=f"Syncs {describe_intervals(settings)}. Skips a tick while a sync runs or when late.",
     )
-    def sync_schedule(
-        context: dg.ScheduleEvaluationContext, postgres: dg.ResourceParam[PostgresResource]
-    ) -> list[dg.RunRequest] | dg.SkipReason:
+    def sync_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         if seconds is None:
-            return dg.SkipReason(f"The sensor {INTERVAL_NAME} starts the syncs, as long as this schedule is running.")
+            sensor = interval_name(placement)
+            return dg.SkipReason(f"The sensor {sensor} starts the syncs, as long as this schedule is running.")
+        postgres: PostgresResource = getattr(context.resources, postgres_key)
         due = context.scheduled_execution_time.astimezone(UTC)
-        return evaluate_tick(context.instance, postgres, specs, settings, due, MINUTE)
+        return evaluate_tick(context.instance, postgres, specs, settings, due, MINUTE, placement)
 
     return [sync_schedule]
 
@@ -94,6 +100,7 @@ def evaluate_tick(
     settings: Settings,
     due: datetime,
     seconds: int,
+    placement: Placement = STANDALONE,
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """Return a run for each cluster that is due and has no unfinished run, or the reason why no run starts.
 
@@ -110,7 +117,7 @@ def evaluate_tick(
     due_clusters = [name for name in clusters if is_due(cluster_interval(settings, name), due, zone, seconds)]
     if not due_clusters:
         return dg.SkipReason(f"The next sync is due at {next_sync(settings, due).astimezone(zone):%Y-%m-%d %H:%M %Z}.")
-    unfinished = unfinished_runs(instance, specs)
+    unfinished = unfinished_runs(instance, specs, placement)
     with redact_exceptions():
         dead = dead_runs(instance, postgres, clusters, specs, unfinished, settings.max_silence)
         later = postponed(postgres, settings, due_clusters, datetime.now(UTC))
@@ -121,7 +128,7 @@ def evaluate_tick(
     reasons: list[str] = []
     for cluster in due_clusters:
         busy = [record for record in running if cluster_of_run(record.dagster_run, clusters) in (cluster, None)]
-        loading = _late_jobs(instance, busy, specs, due, cluster_interval(settings, cluster))
+        loading = _late_jobs(instance, busy, specs, due, cluster_interval(settings, cluster), placement)
         if loading is None:
             run, of = busy[0].dagster_run, f" of {cluster}" if several else ""
             reasons.append(f"Run {run.run_id}{of} is {run.status.value}; only one sync{of} runs at a time.")
@@ -140,21 +147,26 @@ def evaluate_tick(
                 f"{due.isoformat()} {cluster}" if several else due.isoformat(),
                 partition_key=cluster if several else None,
                 tags={CLUSTER_TAG: cluster, **tags},
-                asset_selection=None if is_complete else [asset_key(spec) for spec in jobs],
+                asset_selection=None if is_complete else [placement.asset_key(spec) for spec in jobs],
             )
         )
     return requests or dg.SkipReason(" ".join(reasons))
 
 
 def _late_jobs(
-    instance: dg.DagsterInstance, busy: Sequence[dg.RunRecord], specs: Sequence[SyncSpec], due: datetime, interval: int
+    instance: dg.DagsterInstance,
+    busy: Sequence[dg.RunRecord],
+    specs: Sequence[SyncSpec],
+    due: datetime,
+    interval: int,
+    placement: Placement,
 ) -> set[str] | None:
     """Return the jobs that unfinished runs still load after two intervals and LATE_SECONDS, for example because one
     hangs: the other jobs are synced without them. None if one of the runs is younger, or has not planned its jobs."""
     jobs: set[str] = set()
     for record in busy:
         started = record.start_time
-        remaining = remaining_jobs(instance, record.dagster_run, specs) if started else None
+        remaining = remaining_jobs(instance, record.dagster_run, specs, placement) if started else None
         if not started or not remaining or due.timestamp() - started < max(2 * interval, LATE_SECONDS):
             return None
         jobs |= remaining

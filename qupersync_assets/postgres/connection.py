@@ -13,15 +13,18 @@ from contextlib import closing, suppress
 from types import MappingProxyType
 from typing import Any
 
+import click
 import psycopg2
 import psycopg2._psycopg
 import sqlalchemy as sa
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
+from qupersync_assets.core.environment import env_file_hint
 from qupersync_assets.core.errors import sqlstate
 from qupersync_assets.core.sql import quote_identifier
 from qupersync_assets.postgres.kept_connections import keep, open_connection, take
+from qupersync_assets.settings.errors import SettingsError
 from qupersync_assets.settings.postgres import PostgresSettings, StorageSettings
 
 URL = "postgresql+qupersync://"
@@ -61,6 +64,15 @@ class ConnectError(psycopg2.OperationalError):  # type: ignore[misc]  # psycopg2
     pgcode: str | None = None  # read-only in psycopg2
 
 
+class StorageError(SettingsError, click.ClickException):
+    """POSTGRES_* do not describe the storage of Dagster. Commands of Dagster show the text, without a traceback."""
+
+    def __init__(self, error: SettingsError) -> None:
+        hinted = error.with_hint(env_file_hint())
+        SettingsError.__init__(self, hinted.lines)
+        click.ClickException.__init__(self, str(hinted))
+
+
 class UnsupportedServer(psycopg2.NotSupportedError):  # type: ignore[misc]
     """The server, or the pooler before it, cannot be used as it is configured; the text says what to change."""
 
@@ -89,7 +101,10 @@ class Dialect(PGDialect_psycopg2):
             given |= {"postgres_host": f"[{url.host}]" if ":" in url.host else url.host}
             given |= {"postgres_port": url.port or 5432, "postgres_database": url.database}
             given |= {"postgres_user": url.username, "postgres_password": url.password}
-        return (), {**StorageSettings.load(**given).libpq(), **query}
+        try:
+            return (), {**StorageSettings.load(**given).libpq(), **query}
+        except SettingsError as error:
+            raise StorageError(error) from None
 
     def connect(self, *_: Any, **parameters: Any) -> Any:
         """Open a connection and pin its settings, or return one that Dagster's storage has closed.

@@ -1,22 +1,24 @@
-"""Settings from environment variables, validated once, at load."""
+"""Settings, from environment variables or from values, validated once."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from qupersync_assets.core.environment import remove_line_ends
+from qupersync_assets.core.redaction import keep_secret
 from qupersync_assets.settings.alerts import check_alert_urls
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain
 from qupersync_assets.settings.executor import ExecutorSettings
 from qupersync_assets.settings.health import check_thresholds
 from qupersync_assets.settings.postgres import PostgresSettings
-from qupersync_assets.settings.redshift import FIELDS, cluster_names, load_clusters
+from qupersync_assets.settings.redshift import FIELDS, build_clusters, cluster_names, load_clusters
 from qupersync_assets.settings.redshift_login import Interval, Port, RedshiftSettings
 from qupersync_assets.settings.ui import UiSettings
 
@@ -45,10 +47,10 @@ def _job_intervals(text: str) -> str:
     return ",".join(f"{job}={seconds}" for job, seconds in intervals.items())
 
 
-class Settings(BaseSettings, ExecutorSettings, PostgresSettings, UiSettings):
+class Settings(ExecutorSettings, PostgresSettings, UiSettings):
     """The settings of QuperSync by the names of their variables in lower case, and those of its clusters."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     sync_interval: Interval = Field(300, description="Seconds between two syncs.")
     sync_job_intervals: Annotated[str, AfterValidator(_job_intervals)] | None = None
@@ -119,7 +121,7 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings, UiSettings):
     alert_severity: Literal["warning", "error"] = "warning"
     """Lowest severity of the alerts that are sent."""
 
-    _clusters: dict[str, RedshiftSettings] = {}
+    _clusters: dict[str, RedshiftSettings] = PrivateAttr({})
 
     @classmethod
     def load(cls) -> Settings:
@@ -128,11 +130,11 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings, UiSettings):
         lines: list[str] = []
         given = {name.lower(): value for name, value in os.environ.items() if value}
         try:
-            settings = cls()
+            settings: Settings = _EnvironmentSettings()
         except ValidationError as error:
-            lines += [_line(str(problem["loc"][0]), **problem) for problem in error.errors()]
+            lines += [_line(str(problem["loc"][0]).upper(), **problem) for problem in error.errors()]
         if {"clusters", "cluster_name"} <= given.keys():
-            lines += [_line("cluster_name", type=COMBINATION, msg="allowed is this or CLUSTERS, not both")]
+            lines += [_line("CLUSTER_NAME", type=COMBINATION, msg="allowed is this or CLUSTERS, not both")]
         name = given.get("cluster_name", cls.model_fields["cluster_name"].default)
         try:
             clusters = load_clusters(given.get("clusters"), name)
@@ -141,6 +143,36 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings, UiSettings):
         if lines:
             raise SettingsError(list(dict.fromkeys(lines)))
         settings._clusters = clusters
+        return settings
+
+    @classmethod
+    def build(cls, clusters: Mapping[str, Mapping[str, Any]], **values: Any) -> Settings:
+        """Build settings from values alone; the environment is not read. Values that are None or "" are not set.
+
+        Args:
+            clusters: the login of each cluster, by its name: variables REDSHIFT_* without this prefix, in lower case.
+            values: other settings, by the names of their variables in lower case.
+
+        Raises:
+            SettingsError: values are missing or not allowed; it names all of them.
+        """
+        lines: list[str] = []
+        given = {name: value for name, value in values.items() if value not in (None, "")}
+        given["clusters" if len(clusters) > 1 else "cluster_name"] = ",".join(clusters)
+        try:
+            settings = cls(**given)
+        except ValidationError as error:
+            lines += [_line(str(problem["loc"][0]), **problem) for problem in error.errors()]
+        try:
+            logins = build_clusters(clusters)
+        except SettingsError as error:
+            lines += error.lines
+        if lines:
+            raise SettingsError(list(dict.fromkeys(lines)), "Check these settings:")
+        settings._clusters = logins
+        for value in (value for model in (settings, *logins.values()) for _, value in model):
+            if isinstance(value, SecretStr):
+                keep_secret(value.get_secret_value())
         return settings
 
     def by_cluster(self) -> dict[str, RedshiftSettings]:
@@ -184,8 +216,13 @@ class Settings(BaseSettings, ExecutorSettings, PostgresSettings, UiSettings):
         return {name.upper(): _text(value) for name, value in values.items() if value is not None}
 
 
-def _line(field: str, **problem: Any) -> str:
-    return explain(problem, field.upper(), Settings.model_fields[field])
+class _EnvironmentSettings(BaseSettings, Settings):
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
+
+
+def _line(name: str, **problem: Any) -> str:
+    field = Settings.model_fields.get(name.lower())
+    return explain(problem, name, field) if field else f"  {name}: there is no such setting."
 
 
 def _text(value: Any) -> str:

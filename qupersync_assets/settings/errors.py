@@ -13,11 +13,15 @@ COMBINATION = "combination"
 
 
 class SettingsError(ValueError):
-    """Environment variables are missing or have values that are not allowed; each has one of the `lines`."""
+    """Settings are missing or have values that are not allowed; each has one of the `lines`."""
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, lines: list[str], heading: str = "Check these environment variables:") -> None:
         self.lines = lines
-        super().__init__(redact("\n".join(["Check these environment variables:", *lines])))
+        super().__init__(redact("\n".join([heading, *lines])))
+
+    def with_hint(self, hint: str) -> "SettingsError":
+        """Return the same error with a last line, and without a traceback."""
+        return SettingsError([*self.lines, hint], str(self).partition("\n")[0])
 
 
 def combination_error(text: str) -> PydanticCustomError:

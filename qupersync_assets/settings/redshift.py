@@ -1,4 +1,4 @@
-"""Reads the settings of one cluster from REDSHIFT_*, or of each of several from REDSHIFT_<NAME>_*."""
+"""Reads the settings of one cluster from REDSHIFT_*, or of each of several from REDSHIFT_<NAME>_*; or from values."""
 
 import re
 from collections.abc import Mapping
@@ -69,8 +69,39 @@ def load_clusters(clusters: str | None, cluster_name: str) -> dict[str, Redshift
     return loaded
 
 
+def build_clusters(clusters: Mapping[str, Mapping[str, Any]]) -> dict[str, RedshiftSettings]:
+    """Build the settings of clusters from their fields, by the cluster's name; None and "" are no values.
+
+    Raises:
+        SettingsError: a name is not allowed, or fields are missing or not allowed.
+    """
+    try:
+        names = cluster_names(",".join(clusters)) if len(clusters) > 1 else list(clusters)
+    except ValueError as error:
+        raise SettingsError([f"  clusters: {error}."]) from None
+    if not names:
+        raise SettingsError(["  clusters: none is named."])
+    built: dict[str, RedshiftSettings] = {}
+    lines: list[str] = []
+    for name in names:
+        prefix = _prefix(name) if len(names) > 1 else REDSHIFT
+        fields = {field: value for field, value in clusters[name].items() if value not in (None, "")}
+        unknown = sorted(fields.keys() - FIELDS.keys())
+        lines += [f"  {field} of cluster {name}: there is no such setting." for field in unknown]
+        try:
+            built[name] = LOGIN.validate_python({field: fields[field] for field in fields.keys() & FIELDS.keys()})
+            built[name]._prefix, built[name]._from_environment = prefix, False
+        except ValidationError as error:
+            lines += [_line(problem, prefix, {}, f"of cluster {name}") for problem in error.errors()]
+    if lines:
+        raise SettingsError(lines)
+    return built
+
+
 def with_current_credentials(login: RedshiftSettings) -> RedshiftSettings:
     """Return the login with the user, the password and the keys that the file .env has now, if they are from there."""
+    if not login.from_environment:
+        return login
     changed: dict[str, SecretStr | str] = {}
     for field in _CREDENTIALS:
         before = getattr(login, field, None)
@@ -117,10 +148,11 @@ def _prefix(cluster: str) -> str:
     return f"{REDSHIFT}_{cluster.upper().replace('-', '_')}"
 
 
-def _line(problem: Any, prefix: str, inherited: Mapping[str, str]) -> str:
+def _line(problem: Any, prefix: str, inherited: Mapping[str, str], of: str = "") -> str:
+    """Return the line about a problem; `of` names the cluster of a field that is not from a variable."""
     method, field = problem["loc"]
     if problem["type"] == "extra_forbidden":
         methods = ", or ".join(login.method for login in LOGINS if field in login.model_fields)
         problem = {"type": COMBINATION, "msg": f"not allowed with {method}, only with {methods}"}
-    variable = f"{REDSHIFT if field in inherited else prefix}_{field.upper()}"
+    variable = f"{field} {of}" if of else f"{REDSHIFT if field in inherited else prefix}_{field.upper()}"
     return explain(problem, variable, FIELDS[field], prefix)

@@ -109,11 +109,17 @@ class RedshiftSettings(
     method: ClassVar[str]
     checks: ClassVar[str]
     _prefix: str = REDSHIFT
+    _from_environment: bool = True
 
     @property
     def prefix(self) -> str:
         """What the variables of this cluster begin with: REDSHIFT, or REDSHIFT_<NAME>."""
         return self._prefix
+
+    @property
+    def from_environment(self) -> bool:
+        """Whether the values are those of variables, which may change."""
+        return self._from_environment
 
     def identity(self) -> str:
         """Return a text that differs for each login. It contains the secrets: do not store or show it."""

@@ -28,8 +28,7 @@ def test_new_findings_are_sent_once_in_one_message(
         nonlocal cursor
         with dg.DagsterInstance.ephemeral() as instance:
             context = dg.build_sensor_context(instance, cursor=cursor, resources={"postgres": postgres})
-            answer = sensor(context)
-        assert isinstance(answer, dg.SensorResult)
+            answer = sensor.evaluate_tick(context)
         cursor = answer.cursor
 
     def evaluate() -> None:

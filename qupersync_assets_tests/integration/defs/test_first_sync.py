@@ -61,5 +61,5 @@ def test_each_cluster_has_its_own_first_sync(two_clusters: None, ticker: Ticker,
 def test_no_sync_starts_while_the_schedule_is_switched_off(
     ticker: Ticker, monkeypatch: pytest.MonkeyPatch, target: Query
 ) -> None:
-    monkeypatch.setattr("qupersync_assets.defs.sensors.is_switched_on", lambda *_: False)
+    monkeypatch.setattr("qupersync_assets.defs.sensors.is_switched_on", lambda *_, **__: False)
     assert clusters(ticker.look(time.time())) == []

@@ -25,9 +25,9 @@ def tick(instance: dg.DagsterInstance) -> tuple[list[dg.RunRequest], str]:
     context = dg.build_sensor_context(
         instance, repository_def=definitions.get_repository_def(), resources={"postgres": PostgresResource(settings)}
     )
-    answer = definitions.get_sensor_def(f"{HEALTH_NAME}_sensor")(context)
-    assert isinstance(answer, dg.SensorResult)
-    return list(answer.run_requests or ()), str(answer.skip_reason.skip_message if answer.skip_reason else "")
+    with context:
+        answer = definitions.get_sensor_def(f"{HEALTH_NAME}_sensor").evaluate_tick(context)
+    return list(answer.run_requests or ()), answer.skip_message or ""
 
 
 def run(instance: dg.DagsterInstance, cluster: str | None = None) -> dg.ExecuteInProcessResult:

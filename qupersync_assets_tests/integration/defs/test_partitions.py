@@ -143,7 +143,7 @@ def test_an_unreachable_cluster_does_not_affect_the_other(
     definitions = build_definitions(Settings.load())
     resources = {"postgres": (definitions.resources or {})["postgres"]}
     with dg.build_sensor_context(instance, cursor="1", resources=resources) as context:
-        definitions.resolve_sensor_def("qupersync_close_stale_rows")(context)
+        definitions.resolve_sensor_def("qupersync_close_stale_rows").evaluate_tick(context)
     assert target("SELECT DISTINCT cluster, status, run_id FROM quper.sync_logs WHERE status <> 'success'") == [
         ("far-south", "failed", down.run_id)
     ]

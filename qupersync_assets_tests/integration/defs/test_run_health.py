@@ -54,7 +54,7 @@ def tick(definitions: dg.Definitions, instance: dg.DagsterInstance) -> Any:
 def evaluate_sensor(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
     resources = {"postgres": (definitions.resources or {})["postgres"]}
     with dg.build_sensor_context(instance, resources=resources) as context:
-        definitions.resolve_sensor_def("qupersync_close_stale_rows")(context)
+        definitions.resolve_sensor_def("qupersync_close_stale_rows").evaluate_tick(context)
 
 
 def status_of(instance: dg.DagsterInstance, run_id: str) -> Status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -75,7 +76,7 @@ def test_rows_of_finished_runs_are_closed(
             instance.report_run_canceled(run)
     with postgres.transaction() as connection:
         sync_logs.start(connection, "sandbox", "node_details_sync", run_id)
-    close_stale_rows(instance, postgres, ["sandbox"], all_specs(), max_silence=600)
+    close_stale_rows(instance, postgres, all_specs(), Settings.load())
     rows = target("SELECT status, error IS NOT NULL, completed_at IS NOT NULL FROM quper.sync_logs")
     assert rows == [(status, True, True)]
 
@@ -87,10 +88,10 @@ def test_a_row_of_an_unknown_run_is_closed_after_its_load(
     with closing(JobConnection(postgres.engine(), "sandbox", "node_details_sync")) as other:
         with other.begin() as connection:
             sync_logs.start(connection, "sandbox", "node_details_sync", "unknown here")
-        close_stale_rows(instance, postgres, ["sandbox"], all_specs(), max_silence=600)
+        close_stale_rows(instance, postgres, all_specs(), Settings.load())
         assert target(status) == [("running",)]
     until(
-        lambda: close_stale_rows(instance, postgres, ["sandbox"], all_specs(), 600) or target(status) == [("failed",)],
+        lambda: close_stale_rows(instance, postgres, all_specs(), Settings.load()) or target(status) == [("failed",)],
         20,
     )
 
@@ -113,13 +114,11 @@ def test_a_run_that_could_not_reach_postgresql_is_logged_later(
 def test_the_sensor_adds_the_rows_of_failed_runs_once(
     bare: PostgresResource, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
-    def evaluate(cursor: str | None) -> dg.SensorResult:
+    def evaluate(cursor: str | None) -> Any:
         sensor = build_definitions(Settings.load()).resolve_sensor_def("qupersync_close_stale_rows")
         resources = {"postgres": bare}
         with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
-            result = sensor(context)
-        assert isinstance(result, dg.SensorResult)
-        return result
+            return sensor.evaluate_tick(context)
 
     first = evaluate(None)  # without a schema
     with monkeypatch.context() as outage:
