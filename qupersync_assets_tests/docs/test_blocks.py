@@ -37,9 +37,15 @@ NOT_RUN = {"docker", "helm", "kubectl", "sudo"}
 EDITED = {"make .env"}
 # Generated; test_reader_queries.py runs them.
 EXAMPLE = "sql example"
-TAGS = {"sh", "python", "diff", "sql", EXAMPLE, "sql redshift", "env", "console", "mermaid"}
+TAGS = {"sh", "python", "diff", "sql", EXAMPLE, "sql redshift", "env", "console", "mermaid", "yaml"}
 WITH_BLOCKS = [document for document in DOCUMENTS if blocks(document)]
 
+LOAD_COMPONENT = """
+import sys, yaml
+from qupersync_assets import QuperSyncComponent
+attributes = yaml.safe_load(sys.argv[1])["attributes"]
+QuperSyncComponent.resolve_from_dict(attributes).build_defs(None).get_repository_def()
+"""
 LOAD_SETTINGS = "from qupersync_assets.settings import Settings; Settings.load()"
 
 
@@ -70,6 +76,8 @@ def run(block: Block, reader: Reader) -> None:
             shown = dotenv_values(stream=io.StringIO(block.text))
             variables = target | {name: value or "" for name, value in shown.items()}
             check([sys.executable, "-c", LOAD_SETTINGS], reader, variables)
+        case "yaml":
+            check([sys.executable, "-c", LOAD_COMPONENT, block.text], reader, reader.settings)
         case "sql":
             with closing(psycopg2.connect(**login(reader, "POSTGRES"))) as target, target:
                 target.cursor().execute(block.text)
