@@ -129,6 +129,7 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
             workload.backfill(datetime.now(UTC), queries=2400)
             workload.add_problems(datetime.now(UTC))
             workload.advance(datetime.now(UTC))
+            workload.fill_other_views(datetime.now(UTC))  # for jobs that a user adds
         # The demo ignores variables of another Redshift or PostgreSQL.
         for name in [n for n in os.environ if n.startswith(("REDSHIFT_", "POSTGRES_", "CLUSTERS"))]:
             del os.environ[name]
@@ -151,16 +152,26 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
             return 0 if succeeded else 1
         dagster = dagster_processes(Path(), host, port, STATE / "logs", _report, [_Postgres(sandbox.server)])
         with _activity(workload), dagster as keep:
-            console.print(
-                f"\nDagster UI: http://{host}:{port} - a sync every {settings.sync_interval} s, "
-                f"new activity in the sandbox every {ACTIVITY_SECONDS} s. Ctrl-C stops everything.\n"
-                f"From another terminal: qupersync --env-file {ENV_FILE} status",
-                soft_wrap=True,
-            )
+            _report(_where_to_look(f"http://{host}:{port}", settings.sync_interval))
             keep()
     finally:
         with console.status("Stopping the sandbox"), uninterrupted():
             sandbox.stop()
+
+
+def _where_to_look(url: str, interval: int) -> str:
+    """Return the pages that have something to show at once, and how to go on."""
+    page = [f"  health page:  {HEALTH_PAGE.resolve().as_uri()}"] if HEALTH_PAGE.exists() else []
+    lines = [
+        f"\nDagster UI: {url}/assets - the catalog of all tables",
+        f"  one table:    {url}/assets/quper/query_history - its checks, columns and plots",
+        f"  lineage:      {url}/asset-groups - from Redshift's views to the tables",
+        f"  findings:     {url}/assets/quper/health_findings",
+        *page,
+        f"A sync every {interval} s, new activity in the sandbox every {ACTIVITY_SECONDS} s. Ctrl-C stops everything.",
+        f"From another terminal: qupersync --env-file {ENV_FILE} status",
+    ]
+    return "\n".join(lines)
 
 
 def _first_run(as_json: bool) -> bool:

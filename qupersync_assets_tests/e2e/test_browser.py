@@ -167,7 +167,7 @@ PAGES: dict[str, Any] = {
     "/assets/quper/alert_events?view=lineage": "Graph depth",
     "/assets/redshift/svl_user_activity": "External Asset",
     "/jobs": "node_details_sync",
-    "/locations/qupersync/jobs/qupersync_main": "all sync jobs, each independent of the others.",
+    "/locations/qupersync/jobs/qupersync_main": "The schedule runs this job.",
     "/locations/qupersync/jobs/node_details_sync": "quper.node_details alone",
     "/runs": "qupersync/trigger: cli",
     "/automation": "qupersync_close_stale_rows",

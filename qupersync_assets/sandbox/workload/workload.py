@@ -13,6 +13,7 @@ from psycopg2 import sql
 from qupersync_assets.sandbox.warehouse import catalog
 from qupersync_assets.sandbox.warehouse.rows import Row, copy_rows, last_ids
 from qupersync_assets.sandbox.workload.activity import Activity
+from qupersync_assets.sandbox.workload.generated import fill_empty_views
 from qupersync_assets.sandbox.workload.problems import SLOWER
 from qupersync_assets.sandbox.workload.traffic import CLIENTS
 
@@ -111,6 +112,12 @@ class Workload:
             cursor.execute("SELECT EXISTS (SELECT FROM redshift.sys_query_history WHERE query_text LIKE %s)", [_MARK])
             if not cursor.fetchone()[0]:
                 Activity(cursor, rng, now).add_problems()
+
+    def fill_other_views(self, now: datetime) -> list[str]:
+        """Give rows to the documented views that are still empty, and return their names; see generated."""
+        now, _ = self._start(now, "other views")
+        with self._transaction() as cursor:
+            return fill_empty_views(cursor, now)
 
     def advance(self, now: datetime) -> None:
         """Add activity since the last call, finish running statements, and delete expired rows."""

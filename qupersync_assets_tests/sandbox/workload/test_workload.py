@@ -212,3 +212,14 @@ def test_problems_are_added_once_to_what_is_healthy(sandbox: Sandbox, query: Que
     before = _contents(query)
     workload.add_problems(NOW)
     assert _contents(query) == before
+
+
+def test_views_that_the_workload_does_not_know_get_rows_once(sandbox: Sandbox, query: Query) -> None:
+    sandbox.workload().backfill(NOW, queries=50)
+    before = _contents(query)
+    filled = sandbox.workload().fill_other_views(NOW)
+    assert "stv_sessions" in filled and not set(filled) & set(FILLED)
+    rows = query("SELECT starttime, process, user_name, timeout_sec FROM redshift.stv_sessions ORDER BY process")
+    assert rows[-1][0] == NAIVE and rows[0][2].strip() == "user_name_1" and rows[-1][3] == len(rows) == 20
+    assert _contents(query) == before
+    assert sandbox.workload().fill_other_views(NOW) == []
