@@ -43,12 +43,12 @@ def build_sources(specs: Sequence[SyncSpec], settings: Settings, placement: Plac
     ]
 
 
-def observations(result: LoadResult, cluster: str, placement: Placement) -> Iterator[dg.AssetObservation]:
-    """Yield that the views of a load were read: rows of the statement over them, cluster and views."""
+def observations(result: LoadResult, partition: str | None, placement: Placement) -> Iterator[dg.AssetObservation]:
+    """Yield that each view of a load was read, with the rows of the statement; `partition` is the cluster."""
     if result.read:
-        metadata: dict[str, Any] = {"rows": result.counts.extracted, "cluster": cluster, "source": result.source_name}
+        metadata: dict[str, Any] = {"rows": result.counts.extracted, "source": result.source_name}
         for view in result.source_name.split(", "):
-            yield dg.AssetObservation(placement.source_key(view), metadata=metadata)
+            yield dg.AssetObservation(placement.source_key(view), metadata=metadata, partition=partition)
 
 
 def description(spec: SyncSpec, settings: Settings, placement: Placement) -> str:

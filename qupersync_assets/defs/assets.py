@@ -65,7 +65,7 @@ def build_asset(spec: SyncSpec, settings: Settings, placement: Placement) -> dg.
         output = LoadOutput(request)
         yield dg.Output(output)  # Dagster resumes here after the IO manager has loaded it
         outcome = output.outcome.result(timeout=0)
-        yield from observations(outcome.result, cluster, placement)
+        yield from observations(outcome.result, cluster if len(resources) > 1 else None, placement)
         results = asset_check_results(outcome)
         tag_check_errors(context, spec, results)
         yield from results

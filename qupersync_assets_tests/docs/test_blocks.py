@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ import pytest
 import redshift_connector
 from dotenv import dotenv_values
 
+from qupersync_assets.spec.redshift_views import ViewFacts
 from qupersync_assets_tests.docs.conftest import Reader
 from qupersync_assets_tests.support.doc_blocks import DOCUMENTS, Block, blocks, commands
 
@@ -37,7 +39,7 @@ NOT_RUN = {"docker", "helm", "kubectl", "sudo"}
 EDITED = {"make .env"}
 # Generated; test_reader_queries.py runs them.
 EXAMPLE = "sql example"
-TAGS = {"sh", "python", "diff", "sql", EXAMPLE, "sql redshift", "env", "console", "mermaid", "yaml"}
+TAGS = {"sh", "python", "diff", "sql", EXAMPLE, "sql redshift", "env", "console", "json", "mermaid", "yaml"}
 WITH_BLOCKS = [document for document in DOCUMENTS if blocks(document)]
 
 LOAD_COMPONENT = """
@@ -76,6 +78,9 @@ def run(block: Block, reader: Reader) -> None:
             shown = dotenv_values(stream=io.StringIO(block.text))
             variables = target | {name: value or "" for name, value in shown.items()}
             check([sys.executable, "-c", LOAD_SETTINGS], reader, variables)
+        case "json":  # the facts of a view
+            for facts in json.loads(block.text).values():
+                assert set(ViewFacts.__required_keys__) == facts.keys()
         case "yaml":
             check([sys.executable, "-c", LOAD_COMPONENT, block.text], reader, reader.settings)
         case "sql":

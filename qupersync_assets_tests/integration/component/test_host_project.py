@@ -175,9 +175,9 @@ def test_both_load_rows_beside_the_host(
         cursor.execute("SELECT cluster, count(*) FROM quper.node_details GROUP BY 1")
         assert cursor.fetchall() == [("south", 2)]
     observed = instance.fetch_observations(dg.AssetKey(["regions", "redshift", "stv_node_storage_capacity"]), 9).records
-    metadata = [record.asset_observation.metadata for record in observed]
-    assert [(m["rows"].value, m["cluster"].value, m["source"].value) for m in metadata] == [
-        (2, "south", "stv_node_storage_capacity")
+    events = [(record.partition_key, record.asset_observation.metadata) for record in observed]
+    assert [(cluster, m["rows"].value, m["source"].value) for cluster, m in events] == [
+        ("south", 2, "stv_node_storage_capacity")
     ]
     for name in ("qupersync_maintenance", "regions_maintenance"):
         assert host.get_job(name).execute_in_process(instance=instance).success
