@@ -167,7 +167,7 @@ def test_a_run_that_a_restart_ends_is_not_reported(
         raise DagsterExecutionInterruptedError  # as Dagster raises in a process that gets SIGTERM
 
     with monkeypatch.context() as restart:
-        restart.setattr("qupersync_assets.defs.io_manager.load", stop)
+        restart.setattr("qupersync_assets.sync.load_job.load", stop)
         with suppress(DagsterExecutionInterruptedError):
             sync("node_details")
     (run,) = instance.get_runs()

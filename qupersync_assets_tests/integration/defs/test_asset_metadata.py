@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import dagster as dg
 
+from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.support.integration import Query, Sync, checks
 
 
@@ -70,3 +71,18 @@ def test_a_check_shows_the_last_ten_runs(sync: Sync, source: Query, target: Quer
     shown = [(r.data["run"], r.data["status"], r.data["read"]) for r in table.records]
     assert shown == [(run_id[:8], status, read) for run_id, status, read in logs]
     assert shown[0] == (result.run_id[:8], "success", 1) and len(shown) == 10
+
+
+def test_each_view_that_was_read_is_observed_with_its_rows(
+    sync: Sync, source: Query, instance: dg.DagsterInstance
+) -> None:
+    source("INSERT INTO sys_vacuum_history (table_id, transaction_id, start_time) VALUES (1, 1, getdate())")
+    sync("vacuum_history")
+    spec = next(spec for spec in all_specs() if spec.table.name == "vacuum_history")
+    [read, *others] = spec.variants
+    for view in read.sources:
+        [record] = instance.fetch_observations(dg.AssetKey(["redshift", view]), 9).records
+        observation = record.asset_observation
+        assert observation is not None and observation.metadata["source"].value == read.name
+    unread = {view for variant in others for view in variant.sources} - set(read.sources)
+    assert not any(instance.fetch_observations(dg.AssetKey(["redshift", view]), 9).records for view in unread)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import qupersync_assets
+import qupersync_assets_tests
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import migrate, versions
 from qupersync_assets.sync_jobs import default_specs
@@ -42,6 +43,13 @@ assert definitions.resolve_job_def("session_sync").execute_in_process().success
 """
 
 
+# The tests of all jobs, for this one; `-k` also finds it in the names of their columns and views.
+RUN_TESTS = """
+import sys, pytest
+
+tests = ["qupersync_assets_tests/unit/sync_jobs", "qupersync_assets_tests/unit/defs/test_definitions.py"]
+sys.exit(pytest.main([*tests, "-n0", "-p", "no:cacheprovider", "--tb=short", "-k", "session"]))
+"""
 MIGRATE = """
 from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.postgres.schema import migrate
@@ -98,6 +106,18 @@ def test_a_file_is_a_complete_job_that_syncs(
     assert rows == [(1, "qupersync_reader", 0), (2, "anna", 9)]
     logs = target("SELECT sync_job_id, status, rows_inserted FROM quper.sync_logs")
     assert logs == [("session_sync", "success", 2)]
+
+
+def test_the_properties_of_every_job_hold_for_it(copy: Path) -> None:
+    write_job(copy, NINTH)
+    tests = Path(qupersync_assets_tests.__file__).parent
+    shutil.copytree(tests, copy.parent / tests.name, ignore=shutil.ignore_patterns(".*", "__pycache__", "e2e"))
+    project = tests.parent
+    for name in (".env.example", "pyproject.toml", "deploy", "docs"):
+        (copy.parent / name).symlink_to(project / name)
+    shutil.copytree(project / "qupersync_assets" / "sandbox", copy / "sandbox")
+    done = run(copy, RUN_TESTS, {})
+    assert done.returncode == 0 and re.search(r"\d\d passed", done.stdout), done.stdout + done.stderr
 
 
 def test_two_jobs_with_the_same_id_are_refused(copy: Path) -> None:
