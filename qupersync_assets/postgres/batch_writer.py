@@ -1,11 +1,12 @@
 """Writes batches into a target table with the fastest strategy that can take the whole batch.
 
-A raw page of a history is first compared with the target and copied directly (`direct_copy`). If this is not
-possible, the raw page is merged from a temporary table by one INSERT ... ON CONFLICT DO UPDATE (`merge`). If
-a value needs coercion, or if a key occurs twice, the page is decoded, coerced and merged. Only `rows.coercion`
-decides that a value is invalid; the valid rows beside it are not decoded. The last strategy, without ON CONFLICT and
-in halves, skips the rows that PostgreSQL or a trigger refuses: at later loads they are set aside before. A strategy
-that the server refuses for its statement is not tried again.
+A raw page of a history is first compared with the target and copied directly (`direct_copy`), one of a snapshot is
+compared with the rows that the target had (`known_rows`). If this is not possible, the raw page is merged from
+a temporary table by one INSERT ... ON CONFLICT DO UPDATE (`merge`). If a value needs coercion, or if a key occurs
+twice, the page is decoded, coerced and merged. Only `rows.coercion` decides that a value is invalid; the valid rows
+beside it are not decoded. The last strategy, without ON CONFLICT and in halves, skips the rows that PostgreSQL or
+a trigger refuses: at later loads they are set aside before. A strategy that the server refuses for its statement is
+not tried again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from qupersync_assets.postgres import skipped_rows
 from qupersync_assets.postgres.advisory_lock import JobConnection
 from qupersync_assets.postgres.batch_merge import DATABASE_ERRORS, Batch, BatchMerge, RowsNotWritten, invalid_rows
 from qupersync_assets.postgres.direct_copy import DirectCopy, direct_copy, other_types
+from qupersync_assets.postgres.known_rows import KnownRows
 from qupersync_assets.postgres.merge import read_keys_table, record_key_statement
 from qupersync_assets.postgres.staging import NeedsCoercion, Staging, raw_staging
 from qupersync_assets.rows.coercion import Row, key_inputs, transform
@@ -54,34 +56,45 @@ _HAS_UNIQUE_KEY = sa.text(
 )
 
 
+def _is_transient(error: BaseException) -> bool:
+    return classify(error) is ErrorClass.TRANSIENT
+
+
 class BatchWriter:
     """Writes the batches of one load, or of one part of it, each in its own transaction."""
 
-    def __init__(self, target: JobConnection, spec: SyncSpec, finish: Finish) -> None:
+    def __init__(self, target: JobConnection, spec: SyncSpec, finish: Finish, database: str = "") -> None:
+        """`database` is that of the rows, if they are a part of a snapshot."""
         self.counts = RowCounts()  # totals of all committed batches
         self.slow_path = ""  # why the fastest strategy cannot take the first page, if it cannot
         self._target = target
         self._spec = spec
         self._first_opened = target.opened
         self._finish = finish
+        self._database = database
+        self._known: KnownRows | None = None
         self._merge = BatchMerge(spec, target.cluster)
         self._raw: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[Staging, DirectCopy | None] | None] = {}
         self._unusable: set[str] = set()  # strategies that the server refused for their statement
 
     def write(self, page: AnyPage) -> tuple[SkippedRow, ...]:
-        """Write one batch and return its skipped rows; a row with invalid data is skipped alone.
+        """Write one batch and return its skipped rows; a row with invalid data is skipped alone. The counts of
+        a batch whose rows are known reach the log row with those of the next batch.
 
         Raises:
             sqlalchemy.exc.DBAPIError, psycopg2.Error: an error that is not caused by a row; a transient one
                 was tried five times. This batch is rolled back, earlier ones stay.
             SyncError: the page cannot be decoded; or its keys are those of other rows.
         """
+        if call_with_retries(partial(self._is_known, page), _is_transient, RETRY_SECONDS):
+            self.counts += RowCounts(extracted=len(page), unchanged=len(page), batches=1)
+            return ()
         skipped: tuple[SkippedRow, ...] = ()
         accepted, refused = self._set_aside(page)
         for part, strategies in ((accepted, self._strategies), (refused, self._singly)):
             if part is not None:
                 write = partial(self._write, part, strategies)
-                skipped += call_with_retries(write, lambda e: classify(e) is ErrorClass.TRANSIENT, RETRY_SECONDS)
+                skipped += call_with_retries(write, _is_transient, RETRY_SECONDS)
         return skipped
 
     @property
@@ -99,6 +112,16 @@ class BatchWriter:
     def is_complete(self) -> bool:
         """Whether all rows of a snapshot were loaded, and removed rows are known."""
         return self.has_all_keys and not self.counts.skipped
+
+    @property
+    def may_have_unread(self) -> bool:
+        """Whether the target may have rows of a snapshot that were in no batch."""
+        return self._known is None or self._known.has_unread
+
+    def record_keys(self, connection: sa.Connection) -> None:
+        """Record the keys of unchanged batches, too, in the temporary table of the keys that were read."""
+        if self._known is not None:
+            self._known.record_keys(connection)
 
     @cached_property
     def _has_unique_key(self) -> bool:
@@ -134,7 +157,7 @@ class BatchWriter:
             try:
                 return self._commit(len(page), strategy)
             except (NeedsCoercion, RowsNotWritten, *DATABASE_ERRORS) as error:
-                if classify(error) is ErrorClass.TRANSIENT:
+                if _is_transient(error):
                     raise
                 refused = error
                 if isinstance(error, DATABASE_ERRORS) and classify(error) is not ErrorClass.ROW:
@@ -172,6 +195,20 @@ class BatchWriter:
             direct = direct_copy(self._spec, self._target.cluster, staging) if staging else None
             self._raw[received] = (staging, direct) if staging else None
         return self._raw[received]
+
+    def _is_known(self, page: AnyPage) -> bool:
+        """Return whether the page is one of a snapshot, and its rows are known and need not be written."""
+        if self._spec.kind != "snapshot" or not isinstance(page, RawPage) or not (raw := self._raw_ways(page)):
+            return False
+        if self._known is None and "comparison" not in self._unusable:
+            try:
+                with self._target.begin() as connection:
+                    self._known = KnownRows(connection, self._spec, self._target.cluster, self._database, raw[0])
+            except DATABASE_ERRORS as error:
+                if _is_transient(error):
+                    raise
+                self._unusable.add("comparison")  # a value that the source has not sent in this type
+        return self._known is not None and self._known.staging is raw[0] and self._known.include(page)
 
     def _why_slow(self, page: AnyPage) -> str:
         """Return why pages with the columns of this one cannot be written in the fastest way of the job, "" if so."""

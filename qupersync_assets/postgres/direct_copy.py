@@ -84,11 +84,10 @@ class DirectCopy:
         first, last = page.ends(self._time)
         if first is None or last is None:
             raise NeedsCoercion
-        rows = _CopiedRows()
+        rows = CopiedRows()
         statement = cursor.mogrify(self._known, (self._cluster, first, last, 2 * len(page))).decode()
         cursor.copy_expert(statement, rows)
-        rows[0] = rows[0].removeprefix(COPY_HEADER)
-        return rows[:-1]
+        return rows.bodies()
 
     def _with_cluster(self, bodies: Sequence[bytes]) -> bytes:
         """Return rows in COPY's binary format, each with the cluster before its values."""
@@ -109,7 +108,12 @@ def other_types(spec: SyncSpec, types: Mapping[str, str]) -> list[str]:
     return [f"{n} is {t}, not {wanted[n]}" for n, t in received.items() if _TIMES.get(t, t) != wanted[n]]
 
 
-class _CopiedRows(list[bytes]):
-    """A file for COPY TO: one message per row, the first with the header, and one for the end."""
+class CopiedRows(list[bytes]):
+    """A file for COPY TO in binary format: one message per row, the first with the header, and one for the end."""
 
     write = list.append
+
+    def bodies(self) -> list[bytes]:
+        """Return the rows as bodies of DataRow messages."""
+        self[0] = self[0].removeprefix(COPY_HEADER)
+        return self[:-1]

@@ -224,7 +224,7 @@ class _Load:
         errors: list[SyncError | SourceUnavailable] = []
         for name, part in parts.sources.items():
             try:
-                self._load_part(part, window, log_id, loaded)
+                self._load_part(part, window, log_id, loaded, parts.existing is not None)
             except (SyncError, SourceUnavailable) as error:  # of the source: those of the target are of a driver
                 if is_only:
                     raise
@@ -240,7 +240,7 @@ class _Load:
             error_class = ErrorClass.TRANSIENT if transient else ErrorClass.FATAL
             raise SyncError(f"No database of the cluster could be read. {reasons}", error_class)
 
-    def _load_part(self, part: SyncSource, window: Window, log_id: int, loaded: _Loaded) -> None:
+    def _load_part(self, part: SyncSource, window: Window, log_id: int, loaded: _Loaded, by_database: bool) -> None:
         before = loaded.counts()
 
         def finish(connection: sa.Connection, counts: RowCounts, skipped: list[SkippedRow]) -> None:
@@ -248,7 +248,7 @@ class _Load:
             sync_logs.update_counts(connection, log_id, before + counts)
 
         with part.open(window) as read:
-            writer = BatchWriter(self.target, self.spec, finish)
+            writer = BatchWriter(self.target, self.spec, finish, (by_database and read.database) or "")
             loaded.names.append(read.name)
             loaded.writers.append(writer)
             if read.window.mode is not window.mode:
@@ -274,15 +274,21 @@ class _Load:
         spec = self.spec
         if spec.kind != "snapshot":
             return RowCounts()
-        complete = [part.read.database for part in loaded.parts if part.writer.has_all_keys]
-        parameters = {"cluster": self.cluster, "databases": complete, "existing": sorted(existing or ())}
         by_database = existing is not None
-        connection.execute(sa.text(read_keys_table(spec)))  # missing if there was no batch
+        complete = [part for part in loaded.parts if part.writer.has_all_keys]
+        unread = [part for part in loaded.parts if part.writer.may_have_unread]
+        if not (unread or by_database):
+            return RowCounts()
+        connection.execute(sa.text(read_keys_table(spec)))  # missing if no batch was written
+        for part in unread:
+            part.writer.record_keys(connection)
+        parameters: dict[str, Any] = {"cluster": self.cluster, "existing": sorted(existing or ())}
         removed = undecided = 0
         if complete:
+            parameters["databases"] = [part.read.database for part in unread if part in complete]
             removed = connection.execute(sa.text(removal_statement(spec, by_database=by_database)), parameters).rowcount
         if not all(part.writer.is_complete for part in loaded.parts):
-            parameters["databases"] = [part.read.database for part in loaded.parts]
+            parameters["databases"] = [part.read.database for part in unread]
             counted = sa.text(undecided_statement(spec, by_database=by_database))
             undecided = connection.execute(counted, parameters).scalar_one()
         return RowCounts(removed=removed, undecided=undecided)
@@ -309,6 +315,7 @@ class _Load:
         transient = isinstance(error, SyncError) and error.error_class is ErrorClass.TRANSIENT
         try:
             with self.postgres.transaction() as connection:
+                sync_logs.update_counts(connection, log_id, loaded.counts())
                 if transient and not self.attempt.is_last:
                     sync_logs.record_attempt(connection, log_id, self.attempt.failure(redact(str(error))))
                     return

@@ -134,7 +134,7 @@ def test_a_replaced_session_marks_nothing(
     for cluster in ("other", "sandbox"):
         monkeypatch.setenv("CLUSTER_NAME", cluster)
         assert sync("node_details").success
-    source("DELETE FROM stv_node_storage_capacity WHERE node = 40")
+    source("DELETE FROM stv_node_storage_capacity WHERE node = 40; UPDATE stv_node_storage_capacity SET used = 7")
     merges: list[int] = []
 
     def kill(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
@@ -150,7 +150,7 @@ def test_a_replaced_session_marks_nothing(
         sa.event.remove(sa.Engine, "after_cursor_execute", kill)
     assert len(merges) == 5 and len(set(merges)) == 2  # the second batch again, in a new session
     assert target(MARKED) == [] and target(UNDECIDED)[0][0] > 1
-    assert target("SELECT rows_extracted, rows_unchanged FROM quper.sync_logs ORDER BY id DESC LIMIT 1") == [(39, 39)]
+    assert target("SELECT rows_extracted, rows_upserted FROM quper.sync_logs ORDER BY id DESC LIMIT 1") == [(39, 39)]
     assert sync("node_details").success
     assert target("SELECT cluster, node FROM quper.node_details WHERE removed_at IS NOT NULL") == [("sandbox", 40)]
 
