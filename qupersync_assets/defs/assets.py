@@ -9,7 +9,7 @@ import dagster as dg
 from qupersync_assets.defs.asset_checks import asset_check_results, check_specs
 from qupersync_assets.defs.asset_metadata import definition_metadata, description, observations
 from qupersync_assets.defs.check_results import tag_check_errors
-from qupersync_assets.defs.io_manager import LoadOutput
+from qupersync_assets.defs.io_manager import DEFINITION, LoadOutput
 from qupersync_assets.defs.names import IO_MANAGER_KEY, Placement
 from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, resource_keys
 from qupersync_assets.redshift.resource import RedshiftResource
@@ -62,7 +62,7 @@ def build_asset(spec: SyncSpec, settings: Settings, placement: Placement) -> dg.
         full_refresh: bool = context.op_execution_context.op_config["full_refresh"]
         number = context.retry_number + 1
         request = sync_request(settings, redshift, spec, cluster, number=number, full_refresh=full_refresh)
-        output = LoadOutput(request)
+        output = LoadOutput(request, context.add_asset_metadata, _known_definition(context))
         yield dg.Output(output)  # Dagster resumes here after the IO manager has loaded it
         outcome = output.outcome.result(timeout=0)
         yield from observations(outcome.result, cluster if len(resources) > 1 else None, placement)
@@ -71,6 +71,16 @@ def build_asset(spec: SyncSpec, settings: Settings, placement: Placement) -> dg.
         yield from results
 
     return sync
+
+
+def _known_definition(context: dg.AssetExecutionContext) -> str:
+    """Return the digest that the last materialization of the asset, or of the partition, has."""
+    partitions = [context.partition_key] if context.has_partition_key else None
+    records = dg.AssetRecordsFilter(context.asset_key, asset_partitions=partitions)
+    for record in context.instance.fetch_materializations(records, limit=1).records:
+        found = record.asset_materialization
+        return str(found.metadata[DEFINITION].value) if found and DEFINITION in found.metadata else ""
+    return ""
 
 
 def _freshness(interval: int) -> dg.FreshnessPolicy:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import md5
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -22,7 +25,8 @@ from qupersync_assets.sync_jobs import all_specs
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMN_LINEAGE = "dagster/column_lineage"
+_NUMBERS = re.compile(r"\d+(, *\d+)*")
+COLUMN_LINEAGE, DEFINITION = "dagster/column_lineage", "definition"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,9 @@ class LoadOutput:
     """What an asset hands to the IO manager."""
 
     request: SyncRequest
+    # Adds metadata to the materialization alone: that of an IO manager is stored twice, with HANDLED_OUTPUT, too.
+    add_metadata: Callable[[Mapping[str, Any]], None]
+    known_definition: str = ""  # of the last materialization, see `_definition`
     outcome: Future[SyncOutcome] = field(default_factory=Future)  # set by the IO manager
 
 
@@ -68,10 +75,13 @@ class PostgresUpsertIOManager(dg.IOManager):
         except Exception as error:
             text = redact(f"{type(error).__name__}: {error}")
             raise dg.Failure(text, allow_retries=False) from redacted(error)
-        metadata = _metadata(spec, outcome.result, outcome.state)
-        # The UI shows the lineage of a materialization only, not that of the definition.
-        metadata[COLUMN_LINEAGE] = context.definition_metadata[COLUMN_LINEAGE]
-        context.add_output_metadata(metadata)
+        metadata: dict[str, Any] = _metadata(spec, outcome.result, outcome.state)
+        lineage: dg.TableColumnLineage = context.definition_metadata[COLUMN_LINEAGE]
+        metadata[DEFINITION] = _definition(outcome.result, lineage)
+        if metadata[DEFINITION] != obj.known_definition:  # else an earlier materialization has them
+            metadata[COLUMN_LINEAGE] = lineage
+            metadata["statement"] = _statement(outcome.result)
+        obj.add_metadata(metadata)
         obj.outcome.set_result(outcome)
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
@@ -122,8 +132,17 @@ def _metadata(spec: SyncSpec, result: LoadResult, state: TableState) -> dict[str
         "read_to": _timestamp(read.read_to if read else None),
         "fast_path": f"off: {result.slow_path}" if result.slow_path else "on",
         "gap_seconds": result.gap_seconds,
-        "statement": dg.MetadataValue.md(f"```sql\n{read.statement if read else ''}\n```"),
     }
+
+
+def _definition(result: LoadResult, lineage: dg.TableColumnLineage) -> str:
+    """Return a digest of the lineage and of the statement, apart from its numbers and times."""
+    statement = _NUMBERS.sub("0", result.read.statement if result.read else "")
+    return md5(f"{statement}{lineage}".encode(), usedforsecurity=False).hexdigest()[:12]
+
+
+def _statement(result: LoadResult) -> dg.MetadataValue[Any]:
+    return dg.MetadataValue.md(f"```sql\n{result.read.statement if result.read else ''}\n```")
 
 
 def _timestamp(value: datetime | None) -> dg.MetadataValue[Any]:

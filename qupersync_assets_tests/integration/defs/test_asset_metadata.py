@@ -21,18 +21,35 @@ def test_metadata_has_counts_time_table_and_statement(sync: Sync, source: Query)
     first = metadata(sync("node_details"))
     source("UPDATE stv_node_storage_capacity SET used = 5 WHERE node = 0")
     second = metadata(sync("node_details"))
-    assert empty.keys() == first.keys() == second.keys()
-    assert {name: type(value) for name, value in empty.items()} == {n: type(v) for n, v in second.items()}
+    assert empty.keys() - {"statement", "dagster/column_lineage"} == first.keys() == second.keys()
+    assert {name: type(empty[name]) for name in second} == {n: type(v) for n, v in second.items()}
     numbers = ("extracted", "upserted", "inserted", "updated", "unchanged", "duplicate", "skipped")
     assert [empty[f"rows_{n}"] for n in numbers] == [0, 0, 0, 0, 0, 0, 0]
     assert [first[f"rows_{n}"] for n in numbers] == [4, 2, 2, 0, 0, 1, 1]
     assert [second[f"rows_{n}"] for n in numbers] == [4, 2, 0, 1, 1, 1, 1]
     assert second["dagster/row_count"] == 2 and second["dagster/table_name"] == "quper.node_details"
     assert second["duration_ms"] > 0 and second["rows_per_second"] > 0  # type: ignore[operator]
-    assert str(second["statement"]).startswith("```sql\nSELECT")
-    lineage = second["dagster/column_lineage"].deps_by_column  # type: ignore[attr-defined]
+    assert str(empty["statement"]).startswith("```sql\nSELECT")
+    lineage = empty["dagster/column_lineage"].deps_by_column  # type: ignore[attr-defined]
     assert {dep.column_name for dep in lineage["used_mb"]} == {"used"}
     assert 0 <= second["lag_seconds"] < 60  # type: ignore[operator]
+
+
+def test_statement_and_lineage_are_stored_when_they_change(sync: Sync, source: Query) -> None:
+    source(
+        "INSERT INTO sys_query_history (user_id, query_id, status, start_time, query_text) "
+        "SELECT 100, n, 'success', getdate() - n * interval '1 minute', 'select 1' FROM generate_series(1, 9) n"
+    )
+    full, incremental, again = (metadata(sync("query_history")) for _ in range(3))
+    assert [found["read_mode"] for found in (full, incremental, again)] == ["full", "incremental", "incremental"]
+    assert full["statement"] != incremental["statement"] and "statement" not in again
+    assert again["definition"] == incremental["definition"] != full["definition"]
+    source("ALTER TABLE sys_query_history RENAME compile_time TO renamed")
+    try:
+        changed = metadata(sync("query_history"))
+    finally:
+        source("ALTER TABLE sys_query_history RENAME renamed TO compile_time")
+    assert changed["definition"] != again["definition"] and "statement" in changed
 
 
 def test_the_lag_is_that_of_the_newest_row(sync: Sync, source: Query, target: Query) -> None:
