@@ -75,13 +75,13 @@ class PostgresUpsertIOManager(dg.IOManager):
         except Exception as error:
             text = redact(f"{type(error).__name__}: {error}")
             raise dg.Failure(text, allow_retries=False) from redacted(error)
-        metadata: dict[str, Any] = _metadata(spec, outcome.result, outcome.state)
+        added = _metadata(spec, outcome.result, outcome.state)
         lineage: dg.TableColumnLineage = context.definition_metadata[COLUMN_LINEAGE]
-        metadata[DEFINITION] = _definition(outcome.result, lineage)
-        if metadata[DEFINITION] != obj.known_definition:  # else an earlier materialization has them
-            metadata[COLUMN_LINEAGE] = lineage
-            metadata["statement"] = _statement(outcome.result)
-        obj.add_metadata(metadata)
+        added[DEFINITION] = _definition(outcome.result, lineage)
+        if added[DEFINITION] != obj.known_definition:  # else an earlier materialization has them
+            added[COLUMN_LINEAGE] = lineage
+            added["statement"] = _statement(outcome.result)
+        obj.add_metadata(added)
         obj.outcome.set_result(outcome)
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
