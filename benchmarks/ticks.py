@@ -1,7 +1,7 @@
-"""Measures a run of all default jobs without new rows, for QuperSync and for `eager.py`.
+"""Measures a run of all default jobs without new rows: of QuperSync with its run server, of QuperSync whose runs are
+new processes, and of `eager.py`.
 
-The runs are launched through the API of a webserver, with the daemon's run launcher: each is a new process of
-the code server.
+The runs are launched through the API of a webserver, at once.
 """
 
 from __future__ import annotations
@@ -12,32 +12,56 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import sysconfig
 import time
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
+import yaml
 
 from benchmarks.contender import PROJECT
 from benchmarks.loads import Log, Rounds
 from benchmarks.process import family_cpu_seconds
 from benchmarks.world import World
 from qupersync_assets.defs.names import JOB_NAME
+from qupersync_assets.serve.dagster_processes import RUN_SERVER
+from qupersync_assets.serve.run_server_socket import NAME as SOCKET_NAME
 
-QUPERSYNC, EAGER = "QuperSync", "default executor, eager imports"
-MODULES = {QUPERSYNC: "qupersync_assets.definitions", EAGER: "benchmarks.eager"}
-_SUBREAPER = 36  # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
-_SECONDS = 300.0
+QUPERSYNC, NEW_PROCESSES, EAGER = "QuperSync", "a new process per run", "default executor, eager imports"
 
-# Without the queue, which needs the daemon: its own work is not part of a tick.
+
+class Kind(NamedTuple):
+    """How a contender starts its runs."""
+
+    module: str
+    instance: str  # added to dagster.yaml
+    has_server: bool
+
+
+# The queue needs the daemon, whose own work is not part of a tick.
 _AT_ONCE = """
 run_coordinator: { module: dagster._core.run_coordinator, class: DefaultRunCoordinator }
 """
+_DEFAULT = """
+storage: { postgres: { postgres_url: "postgresql+qupersync://" } }
+run_launcher: { module: dagster._core.launcher, class: DefaultRunLauncher }
+compute_logs: { module: dagster._core.storage.local_compute_log_manager, class: LocalComputeLogManager,
+  config: { base_dir: FOLDER } }
+"""
+KINDS = {
+    QUPERSYNC: Kind("qupersync_assets.definitions", _AT_ONCE, True),
+    NEW_PROCESSES: Kind("qupersync_assets.definitions", _AT_ONCE + _DEFAULT, False),
+    EAGER: Kind("benchmarks.eager", _AT_ONCE + _DEFAULT, False),
+}
+_LOCATION = "measured"
+_SUBREAPER = 36  # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
+_SECONDS = 300.0
 _LAUNCH = """mutation ($location: String!, $job: String!) {
   launchRun(executionParams: {mode: "default", runConfigData: {}, selector: {
     repositoryLocationName: $location, repositoryName: "__repository__", jobName: $job}}) {
@@ -47,36 +71,42 @@ _STATEMENT = re.compile(r"^db=(\S*) app=(.*?) LOG:  (?:statement|execute [^:]*):
 
 
 def measure(world: World, folder: Path, rounds: int, log: Log) -> dict[str, Rounds]:
-    """Measure seconds, CPU seconds and statements of an idle tick, for both; `folder` is DAGSTER_HOME."""
+    """Measure seconds, CPU seconds and statements of an idle tick, for all; `folder` is a new one."""
     world.history(3000)
     with world.cursor("quper") as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
     results: dict[str, Rounds] = defaultdict(lambda: defaultdict(list))
-    with _webserver(world, folder) as ask:
-        for name in MODULES:  # loads all existing rows
-            _tick(ask, name, world)
+    # Adopt processes whose parent has ended, so that their CPU seconds are counted.
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    with ExitStack() as stack:
+        asks = {
+            name: stack.enter_context(_service(world, folder / str(number), kind))
+            for number, (name, kind) in enumerate(KINDS.items())
+        }
+        for ask in asks.values():  # loads all existing rows
+            _tick(ask, world)
         with _logging(world):
-            for name in MODULES:
+            for name, ask in asks.items():
                 before = _statements(world)
-                _tick(ask, name, world)
+                _tick(ask, world)
                 for side, count in (_statements(world) - before).items():
                     results[name][side].append(count)
         for number in range(1, rounds + 1):
-            for name in MODULES:
+            for name, ask in asks.items():
                 servers = world.cpu_seconds()
-                found = _tick(ask, name, world)
+                found = _tick(ask, world)
                 found["CPU seconds of the servers"] = world.cpu_seconds() - servers
                 for what, value in found.items():
                     results[name][what].append(value)
-                log(f"tick {number}: {name}: " + ", ".join(f"{k} {v:.1f}" for k, v in found.items()))
+                log(f"tick {number}: {name}: " + ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
     return results
 
 
-def _tick(ask: Callable[..., Any], name: str, world: World) -> dict[str, float]:
+def _tick(ask: Callable[..., Any], world: World) -> dict[str, float]:
     """Measure one run; returns when all of its processes have ended."""
     before = _family(world)
     busy = family_cpu_seconds(before)
-    launched = ask(_LAUNCH, location=name, job=JOB_NAME)["launchRun"]
+    launched = ask(_LAUNCH, location=_LOCATION, job=JOB_NAME)["launchRun"]
     run_id = launched["run"]["runId"]
     deadline = time.monotonic() + _SECONDS
     while time.monotonic() < deadline:
@@ -85,7 +115,7 @@ def _tick(ask: Callable[..., Any], name: str, world: World) -> dict[str, float]:
         if run["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
             break
     if run["status"] != "SUCCESS":
-        raise RuntimeError(f"The run of {name} is {run['status']}.")
+        raise RuntimeError(f"Run {run_id} is {run['status']}.")
     while time.monotonic() < deadline and len(_running(_family(world))) > len(_running(before)):
         time.sleep(0.1)
     return {"seconds": run["endTime"] - run["creationTime"], "CPU seconds": family_cpu_seconds(_family(world)) - busy}
@@ -109,31 +139,28 @@ def _running(family: list[psutil.Process]) -> list[psutil.Process]:
 
 
 @contextmanager
-def _webserver(world: World, folder: Path) -> Iterator[Callable[..., Any]]:
-    """Start a webserver with both code locations; yield a function that sends it GraphQL queries."""
-    # Adopt processes whose parent has ended, so that their CPU seconds are counted.
-    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+def _service(world: World, folder: Path, kind: Kind) -> Iterator[Callable[..., Any]]:
+    """Start a webserver, and the run server; yield a function that sends GraphQL queries."""
     folder.mkdir(parents=True, exist_ok=True)
-    instance = (PROJECT / "dagster.yaml").read_text() + _AT_ONCE
-    (folder / "dagster.yaml").write_text(instance)
-    locations = [
-        {"python_module": {"module_name": module, "attribute": "defs", "location_name": name}}
-        for name, module in MODULES.items()
-    ]
+    (folder / "storage").mkdir()
+    instance = yaml.safe_load((PROJECT / "dagster.yaml").read_text())
+    instance |= yaml.safe_load(kind.instance.replace("FOLDER", str(folder / "storage")))
+    (folder / "dagster.yaml").write_text(json.dumps(instance))  # JSON is YAML
+    module = {"module_name": kind.module, "attribute": "defs", "location_name": _LOCATION}
     workspace = folder / "workspace.yaml"
-    workspace.write_text(json.dumps({"load_from": locations}))  # JSON is YAML
+    workspace.write_text(json.dumps({"load_from": [{"python_module": module}]}))
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     program = Path(sysconfig.get_path("scripts")) / "dagster-webserver"
-    with (folder / "webserver.log").open("w") as log:
-        server = subprocess.Popen(
-            [program, "-w", workspace, "-h", "127.0.0.1", "-p", str(port)],
-            env={**os.environ, **world.environment, "DAGSTER_HOME": str(folder)},
-            cwd=PROJECT,
-            stdout=log,
-            stderr=log,
-        )
+    commands: list[list[str | Path]] = [[program, "-w", workspace, "-h", "127.0.0.1", "-p", str(port)]]
+    if kind.has_server:
+        commands.append([sys.executable, "-m", RUN_SERVER])
+    environment = {**os.environ, **world.environment, "DAGSTER_HOME": str(folder)}
+    with (folder / "log").open("w") as log:
+        processes = [
+            subprocess.Popen(command, env=environment, cwd=PROJECT, stdout=log, stderr=log) for command in commands
+        ]
 
     def ask(query: str, **variables: str) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -144,17 +171,22 @@ def _webserver(world: World, folder: Path) -> Iterator[Callable[..., Any]]:
             raise RuntimeError(f"Dagster refuses a query: {response['errors']}")
         return response["data"]
 
+    def is_up() -> bool:
+        with suppress(OSError):
+            ask("{ version }")
+            return not kind.has_server or (folder / "storage" / SOCKET_NAME).exists()
+        return False
+
     try:
         deadline = time.monotonic() + _SECONDS
-        while server.poll() is None and time.monotonic() < deadline:
-            with suppress(OSError):
-                ask("{ version }")
-                break
+        while not is_up() and processes[0].poll() is None and time.monotonic() < deadline:
             time.sleep(0.3)
         yield ask
     finally:
-        server.terminate()
-        server.wait()
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
 
 
 @contextmanager

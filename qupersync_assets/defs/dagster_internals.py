@@ -3,6 +3,8 @@
 unit/defs/test_dagster_internals.py fails when one of them moves or changes its signature.
 """
 
+import multiprocessing.context
+import os
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +15,18 @@ import sqlalchemy as sa
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._grpc.impl import core_execute_run
+from dagster._utils.hosted_user_process import recon_job_from_origin
+from dagster._utils.interrupts import capture_interrupts
 from dagster_shared.serdes import unpack_value
 
 from qupersync_assets.postgres import retention
 
 NO_COMPUTE_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+
+
+# The name under which the standard library finds the context of `use_context`.
+_CONTEXT = "qupersync"
 
 
 def unpack_step(packed: Any) -> Any:
@@ -30,6 +39,21 @@ def open_instance(home: Path, *, captures_output: bool) -> dg.DagsterInstance:
     stay those of this process."""
     overrides = {} if captures_output else {"compute_logs": NO_COMPUTE_LOGS}
     return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=overrides))
+
+
+def execute_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Execute a run that a launcher has started, in this process, to its end; the run reports its errors itself."""
+    origin: Any = run.job_code_origin
+    with capture_interrupts():
+        instance.report_engine_event(f"Started process for run (pid: {os.getpid()}).", run)
+        for _ in core_execute_run(recon_job_from_origin(origin), run, instance, inject_env_vars=False):
+            pass
+
+
+def use_context(executor: Any, context: Any) -> None:
+    """Let a multiprocess executor use a multiprocessing context; its configuration offers new processes only."""
+    multiprocessing.context._concrete_contexts[_CONTEXT] = context  # type: ignore[attr-defined]
+    executor._start_method = _CONTEXT
 
 
 def latest_evaluations(

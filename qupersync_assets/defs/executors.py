@@ -33,7 +33,8 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
         return _k8s_executor(settings)
     if settings.sync_executor == "in_process":
         return IN_PROCESS
-    # A fork of a process that has imported everything starts in a fraction of the time of a new process.
+    # A fork of a process that has imported everything starts in a fraction of the time of a new process. A run that
+    # was forked itself is such a process; another one starts one.
     forked = {"forkserver": {"preload_modules": ["qupersync_assets.forkserver_preload"]}}
     executor = with_step_timeout(dg.multiprocess_executor, settings.sync_step_timeout)
     return fixed(executor, {"max_concurrent": settings.sync_max_concurrent, "start_method": forked})

@@ -1,9 +1,14 @@
 """Both databases as Dagster resources that run configuration cannot change, and the IO manager."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
 
 import dagster as dg
 
+from qupersync_assets.core.forks import is_forked_run
 from qupersync_assets.defs.io_manager import PostgresUpsertIOManager
 from qupersync_assets.defs.names import IO_MANAGER_KEY, POSTGRES_KEY, STANDALONE, Placement
 from qupersync_assets.defs.partitions import resource_keys
@@ -39,15 +44,30 @@ def build_resources(
     return {**resources, "io_manager": io_manager} if placement.standalone else resources
 
 
-# Each process of a run builds them, and disposes of them at its end.
+_Resource = TypeVar("_Resource", PostgresResource, RedshiftResource)
+
+
+# Each process of a run builds them, and disposes of them at its end. One that is a fork may execute several steps: it
+# keeps them, and so its connections and compiled statements.
+@contextmanager
+def _of_process(kept: dict[int, _Resource], build: Callable[[], _Resource]) -> Iterator[_Resource]:
+    if is_forked_run():
+        yield kept.setdefault(os.getpid(), kept.get(os.getpid()) or build())
+        return
+    resource = build()
+    try:
+        yield resource
+    finally:
+        resource.dispose()
+
+
 def _postgres(settings: Settings) -> dg.ResourceDefinition:
+    kept: dict[int, PostgresResource] = {}
+
     @dg.resource(config_schema={}, description="The target PostgreSQL.")
     def resource(_context: dg.InitResourceContext) -> Iterator[PostgresResource]:
-        postgres = postgres_resource(settings)
-        try:
+        with _of_process(kept, partial(postgres_resource, settings)) as postgres:
             yield postgres
-        finally:
-            postgres.dispose()
 
     return resource
 
@@ -56,14 +76,13 @@ def _redshift(cluster: str, settings: Settings, postgres_key: str) -> dg.Resourc
     # The longest delays before the retries of a step: shorter outages are retried by each job.
     patience = max(60.0, settings.sync_retry_delay * (2**settings.sync_max_retries - 1))
 
+    kept: dict[int, RedshiftResource] = {}
+
     @dg.resource(config_schema={}, required_resource_keys={postgres_key}, description=f"Redshift cluster {cluster}.")
     def resource(context: dg.InitResourceContext) -> Iterator[RedshiftResource]:
         postgres: PostgresResource = getattr(context.resources, postgres_key)
         gate = ConnectionGate(postgres, cluster, context.run.run_id if context.run else "", patience)
-        redshift = RedshiftResource(settings.by_cluster()[cluster], gate)
-        try:
+        with _of_process(kept, partial(RedshiftResource, settings.by_cluster()[cluster], gate)) as redshift:
             yield redshift
-        finally:
-            redshift.dispose()
 
     return resource

@@ -1,10 +1,10 @@
 """Finds sync runs whose process died, and closes the quper.sync_logs rows of runs that did not succeed.
 
-Dagster's default run launcher has no health check: a run whose process and code server were both killed
-keeps its status. Dagster's run monitoring ends such a run, but only after its `dagster/max_runtime`. A run
-counts as dead earlier, if its process holds no lock in PostgreSQL and it gave no sign of life for
-`Settings.max_silence` seconds. The locks are those of the run (see `living_runs`) and of the jobs that it loads, so
-the clock and the machine of the run do not matter.
+Dagster's run monitoring asks the launcher for the health of forked runs, and ends dead ones. It does not know the
+health of runs that a code server or a command has started: if their process was killed, it ends them only after
+`dagster/max_runtime`. Such a run counts as dead earlier, if its process holds no lock in PostgreSQL and it gave no
+sign of life for `Settings.max_silence` seconds. The locks are those of the run (see `living_runs`) and of the jobs
+that it loads, so the clock and the machine of the run do not matter.
 
 A run whose machine is suspended loses its locks and counts as dead. The data stay correct: no second load of a job
 starts before the lock of the first is released.
@@ -25,6 +25,7 @@ from qupersync_assets.postgres.advisory_lock import locked_jobs
 from qupersync_assets.postgres.process_lock import living_runs
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.sync_status import SyncStatus
+from qupersync_assets.serve.run_launcher import FORKED_TAG, ForkingRunLauncher
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
@@ -84,11 +85,19 @@ def _is_silent(instance: dg.DagsterInstance, record: dg.RunRecord, max_silence: 
     run = record.dagster_run
     if run.is_finished or run.status == Status.QUEUED:
         return False
-    if instance.run_launcher.supports_check_run_worker_health:
+    if _is_monitored(instance, run):
         return False  # Dagster's run monitoring asks the launcher, and ends the run
     latest = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
     last_event = max([record.update_timestamp.timestamp(), *(r.timestamp for r in latest)])
     return time.time() - last_event > max_silence
+
+
+def _is_monitored(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Return whether the launcher knows the health of a run."""
+    launcher = instance.run_launcher
+    if isinstance(launcher, ForkingRunLauncher) and FORKED_TAG not in run.tags:
+        return False  # the code server or a command has started it
+    return launcher.supports_check_run_worker_health
 
 
 def run_events(instance: dg.DagsterInstance, run: dg.DagsterRun, *kinds: Kind) -> Iterator[dg.DagsterEvent]:
@@ -108,6 +117,19 @@ _INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 _SIGNAL = "Multiprocess executor: received termination signal"
 _RUN_CRASH = "Run execution process for"
 _CRASH = "Multiprocess executor: child process for step"
+
+
+def report_crash(instance: dg.DagsterInstance, run_id: str, how: str) -> None:
+    """Report the end of a run whose process could not do it; `how` describes the end of the process."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return
+    message = f"{_RUN_CRASH} {run_id} {how}"
+    if run.status == Status.CANCELING:
+        instance.report_run_canceled(run, message)
+    else:
+        instance.report_engine_event(message, run)
+        instance.report_run_failed(run)
 
 
 def remaining_jobs(

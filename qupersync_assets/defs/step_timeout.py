@@ -6,6 +6,7 @@ and the other steps go on.
 """
 
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -14,24 +15,37 @@ from typing import Any
 
 import dagster as dg
 
+from qupersync_assets.core.forks import FORK_LOCK, is_forked_run
+from qupersync_assets.defs.dagster_internals import use_context
 from qupersync_assets.defs.run_health import step_timeout_message
+from qupersync_assets.defs.step_workers import StepContext
 from qupersync_assets.defs.wrapped_executor import WrappedExecutor, wrap_executor
 
 _POLL_SECONDS = 1.0
 # A busy machine starts a process slowly.
 _START_SECONDS = 60
 Kind = dg.DagsterEventType
+_ENDS = (Kind.STEP_SUCCESS, Kind.STEP_FAILURE, Kind.STEP_UP_FOR_RETRY)
 
 
 def with_step_timeout(executor: dg.ExecutorDefinition, seconds: int) -> dg.ExecutorDefinition:
     """Return the multiprocess executor `executor`, which kills steps that take longer than `seconds`."""
-    return wrap_executor(executor, lambda inner: _LimitedExecutor(inner, seconds))
+
+    def wrap(inner: dg.Executor) -> dg.Executor:
+        context = None
+        if is_forked_run():
+            context = StepContext(len(os.sched_getaffinity(0)))
+            use_context(inner, context)
+        return _LimitedExecutor(inner, seconds, context)
+
+    return wrap_executor(executor, wrap)
 
 
 class _LimitedExecutor(WrappedExecutor):
-    def __init__(self, inner: dg.Executor, seconds: int) -> None:
+    def __init__(self, inner: dg.Executor, seconds: int, context: StepContext | None) -> None:
         super().__init__(inner)
         self._seconds = seconds
+        self._context = context
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         watch = _Watch(plan_context.instance, plan_context.dagster_run, self._seconds)
@@ -44,6 +58,8 @@ class _LimitedExecutor(WrappedExecutor):
         finally:
             watch.ended.set()
             thread.join()
+            if self._context:
+                self._context.close()
 
 
 @dataclass
@@ -71,6 +87,8 @@ class _Watch:
         elif event.event_type == Kind.STEP_WORKER_STARTED and event.step_key in self._steps:
             data: Any = event.event_specific_data
             self._steps[event.step_key] = _Step(time.monotonic() + self.seconds, int(data.metadata["pid"].value))
+        elif event.event_type in _ENDS:  # its process may have another step
+            self._steps.pop(event.step_key, None)
 
     def run(self) -> None:
         """Kill late steps until the run has ended."""
@@ -78,7 +96,8 @@ class _Watch:
             for key, step in list(self._steps.items()):
                 if time.monotonic() > step.deadline:
                     del self._steps[key]
-                    self._kill(key, step)
+                    with FORK_LOCK:
+                        self._kill(key, step)
 
     def _kill(self, key: str, step: _Step) -> None:
         known = {other.pid for other in self._steps.values()}

@@ -6,6 +6,7 @@ The storage opens a connection for each query otherwise: some hundred in a tick,
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from collections import defaultdict
@@ -18,6 +19,8 @@ from psycopg2.extensions import connection as _Base
 
 # Threads of the daemon overlap; one that is not needed is closed at the next query after a minute.
 _COUNT, _SECONDS = 2, 60.0
+# So soon after its last answer a server is not asked again whether it is there.
+_TRUSTED_SECONDS = 2.0
 _Key = tuple[int, frozenset[tuple[str, Any]]]
 _kept: dict[_Key, list[tuple[float, KeptConnection]]] = defaultdict(list)
 _lock = threading.Lock()
@@ -60,7 +63,8 @@ def take(parameters: Mapping[str, Any]) -> KeptConnection | None:
             if not _kept[key]:
                 return None
             since, connection = _kept[key].pop()
-        if time.monotonic() - since < _SECONDS and _answers(connection):
+        idle = time.monotonic() - since
+        if idle < _SECONDS and not _is_ended(connection) and (idle < _TRUSTED_SECONDS or _answers(connection)):
             return connection
         connection.close()
 
@@ -76,6 +80,11 @@ def close_kept() -> None:
 def _key(parameters: Mapping[str, Any]) -> _Key:
     # A forked process must not use connections of its parent, nor close them.
     return os.getpid(), frozenset(parameters.items())
+
+
+def _is_ended(connection: KeptConnection) -> bool:
+    """Return whether the server has sent something: to an idle session it sends its end only."""
+    return bool(select.select([connection.fileno()], [], [], 0)[0])
 
 
 def _answers(connection: KeptConnection) -> bool:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 import sqlalchemy as sa
 
 from qupersync_assets.core.errors import SyncError
+from qupersync_assets.core.forks import FORK_LOCK
 from qupersync_assets.postgres.advisory_lock import HELD_KEYS, lock_key
 from qupersync_assets.postgres.resource import postgres_errors
 
@@ -109,9 +110,10 @@ def living_run(engine: sa.Engine, run_id: str) -> Iterator[None]:
 
     def keep() -> None:
         while True:
-            if not lock.is_held():
-                with suppress(SyncError):
-                    lock.take()
+            with FORK_LOCK:
+                if not lock.is_held():
+                    with suppress(SyncError):
+                        lock.take()
             if ended.wait(LOOK_SECONDS):
                 lock.release()
                 return

@@ -30,6 +30,7 @@ LOGS = Path(".qupersync/logs")
 LOGGED = "qupersync_assets.serve.logged"
 # At INFO a code server writes, in colours, before it has loaded QuperSync.
 CODE_SERVER = ("--code-server-log-level", "warning")
+RUN_SERVER = "qupersync_assets.run_server"
 WEBSERVER = "qupersync_assets.serve.webserver"
 
 
@@ -91,6 +92,7 @@ def dagster_processes(
     arguments: dict[str, list[str | Path]] = {
         # At INFO it writes a line for each evaluation of a sensor.
         "dagster-daemon": [daemon, "run", "-w", workspace, "--log-level", "warning"],
+        "qupersync-runs": ["-m", RUN_SERVER],
         "dagster-webserver": ["-m", WEBSERVER, "-w", workspace, "-h", host, "-p", str(port), *CODE_SERVER],
     }
     logged: list[str | Path] = [sys.executable, "-m", LOGGED]

@@ -17,6 +17,7 @@ import pytest
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import migrate
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.serve.run_server_socket import NAME as SOCKET_NAME
 from qupersync_assets.settings.postgres import StorageSettings
 from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.containers import PASSWORDS, PROJECT, Image, Service, compose_services
@@ -64,7 +65,7 @@ class Deployment(RunningInstance):
         self.home = Path(image.environment["DAGSTER_HOME"])
         self.services = {
             name: Service(name, services[name], image, env_file, places)
-            for name in ("code", "webserver", "daemon", "metrics")
+            for name in ("code", "runs", "webserver", "daemon", "metrics")
         }
 
     def start(self) -> None:
@@ -89,6 +90,8 @@ class Deployment(RunningInstance):
                     )
                     return cursor.fetchone() != (0,)
             return False
+        if name == "runs":
+            return (self.home / "storage" / SOCKET_NAME).exists()
         variables = {"code": "DAGSTER_GRPC_PORT", "webserver": "DAGSTER_WEBSERVER_PORT", "metrics": "METRICS_PORT"}
         with suppress(OSError), socket.create_connection(("127.0.0.1", int(service.environment[variables[name]]))):
             return True
@@ -171,11 +174,11 @@ def test_the_services_are_healthy_and_execute_a_launched_run(deployment: Deploym
     assert written <= {"dagster.yaml", "storage", "logs", ".logs_queue"}
     secret = deployment.sandbox.environment()["REDSHIFT_PASSWORD"]
     informed = {name for name, service in deployment.services.items() if secret in service.environment.values()}
-    assert informed == {"code", "metrics"}
+    assert informed == {"code", "runs", "metrics"}
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["webserver", "daemon", "code", "metrics"])
+@pytest.mark.parametrize("name", ["webserver", "daemon", "code", "runs", "metrics"])
 def test_each_service_can_be_restarted_alone(deployment: Deployment, name: str) -> None:
     service = deployment.services[name]
     service.kill()
@@ -187,14 +190,14 @@ def test_each_service_can_be_restarted_alone(deployment: Deployment, name: str) 
 
 
 @pytest.mark.long
-def test_a_run_killed_with_its_code_server_blocks_nothing(deployment: Deployment) -> None:
+def test_a_run_killed_with_its_server_blocks_nothing(deployment: Deployment) -> None:
     with closing(deployment.sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE quper.vacuum_history")
         run_id = deployment.launch()
         until(lambda: waiting(deployment.sandbox.connect_quper, "wait_event_type = 'Lock'"), 120)
-        deployment.services["code"].kill()
+        deployment.services["runs"].kill()
         blocker.rollback()
-    deployment.services["code"].start()
+    deployment.services["runs"].start()
     deployment.wait_until_healthy()
     assert deployment.end(run_id) == "FAILURE"
     until(lambda: run_id in deployment.runs("failed", "vacuum_history_sync"), 60)
@@ -210,14 +213,14 @@ def test_a_run_killed_during_an_outage_of_postgresql_blocks_nothing(deployment: 
         until(lambda: waiting(deployment.sandbox.connect_quper, "wait_event_type = 'Lock'"), 120)
         server.stop()
     try:
-        code = deployment.services["code"].process
-        assert code is not None
-        run = run_processes(code.pid)
+        server_of_runs = deployment.services["runs"].process
+        assert server_of_runs is not None
+        run = run_processes(server_of_runs.pid)
         for process in run:
             process.kill()
         until(lambda: run and all(has_ended(process) for process in run), 20)
-        # Dagster's code server fails because it cannot report the end of the run.
-        until(lambda: "Exception in thread" in deployment.services["code"].output(), 60)
+        # The end of the run cannot be reported.
+        until(lambda: "A process of the run server failed" in deployment.services["runs"].output(), 60)
     finally:
         server.start()
     deployment.restart_what_ended()

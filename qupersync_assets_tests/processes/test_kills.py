@@ -27,7 +27,7 @@ class PausedDemo(Demo):
     """`make demo` with a sync every ten seconds, whose workload is paused except for `advance()`."""
 
     def __init__(self, project: Path) -> None:
-        super().__init__(project, INTERVAL, SYNC_RETRY_DELAY="1")
+        super().__init__(project, INTERVAL, SYNC_RETRY_DELAY="1", SYNC_JOBS="default")
 
     def child(self, word: str) -> psutil.Process | None:
         """Return the child of the demo with that word in its command."""
@@ -102,6 +102,8 @@ def demo(new_project: Any) -> Iterator[PausedDemo]:
                 "BETWEEN '2010-01-01' AND redshift.getdate() - interval '6 days 23 hours'",
             )
         running.advance()  # it deletes rows that depended on them
+        deleted_at = time.time()
+        until(lambda: running.complete_run(after=deleted_at), SOON)  # no older run has read the deleted rows
         for spec in default_specs():
             execute(running.sandbox.connect_quper, f"TRUNCATE {spec.table.fullname}")
         yield running
@@ -120,7 +122,7 @@ BLOCKED = "wait_event = 'relation' AND usename = 'qupersync'"
 
 
 class Held:
-    """A run whose step of JOB waits for a lock of its table: its processes, from the step up to the daemon."""
+    """A run whose step of JOB waits for a lock of its table: its processes, from the step up to the run server."""
 
     def __init__(self, demo: PausedDemo, blocker: Any) -> None:
         demo.advance()
@@ -139,8 +141,8 @@ class Held:
             for end in psutil.net_connections("tcp"):
                 if end.laddr.port == port and end.raddr and end.pid:
                     self.step = psutil.Process(end.pid)
-                    _, self.worker, self.code_server, self.daemon, *_ = self.step.parents()
-                    assert self.daemon == self._demo.child("dagster-daemon")
+                    self.run, self.server, *_ = self.step.parents()
+                    assert self.server == self._demo.child("run_server")
                     return True
         return False
 
@@ -179,16 +181,27 @@ def test_syncs_continue_after_a_step_and_its_run_are_killed(demo: PausedDemo, he
     # Otherwise the server process ends only after its wait for the lock.
     execute(demo.sandbox.connect_quper, f"SELECT pg_terminate_backend({held.backend})")
     until(lambda: held.find() and held.step != first, SOON)
-    since = kill(held.worker)
+    since = kill(held.run)
+    until(lambda: has_ended(held.step), 20)  # no step outlives its run
     held.blocker.rollback()
     demo.recovers(since)
     assert demo.status(held.run_id) == "FAILURE"
 
 
+def test_syncs_continue_after_the_run_server_is_killed(demo: PausedDemo, held: Held) -> None:
+    since = kill(held.server)
+    until(lambda: has_ended(held.run) and has_ended(held.step), 20)
+    held.blocker.rollback()
+    demo.recovers(since)
+    assert demo.status(held.run_id) == "FAILURE"
+    assert "qupersync-runs was killed by SIGKILL" in demo.output()
+    assert demo.child("run_server") not in (None, held.server)
+
+
 def test_a_run_finishes_after_the_daemon_is_killed(demo: PausedDemo, held: Held) -> None:
-    since = kill(held.daemon)
+    since = kill(demo.child("dagster-daemon"))
     until(lambda: demo.child("dagster-daemon"), SOON)
-    assert not has_ended(held.worker)
+    assert not has_ended(held.run)
     held.blocker.rollback()
     demo.recovers(since)
     assert held.run_id in demo.runs("success", JOB)

@@ -169,7 +169,7 @@ def test_syncs_continue_after_an_outage_of_postgresql(served: Served) -> None:
     )
     # With a run in progress, whose end cannot be stored.
     (run_id,) = until(lambda: served.runs("running", "query_history_sync"), 60)
-    worker, *_ = (p for p in run_processes(served.process.pid) if "spawn_main" in " ".join(p.cmdline()))
+    worker, *_ = run_processes(served.process.pid)
     served.sandbox.server.stop()
     try:
         worker.kill()

@@ -20,6 +20,7 @@ import psycopg2
 from dotenv import set_key
 
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.serve.run_server_socket import LOCK_NAME
 from qupersync_assets.sync_jobs import default_specs
 
 
@@ -164,7 +165,7 @@ def remaining_processes(project: Path) -> list[str]:
                 [*process.cmdline(), *process.environ().values()]
             ):
                 found.append(f"{process.pid} {' '.join(process.cmdline())}")
-    locks = [str(path) for path in project.glob(".qupersync/**/*lock") if path.is_file()]
+    locks = [str(path) for path in project.glob(".qupersync/**/*lock") if path.is_file() and path.name != LOCK_NAME]
     return found + locks
 
 
@@ -189,11 +190,13 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def run_processes(pid: int) -> list[psutil.Process]:
-    """Return the processes of runs and steps below a process of Dagster, without those that free their semaphores."""
-    found = []
-    for child in psutil.Process(pid).children(recursive=True):
-        with suppress(psutil.Error):  # a process that has just ended
-            command = " ".join(child.cmdline())
-            if "multiprocessing" in command and "resource_tracker" not in command:
-                found.append(child)
-    return found
+    """Return the processes of runs and their steps below a process: the forks of its run server, or of itself."""
+    top = psutil.Process(pid)
+    servers = [child for child in [top, *top.children(recursive=True)] if _is_run_server(child)]
+    return servers[0].children(recursive=True) if servers else []
+
+
+def _is_run_server(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):  # a process that has just ended
+        return "qupersync_assets.run_server" in process.cmdline()
+    return False

@@ -16,7 +16,7 @@ from qupersync_assets.settings.ui import UiSettings
 from qupersync_assets_tests.support.containers import PASSWORDS, PROJECT, compose_services
 
 SERVICES = compose_services({**PASSWORDS, "UI_URL": "https://dagster.example.com"})
-OWN = ("migrate", "code", "webserver", "daemon", "metrics", "worker")
+OWN = ("migrate", "code", "runs", "webserver", "daemon", "metrics", "worker")
 
 
 def environment(name: str) -> dict[str, str]:

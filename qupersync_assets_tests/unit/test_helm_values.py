@@ -50,7 +50,7 @@ def test_versions_equal_those_of_this_release() -> None:
 def test_storage_and_retention_equal_those_of_dagster_yaml() -> None:
     own: dict[str, Any] = yaml.safe_load((FILE.parents[2] / "dagster.yaml").read_text("utf-8"))
     scheme = VALUES["postgresql"]["postgresqlScheme"]
-    assert own["storage"]["postgres"] == {"postgres_url": f"{scheme}://"}
+    assert own["storage"]["custom"]["config"] == {"postgres_url": f"{scheme}://"}
     assert VALUES["telemetry"] == own["telemetry"] and VALUES["additionalInstanceConfig"]["nux"] == own["nux"]
     for kind in ("schedule", "sensor"):
         days = VALUES["retention"][kind]["purgeAfterDays"]
