@@ -92,9 +92,10 @@ def dagster_processes(
     arguments: dict[str, list[str | Path]] = {
         # At INFO it writes a line for each evaluation of a sensor.
         "dagster-daemon": [daemon, "run", "-w", workspace, "--log-level", "warning"],
-        "qupersync-runs": ["-m", RUN_SERVER],
         "dagster-webserver": ["-m", WEBSERVER, "-w", workspace, "-h", host, "-p", str(port), *CODE_SERVER],
     }
+    if sys.platform == "linux":  # elsewhere runs are new processes: a fork would outlive its run
+        arguments["qupersync-runs"] = ["-m", RUN_SERVER]
     logged: list[str | Path] = [sys.executable, "-m", LOGGED]
     commands = [Command(name, [*logged, *args], folder, logs) for name, args in arguments.items()]
     if os.environ.get("ALERT_URLS"):

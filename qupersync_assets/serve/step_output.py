@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import dagster as dg
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
 from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
 
@@ -29,8 +30,13 @@ class StepOutput(LocalComputeLogManager):
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> "StepOutput":
-        """Return the output of the instance of DAGSTER_HOME."""
-        return cls(str(Path(os.environ["DAGSTER_HOME"], "storage")), inst_data=inst_data)
+        """Return the output of an instance, which registers itself."""
+        return cls("", inst_data=inst_data)
+
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        """Use the storage folder of an instance."""
+        super().register_instance(instance)
+        self._base_dir = instance.storage_directory()
 
     @contextmanager
     def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:

@@ -62,6 +62,8 @@ class Image:
         self.environment = dict(pair.split("=", 1) for pair in assignments.split())
         self.environment = {n: v.replace(workdir, str(folder)) for n, v in self.environment.items()}
         self.environment["PATH"] = f"{BIN}:{os.environ['PATH']}"
+        if path := os.environ.get("PYTHONPATH"):  # of a checkout that is not installed
+            self.environment["PYTHONPATH"] = path
         self.folder = folder
 
 
