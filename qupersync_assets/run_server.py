@@ -31,7 +31,6 @@ from qupersync_assets.core.forks import become_run
 from qupersync_assets.core.signals import STOP_SIGNALS, stop_on_signals
 from qupersync_assets.postgres.kept_connections import close_kept
 from qupersync_assets.serve.dagster_storage import share_with_forks
-from qupersync_assets.serve.run_launcher import FORKED_TAG
 from qupersync_assets.serve.run_server_socket import LOCK_NAME, is_own_user, listen, receive, send
 
 # Imported at the start, and by each run if that fails, so that the run reports what is wrong.
@@ -223,7 +222,6 @@ def _execute(run_id: str) -> None:
     with dg.DagsterInstance.get() as instance:
         run = instance.get_run_by_id(run_id)
         if run is not None and run.status == dg.DagsterRunStatus.STARTING:
-            instance.add_run_tags(run_id, {FORKED_TAG: "true"})
             execute_run(instance, run)
 
 

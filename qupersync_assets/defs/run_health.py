@@ -25,7 +25,7 @@ from qupersync_assets.postgres.advisory_lock import locked_jobs
 from qupersync_assets.postgres.process_lock import living_runs
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.sync_status import SyncStatus
-from qupersync_assets.serve.run_launcher import FORKED_TAG, ForkingRunLauncher
+from qupersync_assets.serve.run_launcher import ForkingRunLauncher, is_forked
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 
@@ -95,8 +95,8 @@ def _is_silent(instance: dg.DagsterInstance, record: dg.RunRecord, max_silence: 
 def _is_monitored(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Return whether the launcher knows the health of a run."""
     launcher = instance.run_launcher
-    if isinstance(launcher, ForkingRunLauncher) and FORKED_TAG not in run.tags:
-        return False  # the code server or a command has started it
+    if isinstance(launcher, ForkingRunLauncher):
+        return is_forked(run)  # the code server or a command has started others
     return launcher.supports_check_run_worker_health
 
 

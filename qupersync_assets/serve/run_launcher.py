@@ -10,10 +10,15 @@ from typing import Any
 import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 
+from qupersync_assets.serve.run_server_socket import NAME as SOCKET_NAME
 from qupersync_assets.serve.run_server_socket import RunServerGone, RunServerSilent, ask, connected
 
-# The tag of a run that was forked; its process sets it.
 FORKED_TAG = "qupersync/forked"
+
+
+def is_forked(run: dg.DagsterRun) -> bool:
+    """Return whether the run server knows a run, or has known it."""
+    return run.tags.get(FORKED_TAG) == "true"
 
 
 class ForkingRunLauncher(dg.DefaultRunLauncher):
@@ -25,10 +30,16 @@ class ForkingRunLauncher(dg.DefaultRunLauncher):
         Raises:
             RunServerSilent: it is not known whether the run has started; Dagster reports it as failed.
         """
-        try:
-            self._ask("launch", context.dagster_run.run_id)
-        except RunServerGone:
-            super().launch_run(context)
+        run_id = context.dagster_run.run_id
+        if (self._folder() / SOCKET_NAME).exists():
+            # Before the run has a process, which writes the same row.
+            self._instance.add_run_tags(run_id, {FORKED_TAG: "true"})
+            try:
+                self._ask("launch", run_id)
+                return
+            except RunServerGone:
+                self._instance.add_run_tags(run_id, {FORKED_TAG: "false"})
+        super().launch_run(context)
 
     def terminate(self, run_id: str) -> bool:
         """Ask the process of a run to stop; the run server kills it if it does not."""
@@ -50,7 +61,7 @@ class ForkingRunLauncher(dg.DefaultRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Return whether the process of a forked run is alive; other runs count as alive."""
-        if FORKED_TAG not in run.tags:
+        if not is_forked(run):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         try:
             how = self._ask("status", run.run_id)["ended"]
