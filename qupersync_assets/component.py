@@ -113,7 +113,9 @@ class QuperSyncComponent(dg.Component, dg.Model, dg.Resolvable):
         TranslationFn[dg.AssetSpec] | None, TranslationFnResolver(lambda spec: {"name": spec.key.path[-1]})
     ] = None
     alert_urls: str | None = Field(None, repr=False, description="Apprise URLs that get alerts; none by default.")
-    settings: dict[str, Any] = Field({}, description="Further settings by the names of their variables in lower case.")
+    settings: dict[str, Any] = Field(
+        {}, repr=False, description="Further settings by the names of their variables in lower case."
+    )
 
     def build_settings(self) -> Settings:
         """Return the settings.

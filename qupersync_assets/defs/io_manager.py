@@ -14,7 +14,7 @@ import dagster as dg
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact, redact_exceptions, redacted
-from qupersync_assets.defs.names import IO_MANAGER_KEY
+from qupersync_assets.defs.names import IO_MANAGER_KEY, STANDALONE, Placement
 from qupersync_assets.postgres.dataframe import read_table
 from qupersync_assets.postgres.loader import LoadResult, TableState
 from qupersync_assets.postgres.resource import PostgresResource
@@ -43,8 +43,10 @@ class LoadOutput:
 class PostgresUpsertIOManager(dg.IOManager):
     """Loads a LoadOutput with batched upserts; each batch is one transaction."""
 
-    def __init__(self, postgres: PostgresResource) -> None:
+    def __init__(self, postgres: PostgresResource, placement: Placement = STANDALONE) -> None:
         self._postgres = postgres
+        self._key = placement.resource(IO_MANAGER_KEY)
+        self._tables = {placement.table_key(t): t for spec in all_specs() for t in spec.tables}
 
     def handle_output(self, context: dg.OutputContext, obj: LoadOutput) -> None:
         """Load a sync job into its table.
@@ -56,8 +58,8 @@ class PostgresUpsertIOManager(dg.IOManager):
         """
         if not isinstance(obj, LoadOutput):
             raise dg.Failure(
-                f"{IO_MANAGER_KEY} stores sync jobs of QuperSync only: give this asset another io_manager_key, and its "
-                f"inputs from schema {SCHEMA} the input_manager_key {IO_MANAGER_KEY}.",
+                f"{self._key} stores sync jobs of QuperSync only: give this asset another io_manager_key, and its "
+                f"inputs from schema {SCHEMA} the input_manager_key {self._key}.",
                 allow_retries=False,
             )
         spec, attempt = obj.request.spec, obj.request.attempt
@@ -94,12 +96,12 @@ class PostgresUpsertIOManager(dg.IOManager):
         Raises:
             Failure: the upstream asset is not a table of QuperSync.
         """
-        name = ".".join(context.asset_key.path)
-        tables = {table.fullname: table for spec in all_specs() for table in spec.tables}
-        if name not in tables:
+        table = self._tables.get(context.asset_key)
+        if table is None:
+            names = sorted(".".join(key.path) for key in self._tables)
             raise dg.Failure(
-                f"{IO_MANAGER_KEY} reads tables of QuperSync only, and {name} is none of them: load this input with "
-                f"another input_manager_key, or from one of {', '.join(sorted(tables))}.",
+                f"{self._key} reads tables of QuperSync only, and {'.'.join(context.asset_key.path)} is none of them: "
+                f"load this input with another input_manager_key, or from one of {', '.join(names)}.",
                 allow_retries=False,
             )
         wanted = context.definition_metadata or {}
@@ -107,7 +109,7 @@ class PostgresUpsertIOManager(dg.IOManager):
         with redact_exceptions():
             return read_table(
                 self._postgres.engine(),
-                tables[name],
+                table,
                 wanted.get("columns"),
                 clusters,
                 with_removed=bool(wanted.get("with_removed")),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import dagster as dg
+import sqlalchemy as sa
 
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
@@ -71,7 +72,11 @@ class Placement:
 
     def asset_key(self, spec: SyncSpec) -> dg.AssetKey:
         """Return the key of a job's asset: ["quper", table] after the prefix."""
-        return self._key(spec.table.schema or "", spec.table.name)
+        return self.table_key(spec.table)
+
+    def table_key(self, table: sa.Table) -> dg.AssetKey:
+        """Return the key of the asset of a table in the target."""
+        return self._key(table.schema or "", table.name)
 
     def source_key(self, view: str) -> dg.AssetKey:
         """Return the key of the external asset of a Redshift view."""

@@ -37,7 +37,7 @@ def build_resources(
     )
     def io_manager(context: dg.InitResourceContext) -> PostgresUpsertIOManager:
         postgres: PostgresResource = getattr(context.resources, postgres_key)
-        return PostgresUpsertIOManager(postgres)
+        return PostgresUpsertIOManager(postgres, placement)
 
     resources = {**redshifts, postgres_key: _postgres(settings), placement.resource(IO_MANAGER_KEY): io_manager}
     # Without one of its own, each job has Dagster's IO manager, whose folder a launch may choose.

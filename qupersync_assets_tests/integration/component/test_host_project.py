@@ -174,6 +174,7 @@ def test_both_load_rows_beside_the_host(
     with closing(psycopg2.connect(sandbox.server.dsn("regions"))) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT cluster, count(*) FROM quper.node_details GROUP BY 1")
         assert cursor.fetchall() == [("south", 2)]
+    assert "regions.quper.node_details" in report(host, instance)
     observed = instance.fetch_observations(dg.AssetKey(["regions", "redshift", "stv_node_storage_capacity"]), 9).records
     events = [(record.partition_key, record.asset_observation.metadata) for record in observed]
     assert [(cluster, m["rows"].value, m["source"].value) for cluster, m in events] == [
@@ -182,6 +183,20 @@ def test_both_load_rows_beside_the_host(
     for name in ("qupersync_maintenance", "regions_maintenance"):
         assert host.get_job(name).execute_in_process(instance=instance).success
     assert {run.job_name for run in instance.get_runs()} >= {"nightly", "qupersync_node_details_sync"}
+
+
+def report(host: dg.RepositoryDefinition, instance: dg.DagsterInstance) -> str:
+    """Load a table of the second QuperSync into an asset of the host; return the names of its rows."""
+    key = dg.AssetKey(["regions", "quper", "node_details"])
+    rows: list[str] = []
+
+    @dg.asset(ins={"nodes": dg.AssetIn(key=key, input_manager_key="regions_postgres_io_manager")})
+    def nodes(nodes: Any) -> None:
+        rows.extend(f"{'.'.join(key.path)} {cluster}" for cluster in nodes["cluster"])
+
+    resources = {name: r for name, r in host.get_top_level_resources().items() if name.startswith("regions_postgres")}
+    assert dg.materialize([dg.AssetSpec(key), nodes], instance=instance, resources=resources).success
+    return rows[0]
 
 
 def test_only_dead_runs_of_ones_own_are_closed(
