@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,17 +82,26 @@ def keys(repository: dg.RepositoryDefinition, job: str) -> set[str]:
     return {key.to_user_string() for key in repository.get_job(job).asset_layer.executable_asset_keys}
 
 
-def test_dg_checks_and_lists_the_project(folder: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dg_checks_and_lists_the_project(
+    folder: Path, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mislead(monkeypatch)
     variables = host_environment(sandbox.environment())
     dg_command = str(Path(sys.executable).with_name("dg"))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, **variables, "DAGSTER_HOME": str(folder), "PATH": path}
+    environment = {**os.environ, **variables, "PATH": path}
     commands = [[dg_command, "check", "defs"], [dg_command, "list", "defs", "--json"]]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen(command, cwd=folder, env=environment, **pipes) for command in commands]
+    running = []
+    for command in commands:
+        home = tmp_path / command[1]  # each creates its storage
+        home.mkdir()
+        shutil.copyfile(folder / "dagster.yaml", home / "dagster.yaml")
+        own = environment | {"DAGSTER_HOME": str(home)}
+        running.append(subprocess.Popen(command, cwd=folder, env=own, **pipes))
     checked, listed = (process.communicate() for process in running)
     assert running[0].returncode == 0 and "All definitions loaded successfully." in checked[0], checked
+    assert running[1].returncode == 0, listed
     found = json.loads(listed[0])
     assert {"billing/invoices", "quper/node_details", "regions/quper/node_details"} <= {
         a["asset_key"] for a in found["assets"]
