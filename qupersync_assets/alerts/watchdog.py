@@ -13,16 +13,16 @@ import sqlalchemy as sa
 
 from qupersync_assets.alerts.apprise_notifier import Alert, send_alert
 from qupersync_assets.alerts.open_problems import OpenProblems, end, is_sent, report, wanted
-from qupersync_assets.core.errors import SyncError
+from qupersync_assets.core.errors import InstanceError, SyncError
 from qupersync_assets.core.log_format import log_reporter
 from qupersync_assets.core.redaction import redact
 from qupersync_assets.core.signals import stop_on_signals
-from qupersync_assets.defs.instance import InstanceError, configured_instance
-from qupersync_assets.defs.operations import find_problems
+from qupersync_assets.defs.instance import configured_instance, read_state
 from qupersync_assets.postgres.advisory_lock import lock_key
 from qupersync_assets.postgres.resource import postgres_resource
 from qupersync_assets.settings import Settings
 from qupersync_assets.settings.alerts import AlertUrl, parse_alert_urls
+from qupersync_assets.sync.operations import find_problems
 from qupersync_assets.sync.problems import Problem
 
 POLL_SECONDS = 30.0
@@ -83,7 +83,9 @@ class Watchdog:
                 self._instance = self._stack.enter_context(configured_instance(self._settings))
             if self._instance is None:
                 return []
-            return find_problems(self._instance, self._postgres, self._settings, self._since, with_failed=False)
+            return find_problems(
+                read_state(self._instance), self._postgres, self._settings, self._since, with_failed=False
+            )
         except (SyncError, InstanceError, sa.exc.SQLAlchemyError) as error:
             action = "No sync runs. Start PostgreSQL, or check POSTGRES_*; `qupersync doctor` says more."
             return [Problem("postgres", "PostgreSQL cannot be used", redact(str(error)), action)]

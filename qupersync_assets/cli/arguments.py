@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qupersync_assets.cli.console import CommandError
+
+
+def complete_jobs(incomplete: str) -> list[str]:
+    """Return the jobs whose sync_job_id begins with a text, for completion in a shell."""
+    from qupersync_assets.sync_jobs import all_specs
+
+    return [spec.sync_job_id for spec in all_specs() if spec.sync_job_id.startswith(incomplete)]
+
+
+def complete_clusters(incomplete: str) -> list[str]:
+    """Return the clusters of the settings whose names begin with a text, for completion in a shell."""
+    from qupersync_assets.core.environment import EnvFileError, load_env_file
+    from qupersync_assets.settings import Settings, SettingsError
+
+    try:
+        load_env_file()
+        return [name for name in Settings.load(logins=False).by_cluster() if name.startswith(incomplete)]
+    except (EnvFileError, SettingsError):
+        return []
+
+
+Cluster = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Only this cluster; repeatable.", autocompletion=complete_clusters),
+]
 
 if TYPE_CHECKING:
     from qupersync_assets.settings import Settings
@@ -56,8 +82,10 @@ def select_jobs(names: Sequence[str] | None, on: Sequence[SyncSpec]) -> list[Syn
     specs = all_specs()
     named = {name: spec for spec in specs for name in (spec.sync_job_id, spec.table.name, spec.table.fullname)}
     if unknown := [name for name in names or () if name not in named]:
-        known = "\n".join(f"  {spec.sync_job_id:22}{spec.table.fullname}" for spec in specs)
-        raise CommandError(f"There is no job {', '.join(unknown)}. Jobs and their tables:\n{known}", exit_code=2)
+        width = max(len(spec.sync_job_id) for spec in specs) + 2
+        known = "\n".join(f"  {spec.sync_job_id:{width}}{spec.table.fullname}" for spec in specs)
+        text = f"There is no job {', '.join(unknown)}.{_similar(unknown[0], named)} Jobs and their tables:"
+        raise CommandError(f"{text}\n{known}", exit_code=2)
     selected = {named[name].sync_job_id: named[name] for name in names or ()}
     if off := [job for job, spec in selected.items() if spec not in on]:
         raise CommandError(f"{', '.join(off)} is off: add it to SYNC_JOBS.", exit_code=2)
@@ -68,6 +96,13 @@ def select_clusters(settings: Settings, names: Sequence[str] | None) -> list[str
     """Return the clusters with these names, all without names; an unknown one is a CommandError."""
     known = list(settings.by_cluster())
     if unknown := sorted(set(names or ()) - set(known)):
-        text = f"There is no cluster {', '.join(unknown)}. Clusters in the settings: {', '.join(known)}."
+        similar = _similar(unknown[0], known)
+        text = f"There is no cluster {', '.join(unknown)}.{similar} Clusters in the settings: {', '.join(known)}."
         raise CommandError(text, exit_code=2)
     return [name for name in known if not names or name in names]
+
+
+def _similar(name: str, known: Iterable[str]) -> str:
+    """Return a question about the known name that is most similar to another one; nothing if none is."""
+    found = get_close_matches(name, list(known), 1)
+    return f" Did you mean {found[0]}?" if found else ""

@@ -12,15 +12,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from qupersync_assets.core.redaction import escape_controls
 
-Cluster = Annotated[list[str] | None, typer.Option(help="Only this cluster of CLUSTERS; repeatable.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Print results and errors only.")]
 
 # A pipe has no width; one row should stay on one line.
 PIPE_WIDTH = 200
+_quiet = False
 
 
 class CommandError(Exception):
@@ -50,14 +52,37 @@ def out(*, stderr: bool = False) -> Console:
     return SafeConsole(stderr=stderr, width=None if has_width else PIPE_WIDTH, highlight=False)
 
 
+def set_quiet(quiet: bool) -> None:
+    """Let `note` print nothing from now on, if `quiet`; the option is one of the command, and of some verbs."""
+    global _quiet
+    _quiet = _quiet or quiet
+
+
+def is_quiet() -> bool:
+    """Return whether only results and errors are printed."""
+    return _quiet
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table without blanks at the ends of lines."""
+    if table.title:
+        print_line(console, str(table.title))
+    table.title = None
+    for line in console.render_lines(table, pad=False):
+        text = Text.assemble(*((segment.text, segment.style or "") for segment in line))
+        text.rstrip()
+        console.print(text, soft_wrap=True)
+
+
 def print_line(console: Console, text: str, style: str | None = None) -> None:
     """Print a text as it is: no markup, no line breaks."""
     console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """Print a message on stderr."""
-    print_line(out(stderr=True), text)
+    """Print a message on stderr, unless only results and errors are wanted."""
+    if not _quiet:
+        print_line(out(stderr=True), text)
 
 
 def print_json(document: Any) -> None:
@@ -77,9 +102,8 @@ def _json_value(value: Any) -> Any:
 def exit_on_errors(as_json: bool) -> Iterator[None]:
     """Print an expected error on stderr, and `{"error": ...}` on stdout for JSON, without secrets; exit with
     code 1, or 2 if the command line is wrong."""
-    from qupersync_assets.core.errors import SyncError
+    from qupersync_assets.core.errors import InstanceError, SyncError
     from qupersync_assets.core.redaction import redact, redact_exceptions
-    from qupersync_assets.defs.instance import InstanceError
     from qupersync_assets.settings import SettingsError
 
     try:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from qupersync_assets.cli.console import print_line
+from qupersync_assets.cli.console import print_line, print_table
 from qupersync_assets.postgres.sync_status import SyncStatus
 
 Row = Mapping[str, Any]
@@ -16,12 +16,12 @@ Row = Mapping[str, Any]
 # Heading -> column of quper.sync_logs; the table fits into 80 characters.
 COLUMNS = {
     "job": "sync_job_id",
-    "read": "rows_extracted",
-    "new": "rows_inserted",
-    "changed": "rows_updated",
-    "same": "rows_unchanged",
+    "status": "status",
+    "extracted": "rows_extracted",
+    "inserted": "rows_inserted",
+    "updated": "rows_updated",
+    "unchanged": "rows_unchanged",
     "skipped": "rows_skipped",
-    "source": "source",
 }
 
 CHECK_FAILED = "check failed"
@@ -65,21 +65,20 @@ def style_of(status: str | None) -> str:
 
 
 def print_summary(console: Console, rows: Sequence[Row]) -> None:
-    """Print the counts and the source of each job of a run, or its status if it did not succeed, and the errors.
+    """Print the status and the counts of each job of a run, and the errors.
 
     A job that succeeded, but has an error of a check, counts as `check failed`.
     """
     rows = [{**row, "status": CHECK_FAILED} if _lost_rows(row) else row for row in rows]
     statuses = Counter(row["status"] for row in rows)
     counts = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
-    numbers = [heading for heading in COLUMNS if heading not in ("job", "source")]
+    numbers = [heading for heading in COLUMNS if heading not in ("job", "status")]
     columns = {"cluster": "cluster", **COLUMNS} if has_several_clusters(rows) else COLUMNS
     table = plain_table(list(columns), numbers, title=f"quper.sync_logs: {counts}")
     for row in rows:
-        shown = row if row["status"] == SyncStatus.SUCCESS else {**row, "source": row["status"]}
-        cells = [f"{v:,}" if isinstance(v, int) else str(v) for v in (shown[c] for c in columns.values())]
+        cells = [f"{v:,}" if isinstance(v, int) else str(v) for v in (row[c] for c in columns.values())]
         table.add_row(*cells, style=style_of(row["status"]))
-    console.print(table)
+    print_table(console, table)
     print_errors(console, rows)
     for row in rows:
         for check, text in row["check_errors"].items():
@@ -115,5 +114,5 @@ def has_several_clusters(rows: Sequence[Row]) -> bool:
 
 
 def start_time(row: Row) -> str:
-    """Return the start of a run in UTC, without the year."""
-    return f"{row['started_at'].astimezone(UTC):%m-%d %H:%M:%S}"
+    """Return the start of a run in UTC."""
+    return f"{row['started_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -8,6 +8,10 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 ENV_FILE = Path(".env")
+# The folder of the Dagster instance of `make up` and `make demo`, unless DAGSTER_HOME names another one.
+DAGSTER_FOLDER = Path(".qupersync/dagster")
+# The settings of `qupersync demo` in the same folder.
+DEMO_ENV_FILE = Path(".qupersync/demo.env")
 # The file and the names of the variables that were taken from it, for child processes.
 _FILE, _NAMES = "QUPERSYNC_ENV_FILE", "QUPERSYNC_ENV_FILE_NAMES"
 # Permissions of others than the file's user.
@@ -71,6 +75,16 @@ def _read(path: Path) -> dict[str, str | None]:
     if "\0" in text:
         raise EnvFileError(f"{path} is not in UTF-8: save it again in this encoding.")
     return dotenv_values(stream=StringIO(text), interpolate=False)
+
+
+def missing_env_file() -> str:
+    """Return a sentence about the file that `load_env_file` did not find, and about that of a demo; else nothing."""
+    if not _loaded or _loaded[-1].exists():
+        return ""
+    text = f"There is no file {_loaded[-1].resolve()}."
+    if DEMO_ENV_FILE.exists():
+        text += f" To use the sandbox of the demo, begin with: qupersync --env-file {DEMO_ENV_FILE}"
+    return text
 
 
 def exposed_env_file() -> tuple[Path | None, str | None]:

@@ -64,6 +64,10 @@ class SyncError(Exception):
         self.connection = ""
 
 
+class InstanceError(RuntimeError):
+    """The Dagster instance cannot be used; the message says why."""
+
+
 # 54000: an index entry is too large, because of one row. 44: a view's check. P0: a trigger raises an exception.
 _ROW = ("22", "23", "44", "54000", "P0")
 # Classes of PostgreSQL and Redshift; an exception of a trigger may have another one.

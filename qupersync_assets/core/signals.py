@@ -25,6 +25,11 @@ def uninterrupted() -> Iterator[None]:
 
 
 def stop_on_signals() -> None:
-    """Raise KeyboardInterrupt on SIGTERM and on SIGINT, which a shell ignores for background processes."""
+    """Raise KeyboardInterrupt on SIGTERM and on SIGINT, which a shell ignores for background processes; its text
+    says how the process was stopped."""
     for number in STOP_SIGNALS:
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, _stop)
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt("stopped with Ctrl-C" if number == signal.SIGINT else "stopped with SIGTERM")

@@ -8,7 +8,7 @@ import dagster as dg
 
 from qupersync_assets.defs.asset_checks import asset_check_results, check_specs
 from qupersync_assets.defs.asset_metadata import definition_metadata, description, observations
-from qupersync_assets.defs.check_results import tag_check_errors
+from qupersync_assets.defs.check_tags import tag_check_errors
 from qupersync_assets.defs.io_manager import DEFINITION, LoadOutput
 from qupersync_assets.defs.names import IO_MANAGER_KEY, Placement
 from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, resource_keys

@@ -5,14 +5,13 @@ unit/defs/test_dagster_internals.py fails when one of them moves or changes its 
 
 import multiprocessing.context
 import os
-from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._grpc.impl import core_execute_run
@@ -54,26 +53,6 @@ def use_context(executor: Any, context: Any) -> None:
     """Let a multiprocess executor use a multiprocessing context; its configuration offers new processes only."""
     multiprocessing.context._concrete_contexts[_CONTEXT] = context  # type: ignore[attr-defined]
     executor._start_method = _CONTEXT
-
-
-def latest_evaluations(
-    instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey], partition: str | None
-) -> dict[dg.AssetCheckKey, tuple[dg.AssetCheckEvaluation, datetime]]:
-    """Return the latest completed evaluation of each check and its time; checks without one are absent.
-
-    Only evaluations of `partition` count, if it is not None.
-    """
-    storage = instance.event_log_storage
-    only = PartitionKeyFilter(key=partition) if partition is not None else None
-    found = {}
-    for key, latest in storage.get_latest_asset_check_execution_by_key(keys, only).items():
-        records: Sequence[Any] = [latest]
-        if latest.status.name == "PLANNED":  # by a run that has not evaluated the check
-            completed = {status for status in type(latest.status) if status.name != "PLANNED"}
-            records = storage.get_asset_check_execution_history(key, 1, status=completed, partition_filter=only)
-        for record in records:
-            found[key] = (record.evaluation, datetime.fromtimestamp(record.create_timestamp, UTC))
-    return found
 
 
 def purge_evaluations(

@@ -4,37 +4,15 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple
+from datetime import UTC
 
 import dagster as dg
 
-from qupersync_assets.core.errors import message
+from qupersync_assets.core.errors import InstanceError, message
 from qupersync_assets.core.redaction import redacted
 from qupersync_assets.defs.dagster_internals import open_instance
-from qupersync_assets.serve.dagster_processes import HOME
 from qupersync_assets.settings import Settings
-
-# A daemon writes a heartbeat every 30 seconds, but not while it evaluates a sensor.
-FRESH_SECONDS = 120.0
-
-
-class InstanceError(RuntimeError):
-    """The Dagster instance cannot be used; the message says why."""
-
-
-def find_home() -> Path | None:
-    """Return the folder of the instance: DAGSTER_HOME, else that of `make up` in this folder, else None.
-
-    Raises:
-        InstanceError: DAGSTER_HOME is not the absolute path of a folder.
-    """
-    named = os.environ.get("DAGSTER_HOME")
-    if not named:
-        return HOME.resolve() if (HOME / "dagster.yaml").exists() else None
-    if not Path(named).is_absolute() or not Path(named).is_dir():
-        raise InstanceError(f"DAGSTER_HOME={named!r}: allowed is the absolute path of a folder that is there.")
-    return Path(named)
+from qupersync_assets.sync.dagster_state import SCHEDULE_NAME, DagsterState, Heartbeat, find_home, heartbeat_of
 
 
 @contextmanager
@@ -70,26 +48,18 @@ def is_switched_on(instance: dg.DagsterInstance, name: str, *, by_default: bool 
     return all(state.is_running for state in states) if states else by_default
 
 
-class Heartbeat(NamedTuple):
-    """The last heartbeats of the daemon's threads."""
-
-    fresh: bool  # whether all threads had one in the last FRESH_SECONDS
-    age: float | None  # seconds since the oldest of the last heartbeats; None if a thread never had one
-    text: str  # both as a clause
-
-
 def heartbeat(instance: dg.DagsterInstance) -> Heartbeat:
     """Return the heartbeat of the daemon of an instance that is not ephemeral."""
     now = time.time()
-    ages = {
-        kind: now - status.last_heartbeat.timestamp if status.last_heartbeat else None
-        for kind, status in instance.get_daemon_statuses().items()
-    }
-    known = [age for age in ages.values() if age is not None]
-    age = max(known) if len(known) == len(ages) else None
-    silent = sorted(kind for kind, age in ages.items() if age is None or age > FRESH_SECONDS)
-    if not silent:
-        return Heartbeat(True, age, f"the daemon's last heartbeat was {age or 0:.0f} s ago")
-    of = "" if len(silent) == len(ages) else f" of its {', '.join(silent)}"
-    when = f"the last heartbeat{of} was {age:.0f} s ago" if age else f"there never was a heartbeat{of}"
-    return Heartbeat(False, age, f"no daemon is running: {when}")
+    statuses = instance.get_daemon_statuses().items()
+    return heartbeat_of({k: now - s.last_heartbeat.timestamp if s.last_heartbeat else None for k, s in statuses})
+
+
+def read_state(instance: dg.DagsterInstance, schedule: str = SCHEDULE_NAME) -> DagsterState:
+    """Return the state of an instance, whatever its storage is."""
+    queued = None
+    runs = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])
+    for record in instance.get_run_records(runs, limit=1, ascending=True):
+        since = record.create_timestamp
+        queued = record.dagster_run.run_id, since if since.tzinfo else since.replace(tzinfo=UTC)
+    return DagsterState(is_switched_on(instance, schedule), heartbeat(instance), queued)

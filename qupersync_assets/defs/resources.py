@@ -12,10 +12,10 @@ from qupersync_assets.core.forks import is_forked_run
 from qupersync_assets.defs.io_manager import PostgresUpsertIOManager
 from qupersync_assets.defs.names import IO_MANAGER_KEY, POSTGRES_KEY, STANDALONE, Placement
 from qupersync_assets.defs.partitions import resource_keys
-from qupersync_assets.postgres.cluster_connections import ConnectionGate
 from qupersync_assets.postgres.resource import PostgresResource, postgres_resource
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
+from qupersync_assets.sync.load_job import redshift_resource
 
 
 def build_resources(
@@ -73,16 +73,13 @@ def _postgres(settings: Settings) -> dg.ResourceDefinition:
 
 
 def _redshift(cluster: str, settings: Settings, postgres_key: str) -> dg.ResourceDefinition:
-    # The longest delays before the retries of a step: shorter outages are retried by each job.
-    patience = max(60.0, settings.sync_retry_delay * (2**settings.sync_max_retries - 1))
-
     kept: dict[int, RedshiftResource] = {}
 
     @dg.resource(config_schema={}, required_resource_keys={postgres_key}, description=f"Redshift cluster {cluster}.")
     def resource(context: dg.InitResourceContext) -> Iterator[RedshiftResource]:
         postgres: PostgresResource = getattr(context.resources, postgres_key)
-        gate = ConnectionGate(postgres, cluster, context.run.run_id if context.run else "", patience)
-        with _of_process(kept, partial(RedshiftResource, settings.by_cluster()[cluster], gate)) as redshift:
+        run_id = context.run.run_id if context.run else ""
+        with _of_process(kept, partial(redshift_resource, settings, postgres, cluster, run_id)) as redshift:
             yield redshift
 
     return resource

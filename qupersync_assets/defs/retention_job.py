@@ -1,6 +1,5 @@
 """The job that deletes old rows and old Dagster runs every night, in small batches."""
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -20,18 +19,14 @@ from qupersync_assets.defs.names import (
     asset_key,
     target_tag,
 )
-from qupersync_assets.postgres.clusters import cluster_names
 from qupersync_assets.postgres.resource import PostgresResource
-from qupersync_assets.postgres.retention import purge_daily, purge_health, purge_history, purge_logs, purge_removed
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
+from qupersync_assets.sync.purge import purge_target
 
 MAINTENANCE_NAME = STANDALONE.maintenance_job
 BATCH_RUNS = 50
-
-# Rows that the source has lost are deleted after this time if QUPER_RETENTION_DAYS is not set.
-REMOVED_DAYS = 90
 
 # The newest runs of each job stay, so that the UI always shows the last state of each asset.
 KEPT_RUNS = 100
@@ -81,24 +76,16 @@ def purge_data(
     dry_run: bool = False,
 ) -> list[tuple[str, float, int]]:
     """Delete what is older than the given days in a target and in an instance, or only count it; return each kind
-    with its days and its number. `history_days` is also the time for which removed rows of snapshots are kept.
-
-    Clusters of which the target has rows take part, whether the settings still name them or not.
-    """
-    counts: list[tuple[float, dict[str, int]]] = []
+    with its days and its number: see `purge_target` and `purge_runs`."""
+    counts = []
     if postgres:
-        removed_days = history_days or REMOVED_DAYS
-        logs, history, removed, daily = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-        for cluster in cluster_names(postgres):
-            logs.update(purge_logs(postgres, cluster, log_days, dry_run=dry_run))
-            history.update(purge_history(postgres, cluster, specs, history_days, dry_run=dry_run))
-            removed.update(purge_removed(postgres, cluster, specs, removed_days, dry_run=dry_run))
-            daily.update(purge_daily(postgres, cluster, specs, daily_days, dry_run=dry_run))
-            daily.update(purge_health(postgres, cluster, daily_days, dry_run=dry_run))
-        counts += [(log_days, logs), (history_days or 0, history), (removed_days, removed), (daily_days or 0, daily)]
+        counts = purge_target(
+            *(postgres, specs), log_days=log_days, history_days=history_days, daily_days=daily_days, dry_run=dry_run
+        )
     if instance:
-        counts.append((run_days, purge_runs(instance, specs, run_days, dry_run=dry_run)))
-    return [(kind, days, number) for days, numbers in counts for kind, number in numbers.items()]
+        runs = purge_runs(instance, specs, run_days, dry_run=dry_run)
+        counts += [(kind, run_days, number) for kind, number in runs.items()]
+    return counts
 
 
 def build_maintenance(

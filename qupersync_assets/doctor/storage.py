@@ -5,14 +5,16 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from qupersync_assets.core.errors import InstanceError
 from qupersync_assets.core.redaction import redact
-from qupersync_assets.defs.instance import InstanceError, configured_instance
 from qupersync_assets.doctor.report import Finding
 from qupersync_assets.postgres.connection import PINNED, URL
 from qupersync_assets.settings import Settings
+from qupersync_assets.sync.dagster_state import find_home, is_in_target
 
 _finding = partial(Finding, "dagster", "storage")
 _REMEDY = f"In dagster.yaml, set storage: {{postgres: {{postgres_url: '{URL}'}}}}, whose connections pin them."
+_PINNED = "the connection of POSTGRES_*, with pinned settings"
 # TCP's settings do not change what Dagster stores.
 _EFFECTIVE = sa.text("SELECT name, setting FROM pg_settings WHERE name = ANY (:names) AND name NOT LIKE 'tcp%'")
 
@@ -20,6 +22,14 @@ _EFFECTIVE = sa.text("SELECT name, setting FROM pg_settings WHERE name = ANY (:n
 def examine(settings: Settings) -> Iterator[Finding]:
     """Yield the finding about the storage of the configured Dagster instance; none without an instance."""
     try:
+        home = find_home()
+        if home is None:
+            return
+        if is_in_target(home):  # without the import of Dagster
+            yield _finding(_PINNED)
+            return
+        from qupersync_assets.defs.instance import configured_instance
+
         with configured_instance(settings, captures_output=False) as instance:
             if instance is not None:
                 # Dagster's own attribute of its PostgreSQL storage; others, such as SQLite, have no session settings.
@@ -32,7 +42,7 @@ def _storage(url: str | None) -> Finding:
     if url is None:
         return _finding("not PostgreSQL")
     if sa.make_url(url).drivername == sa.make_url(URL).drivername:
-        return _finding("the connection of POSTGRES_*, with pinned settings")
+        return _finding(_PINNED)
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as connection:
         effective = connection.execute(_EFFECTIVE, {"names": list(PINNED)}).all()

@@ -14,14 +14,16 @@ from prometheus_client.registry import Collector
 
 from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.redaction import redact
-from qupersync_assets.defs.check_results import leave_out_old
-from qupersync_assets.monitoring.dagster_state import DagsterReader, DagsterState
+from qupersync_assets.monitoring.dagster_state import DagsterReader
 from qupersync_assets.postgres.job_status import KINDS, JobState, job_states
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import versions
 from qupersync_assets.postgres.sync_status import ENDED, SyncStatus
 from qupersync_assets.postgres.sync_totals import BUCKETS, bucket_column
 from qupersync_assets.spec import SyncSpec
+from qupersync_assets.sync.checks import latest_checks
+from qupersync_assets.sync.dagster_state import DagsterState
+from qupersync_assets.sync_jobs import spec_of
 
 # Not `job`: Prometheus adds that label to every target.
 LABELS = ("cluster", "sync_job")
@@ -74,6 +76,12 @@ _LABELED_VALUES: dict[str, tuple[_Family, str, str, Callable[[JobState], dict[st
         "status",
         lambda state: {status: _total(state, "runs", [status]) for status in ENDED},
     ),
+    "check_status": (
+        GaugeMetricFamily,
+        "The latest result of a check: 0 passed, 1 warning, 2 error.",
+        "check",
+        lambda state: _checks(state),
+    ),
     "rows": (
         CounterMetricFamily,
         "Rows of the runs that ended, by kind.",
@@ -85,6 +93,11 @@ _LABELED_VALUES: dict[str, tuple[_Family, str, str, Callable[[JobState], dict[st
 
 def _total(state: JobState, column: str, statuses: Sequence[str]) -> float:
     return float(sum(state.totals[status][column] for status in statuses if status in state.totals))
+
+
+def _checks(state: JobState) -> dict[str, float]:
+    results = latest_checks(state, spec_of(state.sync_job_id))
+    return {name: CHECK_VALUES[check["status"]] for name, check in results.items() if check["status"] in CHECK_VALUES}
 
 
 class SyncCollector(Collector):
@@ -127,7 +140,6 @@ class SyncCollector(Collector):
             intervals.add_metric([state.cluster, state.sync_job_id], seconds)
         yield intervals
         if (dagster := self._dagster.read()) is not None:
-            leave_out_old(dagster.checks, states)
             yield from _of_dagster(dagster)
 
     def _states(self) -> list[JobState]:
@@ -172,13 +184,6 @@ def _of_jobs(states: Sequence[JobState]) -> Iterator[Metric]:
 def _of_dagster(dagster: DagsterState) -> Iterator[Metric]:
     on = float(dagster.schedule_on)
     yield GaugeMetricFamily("qupersync_schedule_on", "1 if the schedule of the syncs is switched on.", value=on)
-    if dagster.heartbeat_age is not None:
+    if dagster.heartbeat.age is not None:
         text = "Seconds since the oldest of the last heartbeats of the daemon's threads."
-        yield GaugeMetricFamily("qupersync_daemon_heartbeat_age_seconds", text, value=dagster.heartbeat_age)
-    text = "The latest result of a check: 0 passed, 1 warning, 2 error."
-    checks = GaugeMetricFamily("qupersync_check_status", text, labels=[*LABELS, "check"])
-    for (cluster, job), results in dagster.checks.items():
-        for name, check in results.items():
-            if check["status"] in CHECK_VALUES:
-                checks.add_metric([cluster, job, name], CHECK_VALUES[check["status"]])
-    yield checks
+        yield GaugeMetricFamily("qupersync_daemon_heartbeat_age_seconds", text, value=dagster.heartbeat.age)

@@ -11,13 +11,13 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as sa
 
-from qupersync_assets.core.errors import SyncError
+from qupersync_assets.core.errors import InstanceError, SyncError
 from qupersync_assets.core.redaction import redact
-from qupersync_assets.defs.instance import InstanceError, configured_instance, heartbeat
-from qupersync_assets.defs.operations import find_problems
+from qupersync_assets.defs.instance import configured_instance, heartbeat, read_state
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.settings import Settings
+from qupersync_assets.sync.operations import find_problems
 
 # An answer of Redshift is cached: a query wakes a paused Serverless workgroup, which is billed for at least a minute
 # (https://docs.aws.amazon.com/redshift/latest/mgmt/serverless-billing.html).
@@ -79,7 +79,9 @@ class Health:
         try:
             if self._instance is None:
                 return _finding(False, "unknown")
-            found = find_problems(self._instance, self._postgres, self._settings, self._since, with_failed=True)
+            found = find_problems(
+                read_state(self._instance), self._postgres, self._settings, self._since, with_failed=True
+            )
         except Exception as error:  # of whichever storage the instance has
             return _finding(False, f"unknown: {type(error).__name__}: {error}")
         return _finding(not found, " ".join(map(str, found)) or "no success is missing")

@@ -51,7 +51,7 @@ def metrics_server(settings: Settings, host: str, port: int) -> Iterator[Threadi
     }
     registry = CollectorRegistry()
     jobs = jobs_by_cluster(settings)
-    dagster = DagsterReader(settings, jobs)
+    dagster = DagsterReader(settings)
     registry.register(SyncCollector(postgres, jobs, settings.interval, dagster))
     health = Health(settings, postgres, redshifts)
     server_class = _Server6 if ":" in host else ThreadingWSGIServer

@@ -21,7 +21,7 @@ from qupersync_assets.postgres.batch_writer import BatchWriter
 from qupersync_assets.postgres.daily_history import write_day
 from qupersync_assets.postgres.merge import read_keys_table, removal_statement, undecided_statement
 from qupersync_assets.postgres.mutable_rows import mark_unlisted
-from qupersync_assets.postgres.resource import PostgresResource, postgres_errors
+from qupersync_assets.postgres.resource import PostgresResource, count_rows, postgres_errors
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.postgres.sync_logs import Gap
 from qupersync_assets.postgres.sync_status import SyncStatus
@@ -109,16 +109,11 @@ def load(
         return _Load(postgres, target, spec, cluster, run_id, log, *options).run(source)
 
 
-def table_state(postgres: PostgresResource, spec: SyncSpec, cluster: str) -> TableState:
-    """Return the state of a cluster's rows in a target table.
-
-    Raises:
-        SyncError: PostgreSQL cannot be reached.
-    """
-    with postgres.transaction() as connection:
-        lag = find_lag(connection, spec, cluster)
-        last_runs = sync_logs.last_runs(connection, cluster, spec.sync_job_id, MAX_LAST_RUNS)
-    return TableState(postgres.count_rows(spec.table, cluster), lag, last_runs)
+def table_state(connection: sa.Connection, spec: SyncSpec, cluster: str) -> TableState:
+    """Return the state of a cluster's rows in a target table."""
+    lag = find_lag(connection, spec, cluster)
+    last_runs = sync_logs.last_runs(connection, cluster, spec.sync_job_id, MAX_LAST_RUNS)
+    return TableState(count_rows(connection, spec.table, cluster), lag, last_runs)
 
 
 class _Part(NamedTuple):

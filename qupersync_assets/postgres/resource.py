@@ -69,17 +69,17 @@ class PostgresResource:
         with postgres_errors(doing), self.engine().begin() as connection:
             yield connection
 
-    def count_rows(self, table: sa.Table, cluster: str) -> int:
-        """Return the number of rows of a cluster in a target table; above 100,000 the planner's estimate."""
-        with self.transaction() as connection:
-            # https://www.postgresql.org/docs/current/sql-explain.html
-            explain = sa.text(f"EXPLAIN (FORMAT JSON) SELECT FROM {table.fullname} WHERE cluster = :cluster")
-            [node] = connection.execute(explain, {"cluster": cluster}).scalar_one()
-            rows: int = node["Plan"]["Plan Rows"]
-            if rows < 100_000:
-                counted = sa.select(sa.func.count()).select_from(table).where(table.c.cluster == cluster)
-                rows = connection.execute(counted).scalar_one()
-            return rows
+
+def count_rows(connection: sa.Connection, table: sa.Table, cluster: str) -> int:
+    """Return the number of rows of a cluster in a target table; above 100,000 the planner's estimate."""
+    # https://www.postgresql.org/docs/current/sql-explain.html
+    explain = sa.text(f"EXPLAIN (FORMAT JSON) SELECT FROM {table.fullname} WHERE cluster = :cluster")
+    [node] = connection.execute(explain, {"cluster": cluster}).scalar_one()
+    rows: int = node["Plan"]["Plan Rows"]
+    if rows < 100_000:
+        counted = sa.select(sa.func.count()).select_from(table).where(table.c.cluster == cluster)
+        rows = connection.execute(counted).scalar_one()
+    return rows
 
 
 def postgres_resource(settings: Settings) -> PostgresResource:

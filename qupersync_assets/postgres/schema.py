@@ -4,17 +4,16 @@ Alembic runs the migrations in migrations/versions/ and records the version in q
 that no migration creates is created from its spec. Comments and views follow the specs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
 from sqlalchemy.schema import CreateSchema
 
 from qupersync_assets.core.errors import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, UNDEFINED_TABLE, ErrorClass, SyncError
@@ -31,6 +30,10 @@ from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.postgres.sync_totals import SYNC_TOTALS
 from qupersync_assets.spec import METADATA, SCHEMA, SyncSpec
 from qupersync_assets.sync_jobs import all_specs, default_specs
+
+# Alembic is imported by functions that migrate: it is slow to import.
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 MIGRATIONS = str(Path(__file__).with_name("migrations"))
 # Not Alembic's default name: Dagster uses it, and finds it in any schema of the search path.
@@ -191,6 +194,9 @@ def migrate(postgres: PostgresResource, specs: Sequence[SyncSpec] = ()) -> tuple
 
 
 def _migrate(postgres: PostgresResource, specs: Sequence[SyncSpec]) -> tuple[str | None, str]:
+    from alembic import command
+    from alembic.migration import MigrationContext
+
     with postgres.transaction() as connection:
         # Set no lock_timeout before: another process holds this lock as long as it migrates.
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
@@ -246,6 +252,8 @@ def _comments(table: sa.Table) -> dict[str, str]:
 
 def alembic_config(connection: sa.Connection) -> Config:
     """Return Alembic's configuration for a connection; env.py receives its attributes."""
+    from alembic.config import Config
+
     config = Config(attributes={"connection": connection, **_VERSION_TABLE_OPTIONS})
     config.set_main_option("script_location", MIGRATIONS.replace("%", "%%"))  # else a reference to an option
     return config

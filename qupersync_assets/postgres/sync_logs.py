@@ -4,12 +4,12 @@ A load holds the advisory lock of its job as long as it lives. A process that ha
 that each other row of that job with the status running is stale.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.postgres.sync_totals import close_and_add
@@ -25,6 +25,7 @@ _UPSERTED = "rows that the target holds as read: inserted + updated + unchanged"
 _COLUMNS_MISSING = "source columns that the cluster lacks, as view.column; they are read as NULL"
 _NEWEST_ROW_AT = "time of the newest row of a history at the end of the load (UTC); an older one later: restored"
 _UNDECIDED = "rows of the target of which the load did not know whether the source still has them"
+_CHECKS = "checks of the load that have not passed, each with its status and text; NULL: not checked"
 _GAP_FROM = "start of rows that were lost (UTC): Redshift deleted them before this load; NULL: none"
 
 
@@ -68,6 +69,7 @@ SYNC_LOGS = sa.Table(
     sa.Column("read_mode", sa.Text, comment="full or incremental, also of a load that failed; NULL: nothing was read"),
     sa.Column("newest_row_at", _UTC, comment=_NEWEST_ROW_AT),
     _count("rows_undecided", _UNDECIDED),
+    sa.Column("checks", JSONB(none_as_null=True), comment=_CHECKS),
     sa.UniqueConstraint("cluster", "sync_job_id", "run_id", name="sync_logs_run_key"),
     sa.Index("sync_logs_started_at_idx", sa.text("started_at DESC")),
     sa.Index("sync_logs_job_idx", "cluster", "sync_job_id", "id"),
@@ -75,6 +77,7 @@ SYNC_LOGS = sa.Table(
     comment="One row per sync job per run. rows_extracted = rows_upserted + rows_duplicate + rows_skipped.",
 )
 
+_NOT_DURABLE = sa.text("SET LOCAL synchronous_commit = off")
 IS_RUNNING = SYNC_LOGS.c.status == SyncStatus.RUNNING
 
 # Compiled once: it runs with each batch.
@@ -161,6 +164,15 @@ def record_window(connection: sa.Connection, log_id: int, window: Window) -> Non
 def finish(connection: sa.Connection, log_id: int, status: SyncStatus, **columns: Any) -> None:
     """Close a running row; `columns` are further columns."""
     _close(connection, SYNC_LOGS.c.id == log_id, status, **columns)
+
+
+def record_checks(
+    connection: sa.Connection, cluster: str, sync_job_id: str, run_id: str, checks: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Write the checks of a load that have not passed; a crash of the server may lose them."""
+    connection.execute(_NOT_DURABLE)
+    row = rows_of(cluster, sync_job_id) & (SYNC_LOGS.c.run_id == run_id)
+    connection.execute(sa.update(SYNC_LOGS).where(row).values(checks=checks))
 
 
 def record_attempt(connection: sa.Connection, log_id: int, text: str) -> None:

@@ -17,13 +17,14 @@ from pathlib import Path
 import psycopg2
 
 from qupersync_assets.cli.console import out, print_json
+from qupersync_assets.core.environment import DAGSTER_FOLDER, DEMO_ENV_FILE
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
 from qupersync_assets.sandbox import Sandbox, SandboxError
 from qupersync_assets.sandbox.demo_health import show_health
 from qupersync_assets.sandbox.rules.dialect import MODES, Mode
 from qupersync_assets.sandbox.server.postgres_server import PostgresServer, write_private
 from qupersync_assets.sandbox.workload.workload import Workload
-from qupersync_assets.serve.dagster_processes import HOME, dagster_processes, free_port, prepare_home
+from qupersync_assets.serve.dagster_processes import dagster_processes, free_port, prepare_home
 from qupersync_assets.serve.supervisor import STOP_SECONDS, ProcessGroup, ServeError, how_ended
 from qupersync_assets.settings import Settings, SettingsError
 from qupersync_assets.sync_jobs import all_specs
@@ -31,7 +32,7 @@ from qupersync_assets.sync_jobs.serverless_usage import SPEC as SERVERLESS_USAGE
 
 STATE = Path(".qupersync")
 # The environment variables for `qupersync --env-file`.
-ENV_FILE = STATE / "demo.env"
+ENV_FILE = DEMO_ENV_FILE
 HEALTH_PAGE = STATE / "health.html"
 ACTIVITY_SECONDS = 5
 # Variables for the other commands, besides the logins.
@@ -141,7 +142,7 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
         settings = Settings.load()
         os.environ.update(settings.environment())
         os.environ.pop("DAGSTER_HOME", None)  # the demo has its own Dagster instance
-        prepare_home(HOME, Path())
+        prepare_home(DAGSTER_FOLDER, Path())
         variables = {**sandbox.environment(), **{name: os.environ[name] for name in _SHOWN}}
         write_private(ENV_FILE, "".join(f"{name}={value}\n" for name, value in variables.items()))
         succeeded = _first_run(as_json)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from qupersync_assets.core.environment import EnvFileError, load_env_file
+from qupersync_assets.core.environment import DAGSTER_FOLDER, EnvFileError, load_env_file
 from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.log_format import log_reporter
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
@@ -23,8 +23,6 @@ from qupersync_assets.serve.only_service import only_service
 from qupersync_assets.serve.supervisor import STOP_SECONDS, Command, ServeError, Service, Supervisor
 from qupersync_assets.settings import Settings, SettingsError
 
-# The folder of `make up` and `make demo`, unless DAGSTER_HOME names another one.
-HOME = Path(".qupersync/dagster")
 # The folder of the log files of webserver and daemon.
 LOGS = Path(".qupersync/logs")
 LOGGED = "qupersync_assets.serve.logged"
@@ -142,7 +140,7 @@ def main() -> int:
         check_logins(settings, report)  # a login that cannot work is reported once, before anything is started
         lock = locks.enter_context(only_service(PostgresResource(settings)))
         free_port(settings.ui_host, str(settings.ui_port))
-        prepare_home(HOME, Path())
+        prepare_home(DAGSTER_FOLDER, Path())
         logs = LOGS.resolve()
         with dagster_processes(Path(), settings.ui_host, settings.ui_port, logs, report, [lock]) as supervise:
             report(f"Dagster writes to {logs}/*.log")

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, SecretStr, 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from qupersync_assets.core.environment import remove_line_ends
+from qupersync_assets.core.environment import missing_env_file, remove_line_ends
 from qupersync_assets.core.redaction import keep_secret
 from qupersync_assets.settings.alerts import check_alert_urls
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain
@@ -124,8 +124,12 @@ class Settings(ExecutorSettings, PostgresSettings, UiSettings):
     _clusters: dict[str, RedshiftSettings] = PrivateAttr({})
 
     @classmethod
-    def load(cls) -> Settings:
-        """Load the settings from the environment of the process, or raise SettingsError about all its problems."""
+    def load(cls, *, logins: bool = True) -> Settings:
+        """Load the settings from the environment of the process, or raise SettingsError about all its problems.
+
+        Without `logins` the settings of Redshift's logins are not read, and need not be there: the clusters have their
+        names, jobs and intervals only.
+        """
         remove_line_ends()
         lines: list[str] = []
         given = {name.lower(): value for name, value in os.environ.items() if value}
@@ -137,11 +141,12 @@ class Settings(ExecutorSettings, PostgresSettings, UiSettings):
             lines += [_line("CLUSTER_NAME", type=COMBINATION, msg="allowed is this or CLUSTERS, not both")]
         name = given.get("cluster_name", cls.model_fields["cluster_name"].default)
         try:
-            clusters = load_clusters(given.get("clusters"), name)
+            clusters = load_clusters(given.get("clusters"), name, logins=logins)
         except SettingsError as error:
             lines += error.lines
         if lines:
-            raise SettingsError(list(dict.fromkeys(lines)))
+            error = SettingsError(list(dict.fromkeys(lines)))
+            raise error.with_hint(hint) if (hint := missing_env_file()) else error
         settings._clusters = clusters
         return settings
 

@@ -23,6 +23,8 @@ NEVER_INHERITED = frozenset(
 )
 # Fields that change when a password or a key is rotated.
 _CREDENTIALS = ("user", "password", "access_key_id", "secret_access_key", "session_token")
+# Fields that say when and what is synced.
+_SCHEDULE = frozenset({"sync_jobs", "sync_interval", "quiet_hours"})
 _Texts = create_model("_Texts", __base__=BaseSettings, **dict.fromkeys(FIELDS, (str | None, None)))  # type: ignore[call-overload]
 
 
@@ -41,17 +43,20 @@ def cluster_names(text: str) -> list[str]:
     return names
 
 
-def load_clusters(clusters: str | None, cluster_name: str) -> dict[str, RedshiftSettings]:
+def load_clusters(clusters: str | None, cluster_name: str, *, logins: bool = True) -> dict[str, RedshiftSettings]:
     """Load the settings of the clusters in the value of CLUSTERS, or of one cluster if it is not set.
 
-    An invalid CLUSTERS gives no cluster; a variable that is missing or not allowed raises SettingsError.
+    An invalid CLUSTERS gives no cluster; a variable that is missing or not allowed raises SettingsError. Without
+    `logins` only what does not concern the login is read, such as the jobs that are on.
     """
     if clusters is None:
-        return {cluster_name: _load_cluster()}
+        return {cluster_name: _load_cluster() if logins else _load_schedule(REDSHIFT)}
     try:
         names = cluster_names(clusters)
     except ValueError:  # Settings reports it
         names = []
+    if not logins:
+        return {name: _load_schedule(_prefix(name)) for name in names}
     shared = _read(REDSHIFT)
     lines = [
         f"  {REDSHIFT}_{field.upper()}: with CLUSTERS each cluster has its own, "
@@ -131,6 +136,17 @@ def _load_cluster(prefix: str = REDSHIFT, shared: Mapping[str, str] = {}) -> Red
         if not unused & inherited.keys():
             raise SettingsError([_line(problem, prefix, inherited) for problem in problems])
         inherited = {field: inherited[field] for field in inherited.keys() - unused}
+
+
+def _load_schedule(prefix: str) -> RedshiftSettings:
+    """Load when a cluster is synced, and which jobs, without its login."""
+    own = _read(prefix)
+    try:
+        settings = RedshiftSettings.model_validate({field: own[field] for field in own.keys() & _SCHEDULE})
+    except ValidationError as error:
+        raise SettingsError([_line(problem, prefix, {}) for problem in error.errors()]) from None
+    settings._prefix = prefix
+    return settings
 
 
 def _read(prefix: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any
 
+from qupersync_assets.postgres.job_status import JobState
 from qupersync_assets.postgres.loader import LoadResult, TableState
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.rows.source_read import SourceRead
@@ -32,9 +33,9 @@ class CheckResult:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def has_error(self) -> bool:
-        """Whether it has not passed, and is more than a warning."""
-        return self.is_error and not self.passed
+    def status(self) -> str:
+        """passed, warning or error."""
+        return "passed" if self.passed else "error" if self.is_error else "warning"
 
 
 def check_descriptions(spec: SyncSpec, max_skipped_ratio: float) -> dict[str, str]:
@@ -56,6 +57,14 @@ def check_descriptions(spec: SyncSpec, max_skipped_ratio: float) -> dict[str, st
     if spec.database_column:
         described[DATABASES] = "Each database of REDSHIFT_DATABASES exists and could be read."
     return described
+
+
+def latest_checks(state: JobState, spec: SyncSpec) -> dict[str, dict[str, str | None]]:
+    """Return status (passed, warning, error or unknown) and text of each check of the last run of a job that ended;
+    the text of a check that has passed is None. They are unknown if that run ended before its checks."""
+    found = state.last["checks"] if state.last else None
+    other = {"status": "unknown" if found is None else "passed", "text": None}
+    return {name: (found or {}).get(name, other) for name in check_descriptions(spec, 0)}
 
 
 def check_results(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from qupersync_assets.core.retries import Attempt, attempt
+from qupersync_assets.postgres import sync_logs
+from qupersync_assets.postgres.cluster_connections import ConnectionGate
 from qupersync_assets.postgres.loader import LoadResult, TableState, load, table_state
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.redshift.databases import DatabasesSource
@@ -58,6 +60,13 @@ def sync_request(
     )
 
 
+def redshift_resource(settings: Settings, postgres: PostgresResource, cluster: str, run_id: str) -> RedshiftResource:
+    """Build the connections of a run to a cluster; a login that fails counts for all jobs of the cluster."""
+    # The longest delays before the retries of a step: shorter outages are retried by each job.
+    patience = max(60.0, settings.sync_retry_delay * (2**settings.sync_max_retries - 1))
+    return RedshiftResource(settings.by_cluster()[cluster], ConnectionGate(postgres, cluster, run_id, patience))
+
+
 def load_job(postgres: PostgresResource, request: SyncRequest, run_id: str, log: logging.Logger) -> SyncOutcome:
     """Load a job into its table, with its row in quper.sync_logs, and check what was loaded.
 
@@ -69,5 +78,9 @@ def load_job(postgres: PostgresResource, request: SyncRequest, run_id: str, log:
         *(postgres, spec, cluster, run_id, request.source, log, request.lookback, request.full_refresh),
         attempt=request.attempt,
     )
-    state = table_state(postgres, spec, cluster)
-    return SyncOutcome(result, state, list(check_results(spec, result, state, request.max_skipped_ratio)))
+    with postgres.transaction() as connection:
+        state = table_state(connection, spec, cluster)
+        checks = list(check_results(spec, result, state, request.max_skipped_ratio))
+        failed = {check.name: {"status": check.status, "text": check.text} for check in checks if not check.passed}
+        sync_logs.record_checks(connection, cluster, spec.sync_job_id, run_id, failed)
+    return SyncOutcome(result, state, checks)

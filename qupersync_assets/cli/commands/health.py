@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from qupersync_assets.cli.arguments import parse_time, select_clusters
-from qupersync_assets.cli.console import Cluster, CommandError, Json, exit_on_errors, out, print_json, print_line
+from qupersync_assets.cli.arguments import Cluster, parse_time, select_clusters
+from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, out, print_json, print_line
 from qupersync_assets.cli.health_page import write_page
 from qupersync_assets.cli.summary import format_duration
 from qupersync_assets.health.signal import Severity
@@ -29,17 +29,27 @@ _EXIT_CODES = {Severity.CRITICAL: 4, Severity.WARNING: 3}
 
 
 def health(
-    group: Annotated[list[str] | None, typer.Option(help="Only this group, as `tables`; repeatable.")] = None,
-    severity: Annotated[Severity, typer.Option(help="Only findings of this severity, and worse ones.")] = Severity.INFO,
+    group: Annotated[
+        list[str] | None, typer.Option(metavar="GROUP", help="Only this group, as `tables`; repeatable.")
+    ] = None,
+    severity: Annotated[
+        Severity,
+        typer.Option(
+            metavar="SEVERITY", help="critical, warning or info: only findings of this severity, and worse ones."
+        ),
+    ] = Severity.INFO,
     since: Annotated[
         datetime | None,
         typer.Option(
             parser=parse_time, metavar="TIME|DURATION", help="Only findings that are open since then: 2026-11-24, 7d."
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of findings.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="Maximum number of findings.")] = 20,
     evaluate_now: Annotated[
-        bool, typer.Option("--evaluate", help="Evaluate the tables now, instead of the last evaluation after a sync.")
+        bool,
+        typer.Option(
+            "--evaluate", metavar="", help="Evaluate the tables now, instead of the last evaluation after a sync."
+        ),
     ] = False,
     html: Annotated[
         Path | None,
@@ -62,7 +72,7 @@ def health(
 
         if unknown := sorted(set(group or ()) - groups().keys()):
             raise CommandError(f"There is no group {', '.join(unknown)}. Groups: {', '.join(groups())}.", exit_code=2)
-        settings = Settings.load()
+        settings = Settings.load(logins=False)
         clusters = select_clusters(settings, cluster)
         postgres = postgres_resource(settings)
         ensure_schema(postgres)

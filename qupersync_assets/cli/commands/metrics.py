@@ -9,9 +9,10 @@ from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, out
 
 
 def metrics(
-    host: Annotated[str | None, typer.Option(help="Address, instead of METRICS_HOST.")] = None,
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address, instead of METRICS_HOST.")] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port, instead of METRICS_PORT; 0: any free port.")
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="Port, instead of METRICS_PORT; 0: any free port."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -11,7 +11,7 @@ def migrate(as_json: Json = False) -> None:
         from qupersync_assets.settings import Settings
         from qupersync_assets.sync.job_choice import jobs_on
 
-        settings = Settings.load()
+        settings = Settings.load(logins=False)
         before, after = schema.migrate(postgres_resource(settings), jobs_on(settings))
         if as_json:
             print_json({"before": before, "after": after})

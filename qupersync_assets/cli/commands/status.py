@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
-from qupersync_assets.cli.arguments import select_clusters
-from qupersync_assets.cli.console import Cluster, Json, exit_on_errors, out, print_json, print_line
+from qupersync_assets.cli.arguments import Cluster, select_clusters
+from qupersync_assets.cli.console import Json, exit_on_errors, out, print_json, print_line, print_table
 from qupersync_assets.cli.summary import format_duration, plain_table, print_errors, style_of
 from qupersync_assets.postgres.sync_status import SyncStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
-    import dagster as dg
-
-    from qupersync_assets.defs.check_results import Checks
     from qupersync_assets.postgres.job_status import JobState
     from qupersync_assets.settings import Settings
     from qupersync_assets.spec import SyncSpec
+    from qupersync_assets.sync.dagster_state import DagsterState
+
+# Latest result of each check, by cluster and job, then by name.
+Checks = Mapping[tuple[str, str], dict[str, dict[str, str | None]]]
 
 
 def status(cluster: Cluster = None, as_json: Json = False) -> None:
@@ -31,30 +33,29 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
     A job needs attention if its last run failed or left out a database, if a check has an error, or if it had
     no success for SYNC_MAX_MISSED intervals although the schedule is on; the exit code is then 1, and also if
     runs are queued and do not start. `lag` is the age of the newest row of a history table, and the time since
-    the last read of a snapshot table. Checks, the schedule and the queue are read from the Dagster instance of
-    DAGSTER_HOME, or of `make up` in this folder.
+    the last read of a snapshot table. The schedule, the daemon and the queue are those of the Dagster instance of
+    DAGSTER_HOME, or of `make up` in this folder. Times are UTC.
     """
     with exit_on_errors(as_json):
-        from qupersync_assets.defs.check_results import latest_checks, leave_out_old
-        from qupersync_assets.defs.instance import configured_instance
-        from qupersync_assets.defs.operations import find_problems
+        from qupersync_assets.cli.dagster_state import dagster_state
         from qupersync_assets.postgres.job_status import job_states
         from qupersync_assets.postgres.resource import postgres_resource
         from qupersync_assets.settings import Settings
+        from qupersync_assets.sync.checks import latest_checks
         from qupersync_assets.sync.job_choice import jobs_by_cluster
+        from qupersync_assets.sync.operations import find_problems
         from qupersync_assets.sync.problems import Severity
-        from qupersync_assets.sync_jobs import all_specs, default_specs
+        from qupersync_assets.sync_jobs import all_specs, default_specs, spec_of
 
-        settings, specs = Settings.load(), all_specs()
+        settings, specs = Settings.load(logins=False), all_specs()
         clusters = select_clusters(settings, cluster)
         postgres = postgres_resource(settings)
         states = job_states(postgres, dict.fromkeys(clusters, specs))
         states = _with_jobs_off(states, jobs_by_cluster(settings), {spec.sync_job_id for spec in default_specs()})
-        with configured_instance(settings) as instance:
-            schedule = _schedule(settings, states[0].now, instance)
-            checks = latest_checks(instance, settings, clusters, specs) if instance else {}
-            problems = find_problems(instance, postgres, settings, states[0].now, with_failed=True) if instance else []
-        leave_out_old(checks, states)
+        dagster = dagster_state(settings, postgres)
+        schedule = _schedule(settings, states[0].now, dagster)
+        problems = find_problems(dagster, postgres, settings, states[0].now, with_failed=True) if dagster else []
+        checks = {(s.cluster, s.sync_job_id): latest_checks(s, spec_of(s.sync_job_id)) for s in states if not s.is_off}
         late = {(problem.cluster, job): problem.summary for problem in problems for job in problem.jobs}
         why = {(s.cluster, s.sync_job_id): _attention(s, checks, late) for s in states}
         needy = [(state, text) for state in states if (text := why[state.cluster, state.sync_job_id])]
@@ -76,7 +77,7 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
             print_line(console, _headline(states, needy, several), "red" if needy else "green")
             for text in others:
                 print_line(console, text, "red")
-            print_line(console, _next_sync(settings, states[0].now, schedule))
+            print_line(console, _next_sync(states[0].now, schedule))
             for name in clusters:
                 title = f"\nCluster {name}" if several else None
                 _print_jobs(console, title, [state for state in states if state.cluster == name], checks)
@@ -113,17 +114,15 @@ def _with_jobs_off(
     return [state for state in marked if not state.is_off or state.last or state.sync_job_id in default]
 
 
-def _schedule(settings: Settings, now: datetime, instance: dg.DagsterInstance | None) -> dict[str, Any]:
+def _schedule(settings: Settings, now: datetime, dagster: DagsterState | None) -> dict[str, Any]:
     """Return the state of the schedule; `on` and `daemon` are None without an instance."""
-    from qupersync_assets.defs.instance import heartbeat, is_switched_on
-    from qupersync_assets.defs.schedules import SCHEDULE_NAME
+    from qupersync_assets.sync.dagster_state import SCHEDULE_NAME
     from qupersync_assets.sync.due import next_sync
     from qupersync_assets.sync.job_choice import cluster_interval
 
     on = daemon = None
-    if instance:
-        on = is_switched_on(instance, SCHEDULE_NAME)
-        pulse = heartbeat(instance)
+    if dagster:
+        on, pulse = dagster.schedule_on, dagster.heartbeat
         daemon = {"fresh": pulse.fresh, "heartbeat_seconds": pulse.age, "detail": pulse.text}
     return {
         "name": SCHEDULE_NAME,
@@ -152,13 +151,13 @@ def _as_json(state: JobState, next_run: datetime | None, checks: Checks) -> dict
         "next_run": next_run,
         "lag_seconds": state.lag,
         "seconds_since_success": (state.now - at).total_seconds() if (at := state.last_success_at) else None,
-        "checks": None if state.is_off else checks.get((state.cluster, state.sync_job_id)),
+        "checks": checks.get((state.cluster, state.sync_job_id)),
     }
 
 
 def _print_jobs(console: Console, title: str | None, states: Sequence[JobState], checks: Checks) -> None:
-    headings = ("job", "last run", "ago", "took", "rows", "lag", "checks")
-    table = plain_table(headings, ("took", "rows"), title)
+    headings = ("job", "last run", "ago", "took", "extracted", "lag", "checks")
+    table = plain_table(headings, ("took", "extracted"), title)
     for state in states:
         log = state.running or state.last
         table.add_row(
@@ -171,29 +170,29 @@ def _print_jobs(console: Console, title: str | None, states: Sequence[JobState],
             "-" if state.is_off else _check_summary(checks.get((state.cluster, state.sync_job_id), {})),
             style=style_of(log["status"] if log and not state.is_off else None),
         )
-    console.print(table)
+    print_table(console, table)
     on = [state for state in states if not state.is_off]
     print_errors(console, [state.last for state in on if state.last])
     print_errors(console, [state.running for state in on if state.running])  # an attempt failed, another one follows
     for state in on:
         for name, check in checks.get((state.cluster, state.sync_job_id), {}).items():
-            if style := {"error": "red", "warning": "yellow"}.get(check["status"]):
+            if style := {"error": "red", "warning": "yellow"}.get(check["status"] or ""):
                 print_line(console, f"{state.sync_job_id}, {name}: {check['text']}", style)
 
 
-def _next_sync(settings: Settings, now: datetime, schedule: dict[str, Any]) -> str:
+def _next_sync(now: datetime, schedule: dict[str, Any]) -> str:
     """Return a sentence about the next sync."""
     if schedule["on"] is False:
         return f"No next sync: {schedule['name']} is switched off."
-    due = schedule["next_run"].astimezone(settings.time_zone())
-    text = f"Next sync in {format_duration(due - now)}, at {due:%H:%M:%S %Z}"
+    due = schedule["next_run"].astimezone(UTC)
+    text = f"Next sync in {format_duration(due - now)}, at {due:%H:%M:%S} UTC"
     if schedule["on"] is None:
         return f"{text}, if a daemon runs (unknown: DAGSTER_HOME is not set)."
     daemon = schedule["daemon"]
     return f"{text}." if daemon["fresh"] else f"{text}, but {daemon['detail']}."
 
 
-def _check_summary(checks: dict[str, dict[str, Any]]) -> str:
+def _check_summary(checks: dict[str, dict[str, str | None]]) -> str:
     statuses = [check["status"] for check in checks.values()]
     for kind in ("error", "warning"):
         if count := statuses.count(kind):

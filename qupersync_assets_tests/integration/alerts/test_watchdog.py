@@ -20,13 +20,14 @@ from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.types import DaemonHeartbeat
 
 from qupersync_assets.alerts.watchdog import Watchdog
-from qupersync_assets.defs import operations
+from qupersync_assets.defs.instance import read_state
 from qupersync_assets.defs.names import JOB_NAME
-from qupersync_assets.defs.operations import find_problems
-from qupersync_assets.defs.schedules import SCHEDULE_NAME
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
+from qupersync_assets.sync import operations
+from qupersync_assets.sync.dagster_state import SCHEDULE_NAME
 from qupersync_assets.sync.job_choice import jobs_by_cluster
+from qupersync_assets.sync.operations import find_problems
 from qupersync_assets.sync.problems import Problem, Severity
 from qupersync_assets_tests.support.alert_servers import Webhook
 from qupersync_assets_tests.support.integration import Query
@@ -54,7 +55,7 @@ def find(home: dg.DagsterInstance, postgres: PostgresResource) -> Find:
 
     def run(hours: float = 1, *, with_failed: bool = True) -> dict[str, Problem]:
         since = datetime.now(UTC) - hours * HOUR
-        found = find_problems(home, postgres, Settings.load(), since, with_failed=with_failed)
+        found = find_problems(read_state(home), postgres, Settings.load(), since, with_failed=with_failed)
         return {problem.key: problem for problem in found}
 
     return run

@@ -50,7 +50,8 @@ def test_status_before_the_first_run(qupersync: Command) -> None:
     done = qupersync("status", "--json")
     assert done.code == 0 and list(jobs_of(done.json)) == JOBS
     for job in done.json["jobs"]:
-        assert job["last_run"] is job["lag_seconds"] is job["seconds_since_success"] is job["checks"] is None
+        assert job["last_run"] is job["lag_seconds"] is job["seconds_since_success"] is None
+        assert {check["status"] for check in job["checks"].values()} == {"unknown"}
         assert job["next_run"] == done.json["schedule"]["next_run"]
     table = qupersync("status").out
     assert table.count("never") == len(JOBS)

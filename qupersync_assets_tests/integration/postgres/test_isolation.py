@@ -116,7 +116,8 @@ class Cluster:
         jobs = [spec.sync_job_id for spec in SPECS]
         self.update(sync_logs="completed_at = completed_at + interval '1 day'")  # today, also at midnight
         for spec in SPECS:
-            table = table_state(self.postgres, spec, self.name)
+            with self.postgres.transaction() as connection:
+                table = table_state(connection, spec, self.name)
             runs = [run["source"] for run in table.last_runs]
             self.seen.append((spec.sync_job_id, table.row_count, runs))
         self.target(

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from qupersync_assets.postgres.connection import URL
-from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.resource import PostgresResource, count_rows
 from qupersync_assets.sync_jobs.node_details import SPEC
 from qupersync_assets_tests.support.integration import Query
 
@@ -37,5 +37,6 @@ def test_rows_of_a_large_neighbor_do_not_make_the_count_an_estimate(postgres: Po
         "INSERT INTO quper.node_details (cluster, node) SELECT 'large', n FROM generate_series(1, 100001) n "
         "UNION ALL SELECT 'small', n FROM generate_series(1, 3) n; ANALYZE quper.node_details"
     )
-    assert postgres.count_rows(SPEC.table, "small") == 3
-    assert 90_000 < postgres.count_rows(SPEC.table, "large") < 110_000
+    with postgres.transaction() as connection:
+        assert count_rows(connection, SPEC.table, "small") == 3
+        assert 90_000 < count_rows(connection, SPEC.table, "large") < 110_000

@@ -15,7 +15,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from qupersync_assets.defs.names import SCHEDULED_TAG
-from qupersync_assets.defs.schedules import SCHEDULE_NAME
+from qupersync_assets.sync.dagster_state import SCHEDULE_NAME
 from qupersync_assets.sync.due import is_due, next_sync
 from qupersync_assets_tests.support.ticks import Clock, Ticker
 from qupersync_assets_tests.unit.conftest import TWO_CLUSTERS, Build, Load

@@ -8,19 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from qupersync_assets.core.quiet_hours import last_quiet
-from qupersync_assets.defs.instance import FRESH_SECONDS, heartbeat, is_switched_on
-from qupersync_assets.defs.schedules import SCHEDULE_NAME
 from qupersync_assets.postgres.cluster_connections import Connection, ConnectionState, failed_connections
 from qupersync_assets.postgres.job_status import is_usable
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.settings import Settings
+from qupersync_assets.sync.dagster_state import FRESH_SECONDS, SCHEDULE_NAME, DagsterState
 from qupersync_assets.sync.job_choice import jobs_by_cluster
 from qupersync_assets.sync.problems import Problem, Severity, in_utc
 
@@ -36,12 +34,7 @@ _START = "`make up`, or the container or service of dagster-daemon"
 
 
 def find_problems(
-    instance: dg.DagsterInstance,
-    postgres: PostgresResource,
-    settings: Settings,
-    watched_since: datetime,
-    *,
-    with_failed: bool,
+    dagster: DagsterState, postgres: PostgresResource, settings: Settings, watched_since: datetime, *, with_failed: bool
 ) -> list[Problem]:
     """Return what keeps syncs from succeeding now; a problem that explains others stands for them.
 
@@ -53,9 +46,9 @@ def find_problems(
         SyncError: PostgreSQL cannot be reached.
     """
     now = datetime.now(UTC)
-    problems = [*_schedule(instance), *_queue(instance, now)]
+    problems = [*_schedule(dagster), *_queue(dagster, now)]
     if (now - watched_since).total_seconds() > FRESH_SECONDS:
-        problems += _daemon(instance, now)
+        problems += _daemon(dagster, now)
     return problems or list(_missing(postgres, settings, now, watched_since, with_failed))
 
 
@@ -74,31 +67,29 @@ def connection_problem(cluster: str, failed: Connection, jobs: Sequence[str] = (
     )
 
 
-def _daemon(instance: dg.DagsterInstance, now: datetime) -> Iterator[Problem]:
-    pulse = heartbeat(instance)
+def _daemon(dagster: DagsterState, now: datetime) -> Iterator[Problem]:
+    pulse = dagster.heartbeat
     if not pulse.fresh:
         action = f"No sync starts. Start the daemon again: {_START}. End it first if it is running but hangs."
         since = now - timedelta(seconds=pulse.age) if pulse.age else None
         yield Problem("daemon", "no Dagster daemon is running", f"{_sentence(pulse.text)}.", action, since=since)
 
 
-def _schedule(instance: dg.DagsterInstance) -> Iterator[Problem]:
-    if not is_switched_on(instance, SCHEDULE_NAME):
+def _schedule(dagster: DagsterState) -> Iterator[Problem]:
+    if not dagster.schedule_on:
         action = "Switch it on in the Dagster UI, under Automation, when syncs shall run again."
         cause = f"A user has switched off the schedule {SCHEDULE_NAME}: no sync starts."
         yield Problem("schedule", "the schedule is switched off", cause, action, Severity.WARNING)
 
 
-def _queue(instance: dg.DagsterInstance, now: datetime) -> Iterator[Problem]:
-    queued = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])
-    oldest = instance.get_run_records(queued, limit=1, ascending=True)
-    for record in oldest:
-        since = record.create_timestamp
-        since = since if since.tzinfo else since.replace(tzinfo=UTC)
-        if (now - since).total_seconds() > QUEUE_SECONDS:
-            cause = f"Run {record.dagster_run.run_id} has been queued for more than {QUEUE_SECONDS // 60} minutes."
-            action = "End runs that hang, in the Dagster UI, and see the limits of runs in dagster.yaml."
-            yield Problem("queue", "runs are queued and do not start", cause, action, since=since)
+def _queue(dagster: DagsterState, now: datetime) -> Iterator[Problem]:
+    if dagster.queued_run is None:
+        return
+    run_id, since = dagster.queued_run
+    if (now - since).total_seconds() > QUEUE_SECONDS:
+        cause = f"Run {run_id} has been queued for more than {QUEUE_SECONDS // 60} minutes."
+        action = "End runs that hang, in the Dagster UI, and see the limits of runs in dagster.yaml."
+        yield Problem("queue", "runs are queued and do not start", cause, action, since=since)
 
 
 def _missing(
