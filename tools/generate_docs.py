@@ -30,6 +30,7 @@ from qupersync_assets.spec import SCHEMA, SyncSpec
 from qupersync_assets.spec.redshift_views import documentation_url, documented_views
 from qupersync_assets.spec.view import View
 from qupersync_assets.sync_jobs import all_specs, default_specs
+from tools import command_line
 from tools.grafana import boards
 from tools.reader_queries import reader_queries
 
@@ -65,6 +66,7 @@ def pages() -> dict[Path, str]:
         PROJECT / "docs/health.md": _with_part("docs/health.md", "signals", _signals()),
         PROJECT / redshift: _with_part(redshift, "variants", _variants()),
         **boards(),
+        **{PROJECT / path: text for path, text in command_line.pages().items()},
     }
 
 
@@ -301,6 +303,7 @@ def _columns(table: sa.Table, reads: Mapping[str, list[str]]) -> str:
 def main() -> None:
     """Write all generated files."""
     for path, text in pages().items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
 
 

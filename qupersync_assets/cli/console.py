@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
 from qupersync_assets.core.redaction import escape_controls
@@ -53,9 +52,9 @@ def out(*, stderr: bool = False) -> Console:
 
 
 def set_quiet(quiet: bool) -> None:
-    """Let `note` print nothing from now on, if `quiet`; the option is one of the command, and of some verbs."""
+    """Let `note` print nothing from now on, or print again."""
     global _quiet
-    _quiet = _quiet or quiet
+    _quiet = quiet
 
 
 def is_quiet() -> bool:
@@ -63,12 +62,9 @@ def is_quiet() -> bool:
     return _quiet
 
 
-def print_table(console: Console, table: Table) -> None:
-    """Print a table without blanks at the ends of lines."""
-    if table.title:
-        print_line(console, str(table.title))
-    table.title = None
-    for line in console.render_lines(table, pad=False):
+def print_block(console: Console, block: RenderableType) -> None:
+    """Print a table, or another block, without blanks at the ends of lines."""
+    for line in console.render_lines(block, pad=False):
         text = Text.assemble(*((segment.text, segment.style or "") for segment in line))
         text.rstrip()
         console.print(text, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from qupersync_assets.cli.console import print_line, print_table
+from qupersync_assets.cli.console import print_block, print_line
 from qupersync_assets.postgres.sync_status import SyncStatus
 
 Row = Mapping[str, Any]
@@ -78,7 +78,7 @@ def print_summary(console: Console, rows: Sequence[Row]) -> None:
     for row in rows:
         cells = [f"{v:,}" if isinstance(v, int) else str(v) for v in (row[c] for c in columns.values())]
         table.add_row(*cells, style=style_of(row["status"]))
-    print_table(console, table)
+    print_block(console, table)
     print_errors(console, rows)
     for row in rows:
         for check, text in row["check_errors"].items():

@@ -17,9 +17,9 @@ from qupersync_assets.sync.load_job import SyncOutcome
 # Heading of a number of the last runs -> column of quper.sync_logs.
 RUN_NUMBERS = {
     "ms": "duration_ms",
-    "read": "rows_extracted",
-    "new": "rows_inserted",
-    "changed": "rows_updated",
+    "extracted": "rows_extracted",
+    "inserted": "rows_inserted",
+    "updated": "rows_updated",
     "skipped": "rows_skipped",
 }
 
@@ -61,7 +61,7 @@ def _runs(logs: Sequence[RowMapping]) -> dg.TableMetadataValue:
     records = [
         dg.TableRecord(
             {
-                "start (UTC)": log["started_at"].astimezone(UTC).strftime("%m-%d %H:%M:%S"),
+                "start (UTC)": log["started_at"].astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
                 "status": log["status"],
                 **{heading: log[column] or 0 for heading, column in RUN_NUMBERS.items()},
                 "run": log["run_id"][:8],

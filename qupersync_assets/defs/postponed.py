@@ -28,7 +28,7 @@ def postponed(
     logins = settings.by_cluster()
     local = now.astimezone(settings.time_zone())
     quiet = {
-        name: f"Cluster {name} has quiet hours until {until:%H:%M %Z}."
+        name: f"Cluster {name} has quiet hours until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
         for name in clusters
         if (until := quiet_until(logins[name].quiet_hours, local))
     }

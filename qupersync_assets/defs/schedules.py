@@ -116,7 +116,7 @@ def evaluate_tick(
     clusters, zone = list(settings.by_cluster()), settings.time_zone()
     due_clusters = [name for name in clusters if is_due(cluster_interval(settings, name), due, zone, seconds)]
     if not due_clusters:
-        return dg.SkipReason(f"The next sync is due at {next_sync(settings, due).astimezone(zone):%Y-%m-%d %H:%M %Z}.")
+        return dg.SkipReason(f"The next sync is due at {next_sync(settings, due):%Y-%m-%d %H:%M} UTC.")
     unfinished = unfinished_runs(instance, specs, placement)
     with redact_exceptions():
         dead = dead_runs(instance, postgres, clusters, specs, unfinished, settings.max_silence)

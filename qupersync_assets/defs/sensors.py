@@ -71,9 +71,7 @@ def _interval_sensor(
         if str(due.timestamp()) == context.cursor:
             due = next_sync(settings, due)
             if (due - now).total_seconds() > POLL_SECONDS:
-                return dg.SensorResult(
-                    skip_reason=f"The next sync is due at {due.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}."
-                )
+                return dg.SensorResult(skip_reason=f"The next sync is due at {due:%Y-%m-%d %H:%M:%S} UTC.")
             time.sleep(max(0.0, due.timestamp() - time.time()))  # start at the second, not at the next evaluation
         tick = evaluate_tick(context.instance, postgres, specs, settings, due, 1, placement)
         cursor = str(due.timestamp())

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -179,7 +179,7 @@ class _SupervisedService:
         grows = self.pause and lifetime < HEALTHY_SECONDS
         self.pause = min(2 * self.pause, LONGEST_PAUSE) if grows else FIRST_PAUSE
         self.restart_at = time.monotonic() + self.pause
-        now = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}"
+        now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
         return f"{now} {self.service.name} {how}; it is started again in {self.pause:.0f} s."
 
 

@@ -118,7 +118,7 @@ def test_checks_pass_and_show_last_runs(page: Page, paused: None, target: Query)
     lines = [re.split(r"\s*\t\s*", text) for text in table.inner_text().strip().splitlines()]
     cells = [cell for line in lines for cell in line if cell]
     heading, numbers = cells[:8], cells[8:]
-    assert heading == ["start (UTC)", "status", "ms", "read", "new", "changed", "skipped", "run"]
+    assert heading == ["start (UTC)", "status", "ms", "extracted", "inserted", "updated", "skipped", "run"]
     logs = target("SELECT * FROM quper.sync_logs WHERE sync_job_id = 'query_history_sync' ORDER BY id DESC LIMIT 10")
     names = ("status", "duration_ms", "rows_extracted", "rows_inserted", "rows_updated", "rows_skipped")
     expected = [

@@ -35,6 +35,35 @@ def test_help_imports_no_slow_module() -> None:
         assert not slow & set(done.stderr.split()), arguments
 
 
+def test_no_command_imports_dagster_without_need(sandbox: Sandbox, project: Path) -> None:
+    """The storage of the Dagster instance is in the target: its tables say what `status` prints."""
+    home = project / "home"
+    home.mkdir()
+    (project / "dagster.yaml").rename(home / "dagster.yaml")
+    environment = variables(sandbox)
+    subprocess.run([*COMMAND, "migrate"], env=environment, cwd=project, check=True, capture_output=True)
+    with_instance = {**environment, "DAGSTER_HOME": str(home)}
+    subprocess.run([*COMMAND, "sync", "applications"], env=with_instance, cwd=project, check=True, capture_output=True)
+    code = """
+import sys
+from qupersync_assets.cli import app
+for verb in sys.argv[1].split(","):
+    sys.argv = ["qupersync", *verb.split()]
+    try: app()
+    except SystemExit as ended: assert ended.code != 2 and not (ended.code and verb[:4] == "sync"), verb
+    slow = {"dagster", "boto3", "alembic", "pandas", "mako"} & set(sys.modules)
+    assert not slow, f"{verb}: {slow}"
+"""
+    for verbs, given in (
+        ("sync applications,purge --dry-run", environment),
+        ("status,status --json,history,clusters,health --evaluate,doctor,migrate -h", with_instance),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, verbs], env=given, cwd=project, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+
 def test_terminal_of_eighty_columns_shows_bars(sandbox: Sandbox, tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, out, print_json, print_line, print_table
+from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, out, print_block, print_json, print_line
 from qupersync_assets.cli.parser import HELP_OPTIONS, Group, Verb
 from qupersync_assets.cli.summary import format_duration, plain_table
 
@@ -71,7 +71,7 @@ def show(context: typer.Context, as_json: Json = False) -> None:
                 _ago(cluster.last_success_at),
                 style=None if cluster.name in named else "yellow",
             )
-        print_table(out(), table)
+        print_block(out(), table)
 
 
 @clusters.command(cls=Verb)
@@ -144,7 +144,7 @@ def _change(
     table = plain_table(("table", "rows"), ("rows",))
     for name, number in rows.items():
         table.add_row(f"quper.{name}", f"{number:,}")
-    print_table(console, table)
+    print_block(console, table)
     print_line(
         console, f"{done}." if yes else "Nothing was changed. Repeat the command with --yes to change the tables."
     )

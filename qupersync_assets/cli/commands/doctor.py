@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.markup import escape
 
-from qupersync_assets.cli.console import Json, out, print_json, print_table
+from qupersync_assets.cli.console import Json, out, print_block, print_json
 from qupersync_assets.cli.summary import plain_table
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _print(findings: list[Finding]) -> None:
     for finding in findings:
         mark = "[green]ok[/]" if finding.ok else "[red]!![/]"
         table.add_row(mark, finding.where, escape(finding.what), escape(finding.detail))
-    print_table(console, table)
+    print_block(console, table)
     problems = [finding for finding in findings if finding.remedy]
     for finding in problems:
         console.print(f"\n[red]!![/] {finding.where}, {escape(finding.what)}: {escape(finding.detail)}")

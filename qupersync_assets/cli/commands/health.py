@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from qupersync_assets.cli.arguments import Cluster, parse_time, select_clusters
-from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, out, print_json, print_line
+from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, out, print_block, print_json, print_line
 from qupersync_assets.cli.health_page import write_page
 from qupersync_assets.cli.summary import format_duration
 from qupersync_assets.health.signal import Severity
@@ -160,15 +160,16 @@ def _print_finding(console: Console, number: int, row: Row, several: bool, now: 
     """Print severity, title and object, then value and age, then what helps; lines are folded to the width."""
     console.print()
     where = f"{row['cluster']}: " if several else ""
-    console.print(Text(f"{number}. {row['severity']}: {row['title']}", style=_STYLES[row["severity"]]))
-    facts = [_value(row), f"since {row['since'].astimezone(UTC):%Y-%m-%d %H:%M}, {format_duration(now - row['since'])}"]
+    print_block(console, Text(f"{number}. {row['severity']}: {row['title']}", style=_STYLES[row["severity"]]))
+    since = f"{row['since'].astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    facts = [_value(row), f"since {since}, {format_duration(now - row['since'])}"]
     if row["times"]:
         facts.append(f"{row['times']:,} {row['times_are']}")
     if row["note"]:
         facts.append(row["note"])
     for text in (f"{where}{row['object']}", "; ".join(facts), row["remedy"]):
         if text:
-            console.print(Padding(Text(text), (0, 0, 0, 3)))
+            print_block(console, Padding(Text(text), (0, 0, 0, 3)))
 
 
 def _value(row: Row) -> str:

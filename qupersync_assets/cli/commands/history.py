@@ -8,7 +8,7 @@ import typer
 
 from qupersync_assets.cli import summary
 from qupersync_assets.cli.arguments import Cluster, complete_jobs, parse_time, select_clusters, select_jobs
-from qupersync_assets.cli.console import Json, exit_on_errors, out, print_json, print_table
+from qupersync_assets.cli.console import Json, exit_on_errors, out, print_block, print_json
 from qupersync_assets.postgres.sync_status import SyncStatus
 
 # Characters of a terminal that shows a row on one line.
@@ -93,5 +93,5 @@ def _print(rows: Sequence[summary.Row]) -> None:
         }
         style = summary.style_of(row["status"])
         table.add_row(*("\n".join(cells[name] for name in names) for names in columns), style=style)
-    print_table(console, table)
+    print_block(console, table)
     summary.print_errors(console, rows, with_time=True)

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from qupersync_assets.cli.arguments import parse_duration
-from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, note, out, print_json, print_table
+from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, note, out, print_block, print_json
 from qupersync_assets.cli.summary import format_duration, plain_table
 
 if TYPE_CHECKING:
@@ -138,4 +138,4 @@ def _print(counts: Counts, console: Console) -> None:
     table = plain_table(("what", "older than", "rows"), ("older than", "rows"))
     for kind, age, number in counts:
         table.add_row(kind, format_duration(age * DAY), f"{number:,}")
-    print_table(console, table)
+    print_block(console, table)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from qupersync_assets.cli.arguments import Cluster, select_clusters
-from qupersync_assets.cli.console import Json, exit_on_errors, out, print_json, print_line, print_table
+from qupersync_assets.cli.console import Json, exit_on_errors, out, print_block, print_json, print_line
 from qupersync_assets.cli.summary import format_duration, plain_table, print_errors, style_of
 from qupersync_assets.postgres.sync_status import SyncStatus
 
@@ -170,7 +170,7 @@ def _print_jobs(console: Console, title: str | None, states: Sequence[JobState],
             "-" if state.is_off else _check_summary(checks.get((state.cluster, state.sync_job_id), {})),
             style=style_of(log["status"] if log and not state.is_off else None),
         )
-    print_table(console, table)
+    print_block(console, table)
     on = [state for state in states if not state.is_off]
     print_errors(console, [state.last for state in on if state.last])
     print_errors(console, [state.running for state in on if state.running])  # an attempt failed, another one follows

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qupersync_assets.cli.arguments import Cluster, complete_jobs, select_clusters, select_jobs
-from qupersync_assets.cli.console import Json, Quiet, exit_on_errors, note, out, print_json, set_quiet
+from qupersync_assets.cli.console import Json, Quiet, exit_on_errors, is_quiet, note, out, print_json, set_quiet
 from qupersync_assets.postgres.sync_status import ACCEPTED
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def sync(
     it) and no check has an error; 1 if a job failed, left out a database or lost too many rows, 2 if the
     command line is wrong, 130 if it was stopped with Ctrl-C.
     """
-    set_quiet(quiet)
+    set_quiet(quiet or is_quiet())
     with exit_on_errors(as_json), ExitStack() as stack:
         from qupersync_assets.cli.summary import print_summary
         from qupersync_assets.cli.sync_run import DirectRun, run_sync

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
@@ -25,7 +24,6 @@ PACKAGE = Path(qupersync_assets.__file__).parent
 PRIVATE = re.compile(r"\b(dagster(?:\._[\w.]+|_shared[\w.]*))(?: import (\w+))?")
 USED = {
     "defs/dagster_internals.py": {
-        ("dagster._core.event_api", "PartitionKeyFilter"),
         ("dagster._core.instance.ref", "InstanceRef"),
         ("dagster._core.storage.event_log.schema", "AssetCheckExecutionsTable"),
         ("dagster._core.storage.noop_compute_log_manager", ""),
@@ -67,21 +65,12 @@ def test_private_interfaces_are_used_in_few_places() -> None:
         (SqlEventLogStorage.has_table, ["self", "table_name"]),
         (SqlEventLogStorage.has_asset_key_col, ["self", "column_name"]),
         (SqlEventLogStorage.index_connection, ["self"]),
-        (SqlEventLogStorage.get_latest_asset_check_execution_by_key, ["self", "check_keys", "partition_filter"]),
-        (
-            SqlEventLogStorage.get_asset_check_execution_history,
-            ["self", "check_key", "limit", "status", "partition_filter"],
-        ),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
 def test_a_function_takes_the_arguments_that_are_passed(function: object, parameters: list[str]) -> None:
     assert callable(function)
     assert set(parameters) <= set(inspect.signature(function).parameters)
-
-
-def test_a_partition_filter_has_a_key() -> None:
-    assert PartitionKeyFilter(key="north").key == "north"
 
 
 def test_the_table_of_check_evaluations_has_the_columns() -> None:
