@@ -147,7 +147,7 @@ def _print(console: Console, found: Mapping[str, Any]) -> None:
     missing = {job for row in found["not_evaluated"] if row["status"] == "no data" for job in _jobs(row["reason"])}
     if found["not_evaluated"]:
         off = f" Jobs that are off in SYNC_JOBS: {', '.join(sorted(missing))}." if missing else ""
-        console.print(Text(f"\n{len(found['not_evaluated'])} signals were not evaluated.{off}"))
+        print_block(console, Text(f"\n{len(found['not_evaluated'])} signals were not evaluated.{off}"))
 
 
 def _jobs(reason: str) -> list[str]:

@@ -8,20 +8,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.remote_origin import (
-    RegisteredCodeLocationOrigin,
-    RemoteInstigatorOrigin,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
-)
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData
-from dagster._core.test_utils import create_run_for_test
-from dagster._daemon.types import DaemonHeartbeat
 
 from qupersync_assets.alerts.watchdog import Watchdog
 from qupersync_assets.defs.instance import read_state
-from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync import operations
@@ -30,15 +19,11 @@ from qupersync_assets.sync.job_choice import jobs_by_cluster
 from qupersync_assets.sync.operations import find_problems
 from qupersync_assets.sync.problems import Problem, Severity
 from qupersync_assets_tests.support.alert_servers import Webhook
+from qupersync_assets_tests.support.dagster_state import beat, queue_run, switch_off
 from qupersync_assets_tests.support.integration import Query
 
 HOUR = timedelta(hours=1)
 Find = Callable[..., dict[str, Problem]]
-
-
-def beat(instance: dg.DagsterInstance, age: float = 5) -> None:
-    for kind in instance.get_required_daemon_types():
-        instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp() - age, kind, "id", []))
 
 
 @pytest.fixture
@@ -129,10 +114,7 @@ def test_a_dead_daemon_explains_the_missing_successes(find: Find, home: dg.Dagst
 
 
 def test_a_schedule_that_is_off_is_found(find: Find, home: dg.DagsterInstance) -> None:
-    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("qupersync"), "repository")
-    data = ScheduleInstigatorData("*/5 * * * *", None)
-    origin = RemoteInstigatorOrigin(repository, SCHEDULE_NAME)
-    home.add_instigator_state(InstigatorState(origin, InstigatorType.SCHEDULE, InstigatorStatus.STOPPED, data))
+    switch_off(home, SCHEDULE_NAME)
     (problem,) = find().values()
     assert SCHEDULE_NAME in problem.cause and problem.severity is Severity.WARNING
 
@@ -141,9 +123,7 @@ def test_a_queue_that_does_not_move_is_found(
     find: Find, home: dg.DagsterInstance, succeeded: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     succeeded("1 minute")
-    location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("qupersync"), "repository")
-    origin = RemoteJobOrigin(location, JOB_NAME)
-    run = create_run_for_test(home, JOB_NAME, status=dg.DagsterRunStatus.QUEUED, remote_job_origin=origin)
+    run = queue_run(home)
     assert find() == {}
     monkeypatch.setattr(operations, "QUEUE_SECONDS", -1)
     assert run.run_id in find()["queue"].cause

@@ -10,16 +10,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    InstigatorType,
-    ScheduleInstigatorData,
-)
-from dagster._daemon.types import DaemonHeartbeat
 
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sync_jobs import default_specs
+from qupersync_assets_tests.support.dagster_state import beat, switch_off
 from qupersync_assets_tests.support.integration import Command, Query
 
 JOBS = [spec.sync_job_id for spec in default_specs()]
@@ -117,11 +111,9 @@ def test_status_of_checks_schedule_and_daemon(
     assert qupersync("sync", "node_details").code == 1
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
         first = qupersync("status", "--json").json
-        now = datetime.now(UTC).timestamp()
-        for kind in instance.get_required_daemon_types():
-            instance.add_daemon_heartbeat(DaemonHeartbeat(now - 5, kind, "id", []))
+        beat(instance)
         second = qupersync("status").out
-        switch(instance, first["schedule"]["name"])
+        switch_off(instance, first["schedule"]["name"])
         third = qupersync("status")
     with monkeypatch.context() as outage:  # this run ends before the checks
         outage.setenv("REDSHIFT_PORT", "1")
@@ -138,26 +130,6 @@ def test_status_of_checks_schedule_and_daemon(
     assert "no daemon" not in second and "node_details_sync, no_skipped_rows: 1 of 1 rows" in second
     assert "switched off" in third.out
     assert qupersync("status", "--json").json["schedule"]["next_run"] is None
-
-
-def switch(instance: dg.DagsterInstance, name: str) -> None:
-    """Switch a schedule off, like the UI."""
-    from dagster._core.remote_origin import (
-        ManagedGrpcPythonEnvCodeLocationOrigin,
-        RemoteInstigatorOrigin,
-        RemoteRepositoryOrigin,
-    )
-    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-
-    location = ManagedGrpcPythonEnvCodeLocationOrigin(
-        LoadableTargetOrigin(module_name="qupersync_assets.definitions"), "qupersync"
-    )
-    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), name)
-    instance.add_instigator_state(
-        InstigatorState(
-            origin, InstigatorType.SCHEDULE, InstigatorStatus.STOPPED, ScheduleInstigatorData("*/5 * * * *")
-        )
-    )
 
 
 def test_a_missing_success_needs_attention(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._daemon.types import DaemonHeartbeat
 
 from qupersync_assets.defs.instance import read_state
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sync.dagster_state import SCHEDULE_NAME, is_in_target, read_target
-from qupersync_assets_tests.integration.cli.test_status_history_purge import switch
+from qupersync_assets_tests.support.dagster_state import beat, queue_run, switch_off
 from qupersync_assets_tests.support.integration import Query
 
 
@@ -28,13 +26,13 @@ def test_without_tables_there_is_no_state(postgres: PostgresResource, target: Qu
 def test_state_is_that_of_dagster(dagster_home: Path, postgres: PostgresResource, age: int | None) -> None:
     assert is_in_target(dagster_home)
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
-        for kind in instance.get_required_daemon_types() if age else ():
-            instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp() - (age or 0), kind, "id", []))
+        if age:
+            beat(instance, age)
         for change in (
             lambda: None,
-            lambda: instance.create_run_for_job(dg.job(name="queued")(lambda: None), status=dg.DagsterRunStatus.QUEUED),
-            lambda: switch(instance, "another"),
-            lambda: switch(instance, SCHEDULE_NAME),
+            lambda: queue_run(instance),
+            lambda: switch_off(instance, "another"),
+            lambda: switch_off(instance, SCHEDULE_NAME),
         ):
             change()
             known, found = read_state(instance), read_target(postgres)
