@@ -98,6 +98,7 @@ def _json_value(value: Any) -> Any:
 def exit_on_errors(as_json: bool) -> Iterator[None]:
     """Print an expected error on stderr, and `{"error": ...}` on stdout for JSON, without secrets; exit with
     code 1, or 2 if the command line is wrong."""
+    from qupersync_assets.core.environment import env_file_hint
     from qupersync_assets.core.errors import InstanceError, SyncError
     from qupersync_assets.core.redaction import redact, redact_exceptions
     from qupersync_assets.settings import SettingsError
@@ -105,7 +106,8 @@ def exit_on_errors(as_json: bool) -> Iterator[None]:
     try:
         yield
     except (CommandError, InstanceError, SyncError, SettingsError) as error:
-        text = redact(str(error))
+        shown = error.with_hint(env_file_hint()) if isinstance(error, SettingsError) else error
+        text = redact(str(shown))
         print_line(out(stderr=True), text, "red")
         if as_json:
             print_json({"error": text})

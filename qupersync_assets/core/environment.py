@@ -41,11 +41,15 @@ def load_env_file(path: Path = ENV_FILE) -> None:
         os.environ.update({_FILE: str(path.resolve()), _NAMES: ",".join(taken)})
 
 
-def env_file_hint(path: Path = ENV_FILE) -> str:
+def env_file_hint() -> str:
     """Return what to do where settings are missing: say whether there is a file, and what needs none."""
+    path = (_loaded or [ENV_FILE])[-1].resolve()
     if path.exists():
-        return f"They are read from the environment, and then from {path.resolve()}."
-    return f"There is no file {path.resolve()}: `make .env` creates it. `make demo` needs none."
+        return f"They are read from the environment, and then from {path}."
+    text = f"There is no file {path}: `make .env` creates it."
+    if DEMO_ENV_FILE.exists():
+        return f"{text} For the sandbox of the demo: qupersync --env-file {DEMO_ENV_FILE} ..."
+    return f"{text} `make demo` needs none."
 
 
 def current_value(name: str) -> str | None:
@@ -75,16 +79,6 @@ def _read(path: Path) -> dict[str, str | None]:
     if "\0" in text:
         raise EnvFileError(f"{path} is not in UTF-8: save it again in this encoding.")
     return dotenv_values(stream=StringIO(text), interpolate=False)
-
-
-def missing_env_file() -> str:
-    """Return a sentence about the file that `load_env_file` did not find, and about that of a demo; else nothing."""
-    if not _loaded or _loaded[-1].exists():
-        return ""
-    text = f"There is no file {_loaded[-1].resolve()}."
-    if DEMO_ENV_FILE.exists():
-        text += f" To use the sandbox of the demo, begin with: qupersync --env-file {DEMO_ENV_FILE}"
-    return text
 
 
 def exposed_env_file() -> tuple[Path | None, str | None]:

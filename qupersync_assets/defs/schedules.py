@@ -21,7 +21,6 @@ from qupersync_assets.defs.run_health import dead_runs, remaining_jobs, unfinish
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
-from qupersync_assets.sync.dagster_state import SCHEDULE_NAME
 from qupersync_assets.sync.due import due_jobs, is_due, next_sync
 from qupersync_assets.sync.job_choice import cluster_interval, jobs_by_cluster
 

@@ -21,7 +21,6 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
-from qupersync_assets.sync.dagster_state import SCHEDULE_NAME
 from qupersync_assets.sync.due import last_due, next_sync
 from qupersync_assets.sync.job_choice import cluster_interval
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, SecretStr, 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from qupersync_assets.core.environment import missing_env_file, remove_line_ends
+from qupersync_assets.core.environment import remove_line_ends
 from qupersync_assets.core.redaction import keep_secret
 from qupersync_assets.settings.alerts import check_alert_urls
 from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain
@@ -145,8 +145,7 @@ class Settings(ExecutorSettings, PostgresSettings, UiSettings):
         except SettingsError as error:
             lines += error.lines
         if lines:
-            error = SettingsError(list(dict.fromkeys(lines)))
-            raise error.with_hint(hint) if (hint := missing_env_file()) else error
+            raise SettingsError(list(dict.fromkeys(lines)))
         settings._clusters = clusters
         return settings
 

@@ -21,6 +21,7 @@ def doctor(as_json: Json = False) -> None:
 
     The exit code is 0 if there is no problem, else 1.
     """
+    from qupersync_assets.core.environment import env_file_hint
     from qupersync_assets.core.redaction import redact_exceptions
     from qupersync_assets.doctor import Finding, examine
     from qupersync_assets.settings import Settings, SettingsError
@@ -29,7 +30,7 @@ def doctor(as_json: Json = False) -> None:
         try:
             findings = list(examine(Settings.load()))
         except SettingsError as error:
-            findings = [Finding("settings", "variables", "not usable", str(error))]
+            findings = [Finding("settings", "variables", "not usable", str(error.with_hint(env_file_hint())))]
     ok = all(finding.ok for finding in findings)
     if as_json:
         print_json({"ok": ok, "findings": [{**asdict(finding), "ok": finding.ok} for finding in findings]})
