@@ -91,7 +91,7 @@ def run_sync(
                 reason = str(interrupt) or "stopped"
                 runner.cancel(run_id, reason)
                 stop_jobs(postgres, cluster, run_id, specs, reason, started)
-                note(f"{reason.capitalize()}. Committed batches stay in the target.")
+                note(f"{reason[0].upper()}{reason[1:]}. Committed batches stay in the target.")
                 sys.stdout.flush()
                 os._exit(130)  # the thread may wait long for a server
         logs += [{**row, "check_errors": _errors(row)} for row in sorted(read_rows(), key=_job)]

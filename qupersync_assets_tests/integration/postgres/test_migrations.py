@@ -146,7 +146,7 @@ def test_version_0008_changes_the_indexes_of_tables_that_specs_created(bare: Pos
     target(
         "CREATE INDEX query_metrics_spilled_mb_idx ON quper.query_metrics (cluster, spilled_mb) WHERE spilled_mb > 0;"
         "CREATE INDEX table_stats_size_mb_idx ON quper.table_stats (cluster, size_mb);"
-        "ALTER TABLE quper.sync_logs DROP COLUMN newest_row_at, DROP COLUMN rows_undecided;"
+        "ALTER TABLE quper.sync_logs DROP COLUMN newest_row_at, DROP COLUMN rows_undecided, DROP COLUMN checks;"
         "UPDATE quper.schema_version SET version_num = '0007'"
     )
     migrate(bare)
