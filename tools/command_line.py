@@ -56,7 +56,7 @@ def _verbs(group: Any, context: Any, before: str = "") -> Iterator[tuple[str, An
 def _options(command: Any, context: Any) -> Iterator[str]:
     yield from ("| argument | meaning | default |", "|---|---|---|")
     for parameter in command.get_params(context):
-        names = ", ".join(parameter.opts) if parameter.param_type_name == "option" else ""
+        names = ", ".join(sorted(parameter.opts)) if parameter.param_type_name == "option" else ""
         metavar = f"{names} {parameter.metavar or ''}".strip().replace("|", "\\|")
         default = parameter.default if parameter.show_default and parameter.default not in (None, False, ()) else ""
         yield f"| `{metavar}` | {parameter.help or ''} | {getattr(default, 'value', default)} |"
