@@ -36,7 +36,7 @@ def _page() -> Iterator[str]:
     for code, (meaning, verbs) in EXIT_CODES.items():
         yield f"| {code} | {meaning} | {verbs} |"
     yield from ("", "## JSON", "")
-    yield 'Each verb has `--json`. A verb that cannot run prints `{"error": TEXT}` and exits with code 1 or 2.'
+    yield 'Each verb has `--json`. A verb that cannot run prints `{"error": TEXT}`; a wrong option prints nothing.'
     yield "Keys may be added; they are not renamed or removed before the next major version."
     for verb, command in _verbs(root, context):
         inner = command.make_context(f"qupersync {verb}", [], parent=context, resilient_parsing=True)

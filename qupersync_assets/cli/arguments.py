@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -41,8 +42,23 @@ if TYPE_CHECKING:
     from qupersync_assets.settings import Settings
     from qupersync_assets.spec import SyncSpec
 
+_Choice = TypeVar("_Choice", bound=Enum)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"(?:\d+[smhdw])+")
+
+
+def one_of(choices: type[_Choice]) -> Callable[[str], _Choice]:
+    """Return a parser of the values of an enumeration; other text is a BadParameter."""
+
+    def parse(text: str) -> _Choice:
+        try:
+            return choices(text)
+        except ValueError:
+            known = [str(choice.value) for choice in choices]
+            allowed = f"{', '.join(known[:-1])} or {known[-1]}"
+            raise typer.BadParameter(f"{text!r} is not {allowed}.{_similar(text, known)}") from None
+
+    return parse
 
 
 def parse_duration(text: str) -> timedelta:

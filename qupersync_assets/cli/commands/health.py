@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from qupersync_assets.cli.arguments import Cluster, parse_time, select_clusters
+from qupersync_assets.cli.arguments import Cluster, one_of, parse_time, select_clusters
 from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, out, print_block, print_json, print_line
 from qupersync_assets.cli.health_page import write_page
 from qupersync_assets.cli.summary import format_duration
@@ -35,7 +35,9 @@ def health(
     severity: Annotated[
         Severity,
         typer.Option(
-            metavar="SEVERITY", help="critical, warning or info: only findings of this severity, and worse ones."
+            parser=one_of(Severity),
+            metavar="SEVERITY",
+            help="critical, warning or info: only findings of this severity, and worse ones.",
         ),
     ] = Severity.INFO,
     since: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from qupersync_assets.cli import summary
-from qupersync_assets.cli.arguments import Cluster, complete_jobs, parse_time, select_clusters, select_jobs
+from qupersync_assets.cli.arguments import Cluster, complete_jobs, one_of, parse_time, select_clusters, select_jobs
 from qupersync_assets.cli.console import Json, exit_on_errors, out, print_block, print_json
 from qupersync_assets.postgres.sync_status import SyncStatus
 
@@ -27,7 +27,9 @@ def history(
     ] = None,
     status: Annotated[
         list[SyncStatus] | None,
-        typer.Option(metavar="STATUS", help=f"Only this status: {', '.join(SyncStatus)}; repeatable."),
+        typer.Option(
+            parser=one_of(SyncStatus), metavar="STATUS", help=f"Only this status: {', '.join(SyncStatus)}; repeatable."
+        ),
     ] = None,
     since: Annotated[
         datetime | None,

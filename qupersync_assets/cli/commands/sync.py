@@ -23,9 +23,7 @@ def sync(
     jobs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[JOB]...",
-            help="sync_job_id or table; default: all jobs of SYNC_JOBS.",
-            autocompletion=complete_jobs,
+            metavar="JOB", help="sync_job_id or table; default: all jobs of SYNC_JOBS.", autocompletion=complete_jobs
         ),
     ] = None,
     cluster: Cluster = None,
