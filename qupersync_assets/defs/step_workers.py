@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
 # A step waits so long for a worker before it gets a new one.
-PATIENCE_SECONDS = 0.5
+PATIENCE_SECONDS = 1.0
 _END_SECONDS = 5
 _LAST_EVENTS = ("ChildProcessDoneEvent", "ChildProcessSystemErrorEvent")
 _FAILURES = ("STEP_FAILURE", "STEP_UP_FOR_RETRY")

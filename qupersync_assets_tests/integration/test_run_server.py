@@ -220,7 +220,7 @@ def test_steps_share_few_processes_and_no_fault(server: Server) -> None:
 
 def test_terminate_interrupts_all_steps(server: Server) -> None:
     run_id = server.launch("steps wait", "stepping")
-    until(lambda: len(server.steps(run_id)) == 4, 30)  # more than processors: steps wait for half a second only
+    until(lambda: len(server.steps(run_id)) == 4, 30)  # more than processors: steps wait for a second only
     assert server.instance.run_launcher.terminate(run_id)
     server.ends(run_id, Status.CANCELED)
     until(lambda: not any(psutil.pid_exists(pid) for pid in server.steps(run_id).values()), 20)
