@@ -84,7 +84,7 @@ def test_pauses_grow_to_a_minute_and_are_reset_after_a_healthy_time(clock: Clock
     assert end_and_wait(service, clock, watcher, lines) == 1
     assert len(lines) == 11
     assert re.fullmatch(
-        r"[-\d]{10} [:\d]{8} [+-]\d{4} thing was killed by SIGKILL; it is started again in 1 s\.", lines[0]
+        r"[-\d]{10} [:\d]{8} UTC thing was killed by SIGKILL; it is started again in 1 s\.", lines[0]
     )
 
 
