@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.padding import Padding
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
 from qupersync_assets.cli.console import out, print_line
-from qupersync_assets.cli.summary import plain_table
+from qupersync_assets.cli.summary import plain_table, print_summary
+from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.unit.conftest import Load
 
 VERBS = (["doctor"], ["status"], ["sync"], ["history"], ["migrate"], ["purge", "--yes"], ["metrics"])
@@ -42,3 +44,28 @@ def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]
     printed = capsys.readouterr().out
     assert printed.count(r"\x1b]0;owned\x07 \x9b2J \r") == 3 and printed.count(r"\x1b]0;owned") == 5
     assert not set(printed) & set("\x1b\x07\x9b\r")
+
+
+def test_a_summary_of_large_counts_fits_eighty_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    counts = dict.fromkeys(
+        ("rows_extracted", "rows_inserted", "rows_updated", "rows_unchanged", "rows_skipped"), 123_456
+    )
+    rows: list[dict[str, Any]] = [
+        {
+            "sync_job_id": spec.sync_job_id,
+            "cluster": "c",
+            "status": "success",
+            "error": None,
+            "check_errors": {},
+            **counts,
+        }
+        for spec in default_specs()
+    ]
+    print_summary(out(), rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and not any(line.endswith(" ") for line in lines)
+    assert all("123,456" in line for line in lines[2:] if "success" in line)
+    assert len(lines) == 2 + len(rows)  # a job is on one line

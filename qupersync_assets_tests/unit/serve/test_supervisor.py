@@ -83,9 +83,7 @@ def test_pauses_grow_to_a_minute_and_are_reset_after_a_healthy_time(clock: Clock
     clock.now += supervisor.HEALTHY_SECONDS
     assert end_and_wait(service, clock, watcher, lines) == 1
     assert len(lines) == 11
-    assert re.fullmatch(
-        r"[-\d]{10} [:\d]{8} UTC thing was killed by SIGKILL; it is started again in 1 s\.", lines[0]
-    )
+    assert re.fullmatch(r"[-\d]{10} [:\d]{8} UTC thing was killed by SIGKILL; it is started again in 1 s\.", lines[0])
 
 
 def test_failed_start_is_retried(clock: Clock) -> None:
