@@ -85,12 +85,12 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def optional_job(monkeypatch: pytest.MonkeyPatch) -> Iterator[SyncSpec]:
-    """A further sync job, off by default: session_sync, which reads stv_sessions."""
+    """A further sync job, off by default: user_session_sync, which reads stv_sessions."""
     registry = sync_jobs._modules()
     columns = column("process", BigInteger(), "process id"), column("timeout_sec", BigInteger(), "maximum idle time")
-    table = quper_table("sessions", *columns, key=("process",), comment="Sessions of one cluster.")
+    table = quper_table("user_sessions", *columns, key=("process",), comment="Sessions of one cluster.")
     spec = SyncSpec(
-        *("session_sync", table, "snapshot", "Sessions.", ("stv_sessions",), "FROM stv_sessions"), optional=True
+        *("user_session_sync", table, "snapshot", "Sessions.", ("stv_sessions",), "FROM stv_sessions"), optional=True
     )
     monkeypatch.setattr(sync_jobs, "_modules", lambda: {**registry, spec.sync_job_id: (spec, Path(__file__))})
     sync_jobs.all_specs.cache_clear()

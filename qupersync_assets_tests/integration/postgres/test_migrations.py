@@ -115,7 +115,10 @@ def test_the_baseline_equals_the_schemas_that_it_adopts(bare: PostgresResource, 
     baseline = catalog(target)
     target("DROP SCHEMA quper CASCADE")
     create_adopted(bare)
-    target("DROP VIEW " + ", ".join(f"quper.{s.table.name}_current" for s in default_specs() if s.kind == "snapshot"))
+    target(
+        "DROP VIEW IF EXISTS "
+        + ", ".join(f"quper.{s.table.name}_current" for s in default_specs() if s.kind == "snapshot")
+    )
     target("COMMENT ON TABLE quper.node_details IS NULL")
     for c in METADATA.tables["quper.node_details"].c:
         target(f"COMMENT ON COLUMN quper.node_details.{c.name} IS NULL")
@@ -212,14 +215,14 @@ def test_the_table_of_an_optional_job_is_created_when_it_is_needed(
 ) -> None:
     migrate(bare)
     before = catalog(target)
-    assert ("column", "sessions.process") not in before
+    assert ("column", "user_sessions.process") not in before
     ensure_schema(bare, [optional_job])
     with statements(bare.engine()) as sent:
         ensure_schema(bare, [optional_job])
     after = catalog(target)
-    assert after[("column", "sessions.process")] and before.items() <= after.items()
-    assert target("SELECT obj_description('quper.sessions'::regclass)") == [(optional_job.table.comment,)]
-    assert target("SELECT count(*) FROM quper.sessions_current") == [(0,)]
+    assert after[("column", "user_sessions.process")] and before.items() <= after.items()
+    assert target("SELECT obj_description('quper.user_sessions'::regclass)") == [(optional_job.table.comment,)]
+    assert target("SELECT count(*) FROM quper.user_sessions_current") == [(0,)]
     assert recorded(target) == [(versions()[-1],)]
     assert len(sent) == 1
     migrate(bare)

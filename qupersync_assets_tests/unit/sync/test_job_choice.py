@@ -26,8 +26,8 @@ def names(specs: Any) -> list[str]:
     [
         (None, DEFAULT),
         ("default", DEFAULT),
-        ("session_sync , default", sorted([*DEFAULT, "session_sync"])),
-        ("session_sync,node_details_sync", ["node_details_sync", "session_sync"]),
+        ("user_session_sync , default", sorted([*DEFAULT, "user_session_sync"])),
+        ("user_session_sync,node_details_sync", ["node_details_sync", "user_session_sync"]),
     ],
 )
 def test_jobs_of_one_cluster(load: Load, optional_job: SyncSpec, chosen: str | None, expected: list[str]) -> None:
@@ -35,11 +35,11 @@ def test_jobs_of_one_cluster(load: Load, optional_job: SyncSpec, chosen: str | N
 
 
 def test_a_cluster_has_its_own_choice_or_that_of_all(load: Load, optional_job: SyncSpec) -> None:
-    settings = load(**TWO_CLUSTERS, SYNC_JOBS="node_details_sync", REDSHIFT_EU_WEST_SYNC_JOBS="session_sync")
+    settings = load(**TWO_CLUSTERS, SYNC_JOBS="node_details_sync", REDSHIFT_EU_WEST_SYNC_JOBS="user_session_sync")
     chosen = jobs_by_cluster(settings)
-    assert [names(specs) for specs in chosen.values()] == [["node_details_sync"], ["session_sync"]]
-    assert names(jobs_on(settings)) == ["node_details_sync", "session_sync"]
-    assert names(jobs_on(settings, ["eu-west"])) == ["session_sync"]
+    assert [names(specs) for specs in chosen.values()] == [["node_details_sync"], ["user_session_sync"]]
+    assert names(jobs_on(settings)) == ["node_details_sync", "user_session_sync"]
+    assert names(jobs_on(settings, ["eu-west"])) == ["user_session_sync"]
 
 
 def test_unknown_names_are_reported_with_their_variables(load: Load) -> None:
@@ -63,14 +63,17 @@ def test_an_empty_name_is_refused_at_load(load: Load, variable: str) -> None:
 
 
 def test_a_job_that_is_off_in_all_clusters_has_no_objects(load: Load, optional_job: SyncSpec) -> None:
-    settings = load(**TWO_CLUSTERS, SYNC_JOBS="session_sync", REDSHIFT_PROD_SYNC_JOBS="node_details_sync")
+    settings = load(**TWO_CLUSTERS, SYNC_JOBS="user_session_sync", REDSHIFT_PROD_SYNC_JOBS="node_details_sync")
     repository = build_definitions(settings).get_repository_def()
     graph = repository.asset_graph
     assert graph.materializable_asset_keys == {
-        dg.AssetKey(["quper", name]) for name in ("node_details", "sessions", "health_findings")
+        dg.AssetKey(["quper", name]) for name in ("node_details", "user_sessions", "health_findings")
     }
     assert graph.external_asset_keys == {
         dg.AssetKey(["redshift", name]) for name in ("stv_node_storage_capacity", "stv_sessions")
     }
     assert {key.asset_key for key in graph.asset_check_keys} == graph.materializable_asset_keys
-    assert {name for name in repository.job_names if name.endswith("_sync")} == {"node_details_sync", "session_sync"}
+    assert {name for name in repository.job_names if name.endswith("_sync")} == {
+        "node_details_sync",
+        "user_session_sync",
+    }
