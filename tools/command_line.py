@@ -31,7 +31,7 @@ def _page() -> Iterator[str]:
     yield from ("<!-- Written by `make docs`; changes belong in qupersync_assets/cli. -->", "# Command line", "")
     yield "Results go to stdout, messages and errors to stderr. `NO_COLOR=1` prints without colours, as a pipe does."
     yield "Times are UTC. `qupersync --install-completion` lets your shell complete verbs, options, jobs and clusters."
-    yield from ("", "```", "qupersync [OPTIONS] VERB [OPTIONS]", "```", "", *_options(root, context))
+    yield from ("", "`qupersync [OPTIONS] VERB [OPTIONS]`", "", *_options(root, context))
     yield from ("", "## Exit codes", "", "| code | meaning | verbs |", "|---|---|---|")
     for code, (meaning, verbs) in EXIT_CODES.items():
         yield f"| {code} | {meaning} | {verbs} |"
