@@ -84,7 +84,8 @@ _LOADS = """\
 """
 
 _TICKS = """\
-The runs are launched as by the daemon. CPU seconds include Dagster, the run and its steps, without PostgreSQL
+The runs are launched as by the daemon: forks of the run server, new processes of the code server, and such with
+Dagster's default executor. CPU seconds include Dagster, the run and its steps, without PostgreSQL
 and the gateway; seconds are measured from the launch to the end of the run.
 """
 
