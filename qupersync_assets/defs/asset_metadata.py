@@ -43,12 +43,24 @@ def build_sources(specs: Sequence[SyncSpec], settings: Settings, placement: Plac
     ]
 
 
-def observations(result: LoadResult, partition: str | None, placement: Placement) -> Iterator[dg.AssetObservation]:
-    """Yield that each view of a load was read, with the rows of the statement; `partition` is the cluster."""
-    if result.read:
-        metadata: dict[str, Any] = {"rows": result.counts.extracted, "source": result.source_name}
-        for view in result.source_name.split(", "):
-            yield dg.AssetObservation(placement.source_key(view), metadata=metadata, partition=partition)
+def observations(
+    result: LoadResult, partition: str | None, placement: Placement, instance: dg.DagsterInstance
+) -> Iterator[dg.AssetObservation]:
+    """Yield that each view of a load was read, with the rows of the statement; `partition` is the cluster.
+
+    The first read is reported to the instance as a materialization, too: the UI shows an external asset that has
+    observations alone as never materialized.
+    """
+    if not result.read:
+        return
+    metadata: dict[str, Any] = {"rows": result.counts.extracted, "source": result.source_name}
+    keys = [placement.source_key(view) for view in result.source_name.split(", ")]
+    records = instance.get_asset_records(keys)
+    known = {r.asset_entry.asset_key for r in records if r.asset_entry.last_materialization_record}
+    for key in keys:
+        if key not in known:
+            instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata, partition=partition))
+        yield dg.AssetObservation(key, metadata=metadata, partition=partition)
 
 
 def description(spec: SyncSpec, settings: Settings, placement: Placement) -> str:

@@ -65,7 +65,8 @@ def build_asset(spec: SyncSpec, settings: Settings, placement: Placement) -> dg.
         output = LoadOutput(request, context.add_asset_metadata, _known_definition(context))
         yield dg.Output(output)  # Dagster resumes here after the IO manager has loaded it
         outcome = output.outcome.result(timeout=0)
-        yield from observations(outcome.result, cluster if len(resources) > 1 else None, placement)
+        partition = cluster if len(resources) > 1 else None
+        yield from observations(outcome.result, partition, placement, context.instance)
         results = asset_check_results(outcome)
         tag_check_errors(context, spec, results)
         yield from results
