@@ -42,11 +42,19 @@ EXAMPLE = "sql example"
 TAGS = {"sh", "python", "diff", "sql", EXAMPLE, "sql redshift", "env", "console", "json", "mermaid", "yaml"}
 WITH_BLOCKS = [document for document in DOCUMENTS if blocks(document)]
 
-LOAD_COMPONENT = """
-import sys, yaml
+# A component, or a part of dagster.yaml.
+LOAD_YAML = """
+import pathlib, sys, tempfile, yaml
+from dagster import DagsterInstance
 from qupersync_assets import QuperSyncComponent
-attributes = yaml.safe_load(sys.argv[1])["attributes"]
-QuperSyncComponent.resolve_from_dict(attributes).build_defs(None).get_repository_def()
+found = yaml.safe_load(sys.argv[1])
+if "attributes" in found:
+    QuperSyncComponent.resolve_from_dict(found["attributes"]).build_defs(None).get_repository_def()
+else:
+    with tempfile.TemporaryDirectory() as home:
+        pathlib.Path(home, "dagster.yaml").write_text(sys.argv[1])
+        with DagsterInstance.from_config(home) as instance:
+            assert type(instance.run_launcher).__name__ == found["run_launcher"]["class"]
 """
 LOAD_SETTINGS = "from qupersync_assets.settings import Settings; Settings.load()"
 
@@ -82,7 +90,8 @@ def run(block: Block, reader: Reader) -> None:
             for facts in json.loads(block.text).values():
                 assert set(ViewFacts.__required_keys__) == facts.keys()
         case "yaml":
-            check([sys.executable, "-c", LOAD_COMPONENT, block.text], reader, reader.settings)
+            broker = {"CELERY_BROKER_URL": "redis://127.0.0.1:1"}
+            check([sys.executable, "-c", LOAD_YAML, block.text], reader, reader.settings | broker)
         case "sql":
             with closing(psycopg2.connect(**login(reader, "POSTGRES"))) as target, target:
                 target.cursor().execute(block.text)

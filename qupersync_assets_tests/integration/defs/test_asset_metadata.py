@@ -85,7 +85,7 @@ def test_a_check_shows_the_last_ten_runs(sync: Sync, source: Query, target: Quer
     result = sync("node_details")
     table = checks(result, "no_skipped_rows")["node_details"].metadata["last_runs"].value
     logs = target("SELECT run_id, status, rows_extracted FROM quper.sync_logs ORDER BY id DESC LIMIT 10")
-    shown = [(r.data["run"], r.data["status"], r.data["read"]) for r in table.records]
+    shown = [(r.data["run"], r.data["status"], r.data["extracted"]) for r in table.records]
     assert shown == [(run_id[:8], status, read) for run_id, status, read in logs]
     assert shown[0] == (result.run_id[:8], "success", 1) and len(shown) == 10
 
