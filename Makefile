@@ -11,7 +11,7 @@ ifdef PORT
 export UI_PORT := $(PORT)
 endif
 
-.PHONY: demo up test test-long e2e docs screenshots lint bench install lock sbom audit clean
+.PHONY: demo up test test-long e2e docs site dist screenshots lint bench install lock sbom audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make test-long       tests that kill processes and sync 500 times"
 	@echo "make e2e             tests in a browser; they need Chromium"
 	@echo "make docs            generate parts of the documents;  make screenshots  their pictures"
+	@echo "make site            documentation as web pages;  make dist  wheel and source distribution, in build"
 	@echo "make lock            pin the versions of deploy/constraints.txt with hashes;  make sbom  list them (CycloneDX)"
 	@echo "make audit           look up known vulnerabilities of the packages"
 	@echo "make bench           compare with other tools in half an hour; short: ROWS=20000 ROUNDS=1 PARTS=loads"
@@ -30,18 +31,34 @@ help:
 install: .venv/installed
 
 # All packages are pinned, with the hashes of their files: deploy/requirements/ is written by `make lock`. It is complete,
-# hence --no-deps: with hashes, older versions of pip refuse a dependency that names an extra.
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
-HASHED := $(PIP) --no-deps --require-hashes --requirement deploy/requirements
+# hence --no-deps. uv installs in seconds what takes pip minutes; pip does it if uv does not reach the package index,
+# because only pip reads pip's configuration.
+PACKAGES := --no-deps --require-hashes --requirement deploy/requirements
+PIP := $(BIN)/pip install --disable-pip-version-check
+UV := $(BIN)/uv pip install --python $(BIN)/python
+ITSELF := --no-deps --no-build-isolation --editable .
+INSTALLED = echo "Installed: $$(du -sm .venv | cut -f1) MB in .venv"
 
-.venv/installed: pyproject.toml deploy/requirements/dev.txt
+.venv/bin/uv: deploy/requirements/uv.txt
 	@test -w . || { echo "This folder is read-only; QuperSync keeps .venv and .qupersync in it."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "QuperSync needs Python 3.11 or later; name it with PYTHON=python3.x."; exit 1; }
-	@echo "Installing into .venv (a minute or two, once)"
+	@echo "Creating .venv"
 	@$(PYTHON) -m venv .venv
-	@$(HASHED)/dev.txt
-	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(PIP) --quiet $(PACKAGES)/uv.txt
+	@touch $@
+
+.venv/demo: .venv/bin/uv pyproject.toml deploy/requirements/demo.txt
+	@echo "Installing the packages of the demo: 440 MB, of which 130 MB are downloaded once"
+	@$(UV) $(PACKAGES)/demo.txt || $(PIP) $(PACKAGES)/demo.txt
+	@$(UV) --quiet $(ITSELF) || $(PIP) $(ITSELF)
+	@$(INSTALLED)
+	@touch $@
+
+.venv/installed: .venv/demo deploy/requirements/dev.txt
+	@echo "Installing the packages of development: 400 MB more"
+	@$(UV) $(PACKAGES)/dev.txt || $(PIP) $(PACKAGES)/dev.txt
+	@$(INSTALLED)
 	@touch $@
 
 # Readable by its user only.
@@ -58,10 +75,10 @@ deploy/.env:
 		echo "CELERY_BROKER_URL=redis://:$$redis@redis:6379/0"; } > $@
 	@echo "Fill in $@: REDSHIFT_*."
 
-demo: install
+demo: .venv/demo
 	@$(BIN)/python -m qupersync_assets.sandbox.demo $(if $(ONCE),--once) $(if $(MODE),--mode='$(MODE)')
 
-up: install
+up: .venv/demo
 	@test -e .env || { echo "Run 'make .env' and fill in the file first."; exit 1; }
 	@$(BIN)/python -m qupersync_assets.serve
 
@@ -80,25 +97,42 @@ docs: install
 screenshots: .venv/browser
 	$(BIN)/python -m tools.screenshots
 
-.venv/browser: .venv/installed
-	@$(HASHED)/e2e.txt
+.venv/browser: .venv/installed deploy/requirements/e2e.txt
+	@$(UV) $(PACKAGES)/e2e.txt || $(PIP) $(PACKAGES)/e2e.txt
 	@touch $@
 
 # Resolve the versions of deploy/constraints.txt for Python 3.11 and later, on all platforms.
+OWN := pyproject.toml --group build
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--constraint deploy/constraints.txt
 
-lock: install
-	@$(PIP) 'uv>=0.9'
-	@$(COMPILE) pyproject.toml --extra alerts --extra celery --extra k8s --output-file deploy/requirements/image.txt
-	@$(COMPILE) pyproject.toml --extra dev --output-file deploy/requirements/dev.txt
-	@$(COMPILE) pyproject.toml --extra e2e --output-file deploy/requirements/e2e.txt
+lock: .venv/bin/uv
+	@$(COMPILE) --group installer --output-file deploy/requirements/uv.txt
+	@$(COMPILE) $(OWN) --extra report --extra sandbox --output-file deploy/requirements/demo.txt
+	@$(COMPILE) $(OWN) --extra alerts --extra celery --extra k8s --output-file deploy/requirements/image.txt
+	@$(COMPILE) $(OWN) --extra dev --output-file deploy/requirements/dev.txt
+	@$(COMPILE) $(OWN) --extra e2e --output-file deploy/requirements/e2e.txt
+	@$(COMPILE) --group docs --output-file deploy/requirements/docs.txt
 	@$(COMPILE) deploy/requirements/audit.in --output-file deploy/requirements/audit.txt
 
 .venv/audit: deploy/requirements/audit.txt .venv/installed
 	@$(PYTHON) -m venv .venv/audit
 	@.venv/audit/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
 	@touch $@
+
+.venv/docs: deploy/requirements/docs.txt .venv/bin/uv
+	@$(PYTHON) -m venv .venv/docs
+	@$(BIN)/uv pip install --quiet --python .venv/docs/bin/python $(PACKAGES)/docs.txt
+	@touch $@
+
+# The documentation as web pages, build/site; a broken link is an error.
+site: .venv/docs
+	@$(BIN)/python tools/site.py
+	@.venv/docs/bin/mkdocs build --strict --quiet --config-file build/site-source/mkdocs.yml
+
+# Wheel and source distribution, in build/dist.
+dist: .venv/demo
+	@$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir build/dist
 
 # What is in the image, as CycloneDX: build/sbom.json.
 sbom: .venv/audit

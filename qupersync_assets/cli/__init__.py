@@ -14,11 +14,13 @@ from qupersync_assets.cli.commands.demo import demo
 from qupersync_assets.cli.commands.doctor import doctor
 from qupersync_assets.cli.commands.health import health
 from qupersync_assets.cli.commands.history import history
+from qupersync_assets.cli.commands.init import init
 from qupersync_assets.cli.commands.metrics import metrics
 from qupersync_assets.cli.commands.migrate import migrate
 from qupersync_assets.cli.commands.purge import purge
 from qupersync_assets.cli.commands.status import status
 from qupersync_assets.cli.commands.sync import sync
+from qupersync_assets.cli.commands.up import up
 from qupersync_assets.cli.console import Quiet, set_quiet
 from qupersync_assets.cli.parser import HELP_OPTIONS, Group, Verb
 
@@ -57,8 +59,8 @@ def main(
     set_quiet(quiet)
     if env_file is not None and not env_file.is_file():
         raise typer.BadParameter(f"{env_file} is not a file.", param_hint="--env-file")
-    if context.invoked_subcommand == "demo" and env_file is None:
-        return  # the sandbox has settings of its own
+    if context.invoked_subcommand in ("demo", "init") and env_file is None:
+        return  # the sandbox has settings of its own, and `init` writes the file
     try:
         load_env_file(env_file or ENV_FILE)
     except EnvFileError as error:
@@ -66,6 +68,6 @@ def main(
         raise typer.Exit(1) from None
 
 
-for verb in (sync, status, health, history, purge, metrics, doctor, migrate, demo):
+for verb in (init, up, sync, status, health, history, purge, metrics, doctor, migrate, demo):
     app.command(cls=Verb)(verb)
 app.add_typer(clusters, name="clusters")

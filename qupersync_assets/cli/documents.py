@@ -255,7 +255,26 @@ class Migrate(Document):
     after: str
 
 
+class Init(Document):
+    """`qupersync init --json`"""
+
+    file: str
+    variables: list[str]
+    """Names of the settings in the file."""
+    tested: bool
+    """Whether both logins were tested."""
+
+
+class Up(Document):
+    """`qupersync up --json`, printed when it serves."""
+
+    ui: str
+    logs: str
+
+
 DOCUMENTS: dict[str, type[BaseModel]] = {
+    "init": Init,
+    "up": Up,
     "sync": Sync,
     "status": Status,
     "health": Health,
@@ -276,5 +295,6 @@ EXIT_CODES = {
     2: ("The command line is wrong: unknown verb, option, job or cluster.", "all"),
     3: ("A selected finding is a warning, and none is critical.", "health"),
     4: ("A selected finding is critical.", "health"),
+    78: ("A login is refused; a service manager must not repeat it.", "up"),
     130: ("Stopped with Ctrl-C or SIGTERM. Committed batches stay.", "sync, demo --once"),
 }

@@ -46,7 +46,7 @@ def env_file_hint() -> str:
     path = (_loaded or [ENV_FILE])[-1].resolve()
     if path.exists():
         return f"They are read from the environment, and then from {path}."
-    text = f"There is no file {path}: `make .env` creates it."
+    text = f"There is no file {path}: `qupersync init` writes it."
     if DEMO_ENV_FILE.exists():
         return f"{text} For the sandbox of the demo: qupersync --env-file {DEMO_ENV_FILE} ..."
     return f"{text} `make demo` needs none."
@@ -96,3 +96,12 @@ def remove_line_ends() -> None:
     for name, value in os.environ.items():
         if name.upper().startswith(_OWN) and value.endswith(("\n", "\r")):
             os.environ[name] = value.rstrip("\r\n")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file atomically; only its owner may read it."""
+    new = path.with_name(path.name + ".new")
+    new.touch(mode=0o600)
+    new.chmod(0o600)
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from qupersync_assets.core.environment import write_private
 from qupersync_assets.sandbox.gateway.relay import Gateway
-from qupersync_assets.sandbox.server.postgres_server import PostgresServer, SandboxError, write_private
+from qupersync_assets.sandbox.server.postgres_server import PostgresServer, SandboxError
 
 if TYPE_CHECKING:
     from qupersync_assets.sandbox.gateway.tls import TlsFiles

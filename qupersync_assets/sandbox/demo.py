@@ -17,12 +17,12 @@ from pathlib import Path
 import psycopg2
 
 from qupersync_assets.cli.console import out, print_json
-from qupersync_assets.core.environment import DAGSTER_FOLDER, DEMO_ENV_FILE
+from qupersync_assets.core.environment import DAGSTER_FOLDER, DEMO_ENV_FILE, write_private
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
 from qupersync_assets.sandbox import Sandbox, SandboxError
 from qupersync_assets.sandbox.demo_health import show_health
 from qupersync_assets.sandbox.rules.dialect import MODES, Mode
-from qupersync_assets.sandbox.server.postgres_server import PostgresServer, write_private
+from qupersync_assets.sandbox.server.postgres_server import PostgresServer
 from qupersync_assets.sandbox.workload.workload import Workload
 from qupersync_assets.serve.dagster_processes import dagster_processes, free_port, prepare_home
 from qupersync_assets.serve.supervisor import STOP_SECONDS, ProcessGroup, ServeError, how_ended
@@ -57,7 +57,6 @@ def main() -> int:
     stop_on_signals()
     try:
         mode = _mode(options.mode)
-        _check_folder()
         with _state_folder(STATE):
             return _demo(once, mode, options.json)
     except (SandboxError, ServeError, SettingsError) as error:
@@ -83,13 +82,6 @@ def _mode(name: str) -> Mode:
         if name == mode:
             return mode
     raise SandboxError(f"MODE={name} is not a kind of Redshift; allowed: {', '.join(MODES)}.")
-
-
-def _check_folder() -> None:
-    """Raise SandboxError if the working directory lacks the files that Dagster's processes read."""
-    missing = [name for name in ("workspace.yaml", "dagster.yaml") if not Path(name).is_file()]
-    if missing:
-        raise SandboxError(f"{Path.cwd()} has no {' and no '.join(missing)}: change to QuperSync's folder first.")
 
 
 @contextlib.contextmanager
@@ -142,7 +134,7 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
         settings = Settings.load()
         os.environ.update(settings.environment())
         os.environ.pop("DAGSTER_HOME", None)  # the demo has its own Dagster instance
-        prepare_home(DAGSTER_FOLDER, Path())
+        prepare_home(DAGSTER_FOLDER)
         variables = {**sandbox.environment(), **{name: os.environ[name] for name in _SHOWN}}
         write_private(ENV_FILE, "".join(f"{name}={value}\n" for name, value in variables.items()))
         succeeded = _first_run(as_json)
@@ -151,7 +143,7 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
                 show_health(sandbox, settings, HEALTH_PAGE, console)
         if once:
             return 0 if succeeded else 1
-        dagster = dagster_processes(Path(), host, port, STATE / "logs", _report, [_Postgres(sandbox.server)])
+        dagster = dagster_processes(host, port, STATE / "logs", _report, [_Postgres(sandbox.server)])
         with _activity(workload), dagster as keep:
             _report(_where_to_look(f"http://{host}:{port}", settings.sync_interval))
             keep()

@@ -1,7 +1,7 @@
-"""`python -m qupersync_assets.serve`: the command of `make up`."""
+"""`python -m qupersync_assets.serve`: the process of `make up` and `qupersync up`."""
 
 import sys
 
 from qupersync_assets.serve.dagster_processes import main
 
-sys.exit(main())
+sys.exit(main("--json" in sys.argv))

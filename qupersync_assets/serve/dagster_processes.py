@@ -1,6 +1,7 @@
 """Keeps the Dagster webserver and daemon running until a signal (`make up`)."""
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -13,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from qupersync_assets.core.environment import DAGSTER_FOLDER, EnvFileError, load_env_file
+from qupersync_assets.core.environment import DAGSTER_FOLDER, EnvFileError, env_file_hint, load_env_file
 from qupersync_assets.core.errors import SyncError
 from qupersync_assets.core.log_format import log_reporter
+from qupersync_assets.core.redaction import redact
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.serve.logins import REFUSED, LoginRefused, check_logins
@@ -32,8 +34,14 @@ RUN_SERVER = "qupersync_assets.run_server"
 WEBSERVER = "qupersync_assets.serve.webserver"
 
 
-def prepare_home(home: Path, project: Path) -> None:
-    """Set DAGSTER_HOME of this process and its children, with the dagster.yaml of the project.
+def dagster_file(name: str) -> Path:
+    """Return the path of dagster.yaml or workspace.yaml in this folder, else of that in the package."""
+    own = Path(name).resolve()
+    return own if own.is_file() else Path(__file__).with_name(name).resolve()
+
+
+def prepare_home(home: Path) -> None:
+    """Set DAGSTER_HOME of this process and its children, with the dagster.yaml of this folder or of the package.
 
     A DAGSTER_HOME that the user has set takes precedence over `home`, and keeps its dagster.yaml.
     """
@@ -41,7 +49,7 @@ def prepare_home(home: Path, project: Path) -> None:
     home = Path(user_home or home)
     home.mkdir(parents=True, exist_ok=True)
     if not user_home or not (home / "dagster.yaml").exists():
-        shutil.copyfile(project / "dagster.yaml", home / "dagster.yaml")
+        shutil.copyfile(dagster_file("dagster.yaml"), home / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(home.resolve())
 
 
@@ -67,12 +75,7 @@ def free_port(host: str, port: str) -> int:
 
 @contextlib.contextmanager
 def dagster_processes(
-    project: Path,
-    host: str,
-    port: int,
-    logs: Path | None,
-    report: Callable[[str], None],
-    others: Sequence[Service] = (),
+    host: str, port: int, logs: Path | None, report: Callable[[str], None], others: Sequence[Service] = ()
 ) -> Iterator[Callable[[], NoReturn]]:
     """Start webserver and daemon; stop them, with all their descendants, at the end.
 
@@ -82,7 +85,7 @@ def dagster_processes(
     Raises:
         ServeError: webserver or daemon do not start.
     """
-    workspace = (project / "workspace.yaml").resolve()
+    workspace = dagster_file("workspace.yaml")
     # Dagster's commands load a file .env of their folder, which would override the environment: here is none.
     folder = Path(os.environ["DAGSTER_HOME"], "storage")
     folder.mkdir(exist_ok=True)
@@ -125,29 +128,38 @@ def _wait_until_up(url: str, commands: Sequence[Command]) -> None:
         time.sleep(0.3)
 
 
-def main() -> int:
-    """Serve with the settings of the environment and of `.env`; return the exit code."""
-    report: Callable[[str], None] = partial(print, flush=True)
+def main(as_json: bool = False) -> int:
+    """Serve with the settings of the environment and of `.env`; return the exit code.
+
+    With `as_json`, stdout has a JSON object only: the address of the UI, or an error.
+    """
+    report: Callable[[str], None] = partial(print, flush=True, file=sys.stderr if as_json else sys.stdout)
     stop_on_signals()
     locks = contextlib.ExitStack()
     try:
         load_env_file()
         settings = Settings.load()
-        report = log_reporter(settings.log_format)
+        report = report if as_json else log_reporter(settings.log_format)
         # A dagster.yaml of the user may read variables that have defaults; and files have absolute paths here.
         os.environ.update(settings.environment())
         os.environ.setdefault("POSTGRES_PASSWORD", "")
         check_logins(settings, report)  # a login that cannot work is reported once, before anything is started
         lock = locks.enter_context(only_service(PostgresResource(settings)))
         free_port(settings.ui_host, str(settings.ui_port))
-        prepare_home(DAGSTER_FOLDER, Path())
+        prepare_home(DAGSTER_FOLDER)
         logs = LOGS.resolve()
-        with dagster_processes(Path(), settings.ui_host, settings.ui_port, logs, report, [lock]) as supervise:
+        with dagster_processes(settings.ui_host, settings.ui_port, logs, report, [lock]) as supervise:
             report(f"Dagster writes to {logs}/*.log")
-            report(f"QuperSync is up: http://{settings.ui_host}:{settings.ui_port}")
+            url = f"http://{settings.ui_host}:{settings.ui_port}"
+            report(f"QuperSync is up: {url}")
+            if as_json:
+                print(json.dumps({"ui": url, "logs": str(logs)}), flush=True)
             supervise()
     except (EnvFileError, SettingsError, SyncError, ServeError, OSError) as error:
-        print(error, file=sys.stderr)
+        text = redact(str(error.with_hint(env_file_hint()) if isinstance(error, SettingsError) else error))
+        print(text, file=sys.stderr)
+        if as_json:
+            print(json.dumps({"error": text}))
         return REFUSED if isinstance(error, LoginRefused) else 1
     except KeyboardInterrupt:
         report("Stopped.")

@@ -33,7 +33,7 @@ def check_logins(settings: Settings, report: Callable[[str], None]) -> None:
         pass
     sources = settings.by_cluster()
     with ThreadPoolExecutor(len(sources)) as pool:
-        errors = dict(zip(sources, pool.map(_login_error, sources.values()), strict=True))
+        errors = dict(zip(sources, pool.map(login_error, sources.values()), strict=True))
     sentences = {name: redact(str(error)) for name, error in errors.items() if error}
     if all(error and error.error_class is ErrorClass.FATAL for error in errors.values()):
         raise LoginRefused("\n".join(dict.fromkeys(sentences.values())))
@@ -41,7 +41,8 @@ def check_logins(settings: Settings, report: Callable[[str], None]) -> None:
         report(f"Cluster {name} is tried again at each sync. {sentence}")
 
 
-def _login_error(source: RedshiftSettings) -> SyncError | None:
+def login_error(source: RedshiftSettings) -> SyncError | None:
+    """Log in to a cluster; return why this failed, else None."""
     redshift = RedshiftResource(source)
     try:
         with redshift.session():

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import IO, Self
 
+from qupersync_assets.core.environment import write_private
 from qupersync_assets.sandbox.server import postmaster
 
 _START_SECONDS = 60.0
@@ -45,15 +46,6 @@ _SETTINGS = MappingProxyType(
 
 class SandboxError(RuntimeError):
     """The sandbox failed; the message is one sentence for the user."""
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file atomically; only its owner may read it."""
-    new = path.with_name(path.name + ".new")
-    new.touch(mode=0o600)
-    new.chmod(0o600)
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
 
 
 class PostgresServer:

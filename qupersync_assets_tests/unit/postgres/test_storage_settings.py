@@ -34,7 +34,7 @@ def test_the_error_says_what_is_missing_and_what_to_type(folder: Path, has_file:
         sa.create_engine(URL)
     text = raised.value.format_message()
     assert isinstance(raised.value, SettingsError) and "POSTGRES_HOST is not set." in text
-    assert str(folder / ".env") in text and ("`make .env` creates it" in text) is not has_file
+    assert str(folder / ".env") in text and ("`qupersync init` writes it" in text) is not has_file
 
 
 def test_a_command_of_dagster_ends_with_it(folder: Path) -> None:
