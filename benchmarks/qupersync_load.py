@@ -43,8 +43,8 @@ def main() -> None:
     assert result.success
     (event,) = result.asset_materializations_for_node(key.to_python_identifier())
     metadata: dict[str, Any] = {name: value.value for name, value in event.metadata.items()}
-    counts = {name: value for name, value in metadata.items() if name.startswith("rows_")}
-    print(json.dumps({"seconds": seconds, "work": metadata["duration_ms"] / 1000, **counts}))
+    counts = {name: value for name, value in metadata["counts"].items() if name.startswith("rows_")}
+    print(json.dumps({"seconds": seconds, "work": metadata["duration of the load in seconds"], **counts}))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ def test_a_removed_row_is_marked_until_it_is_read_again(sync: Sync, source: Quer
     assert target(MARKED) == [(1,), (1700,)] and target(REMOVED) == [(2,)]
     assert target("SELECT count(*) FROM quper.node_details_current") == [(2498,)]
     (event,) = result.get_asset_materialization_events()
-    assert event.materialization.metadata["rows_removed"].value == 2
+    counts: dict[str, int] = event.materialization.metadata["counts"].value  # type: ignore[assignment]
+    assert counts["rows_removed"] == 2
     ((since,),) = target("SELECT DISTINCT removed_at FROM quper.node_details WHERE node = 1")
     assert sync("node_details").success
     assert target("SELECT removed_at FROM quper.node_details WHERE node = 1") == [(since,)]
