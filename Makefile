@@ -39,7 +39,7 @@ UV := $(BIN)/uv pip install --python $(BIN)/python
 ITSELF := --no-deps --no-build-isolation --editable .
 INSTALLED = echo "Installed: $$(du -sm .venv | cut -f1) MB in .venv"
 
-.venv/bin/uv: deploy/requirements/uv.txt
+.venv/uv: deploy/requirements/uv.txt
 	@test -w . || { echo "This folder is read-only; QuperSync keeps .venv and .qupersync in it."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "QuperSync needs Python 3.11 or later; name it with PYTHON=python3.x."; exit 1; }
@@ -48,7 +48,7 @@ INSTALLED = echo "Installed: $$(du -sm .venv | cut -f1) MB in .venv"
 	@$(PIP) --quiet $(PACKAGES)/uv.txt
 	@touch $@
 
-.venv/demo: .venv/bin/uv pyproject.toml deploy/requirements/demo.txt
+.venv/demo: .venv/uv pyproject.toml deploy/requirements/demo.txt
 	@echo "Installing the packages of the demo: 440 MB, of which 130 MB are downloaded once"
 	@$(UV) $(PACKAGES)/demo.txt || $(PIP) $(PACKAGES)/demo.txt
 	@$(UV) --quiet $(ITSELF) || $(PIP) $(ITSELF)
@@ -106,7 +106,7 @@ OWN := pyproject.toml --group build
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--constraint deploy/constraints.txt
 
-lock: .venv/bin/uv
+lock: .venv/uv
 	@$(COMPILE) --group installer --output-file deploy/requirements/uv.txt
 	@$(COMPILE) $(OWN) --extra report --extra sandbox --output-file deploy/requirements/demo.txt
 	@$(COMPILE) $(OWN) --extra alerts --extra celery --extra k8s --output-file deploy/requirements/image.txt
@@ -120,15 +120,15 @@ lock: .venv/bin/uv
 	@.venv/audit/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
 	@touch $@
 
-.venv/docs: deploy/requirements/docs.txt .venv/bin/uv
+.venv/docs: deploy/requirements/docs.txt .venv/uv
 	@$(PYTHON) -m venv .venv/docs
 	@$(BIN)/uv pip install --quiet --python .venv/docs/bin/python $(PACKAGES)/docs.txt
 	@touch $@
 
 # The documentation as web pages, build/site; a broken link is an error.
 site: .venv/docs
-	@$(BIN)/python tools/site.py
-	@.venv/docs/bin/mkdocs build --strict --quiet --config-file build/site-source/mkdocs.yml
+	@$(BIN)/python tools/site_pages.py
+	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict --quiet
 
 # Wheel and source distribution, in build/dist.
 dist: .venv/demo

@@ -102,7 +102,8 @@ def _install(folder: Path) -> None:
         (target / part).symlink_to(prefix / part)
     shutil.copy(prefix / "pyvenv.cfg", target)
     # `make` compares its time with that of pyproject.toml.
-    (target / "installed").touch()
+    for stamp in ("uv", "demo", "installed"):  # in the order of the Makefile
+        (target / stamp).touch()
 
 
 def _postgres_programs() -> Path:

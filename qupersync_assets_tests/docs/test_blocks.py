@@ -34,7 +34,7 @@ SHORTER = {
     "make lint": {"MAKEFLAGS": "--dry-run"},
 }
 # Commands of programs that a developer's machine may lack: only their syntax is checked.
-NOT_RUN = {"docker", "helm", "kubectl", "sudo"}
+NOT_RUN = {"docker", "export", "helm", "kubectl", "pip", "psql", "qupersync", "sudo"}
 # Commands after which the user edits `.env`.
 EDITED = {"make .env"}
 # Generated; test_reader_queries.py runs them.
