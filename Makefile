@@ -128,7 +128,7 @@ lock: .venv/uv
 # The documentation as web pages, build/site; a broken link is an error.
 site: .venv/docs
 	@$(BIN)/python tools/site_pages.py
-	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
 
 # Wheel and source distribution, in build/dist.
 dist: .venv/demo
