@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -35,7 +36,13 @@ def build(kind: str, source: Path, target: Path) -> Path:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the programs of a virtual environment with the wheel, and with the packages of this one."""
     folder = tmp_path_factory.mktemp("package")
-    sdist = build("build_sdist", PROJECT, folder)
+    source = folder / "source"  # a copy: the build writes into its folder
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "dagster.yaml", "workspace.yaml"):
+        shutil.copy(PROJECT / name, source)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PROJECT / "qupersync_assets", source / "qupersync_assets", symlinks=True, ignore=ignored)
+    sdist = build("build_sdist", source, folder)
     run(["tar", "xzf", sdist], folder)
     wheel = build("build_wheel", folder / sdist.name.removesuffix(".tar.gz"), folder)
     venv.create(folder / "venv", symlinks=True)

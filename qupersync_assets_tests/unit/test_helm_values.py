@@ -43,7 +43,9 @@ def test_settings_exist_and_secrets_are_references() -> None:
 
 
 def test_versions_equal_those_of_this_release() -> None:
-    assert {pod["image"]["tag"] for pod in PODS} == {version("qupersync")}
+    changelog = (FILE.parents[2] / "CHANGELOG.md").read_text("utf-8")
+    release = re.findall(r"^## .*?(\d+\.\d+\.\d+)", changelog, re.MULTILINE)[0]
+    assert {pod["image"]["tag"] for pod in PODS} == {release}
     assert re.findall(r"--version (\S+)", FILE.read_text("utf-8")) == [version("dagster")]
 
 
