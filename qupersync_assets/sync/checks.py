@@ -1,6 +1,6 @@
 """The results of a job's checks, from the result of its load. A failed check never fails the run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any
@@ -31,6 +31,7 @@ class CheckResult:
     text: str
     is_error: bool = False  # if it has not passed; else it is a warning
     facts: Mapping[str, Any] = field(default_factory=dict)
+    logged: str = ""  # the text for quper.sync_logs, if `text` may contain values of rows
 
     @property
     def status(self) -> str:
@@ -87,12 +88,20 @@ def _skipped_rows(result: LoadResult, max_ratio: float) -> CheckResult:
     """Pass without skipped rows; else warn, or report an error above `max_ratio` of the extracted rows."""
     counts = result.counts
     share = counts.skipped / counts.extracted if counts.extracted else 0.0
-    found = list(dict.fromkeys(f"{row.column or '?'}: {row.reason}" for row in result.samples))
-    text = f"{counts.skipped} of {counts.extracted} rows skipped ({share:.2%})"
+    text = logged = f"{counts.skipped} of {counts.extracted} rows skipped ({share:.2%})"
     if counts.skipped:
-        text += f": {'; '.join(found[:2])}{' ...' if len(found) > 2 else ''}. They are in quper.skipped_rows."
+        reasons = [f"{row.column or '?'}: {row.reason}" for row in result.samples]
+        # PostgreSQL's detail has values of the row.
+        without_values = [reason.partition(" DETAIL")[0] for reason in reasons]
+        found = "They are in quper.skipped_rows."
+        text, logged = f"{text}: {_listed(reasons)}. {found}", f"{text}: {_listed(without_values)}. {found}"
     facts = {"rows_skipped": counts.skipped, "skipped_share": share}
-    return CheckResult(SKIPPED, counts.skipped == 0, text, is_error=share > max_ratio, facts=facts)
+    return CheckResult(SKIPPED, counts.skipped == 0, text, share > max_ratio, facts, logged)
+
+
+def _listed(reasons: Iterable[str]) -> str:
+    found = list(dict.fromkeys(reasons))
+    return f"{'; '.join(found[:2])}{' ...' if len(found) > 2 else ''}"
 
 
 def _source_schema(result: LoadResult) -> CheckResult:

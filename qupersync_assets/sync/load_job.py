@@ -81,6 +81,6 @@ def load_job(postgres: PostgresResource, request: SyncRequest, run_id: str, log:
     with postgres.transaction() as connection:
         state = table_state(connection, spec, cluster)
         checks = list(check_results(spec, result, state, request.max_skipped_ratio))
-        failed = {check.name: {"status": check.status, "text": check.text} for check in checks if not check.passed}
+        failed = {c.name: {"status": c.status, "text": c.logged or c.text} for c in checks if not c.passed}
         sync_logs.record_checks(connection, cluster, spec.sync_job_id, run_id, failed)
     return SyncOutcome(result, state, checks)

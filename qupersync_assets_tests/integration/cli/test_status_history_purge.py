@@ -183,7 +183,7 @@ def test_history_is_filtered(qupersync: Command, log: Callable[..., None]) -> No
         (["history", "--since", "yesterday"], "ISO 8601"),
         (["history", "--since", "99999999999999w"], "too long"),
         (["history", "--since", "999999w"], "too long ago"),
-        (["history", "--status", "lost"], "'canceled'"),
+        (["history", "--status", "lost"], "canceled"),
         (["history", "--limit", "0"], "or equal to 1"),
         (["history", "--job", "nodes"], "There is no job nodes"),
         (["purge"], "--yes"),
