@@ -36,6 +36,8 @@ install: .venv/installed
 PACKAGES := --no-deps --require-hashes --requirement deploy/requirements
 PIP := $(BIN)/pip install --disable-pip-version-check
 UV := $(BIN)/uv pip install --python $(BIN)/python
+# The certificates of the system, as pip: a company's proxy may have one of its own.
+export UV_SYSTEM_CERTS := true
 ITSELF := --no-deps --no-build-isolation --editable .
 INSTALLED = echo "Installed: $$(du -sm .venv | cut -f1) MB in .venv"
 
@@ -122,7 +124,8 @@ lock: .venv/uv
 
 .venv/docs: deploy/requirements/docs.txt .venv/uv
 	@$(PYTHON) -m venv .venv/docs
-	@$(BIN)/uv pip install --quiet --python .venv/docs/bin/python $(PACKAGES)/docs.txt
+	@$(BIN)/uv pip install --quiet --python .venv/docs/bin/python $(PACKAGES)/docs.txt || \
+		.venv/docs/bin/pip install --quiet --disable-pip-version-check $(PACKAGES)/docs.txt
 	@touch $@
 
 # The documentation as web pages, build/site; a broken link is an error.
