@@ -18,12 +18,12 @@ _PATTERN = "coalesce(nullif(q.generic_query_hash, ''), nullif(q.query_hash, ''),
 # Summed metrics, which only few queries have.
 _HAS_METRICS = "(m.spilled_mb > 0 OR m.rows_inserted BETWEEN 1 AND 100)"
 
-# Rows get the time of their transaction, which began after the load that wrote them. A load takes less than a day;
-# started_at has an index.
+# Rows get the time of their transaction, which began after the load that wrote them. A load that was killed is closed
+# later, with the time at which it ended, hence those that run. A load takes less than a day; started_at has an index.
 _SINCE = """
 SELECT min(started_at) FROM quper.sync_logs
 WHERE cluster = :cluster AND sync_job_id IN ('query_history_sync', 'query_metrics_sync')
-    AND completed_at > :last AND started_at > :last - interval '1 day'"""
+    AND (completed_at > :last OR status = 'running') AND started_at > :last - interval '1 day'"""
 
 # A query gets its metrics when it ends.
 _CHANGED = f"""

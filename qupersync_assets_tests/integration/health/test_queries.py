@@ -55,6 +55,17 @@ def test_only_new_queries_are_summed_again(clusters: Clusters) -> None:
     assert same == old and again[0] == late[0] and again[1] != late[1]
 
 
+def test_queries_of_a_load_that_was_killed_are_summed(clusters: Clusters) -> None:
+    clusters.queries(60, hours=3, query_type="COPY")
+    assert clusters.finds("usage") == []
+    clusters.now += timedelta(minutes=20)
+    wrote = clusters.now - timedelta(minutes=10)
+    killed = {"sync_job_id": "query_history_sync", "run_id": "killed", "status": "running", "started_at": wrote}
+    clusters.insert("sync_logs", killed)
+    clusters.queries(50, hours=3, query_type="COPY", synced_at=wrote)
+    assert clusters.finds("usage") == [("many_copies", QUEUE, 110)]
+
+
 def test_the_longest_statements_with_their_alerts_and_metrics(clusters: Clusters) -> None:
     long: dict[str, Any] = {"execution_time_us": 90_000_000}
     events = {
