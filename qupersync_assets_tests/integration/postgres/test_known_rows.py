@@ -21,9 +21,9 @@ from qupersync_assets.rows.source_read import SourceParts, SourceRead
 from qupersync_assets.spec import Window
 from qupersync_assets.sync_jobs.column_stats import SPEC
 from qupersync_assets_tests.integration.postgres.test_loader import load_list
+from qupersync_assets_tests.integration.postgres.test_removed_rows import NODES
 from qupersync_assets_tests.support.integration import Query, Sync
 
-NODES = "INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, %s) n"
 NAMES = tuple(c.name for c in SPEC.columns)
 # Database, table, column, type.
 Row = tuple[str, str, str | None, str]
@@ -150,6 +150,11 @@ def test_an_unchanged_snapshot_is_not_sent(
     for cluster in ("other", "sandbox"):
         monkeypatch.setenv("CLUSTER_NAME", cluster)
         assert sync("node_details").success
+    # The rows of the other cluster are not known ones of this one.
+    assert target("SELECT cluster, count(*) FROM quper.node_details GROUP BY 1 ORDER BY 1") == [
+        ("other", 2500),
+        ("sandbox", 2500),
+    ]
     before = target("SELECT * FROM quper.node_details ORDER BY cluster, node")
     statements: list[str] = []
 

@@ -5,13 +5,16 @@ from qupersync_assets.health.report.plots.plot import TODAY, WEEK, Plot
 # The name of a table; with its database if the cluster has several.
 _TABLE = """concat_ws('.', CASE WHEN (SELECT count(DISTINCT database) FROM quper.table_stats_current AS a
     WHERE a.cluster = :cluster) > 1 THEN t.database END, t.schema, t.table_name) AS table_name"""
+_SIZE = f"{_TABLE}, round(t.size_mb / 1024.0, 2) AS size_gb, t.tbl_rows"
+_SIZE_HEADINGS = {"table_name": "Table", "size_gb": "Size, GB", "tbl_rows": "Rows"}
+
 LARGEST = Plot(
     "largest",
     "Largest tables",
     "Which tables are largest?",
     "Size in GB; the 15 largest tables.",
     f"""
-SELECT {_TABLE}, round(t.size_mb / 1024.0, 2) AS size_gb, t.tbl_rows, t.pct_used AS used_pct, t.diststyle, t.sort_key1
+SELECT {_SIZE}, t.pct_used AS used_pct, t.diststyle, t.sort_key1
 FROM quper.table_stats_current AS t
 WHERE t.cluster = :cluster AND t.size_mb > 0
 ORDER BY t.size_mb DESC
@@ -20,14 +23,7 @@ LIMIT 15""",
     "table_name",
     {"size_gb": ""},
     "GB",
-    {
-        "table_name": "Table",
-        "size_gb": "Size, GB",
-        "tbl_rows": "Rows",
-        "used_pct": "Of the cluster, %",
-        "diststyle": "Distribution",
-        "sort_key1": "Sort key",
-    },
+    _SIZE_HEADINGS | {"used_pct": "Of the cluster, %", "diststyle": "Distribution", "sort_key1": "Sort key"},
     "No table has rows.",
 )
 
@@ -127,7 +123,7 @@ UNUSED = Plot(
     "Which tables does no query read?",
     "Size in GB of tables that no query scanned in the last 30 days; the 15 largest.",
     f"""
-SELECT {_TABLE}, round(t.size_mb / 1024.0, 2) AS size_gb, t.tbl_rows, t.create_time,
+SELECT {_SIZE}, t.create_time,
     (SELECT max(last_scan_at) FROM quper.table_scan_stats AS s
      WHERE s.cluster = t.cluster AND s.table_id = t.table_id) AS last_scan_at
 FROM quper.table_stats_current AS t
@@ -140,12 +136,6 @@ LIMIT 15""",
     "table_name",
     {"size_gb": ""},
     "GB",
-    {
-        "table_name": "Table",
-        "size_gb": "Size, GB",
-        "tbl_rows": "Rows",
-        "create_time": "Created (UTC)",
-        "last_scan_at": "Last scan (UTC)",
-    },
+    _SIZE_HEADINGS | {"create_time": "Created (UTC)", "last_scan_at": "Last scan (UTC)"},
     "Every table was scanned in the last 30 days.",
 )
