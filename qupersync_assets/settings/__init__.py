@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -27,8 +27,10 @@ Filled = Annotated[str, Field(min_length=1)]
 
 
 def _time_zone(name: str) -> str:
-    if name not in available_timezones():
-        raise ValueError("allowed is an IANA time zone such as US/Pacific, UTC or Europe/Berlin")
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # no such file, a path outside, or a folder
+        raise ValueError("allowed is an IANA time zone such as US/Pacific, UTC or Europe/Berlin") from None
     return name
 
 
