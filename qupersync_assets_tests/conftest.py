@@ -31,7 +31,7 @@ settings.register_profile(
 )
 settings.load_profile("project")
 # Seconds before the end of an hour in which no test with a database starts.
-MARGIN = 60
+MARGIN = 15
 # The slowest files, then the folders with the slowest files first; a free process takes the next file.
 SLOWEST = ["processes/test_serve.py", "docs/test_blocks.py"]
 ORDER = [*SLOWEST, "processes", "docs", "integration", "faults", "sandbox", "e2e", "unit"]

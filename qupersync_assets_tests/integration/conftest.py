@@ -34,10 +34,53 @@ from qupersync_assets_tests.support.expected_rows import TIMES
 from qupersync_assets_tests.support.history import backfill
 from qupersync_assets_tests.support.integration import LOG_COLUMNS, Answer, Command, Query, Sync
 
+# Changes with every object of the schema that is created, changed or dropped, also with a privilege or a trigger.
+_CHANGES = """
+    WITH class AS (SELECT oid, xmin FROM pg_class WHERE relnamespace = to_regnamespace('quper')), changes AS (
+        SELECT xmin FROM pg_namespace WHERE nspname = 'quper'
+        UNION ALL SELECT xmin FROM class
+        UNION ALL SELECT xmin FROM pg_attribute WHERE attrelid IN (SELECT oid FROM class)
+        UNION ALL SELECT xmin FROM pg_attrdef WHERE adrelid IN (SELECT oid FROM class)
+        UNION ALL SELECT xmin FROM pg_constraint WHERE connamespace = to_regnamespace('quper')
+        UNION ALL SELECT xmin FROM pg_index WHERE indrelid IN (SELECT oid FROM class)
+        UNION ALL SELECT xmin FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM class)
+        UNION ALL SELECT xmin FROM pg_rewrite WHERE ev_class IN (SELECT oid FROM class)
+        UNION ALL SELECT xmin FROM pg_policy WHERE polrelid IN (SELECT oid FROM class)
+        UNION ALL SELECT xmin FROM pg_inherits WHERE inhparent IN (SELECT oid FROM class)
+        UNION ALL SELECT xmin FROM pg_proc WHERE pronamespace = to_regnamespace('quper')
+        UNION ALL SELECT xmin FROM pg_description WHERE objoid IN (SELECT oid FROM class)
+    ) SELECT count(*), max(xmin::text::bigint), to_regclass('quper.schema_version')::text FROM changes
+"""
+# The state in which the last test found the schema, by the function that connects.
+_clean: dict[Callable[[], Any], tuple[Any, ...]] = {}
+
+
+def _state_of_schema(cursor: Any) -> tuple[Any, ...]:
+    cursor.execute(_CHANGES)
+    *changes, versions = cursor.fetchone()
+    if versions:
+        cursor.execute(f"SELECT xmin::text FROM {versions}")
+    return (*changes, cursor.fetchall() if versions else None)
+
+
+def clean_schema(connect: Callable[[], Any]) -> None:
+    """Empty the tables of the target of this environment. If a test has changed the schema, make a new one, which
+    costs more than most tests."""
+    with _cursor(connect) as cursor:
+        if is_clean := _state_of_schema(cursor) == _clean.get(connect):
+            _empty_tables(cursor, "quper", "schema_version")
+        else:
+            cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
+    if not is_clean:
+        ensure_schema(PostgresResource(Settings.load()))
+        close_kept()
+    with _cursor(connect) as cursor:
+        _clean[connect] = _state_of_schema(cursor)
+
 
 @pytest.fixture
 def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """The product's variables, set for a sandbox whose source is empty and whose target has no schema."""
+    """The product's variables, set for a sandbox whose source and whose tables in the target are empty."""
     variables = {**sandbox.environment(), "SYNC_RETRY_DELAY": "0", "SYNC_MAX_RETRIES": "1"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -45,9 +88,9 @@ def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[d
     with _cursor(sandbox.connect_redshift) as cursor:
         _empty_tables(cursor, "redshift")
     with _cursor(sandbox.connect_quper) as cursor:
-        cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
         # What other tests left in Dagster's storage; Dagster needs its own records of the storage's version.
         _empty_tables(cursor, "public", "alembic_version", "secondary_indexes", "instance_info")
+    clean_schema(sandbox.connect_quper)
     yield variables
 
 
@@ -59,7 +102,7 @@ def _empty_tables(cursor: Any, schema: str, *kept: str) -> None:
         [schema, list(kept)],
     )
     if tables := cursor.fetchone()[0]:
-        cursor.execute(f"TRUNCATE {tables} CASCADE")
+        cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
 
 
 @cache
@@ -164,16 +207,16 @@ def logged(target: Query) -> Callable[[str], tuple[Any, ...]]:
 
 
 @pytest.fixture
-def bare(environment: dict[str, str]) -> PostgresResource:
-    """The target without a schema, as the product's user."""
+def postgres(environment: dict[str, str]) -> PostgresResource:
+    """The target with its schema, as the product's user."""
     return PostgresResource(Settings.load())
 
 
 @pytest.fixture
-def postgres(bare: PostgresResource) -> PostgresResource:
-    """The target with its schema, as the product's user."""
-    ensure_schema(bare)
-    return bare
+def bare(postgres: PostgresResource, target: Query) -> PostgresResource:
+    """The target without a schema, as the product's user."""
+    target("DROP SCHEMA quper CASCADE")
+    return postgres
 
 
 @pytest.fixture

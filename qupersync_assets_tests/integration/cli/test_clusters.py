@@ -129,7 +129,7 @@ def test_the_list_shows_leftovers_and_what_the_settings_name(
     assert text.count("leftover") == 2
 
 
-def test_without_a_schema_there_is_nothing_to_change(environment: dict[str, str], qupersync: Command) -> None:
+def test_without_a_schema_there_is_nothing_to_change(bare: PostgresResource, qupersync: Command) -> None:
     for arguments in ((), ("rename", "a", "b", "--yes"), ("forget", "a", "--yes")):
         answer = qupersync("clusters", *arguments)
         assert answer.code == 1 and "no schema quper" in answer.err

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
+from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets_tests.support.integration import Query, Sync
@@ -44,7 +45,7 @@ def found(report: dict[str, Any], what: str, side: str = "redshift") -> str:
     return str(detail)
 
 
-def test_doctor_finds_no_problem(doctor: Doctor, sync: Sync) -> None:
+def test_doctor_finds_no_problem(bare: PostgresResource, doctor: Doctor, sync: Sync) -> None:
     first = doctor()
     assert first["ok"] and problems(first) == {}
     assert "first run creates it" in found(first, "schema quper", "postgres")

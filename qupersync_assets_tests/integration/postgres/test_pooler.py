@@ -103,7 +103,7 @@ def test_transaction_mode_is_refused(
         pass
     assert refusal.value.error_class is ErrorClass.FATAL
     assert not sync("node_details").success
-    assert target("SELECT to_regnamespace('quper')") == [(None,)]
+    assert target("SELECT count(*) FROM quper.sync_logs") == [(0,)]
     done = qupersync("doctor", "--json")
     (problem,) = [f for f in done.json["findings"] if not f["ok"]]
     assert done.code == 1 and "transaction mode" in problem["remedy"]
