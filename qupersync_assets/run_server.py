@@ -2,10 +2,10 @@
 
 It has one thread and no connection to a database: a fork inherits nothing that it must not use. A run opens the
 instance itself, and executes only what the instance has as a run that is starting. Runs end with their server, so that
-a run that the server does not know is dead.
+a run that the server does not know is dead. With the path of a socket as argument it also forks the code server.
 
-Before each run it looks at the files that it has imported; if one has changed, it replaces itself, and keeps its
-socket with the requests, and its runs.
+It looks at the files that it has imported, and at those of this package; if one has changed, it replaces itself, and
+keeps its socket with the requests, and its runs. Its code server starts again.
 """
 
 import fcntl
@@ -30,6 +30,7 @@ import dagster as dg
 from qupersync_assets.core.forks import become_run
 from qupersync_assets.core.signals import STOP_SIGNALS, stop_on_signals
 from qupersync_assets.postgres.kept_connections import close_kept
+from qupersync_assets.serve.code_server import ImportedCode, serve_code
 from qupersync_assets.serve.dagster_storage import share_with_forks
 from qupersync_assets.serve.run_server_socket import LOCK_NAME, is_own_user, listen, receive, send
 
@@ -39,6 +40,8 @@ PRELOADED = "qupersync_assets.forkserver_preload"
 KILL_SECONDS = 45.0
 # Younger runs use the processors, and wait for each other; older ones wait for a database, and hold back no other.
 YOUNG_SECONDS = 10.0
+# Seconds between two looks at the files, and before a code server that has ended is started again.
+LOOK_SECONDS = 5.0
 _REQUEST_SECONDS = 5.0
 _REMEMBERED = 100
 # What a server that replaces itself leaves to its successor.
@@ -52,9 +55,10 @@ class RunServer:
         listener: the socket for requests.
         lock: the open file whose lock only one server has.
         state: what `_replace` has left, else empty.
+        code_address: the path of the code server's socket; without one there is no code server.
     """
 
-    def __init__(self, listener: socket.socket, lock: int, state: dict[str, Any]) -> None:
+    def __init__(self, listener: socket.socket, lock: int, state: dict[str, Any], code_address: str) -> None:
         self._listener = listener
         self._lock = lock
         self._runs: dict[int, str] = {int(pid): run_id for pid, run_id in state.get("runs", {}).items()}
@@ -74,7 +78,15 @@ class RunServer:
         for number in STOP_SIGNALS:
             signal.signal(number, self._stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        self._files = None if not _preload() else _imported()
+        self._is_broken = not _preload()
+        self._code = ImportedCode()
+        self._code_address = code_address
+        self._look_at = 0.0
+        self._code_server: int | None = state.get("code_server")
+        if self._code_server:  # of the code before
+            os.kill(self._code_server, signal.SIGKILL)
+            os.waitpid(self._code_server, 0)
+            self._code_server = None
 
     def serve(self) -> None:
         """Answer requests until a signal, and then wait for the end of all runs."""
@@ -83,13 +95,19 @@ class RunServer:
                 self._listener.close()  # the launcher finds no server any more
             listening = [] if self._stopping else [self._listener]
             busy = self._waiting or self._kill_at
-            ready, _, _ = select.select([*listening, self._wakeup], [], [], 0.2 if busy else None)
+            idle = LOOK_SECONDS if self._code_address else None
+            ready, _, _ = select.select([*listening, self._wakeup], [], [], 0.2 if busy else idle)
             with suppress(BlockingIOError):
                 self._wakeup.recv(4096)
             self._reap()
+            if self._code_address and not self._stopping and time.monotonic() > self._look_at:
+                self._look_at = time.monotonic() + LOOK_SECONDS
+                if self._code.has_changed():
+                    self._replace()
+                if self._code_server is None:
+                    self._code_server = self._fork(partial(serve_code, self._code_address))
             if self._listener in ready and not self._stopping:
-                is_changed = self._files is None or _imported(self._files) != self._files
-                if is_changed and not self._is_successor:
+                if not self._is_successor and (self._is_broken or self._code.has_changed()):
                     self._replace()
                 self._is_successor = False  # has answered the request that made it one, even with broken code
                 self._answer()
@@ -148,6 +166,8 @@ class RunServer:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
+                if pid == self._code_server:
+                    self._code_server = None
                 run_id = self._runs.pop(pid, None)
                 if run_id is None:
                     continue  # a report
@@ -207,6 +227,7 @@ class RunServer:
             "started": self._started,
             "waiting": list(self._waiting),
             "ended": self._ended,
+            "code_server": self._code_server,
         }
         for handle in (self._listener.fileno(), self._lock):
             os.set_inheritable(handle, True)
@@ -253,15 +274,6 @@ def _preload() -> bool:
     return True
 
 
-def _imported(files: dict[str, int] | None = None) -> dict[str, int]:
-    """Return the times of the files of all imported modules, or of `files`; without those that do not exist."""
-    found = {}
-    for name in files or {str(getattr(module, "__file__", "")) for module in list(sys.modules.values())}:
-        with suppress(OSError):
-            found[name] = Path(name).stat().st_mtime_ns
-    return found
-
-
 def main() -> int:
     """Serve the instance of DAGSTER_HOME; return the exit code."""
     folder = Path(os.environ["DAGSTER_HOME"], "storage")
@@ -278,7 +290,7 @@ def main() -> int:
             print(f"A run server is already running for {folder.parent}.", file=sys.stderr)
             return 1
         listener = listen(folder)
-    RunServer(listener, lock, state).serve()
+    RunServer(listener, lock, state, *sys.argv[1:2] or [""]).serve()
     return 0
 
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 import sysconfig
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from qupersync_assets.core.log_format import log_reporter
 from qupersync_assets.core.redaction import redact
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
 from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.serve.code_server import write_workspace
 from qupersync_assets.serve.logins import REFUSED, LoginRefused, check_logins
 from qupersync_assets.serve.only_service import only_service
 from qupersync_assets.serve.supervisor import STOP_SECONDS, Command, ServeError, Service, Supervisor
@@ -30,7 +32,7 @@ LOGS = Path(".qupersync/logs")
 LOGGED = "qupersync_assets.serve.logged"
 # At INFO a code server writes, in colours, before it has loaded QuperSync.
 CODE_SERVER = ("--code-server-log-level", "warning")
-RUN_SERVER = "qupersync_assets.run_server"
+RUN_SERVER_NAME, RUN_SERVER = "qupersync-runs", "qupersync_assets.run_server"
 WEBSERVER = "qupersync_assets.serve.webserver"
 
 
@@ -85,47 +87,68 @@ def dagster_processes(
     Raises:
         ServeError: webserver or daemon do not start.
     """
-    workspace = dagster_file("workspace.yaml")
     # Dagster's commands load a file .env of their folder, which would override the environment: here is none.
     folder = Path(os.environ["DAGSTER_HOME"], "storage")
     folder.mkdir(exist_ok=True)
-    daemon = Path(sysconfig.get_path("scripts")) / "dagster-daemon"
-    arguments: dict[str, list[str | Path]] = {
-        # At INFO it writes a line for each evaluation of a sensor.
-        "dagster-daemon": [daemon, "run", "-w", workspace, "--log-level", "warning"],
-        "dagster-webserver": ["-m", WEBSERVER, "-w", workspace, "-h", host, "-p", str(port), *CODE_SERVER],
-    }
-    if sys.platform == "linux":  # elsewhere runs are new processes: a fork would outlive its run
-        arguments["qupersync-runs"] = ["-m", RUN_SERVER]
-    logged: list[str | Path] = [sys.executable, "-m", LOGGED]
-    commands = [Command(name, [*logged, *args], folder, logs) for name, args in arguments.items()]
-    if os.environ.get("ALERT_URLS"):
-        # Alone it reports a dead daemon, which evaluates no sensor.
-        watchdog: list[str | Path] = [sys.executable, "-m", "qupersync_assets.alerts.watchdog"]
-        commands.append(Command("qupersync-watchdog", watchdog, folder, logs))
-    try:
-        for command in commands:
-            command.start()
-        _wait_until_up(f"http://{f'[{host}]' if ':' in host else host}:{port}/server_info", commands)
-        yield Supervisor([*commands, *others], report).run
-    finally:
-        with uninterrupted():  # a second Ctrl-C would leave processes running
-            for command in commands:
-                command.terminate()
-            for command in commands:
-                command.wait(STOP_SECONDS)
+    workspace = dagster_file("workspace.yaml")
+    commands: list[Command] = []
+
+    def start(name: str, *arguments: str | Path) -> None:
+        commands.append(Command(name, [sys.executable, "-m", LOGGED, *arguments], folder, logs))
+        commands[-1].start()
+
+    with tempfile.TemporaryDirectory(prefix="qupersync-") as sockets:  # whose path is short enough for a socket
+        try:
+            if sys.platform == "linux":  # elsewhere runs are new processes: a fork would outlive its run
+                code_address, of_server = Path(sockets, "code.sock"), Path(sockets, "workspace.yaml")
+                if write_workspace(workspace, code_address, of_server):
+                    workspace = of_server
+                    start(RUN_SERVER_NAME, "-m", RUN_SERVER, code_address)
+                    _wait_until(partial(_is_listening, code_address), commands)
+                else:
+                    start(RUN_SERVER_NAME, "-m", RUN_SERVER)
+            # At INFO the daemon writes a line for each evaluation of a sensor.
+            daemon = Path(sysconfig.get_path("scripts")) / "dagster-daemon"
+            start("dagster-daemon", daemon, "run", "-w", workspace, "--log-level", "warning")
+            options = ("-w", workspace, "-h", host, "-p", str(port), *CODE_SERVER)
+            start("dagster-webserver", "-m", WEBSERVER, *options)
+            if os.environ.get("ALERT_URLS"):
+                # Alone it reports a dead daemon, which evaluates no sensor.
+                start("qupersync-watchdog", "-m", "qupersync_assets.alerts.watchdog")
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}/server_info"
+            _wait_until(partial(_is_up, address), commands)
+            yield Supervisor([*commands, *others], report).run
+        finally:
+            with uninterrupted():  # a second Ctrl-C would leave processes running
+                for command in commands:
+                    command.terminate()
+                for command in commands:
+                    command.wait(STOP_SECONDS)
 
 
-def _wait_until_up(url: str, commands: Sequence[Command]) -> None:
-    while True:
+def _wait_until(condition: Callable[[], bool], commands: Sequence[Command]) -> None:
+    """Wait until a condition holds; raise ServeError if one of the commands ends before."""
+    while not condition():
         for command in commands:
             if how := command.ended():
                 raise ServeError(f"{command.name} {how}.")
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (own server)
-            if answer.headers["X-Frame-Options"] is None:
-                raise ServeError("The webserver does not check requests: this version of Dagster is not supported.")
-            return
-        time.sleep(0.3)
+        time.sleep(0.1)
+
+
+def _is_listening(address: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+        probe.connect(str(address))
+        return True
+    return False
+
+
+def _is_up(url: str) -> bool:
+    """Return whether the webserver answers; raise ServeError if it does not check requests."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (own server)
+        if answer.headers["X-Frame-Options"] is None:
+            raise ServeError("The webserver does not check requests: this version of Dagster is not supported.")
+        return True
+    return False
 
 
 def main(as_json: bool = False) -> int:

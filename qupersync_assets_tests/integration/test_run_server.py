@@ -75,7 +75,7 @@ def stepping() -> None:
 """
 SERVER = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path.insert(0, sys.argv.pop(1))
 from qupersync_assets import run_server
 run_server.PRELOADED = "acting_job"
 run_server.KILL_SECONDS = 2.0
