@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 _VALUES: dict[str, tuple[str, Callable[[JobState], float | None]]] = {
     "running": ("1 while a run loads the job.", lambda state: float(state.running is not None)),
     "last_run_duration_seconds": (
-        "Duration of the last run that ended.",
+        "Duration of the last run that ended, in seconds.",
         lambda state: state.last["duration_ms"] / 1000 if state.last else None,
     ),
     "last_run_timestamp_seconds": (
@@ -171,7 +171,7 @@ def _of_jobs(states: Sequence[JobState]) -> Iterator[Metric]:
             for label_value, number in values(state).items():
                 labeled.add_metric([state.cluster, state.sync_job_id, label_value], number)
         yield labeled
-    text = "Durations of the runs that loaded their job."
+    text = "Durations of the runs that loaded the job, in seconds."
     durations = HistogramMetricFamily("qupersync_run_duration_seconds", text, labels=LABELS)
     for state in states:
         counts = {str(seconds): _total(state, bucket_column(seconds), _LOADED) for seconds in BUCKETS}
@@ -185,5 +185,5 @@ def _of_dagster(dagster: DagsterState) -> Iterator[Metric]:
     on = float(dagster.schedule_on)
     yield GaugeMetricFamily("qupersync_schedule_on", "1 if the schedule of the syncs is switched on.", value=on)
     if dagster.heartbeat.age is not None:
-        text = "Seconds since the oldest of the last heartbeats of the daemon's threads."
+        text = "Seconds since the last heartbeat of the daemon; of several threads, the oldest."
         yield GaugeMetricFamily("qupersync_daemon_heartbeat_age_seconds", text, value=dagster.heartbeat.age)

@@ -153,9 +153,10 @@ class BatchMerge:
         if reused := connection.execute(statement, {"cluster": cluster}).first():
             key, known, now = (f"{v:%Y-%m-%d %H:%M:%S} UTC" if isinstance(v, datetime) else v for v in reused)
             raise SyncError(
-                f"Number {key} of {self._spec.table.fullname}, cluster {cluster}, started at {known}, and Redshift has "
-                f"another one of {now}: the cluster was restored or replaced, and numbers its queries again. No row "
-                "was replaced. Give the cluster another name in CLUSTER_NAME or CLUSTERS: old rows keep the old one.",
+                f"Redshift has used number {key} again: in {self._spec.table.fullname}, cluster {cluster}, it started "
+                f"at {known}, in Redshift at {now}. The cluster was restored or replaced, and numbers its queries from "
+                "the beginning. No row was replaced. Give the cluster another name in CLUSTER_NAME or CLUSTERS; the "
+                "old rows keep the old name.",
                 ErrorClass.FATAL,
             )
 

@@ -26,7 +26,7 @@ from qupersync_assets.spec import METADATA
 
 T = TypeVar("T")
 _UTC = sa.DateTime(timezone=True)
-_LOGIN = "salted hash of the login, cut to 16 bits: it shows that a password has changed, and confirms no guess"
+_LOGIN = "16 bits of a salted hash of the login: enough to notice a changed password, too few to find it"
 
 
 class ConnectionState(StrEnum):
@@ -40,12 +40,14 @@ class ConnectionState(StrEnum):
 CLUSTER_CONNECTIONS = sa.Table(
     "cluster_connections",
     METADATA,
-    sa.Column("cluster", sa.Text, primary_key=True, comment="CLUSTER_NAME of the source cluster"),
+    sa.Column(
+        "cluster", sa.Text, primary_key=True, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
+    ),
     sa.Column("state", sa.Text, nullable=False, comment=", ".join(ConnectionState)),
-    sa.Column("since", _UTC, nullable=False, comment="since when the state lasts (UTC)"),
-    sa.Column("checked_at", _UTC, nullable=False, comment="the login that found it (UTC)"),
-    sa.Column("next_check_at", _UTC, comment="no scheduled login before (UTC); NULL: none is delayed"),
-    sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run of that login"),
+    sa.Column("since", _UTC, nullable=False, comment="start of this state (UTC)"),
+    sa.Column("checked_at", _UTC, nullable=False, comment="last attempt to log in (UTC)"),
+    sa.Column("next_check_at", _UTC, comment="scheduled syncs wait until then (UTC); NULL: they do not wait"),
+    sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run of that attempt"),
     sa.Column("login", sa.Text, nullable=False, comment=_LOGIN),
     sa.Column("problem", sa.Text, comment="SQLSTATE or name of the error; NULL if reachable"),
     sa.Column("error", sa.Text, comment="why the login failed"),

@@ -110,9 +110,9 @@ def rename_cluster(
         # The log has no key that could be there twice, and a sync that failed under the new name left no other rows.
         if known := [table for table in rows_of_new if table not in (SYNC_LOGS.name, *_STATES)]:
             raise SyncError(
-                f"Cluster {new} has rows already, in {', '.join(known)}, and one key cannot have two rows. If they are "
-                f"of the same cluster, and were read since it got that name: `qupersync clusters forget {new}`, then "
-                f"rename {old}; the next sync reads again what Redshift still has.",
+                f"Cluster {new} already has rows, in {', '.join(known)}, and one key cannot have two rows. If these "
+                f"rows are of the same cluster, read after it got its new name: run `qupersync clusters forget {new}`, "
+                f"then rename {old}. The next sync reads again what Redshift still has.",
                 ErrorClass.FATAL,
             )
         for table in rows if not dry_run else ():

@@ -15,7 +15,9 @@ from qupersync_assets.spec import METADATA, UTC_TIME, DailyHistory, SyncSpec
 SNAPSHOT_DAYS = sa.Table(
     "snapshot_days",
     METADATA,
-    sa.Column("cluster", sa.Text, primary_key=True, comment="CLUSTER_NAME of the source cluster"),
+    sa.Column(
+        "cluster", sa.Text, primary_key=True, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
+    ),
     sa.Column("table_name", sa.Text, primary_key=True, comment="the snapshot table"),
     sa.Column("day", sa.Date, primary_key=True, comment="the day (UTC)"),
     sa.Column("last_read_at", UTC_TIME, nullable=False, comment="end of the last successful read of that day (UTC)"),
@@ -23,7 +25,7 @@ SNAPSHOT_DAYS = sa.Table(
         "is_complete",
         sa.Boolean,
         nullable=False,
-        comment="whether a read of that day found all rows; else rows were skipped, and removed rows are not known",
+        comment="true: all rows of that day were read; false: rows were skipped, so removed rows are not known",
     ),
     comment="The days on which each snapshot table with a daily history was read.",
 )

@@ -15,7 +15,9 @@ _NAME = sa.Text(collation="C")
 
 
 def _cluster() -> sa.Column[Any]:
-    return sa.Column("cluster", sa.Text, primary_key=True, comment="CLUSTER_NAME of the source cluster")
+    return sa.Column(
+        "cluster", sa.Text, primary_key=True, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
+    )
 
 
 def _key(name: str, type_: Any, comment: str) -> sa.Column[Any]:
@@ -39,10 +41,10 @@ HEALTH_FINDINGS = sa.Table(
     _needed("severity", sa.Text, "critical, warning or info"),
     sa.Column("value_first", sa.Numeric, comment="measured value at opened_at, in the unit of the signal"),
     sa.Column("value_now", sa.Numeric, comment="measured value now; of a resolved finding the last one"),
-    sa.Column("size_mb", sa.BigInteger, comment="size of the object in MB, as of the last change of a tenth"),
-    sa.Column("times", sa.BigInteger, comment="how often it hurts in seven days, see quper.health_signals.times_are"),
-    sa.Column("target", sa.Text, comment="what {target} stands for in the remedy of the signal"),
-    sa.Column("note", sa.Text, comment="a further fact, such as why something failed"),
+    sa.Column("size_mb", sa.BigInteger, comment="size of the object in MB; updated when it has changed by 10 %"),
+    sa.Column("times", sa.BigInteger, comment="occurrences in seven days; quper.health_signals.times_are says of what"),
+    sa.Column("target", sa.Text, comment="the text that replaces {target} in the remedy of the signal"),
+    sa.Column("note", sa.Text, comment="further information, such as why something failed"),
     sa.Column("database", sa.Text, comment="database of the object, if it is in one"),
     sa.Column("table_id", sa.BigInteger, comment="OID of the table, if the finding is about one"),
     sa.Column("query_id", sa.BigInteger, comment="a query that shows the finding, as in quper.query_history"),
@@ -51,7 +53,7 @@ HEALTH_FINDINGS = sa.Table(
     _needed("opened_at", UTC_TIME, "first_seen, or when it returned after it was resolved (UTC)"),
     sa.Column("last_seen", UTC_TIME, comment="of a resolved finding: last evaluation that found it (UTC); else NULL"),
     sa.Column("resolved_at", UTC_TIME, comment="first evaluation without it (UTC); NULL: the finding is open"),
-    _needed("episodes", sa.Integer, "1, and 1 more for each return", "1"),
+    _needed("episodes", sa.Integer, "how often the finding was opened: 1, plus 1 for each return", "1"),
     _needed("changed_at", UTC_TIME, "when this version of the row was written (UTC)"),
     sa.Index(
         "health_findings_first_idx",
@@ -63,7 +65,7 @@ HEALTH_FINDINGS = sa.Table(
         "opened_at",
         postgresql_where=sa.text("resolved_at IS NULL"),
     ),
-    comment="Findings about a cluster's health: one row per cluster, signal and object, also of resolved ones. "
+    comment="Findings about a cluster's health, open and resolved: one row per cluster, signal and object. "
     "quper.health_open has the open ones with title and remedy.",
 )
 
@@ -73,21 +75,25 @@ HEALTH_SIGNALS = sa.Table(
     _cluster(),
     _key("signal_id", _NAME, "the signal"),
     _needed("group_id", sa.Text, "its group: tables, nodes, usage ..."),
-    _needed("position", sa.Integer, "its place in the list of all signals"),
+    _needed("position", sa.Integer, "position in the list of all signals"),
     _needed("severity", sa.Text, "critical, warning or info"),
-    _needed("title", sa.Text, "what is wrong if it finds something"),
+    _needed("title", sa.Text, "title of its findings: what is wrong"),
     sa.Column("unit", sa.Text, comment="unit of its values"),
-    sa.Column("threshold", sa.Numeric, comment="value from which it finds something, if it has one"),
-    sa.Column("times_are", sa.Text, comment="what the number `times` of its findings counts"),
-    sa.Column("remedy", sa.Text, comment="statement or setting that helps; {target} stands for that of the finding"),
+    sa.Column("threshold", sa.Numeric, comment="limit of the value; NULL: the signal has no threshold"),
+    sa.Column("times_are", sa.Text, comment="what `times` in quper.health_findings counts"),
+    sa.Column(
+        "remedy", sa.Text, comment="statement or setting that helps; {target} is replaced by the target of the finding"
+    ),
     sa.Column("documentation", sa.Text, comment="address of AWS's documentation"),
     _needed("jobs", ARRAY(sa.Text), "sync jobs whose tables it reads"),
     _needed("status", sa.Text, "evaluated, stale, no data, not available, off or failed"),
     sa.Column("reason", sa.Text, comment="why it was not evaluated"),
     sa.Column(
-        "last_evaluated_at", UTC_TIME, comment="last evaluation (UTC), if the newest one left it out; NULL: never"
+        "last_evaluated_at",
+        UTC_TIME,
+        comment="last evaluation of a signal that is not evaluated now (UTC); NULL: never",
     ),
-    comment="Signals: what is looked for in each cluster, and whether the last evaluation could.",
+    comment="Signals: the conditions that are checked in each cluster, and whether they could be checked.",
 )
 
 HEALTH_EVALUATIONS = sa.Table(

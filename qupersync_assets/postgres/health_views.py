@@ -16,7 +16,7 @@ LEFT JOIN quper.health_signals AS s ON s.cluster = f.cluster AND s.signal_id = f
 LEFT JOIN quper.health_evaluations AS e ON e.cluster = f.cluster"""
 
 _COLUMNS = {
-    "cluster": "CLUSTER_NAME of the source cluster",
+    "cluster": "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS",
     "group_id": "group of the signal: tables, nodes, usage ...",
     "signal_id": "the signal",
     "severity": "critical, warning or info",
@@ -26,16 +26,16 @@ _COLUMNS = {
     "object": "the table, node, queue, statement pattern ...",
     "value": "measured value",
     "unit": "unit of the values",
-    "threshold": "value from which the signal finds something, if it has one",
+    "threshold": "limit of the value; NULL: the signal has no threshold",
     "value_first": "measured value when the finding was opened",
     "size_mb": "size of the object in MB",
-    "times": "how often it hurts in seven days",
+    "times": "occurrences in seven days",
     "times_are": "what `times` counts",
     "since": "first evaluation that found it, or that found it again after it was resolved (UTC)",
     "first_seen": "first evaluation that found it at all (UTC)",
     "last_seen": "last evaluation that found it (UTC)",
     "resolved_at": "first evaluation without it (UTC); NULL: the finding is open",
-    "episodes": "1, and 1 more for each return",
+    "episodes": "how often the finding was opened: 1, plus 1 for each return",
     "remedy": "statement or setting that helps",
     "note": "a further fact",
     "documentation": "address of AWS's documentation",
@@ -43,8 +43,8 @@ _COLUMNS = {
     "table_id": "OID of the table, if the finding is about one",
     "query_id": "a query that shows the finding",
     "pattern": "generic_query_hash of the statement, if the finding is about one",
-    "signal_status": "evaluated, if the last evaluation evaluated the signal",
-    "signal_reason": "why it did not",
+    "signal_status": "status of the signal in the last evaluation: evaluated, stale, no data, off ...",
+    "signal_reason": "why the signal was not evaluated",
 }
 
 # Shares of seven days; the price of the hours that the cluster existed in them is divided by execution time.
@@ -94,12 +94,12 @@ HEALTH_VIEWS = (
         _SHARES,
         "Share of each user, application and statement pattern in the execution time of seven days.",
         {
-            "cluster": "CLUSTER_NAME of the source cluster",
+            "cluster": "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS",
             "kind": "user, application or statement",
             "name": "the user, the application, or the pattern of the statement; empty: unknown",
             "queries": "queries",
             "execution_s": "execution time, in seconds",
-            "share_pct": "percent of the execution time of all of this kind",
+            "share_pct": "percent of the execution time of the whole kind",
             "cost": "that share of the price of the cluster; NULL without REDSHIFT_PRICE_PER_HOUR",
             "query_id": "longest query of a statement, as in quper.query_history",
         },
@@ -107,9 +107,9 @@ HEALTH_VIEWS = (
     View(
         "health_statements",
         _STATEMENTS,
-        "Statement patterns of seven days beside the seven days before.",
+        "Statement patterns of the last seven days, compared with the seven days before.",
         {
-            "cluster": "CLUSTER_NAME of the source cluster",
+            "cluster": "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS",
             "pattern": "generic_query_hash of the statement",
             "query_type": "SELECT, INSERT, COPY ...",
             "queries": "queries of the last seven days",
@@ -123,12 +123,7 @@ HEALTH_VIEWS = (
             "query_id": "longest query, as in quper.query_history",
         },
     ),
-    View(
-        "health_history",
-        _FINDINGS,
-        "All findings about the health of clusters, also those that were resolved.",
-        _COLUMNS,
-    ),
+    View("health_history", _FINDINGS, "All findings about the health of clusters, open and resolved.", _COLUMNS),
     View(
         "health_open",
         f"{_FINDINGS} WHERE f.resolved_at IS NULL",
@@ -152,16 +147,16 @@ LEFT JOIN (
 GROUP BY s.cluster, s.group_id""",
         "Open findings by cluster and group of signals.",
         {
-            "cluster": "CLUSTER_NAME of the source cluster",
+            "cluster": "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS",
             "group_id": "the group: tables, nodes, usage ...",
-            "position": "its place in the list of groups",
+            "position": "position in the list of groups",
             "signals": "signals of the group",
             "evaluated": "signals that the last evaluation evaluated",
             "critical": "open findings that are critical",
             "warning": "open findings that are warnings",
             "info": "open findings that are informational",
-            "oldest": "since when the oldest of them is open (UTC)",
-            "newest": "since when the newest of them is open (UTC)",
+            "oldest": "time at which the oldest of them was opened (UTC)",
+            "newest": "time at which the newest of them was opened (UTC)",
         },
     ),
 )

@@ -15,7 +15,7 @@ def _sum(name: str, comment: str) -> sa.Column[Any]:
     return sa.Column(name, sa.BigInteger, nullable=False, comment=comment)
 
 
-_CLUSTER = "CLUSTER_NAME of the source cluster"
+_CLUSTER = "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
 
 QUERY_HOURS = sa.Table(
     "health_query_hours",
@@ -40,7 +40,7 @@ QUERY_HOURS = sa.Table(
     _sum("lock_wait_us", "time waiting for table locks, in microseconds"),
     _sum("execution_us", "execution time, in microseconds"),
     _sum("scaling_us", "execution time on other compute than the primary one, in microseconds"),
-    _sum("busy_minutes", "bit n is 1 if a query ran in minute n of the hour"),
+    _sum("busy_minutes", "minutes with a running query: bit n is 1 for minute n of the hour"),
     sa.Column("last_end", UTC_TIME, comment="end of the query that ended last (UTC)"),
     comment="Queries by hour, queue, database, user and application.",
 )
@@ -61,7 +61,7 @@ PATTERN_DAYS = sa.Table(
     sa.Column("max_execution_us", sa.BigInteger, comment="longest execution time, in microseconds"),
     sa.Column("longest_query_id", sa.BigInteger, comment="query with that time, as in quper.query_history"),
     sa.Column("last_failed_query_id", sa.BigInteger, comment="query that failed last"),
-    comment="Queries by day and statement pattern: patterns that failed, that ran for a second in total, or ten times.",
+    comment="Queries by day and statement pattern; only patterns that failed, ran ten times, or ran for a second.",
 )
 
 QUERY_SUMS = (QUERY_HOURS, PATTERN_DAYS)

@@ -18,7 +18,9 @@ REFUSED = "PostgreSQL: "  # the reason starts with it if the row is valid, and P
 SKIPPED_ROWS = sa.Table(
     "skipped_rows",
     METADATA,
-    sa.Column("cluster", sa.Text, primary_key=True, comment="CLUSTER_NAME of the source cluster"),
+    sa.Column(
+        "cluster", sa.Text, primary_key=True, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
+    ),
     sa.Column("sync_job_id", sa.Text, primary_key=True, comment="job that skipped the row"),
     sa.Column("fingerprint", sa.Text, primary_key=True, comment="identifies the row (SHA-256)"),
     sa.Column("run_id", sa.Text, nullable=False, comment="Dagster run that read it last"),

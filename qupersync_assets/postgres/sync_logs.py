@@ -23,8 +23,8 @@ _UTC = sa.DateTime(timezone=True)
 _DURATION = "milliseconds from start to end"
 _UPSERTED = "rows that the target holds as read: inserted + updated + unchanged"
 _COLUMNS_MISSING = "source columns that the cluster lacks, as view.column; they are read as NULL"
-_NEWEST_ROW_AT = "time of the newest row of a history at the end of the load (UTC); an older one later: restored"
-_UNDECIDED = "rows of the target of which the load did not know whether the source still has them"
+_NEWEST_ROW_AT = "history tables: time of the newest row at the end of the load (UTC); it shows a restored backup"
+_UNDECIDED = "rows of the target that may have been removed from the source: the load could not find out"
 _CHECKS = "checks of the load that have not passed, each with its status and text; NULL: not checked"
 _GAP_FROM = "start of rows that were lost (UTC): Redshift deleted them before this load; NULL: none"
 
@@ -41,7 +41,9 @@ SYNC_LOGS = sa.Table(
     "sync_logs",
     METADATA,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-    sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster"),
+    sa.Column(
+        "cluster", sa.Text, nullable=False, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
+    ),
     sa.Column("sync_job_id", sa.Text, nullable=False, comment="the job"),
     sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run"),
     sa.Column("status", sa.Text, nullable=False, comment=f"{', '.join(SyncStatus)[: -len(', skipped')]} or skipped"),
@@ -63,7 +65,7 @@ SYNC_LOGS = sa.Table(
     _count("rows_removed", "rows of the target that a complete read did not find; they got a removed_at"),
     sa.Column("read_from", _UTC, comment="start of the rows that were read (UTC); NULL: everything that Redshift held"),
     sa.Column("read_to", _UTC, comment="end of the rows that were read, by the clock of Redshift (UTC)"),
-    sa.Column("read_reason", sa.Text, comment="why this mode was chosen"),
+    sa.Column("read_reason", sa.Text, comment="why the read was full or incremental"),
     sa.Column("gap_from", _UTC, comment=_GAP_FROM),
     sa.Column("gap_to", _UTC, comment="end of rows that were lost (UTC)"),
     sa.Column("read_mode", sa.Text, comment="full or incremental, also of a load that failed; NULL: nothing was read"),

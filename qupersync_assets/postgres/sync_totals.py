@@ -28,7 +28,9 @@ def _total(name: str, comment: str) -> sa.Column[int]:
 SYNC_TOTALS = sa.Table(
     "sync_totals",
     METADATA,
-    sa.Column("cluster", sa.Text, primary_key=True, comment="CLUSTER_NAME of the source cluster"),
+    sa.Column(
+        "cluster", sa.Text, primary_key=True, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
+    ),
     sa.Column("sync_job_id", sa.Text, primary_key=True, comment="the job"),
     sa.Column("status", sa.Text, primary_key=True, comment="how the runs ended"),
     _total("runs", "number of runs"),

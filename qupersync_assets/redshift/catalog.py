@@ -44,7 +44,7 @@ def missing_columns(spec: SyncSpec, variant: Variant, present: Catalog) -> set[t
         names = " and ".join(f"{view}.{name}" for view, name in lost)
         text = (
             f"This cluster has no column {names}, without which {spec.table.fullname} cannot be filled "
-            f"(SQLSTATE {UNDEFINED_COLUMN}): its version differs from the documentation."
+            f"(SQLSTATE {UNDEFINED_COLUMN}): this version of Redshift does not have it."
         )
         raise SyncError(text, ErrorClass.FATAL, UNDEFINED_COLUMN)
     return missing

@@ -56,51 +56,51 @@ class Settings(ExecutorSettings, PostgresSettings, UiSettings):
 
     sync_interval: Interval = Field(300, description="Seconds between two syncs.")
     sync_job_intervals: Annotated[str, AfterValidator(_job_intervals)] | None = None
-    """Seconds between two syncs of single jobs, as job=3600,job=86400; other jobs follow SYNC_INTERVAL."""
+    """Seconds between two syncs of individual jobs: table_stats_sync=900,column_stats_sync=3600."""
     sync_jobs: Annotated[str, AfterValidator(check_names)] = "default"
-    """Sync jobs that are on, as a,b; `default` is all but the optional ones: default,b adds one."""
+    """Sync jobs to run, separated by commas; `default` stands for all jobs that are not optional."""
     sync_batch_size: int = Field(1000, ge=1, le=100_000)
     """Rows read from Redshift at a time, and written in one transaction."""
     sync_lookback: int = Field(3600, ge=0, le=7 * 86400)
-    """Seconds before the newest loaded row that are read again."""
+    """Overlap of incremental reads: seconds before the newest loaded row that are read again."""
     sync_include_self: bool = Field(False, description="Whether query_history includes QuperSync's own queries.")
     sync_timezone: Annotated[str, AfterValidator(_time_zone)] = "US/Pacific"
     """Time zone of the schedule; data are always in UTC."""
     sync_misfire_grace: int = Field(60, ge=1, description="Seconds after which a late tick is skipped.")
     sync_max_skipped_ratio: float = Field(0.05, ge=0, le=1)
-    """Share of skipped rows above which the check no_skipped_rows is an error."""
+    """Share of skipped rows, from 0 to 1, above which the check no_skipped_rows is an error."""
     sync_max_retries: int = Field(3, ge=0, le=20)
-    """Number of retries of a sync job after a transient failure."""
+    """Number of retries of a sync job after a temporary failure."""
     sync_retry_delay: float = Field(5, ge=0, le=3600)
     """Seconds before the first retry; the delay doubles with each retry."""
     sync_max_missed: int = Field(3, ge=1, le=1000)
-    """Number of intervals without a success after which a job is reported."""
+    """A job that has not succeeded for this number of intervals is reported as a problem."""
     quper_retention_days: int | None = Field(None, ge=8)
-    """Days to keep rows of the history tables, and removed rows of snapshot tables; if it is not set, all, and 90."""
+    """Days to keep rows of history tables (not set: forever), and removed rows of snapshot tables (not set: 90)."""
     quper_daily_retention_days: int | None = Field(None, ge=2)
-    """Days to keep rows of the daily tables, of sums over queries and of resolved findings; if it is not set, all."""
+    """Days to keep rows of daily tables, sums over queries and resolved findings (not set: forever)."""
     sync_max_runtime: int = Field(3600, ge=60)
-    """Seconds after which Dagster ends a run; with celery at least twice CELERY_STEP_TIMEOUT."""
+    """Seconds after which Dagster ends a run; with celery, at least twice CELERY_STEP_TIMEOUT."""
     sync_log_retention_days: int = Field(90, ge=1)
     """Days to keep rows of quper.sync_logs and quper.skipped_rows."""
     dagster_run_retention_days: int = Field(14, ge=1)
     """Days to keep Dagster's runs and their events; the last 100 runs are always kept."""
     sync_auto_migrate: bool = True
-    """Whether a sync migrates the schema quper; if not, run `qupersync migrate`."""
+    """Whether a sync upgrades the schema quper; if false, run `qupersync migrate` after each upgrade."""
     sync_query_text: Literal["full", "redacted", "none"] = "full"
     """Text of SQL statements: full, redacted (literals become ?) or none (NULL)."""
     clusters: Annotated[str, AfterValidator(lambda text: ",".join(cluster_names(text)))] | None = None
-    """Names of several clusters, as a,b; each has variables REDSHIFT_<NAME>_*."""
-    cluster_name: Filled = Field("default", description="Name of the Redshift cluster; the first column of every key.")
+    """Names of several clusters, separated by commas; the variables of each begin with REDSHIFT_<NAME>_."""
+    cluster_name: Filled = Field("default", description="Name of the Redshift cluster in the tables.")
 
     health_findings: bool = True
-    """Whether problems of the clusters are looked for after syncs: quper.health_open, `qupersync health`."""
+    """Whether the clusters are checked for problems after each sync; `qupersync health` prints them."""
     health_large_table_rows: int = Field(5_000_000, ge=1)
-    """Rows above which a table is large."""
+    """A table with more rows is a large table for the signals of docs/health.md."""
     health_thresholds: Annotated[str, AfterValidator(check_thresholds)] = ""
-    """Thresholds of signals that differ from docs/health.md, as SIGNAL=NUMBER or SIGNAL=off, with commas."""
+    """Changed thresholds of the signals of docs/health.md: SIGNAL=NUMBER or SIGNAL=off, separated by commas."""
     health_alert_severity: Literal["off", "critical", "warning", "info"] = "off"
-    """New findings of this severity, and worse ones, are sent to ALERT_URLS, together in one message."""
+    """Lowest severity of the new findings that are sent to ALERT_URLS; off: none is sent."""
 
     # https://docs.dagster.io/guides/build/assets/metadata-and-tags: the owners that Dagster accepts.
     asset_owner: str = Field(
@@ -108,7 +108,7 @@ class Settings(ExecutorSettings, PostgresSettings, UiSettings):
     )
     """Owner of the assets: an e-mail address, or team: and a name."""
     code_url: str | None = Field(None, pattern=r"^https?://[^\s/]+/\S+$")
-    """Links to code begin with this web address, as https://github.com/OWNER/NAME/tree/main."""
+    """Web address of the source code, to which the UI links: https://github.com/OWNER/NAME/tree/main."""
     metrics_host: Filled = Field("127.0.0.1", description="Address on which `qupersync metrics` listens.")
     metrics_port: Port = Field(9464, description="Port of `qupersync metrics`.")
 
@@ -116,7 +116,7 @@ class Settings(ExecutorSettings, PostgresSettings, UiSettings):
     """Format of the logs of all processes: one line per record, as text or as a JSON object."""
     alert_urls: Annotated[SecretStr, AfterValidator(check_alert_urls)] | None = Field(
         None,
-        description="Apprise URLs of the services that get alerts, with commas or spaces in between; see "
+        description="Apprise URLs of the services that get alerts, separated by commas or spaces; see "
         "https://github.com/caronc/apprise/wiki. A secret.",
     )
 

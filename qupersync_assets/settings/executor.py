@@ -49,18 +49,18 @@ class ExecutorSettings(BaseModel, use_attribute_docstrings=True):
     sync_executor: Annotated[Literal["in_process", "multiprocess", "celery", "k8s"], AfterValidator(_installed)] = (
         Field("multiprocess")
     )
-    """Where sync jobs run: in_process, multiprocess, celery or k8s."""
+    """Where sync jobs run: in the process of the run, in processes, on Celery workers or in pods."""
     sync_max_concurrent: int = Field(4, ge=1, le=100)
-    """Number of sync jobs of a run that run at once; with celery, on each worker."""
+    """Maximum number of sync jobs of a run that run at the same time; with celery, on each worker."""
     sync_step_timeout: int = Field(1800, ge=10, le=86400)
-    """Seconds after which a sync job of multiprocess or k8s is killed, so that others go on."""
+    """Seconds after which a sync job that hangs is killed, with multiprocess and k8s; the other jobs continue."""
     celery_broker_url: Annotated[
         Annotated[SecretStr, _url("redis", "rediss", "amqp", "amqps")] | None, AfterValidator(_needed_by_celery)
     ] = Field(None, validate_default=True)
-    """Broker of Celery: redis://:PASSWORD@HOST:6379/0, amqp://USER:PASSWORD@HOST//. A secret."""
+    """Broker of Celery: redis://:PASSWORD@HOST:6379/0 or amqp://USER:PASSWORD@HOST//. A secret."""
     celery_backend_url: Annotated[SecretStr, _url("redis", "rediss", "rpc")] | None = None
-    """Where Celery returns results, if not through the broker; redis or rpc. A secret."""
+    """Result backend of Celery, redis:// or rpc://, if it is not the broker. A secret."""
     celery_step_timeout: int = Field(1800, ge=10, le=86400)
-    """Seconds that a sync job may take on a Celery worker; Redis notices a dead one then."""
+    """Time limit of a sync job on a Celery worker, in seconds. With Redis, a dead worker is noticed after it."""
     kubernetes_step_config: Annotated[str, AfterValidator(_json_object)] | None = None
-    """JSON for the pods of k8s, as step_k8s_config of Dagster's k8s_job_executor."""
+    """JSON object for the pods of k8s: the option step_k8s_config of Dagster's k8s_job_executor."""

@@ -59,16 +59,18 @@ class PostgresSettings(BaseModel, use_attribute_docstrings=True):
     """How to connect to PostgreSQL."""
 
     postgres_host: Annotated[str, Field(min_length=1), AfterValidator(_check_hosts)] = Field(examples=["localhost"])
-    """Host of the target PostgreSQL, or several as a,b:5433: the one that is not read only is used."""
-    postgres_port: Port = Field(5432, description="Port of hosts that are given without one.", examples=["5432"])
-    postgres_database: Name = Field(description="Database with the schema quper.", examples=["quper"])
+    """Host of the target PostgreSQL, or several as a,b:5433: the one that accepts writes is used."""
+    postgres_port: Port = Field(
+        5432, description="Port of the hosts that POSTGRES_HOST names without one.", examples=["5432"]
+    )
+    postgres_database: Name = Field(description="Database in which the schema quper is created.", examples=["quper"])
     postgres_user: Name = Field(description="User to connect as.", examples=["qupersync"])
     postgres_password: SecretStr | None = Field(None, examples=["change-me"])
     """Password of that user. A secret."""
     postgres_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = None
-    """TLS, as sslmode of libpq; by default verify-full with POSTGRES_SSL_CA, prefer on this machine, else require."""
+    """sslmode of libpq; default: verify-full with POSTGRES_SSL_CA, prefer if it is on this machine, else require."""
     postgres_ssl_ca: Annotated[Path, AfterValidator(_check_ca)] | None = None
-    """PEM file of the CA of the server."""
+    """PEM file of the CA that signed the server's certificate."""
     postgres_connect_timeout: Seconds = Field(10, description="Seconds to wait for a connection.")
     postgres_statement_timeout: Seconds = Field(120, description="Seconds that one statement may take.")
 

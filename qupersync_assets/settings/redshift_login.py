@@ -35,11 +35,13 @@ _HOST_WITH_REGION = re.compile(r".+\.[a-z]+(-[a-z]+)+-\d\.redshift(-serverless)?
 
 # Fields that some logins require and others do not.
 _HOST = Field(
-    description="Endpoint of the cluster or workgroup; AWS reports it if it is not set with IAM or a secret.",
+    description="Endpoint of the cluster or workgroup. With IAM or a secret it is optional: AWS reports it.",
     examples=["my-cluster.abc123.us-west-2.redshift.amazonaws.com"],
 )
-_DATABASE = Field(description="Database to connect to; a secret may contain it.", examples=["dev"])
-_USER = Field(description="User to connect as; not with IAM for Serverless or a secret.", examples=["qupersync_reader"])
+_DATABASE = Field(description="Database to connect to; optional if a secret contains it.", examples=["dev"])
+_USER = Field(
+    description="User to connect as; not used with a secret or with IAM for Serverless.", examples=["qupersync_reader"]
+)
 
 
 def _ca_file(path: Path, info: ValidationInfo) -> Path:
@@ -78,7 +80,7 @@ class RedshiftSettings(
     port: Port = Field(5439, description="Port of that endpoint.")
     database: Annotated[str | None, _DATABASE] = None
     databases: Annotated[str, AfterValidator(_databases)] | None = None
-    """Databases of the tables in table_stats and column_stats, as a,b, or * for all; default: REDSHIFT_DATABASE."""
+    """Databases whose tables and columns are synced, separated by commas, or * for all; default: REDSHIFT_DATABASE."""
     iam: bool = False
     """Whether to log in with temporary credentials of AWS IAM instead of a password."""
     ssl: bool = Field(True, description="Whether to require TLS.")
@@ -92,9 +94,11 @@ class RedshiftSettings(
     """The sync jobs of this cluster, instead of SYNC_JOBS."""
     sync_interval: Interval | None = None
     """Seconds between two syncs of this cluster, instead of SYNC_INTERVAL."""
-    price_per_hour: float | None = Field(None, ge=0, description="Price of one hour of the cluster, for costs.")
+    price_per_hour: float | None = Field(
+        None, ge=0, description="Price of one hour of the cluster, for the costs in quper.health_cost."
+    )
     quiet_hours: Annotated[str, AfterValidator(check_quiet_hours)] | None = None
-    """Times of day without scheduled syncs, by SYNC_TIMEZONE, as 20:00-06:00 or 00:00-06:00,22:00-24:00."""
+    """Times of day without scheduled syncs, in SYNC_TIMEZONE: 20:00-06:00, or 00:00-06:00,22:00-24:00."""
 
     @field_validator("host")
     @classmethod
@@ -146,10 +150,10 @@ class PasswordLogin(RedshiftSettings):
 class AwsLogin(RedshiftSettings):
     """A login for which AWS returns the password; without keys and profile boto3 finds the AWS identity."""
 
-    access_key_id: SecretStr | None = Field(None, description="AWS access key. A secret.")
-    secret_access_key: SecretStr | None = Field(None, description="Secret part of that key. A secret.")
-    session_token: SecretStr | None = Field(None, description="Token of a temporary key. A secret.")
-    profile: str | None = Field(None, description="Profile of the AWS configuration files, without a key.")
+    access_key_id: SecretStr | None = Field(None, description="AWS access key ID. A secret.")
+    secret_access_key: SecretStr | None = Field(None, description="AWS secret access key. A secret.")
+    session_token: SecretStr | None = Field(None, description="Session token of a temporary AWS access key. A secret.")
+    profile: str | None = Field(None, description="Profile of the AWS configuration files, instead of an access key.")
 
     @field_validator("secret_access_key", "session_token", "profile")
     @classmethod

@@ -37,9 +37,9 @@ class UiSettings(BaseModel, use_attribute_docstrings=True):
     ui_host: str = Field("127.0.0.1", min_length=1, description="Address on which the Dagster UI listens.")
     ui_port: Port = Field(3000, description="Port of the Dagster UI.")
     ui_allowed_hosts: Annotated[str, AfterValidator(_check_hosts)] | None = None
-    """Names by which browsers reach the UI, as a,b or *.example.com, besides loopback, UI_HOST and UI_URL."""
+    """Further host names by which browsers may reach the UI, separated by commas; *.example.com is allowed."""
     ui_read_only: bool = False
-    """Whether the UI only shows: it then starts no runs and changes no schedule."""
+    """Whether the UI is read-only: users cannot start runs or change the schedule."""
     ui_url: Annotated[str, AfterValidator(_check_url)] | None = None
     """URL of the Dagster UI, to which alerts link."""
 

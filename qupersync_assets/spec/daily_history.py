@@ -53,7 +53,10 @@ def daily_history(
         *(_copy(snapshot.c[name]) for name in kept),
         *sums,
         sa.Column(
-            "removed", sa.Boolean, nullable=False, comment="whether the source had lost the row by the end of day"
+            "removed",
+            sa.Boolean,
+            nullable=False,
+            comment="whether the row had disappeared from the source by the end of the day",
         ),
         key=(*key, "day"),
         shared_indexes=[(key[0], "day")],

@@ -81,7 +81,9 @@ def quper_table(
     `shared_indexes` have no `cluster`, for queries over all clusters. A last term `WHERE ...` makes a partial index.
     `finds_written` adds an index of a few pages that finds the rows that were written last.
     """
-    cluster = sa.Column("cluster", sa.Text, nullable=False, comment="CLUSTER_NAME of the source cluster")
+    cluster = sa.Column(
+        "cluster", sa.Text, nullable=False, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
+    )
     written = "when this version of the row was written (UTC)"
     synced_at = sa.Column("synced_at", UTC_TIME, nullable=False, server_default=sa.func.now(), comment=written)
     table = sa.Table(name, METADATA, cluster, *columns, synced_at, comment=comment)

@@ -70,14 +70,14 @@ def connection_problem(cluster: str, failed: Connection, jobs: Sequence[str] = (
 def _daemon(dagster: DagsterState, now: datetime) -> Iterator[Problem]:
     pulse = dagster.heartbeat
     if not pulse.fresh:
-        action = f"No sync starts. Start the daemon again: {_START}. End it first if it is running but hangs."
+        action = f"No sync starts without it. Start the daemon: {_START}. If its process hangs, end it first."
         since = now - timedelta(seconds=pulse.age) if pulse.age else None
         yield Problem("daemon", "no Dagster daemon is running", f"{_sentence(pulse.text)}.", action, since=since)
 
 
 def _schedule(dagster: DagsterState) -> Iterator[Problem]:
     if not dagster.schedule_on:
-        action = "Switch it on in the Dagster UI, under Automation, when syncs shall run again."
+        action = "To sync again, switch it on in the Dagster UI, under Automation."
         cause = f"A user has switched off the schedule {SCHEDULE_NAME}: no sync starts."
         yield Problem("schedule", "the schedule is switched off", cause, action, Severity.WARNING)
 
@@ -88,7 +88,7 @@ def _queue(dagster: DagsterState, now: datetime) -> Iterator[Problem]:
     run_id, since = dagster.queued_run
     if (now - since).total_seconds() > QUEUE_SECONDS:
         cause = f"Run {run_id} has been queued for more than {QUEUE_SECONDS // 60} minutes."
-        action = "End runs that hang, in the Dagster UI, and see the limits of runs in dagster.yaml."
+        action = "End runs that hang in the Dagster UI, and check the limit of runs in dagster.yaml."
         yield Problem("queue", "runs are queued and do not start", cause, action, since=since)
 
 

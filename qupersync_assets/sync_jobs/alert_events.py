@@ -81,7 +81,7 @@ TABLE = quper_table(
     column(
         "table_origin",
         Text,
-        "step: the step that raised the alert scanned the table; query: its query did, and most rows of it",
+        "step: the step that raised the alert scanned the table; query: its query scanned most rows in the table",
         _SCANS,
         "CASE WHEN s.table_id IS NOT NULL THEN 'step' WHEN t.table_id IS NOT NULL THEN 'query' END",
         merge="coalesce",
@@ -97,7 +97,7 @@ TABLE = quper_table(
     column(
         "query_id",
         BigInteger,
-        "the query as quper.query_history numbers it; NULL if query_match is not unique",
+        "number of the query, as in quper.query_history; NULL if query_match is not unique",
         _QUERIES,
         "m.query_id",
         merge="coalesce",
@@ -115,7 +115,7 @@ TABLE = quper_table(
     # The text may have 1024 bytes, too many for an index entry.
     generated_column("event_md5", Text, "md5 of the text of the alert", "md5(event)", of="event"),
     key=("source_view", "query", "segment", "step", "event_md5"),
-    comment="Alerts of the planner with their table and query, without their repetition per slice.",
+    comment="One row per alert of a step, with table and query; the repetitions on each slice are counted.",
     indexes=[("event_time",), ("event_md5", "event_time"), ("query_id",), ("table_id", "event_time")],
     shared_indexes=[("event_time",)],
 )
@@ -136,7 +136,7 @@ SPEC = SyncSpec(
     kind="history",
     time_column="event_time",
     late_arriving=True,
-    description="Alerts: missing statistics, nested loops, large broadcasts and the like, with table and remedy.",
+    description="Alerts of the query planner, such as missing statistics and nested loops, with table and remedy.",
     sources=("stl_alert_event_log", "stl_scan", "stl_query", "sys_query_history"),
     # User 1 is Redshift itself. Rows of slices arrive late and expire: new values are merged with known ones.
     from_clause=f"""

@@ -13,7 +13,7 @@ SPEC = SyncSpec(
         column("transaction_id", BigInteger, "transaction"),
         column("database_name", Text, "database", padded=True),
         column("schema_name", Text, "schema", padded=True),
-        column("table_name", Text, "table; Redshift may cut its name", padded=True),
+        column("table_name", Text, "table; Redshift may truncate its name", padded=True),
         column("table_id", BigInteger, "table OID"),
         column(
             "is_automatic",
@@ -37,14 +37,14 @@ SPEC = SyncSpec(
             "previous_analyze_at", UTC_TIME, "time of the previous ANALYZE (UTC); 2000-01-01: none", "last_analyze_time"
         ),
         key=("transaction_id", "table_id", "start_time"),
-        comment="ANALYZE operations of users and of Redshift; rows are kept.",
+        comment="Runs of ANALYZE by users and by Redshift; kept longer than in Redshift.",
         indexes=[("start_time",), ("table_id", "start_time")],
         shared_indexes=[("start_time",)],
     ),
     kind="history",
     time_column="start_time",
     late_arriving=True,
-    description="When statistics of each table were updated, or found to be current.",
+    description="Runs of ANALYZE: when the statistics of each table were updated, or were still current.",
     sources=("sys_analyze_history",),
     from_clause="""
 FROM sys_analyze_history

@@ -50,7 +50,7 @@ SPEC = SyncSpec(
             sensitive="data",
         ),
         key=("source_view", "query", "file_md5", "line_number", "column_name", "position"),
-        comment="Errors of COPY commands, one row per line and column; rows are kept.",
+        comment="Errors of COPY commands, one row per line and column; kept longer than in Redshift.",
         indexes=[("start_time",), ("table_id", "start_time"), ("query_id",)],
         shared_indexes=[("start_time",)],
     ),

@@ -65,7 +65,7 @@ SPEC = SyncSpec(
             merge="greatest",
         ),
         key=("query_id",),
-        comment="COPY commands that run or have ended; rows are kept.",
+        comment="COPY commands, running and ended; kept longer than in Redshift.",
         indexes=[("start_time",), ("table_name", "start_time")],
         shared_indexes=[("start_time",)],
     ),

@@ -24,7 +24,7 @@ SPEC = SyncSpec(
     ),
     kind="snapshot",
     transient=True,
-    description="Open transactions, the locks that they have, and those that they wait for.",
+    description="Open transactions, the locks that they hold, and the locks that they wait for.",
     sources=("svv_transactions",),
     # QuperSync's own transaction is always open while it reads.
     from_clause="FROM svv_transactions WHERE {include_own_queries} OR txn_owner IS NULL OR txn_owner <> CURRENT_USER",

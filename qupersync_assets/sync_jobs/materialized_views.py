@@ -37,11 +37,11 @@ SPEC = SyncSpec(
         _flag("autorewrite", "whether Redshift may use it to rewrite queries"),
         _flag("autorefresh", "whether Redshift refreshes it"),
         key=("database_name", "schema_name", "name"),
-        comment="Materialized views with their present state.",
+        comment="Materialized views with their current state.",
     ),
     kind="snapshot",
     database_column="database_name",
-    description="Materialized views: stale or not, refreshed how, refreshed by Redshift or not.",
+    description="Materialized views: whether they are stale, and how they are refreshed.",
     sources=("svv_mv_info",),
     from_clause="FROM svv_mv_info",
 )

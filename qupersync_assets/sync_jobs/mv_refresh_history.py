@@ -25,14 +25,14 @@ SPEC = SyncSpec(
         column("consumer_region", Text, "region of that consumer", padded=True),
         column("consumer_namespace", Text, "namespace of that consumer", padded=True),
         key=("database_name", "schema_name", "mv_name", "start_time"),
-        comment="Refreshes of materialized views; the newest one of a view has its last outcome.",
+        comment="One row per refresh of a materialized view; kept longer than in Redshift.",
         indexes=[("start_time",)],
         shared_indexes=[("start_time",)],
     ),
     kind="history",
     time_column="start_time",
     late_arriving=True,
-    description="Refreshes of materialized views: by whom, how long, and how they ended.",
+    description="Refreshes of materialized views: who started them, how long they took, and how they ended.",
     sources=("sys_mv_refresh_history",),
     from_clause="""
 FROM sys_mv_refresh_history

@@ -29,7 +29,7 @@ SPEC = SyncSpec(
             "base_table_name",
             "event_desc",
         ),
-        comment="Changes of the state of materialized views; the newest one of a view says why it is as it is.",
+        comment="Changes of the state of materialized views; the newest row of a view explains its current state.",
         indexes=[("start_time",)],
         shared_indexes=[("start_time",)],
     ),

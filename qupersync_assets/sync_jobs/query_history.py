@@ -64,7 +64,7 @@ TABLE = quper_table(
     column(
         "query_text",
         Text,
-        "text of the statement, which Redshift may cut at 4000 characters",
+        "text of the statement; Redshift may truncate it to 4000 characters",
         "query_text",
         WITH_LINE_BREAKS,
         padded=True,
@@ -96,7 +96,7 @@ TABLE = quper_table(
     APPLICATION_NAME,
     generated_column("query_hash", Text, "same as user_query_hash", "user_query_hash", of="user_query_hash"),
     key=("query_id",),
-    comment="Queries of all users except Redshift itself, from sys_query_history; rows are kept.",
+    comment="Queries of all users, without Redshift's own ones, from sys_query_history.",
     indexes=[
         ("start_time",),
         ("start_time", "query_id", f"WHERE {UNFINISHED}"),
@@ -132,7 +132,7 @@ SPEC = SyncSpec(
     table=TABLE,
     kind="history",
     time_column="start_time",
-    description="Queries of the last seven days and before: user, text, durations and outcome.",
+    description="Queries: user, text, durations and outcome, kept longer than Redshift's seven days.",
     sources=("sys_query_history", "sys_connection_log"),
     from_clause=FROM_CLAUSE.format(names=NAMES),
     alternatives=(

@@ -43,8 +43,12 @@ TABLE = quper_table(
     _sum("broadcast_bytes", "bytes that were sent to all nodes", "output_bytes"),
     _sum("distributed_rows", "rows that were redistributed between nodes", "output_rows"),
     _sum("distributed_bytes", "bytes that were redistributed between nodes", "output_bytes"),
-    _greatest("max_data_skewness_pct", "worst uneven distribution of data in a step: 0 even, 100", "data_skewness"),
-    _greatest("max_time_skewness_pct", "worst uneven distribution of time in a step: 0 even, 100", "time_skewness"),
+    _greatest(
+        "max_data_skewness_pct", "most uneven distribution of data in a step: from 0, even, to 100", "data_skewness"
+    ),
+    _greatest(
+        "max_time_skewness_pct", "most uneven distribution of time in a step: from 0, even, to 100", "time_skewness"
+    ),
     _sum("scans", "scan steps", "step_name"),
     _sum("range_restricted_scans", "scan steps that skipped blocks because of the sort key", "is_rrscan"),
     _greatest("tables_scanned", "permanent tables that were scanned", "table_id"),
@@ -72,7 +76,7 @@ TABLE = quper_table(
         of=("spilled_local_mb", "spilled_remote_mb"),
     ),
     key=("query_id",),
-    comment="What queries cost: spill, blocks, rows and bytes over all steps; query_id joins quper.query_history.",
+    comment="Sums over all steps of each query; query_id is that of quper.query_history.",
     # The second one is read with each evaluation of the cluster's health.
     indexes=[("start_time",), ("query_id", "WHERE spilled_mb > 0 OR rows_inserted BETWEEN 1 AND 100")],
     shared_indexes=[("start_time",), ("spilled_mb", "WHERE spilled_mb > 0")],

@@ -22,7 +22,7 @@ SPEC = SyncSpec(
         ),
         column("charged_rpu_seconds", BigInteger, "charged capacity, in RPU-seconds; sum it up", "charged_seconds"),
         key=("start_time",),
-        comment="Usage of Redshift Serverless by minute; rows are kept. Charges are set when a transaction ends.",
+        comment="Usage of Redshift Serverless, one row per minute. Charges are set when a transaction ends.",
         shared_indexes=[("start_time",)],
     ),
     kind="history",

@@ -20,7 +20,7 @@ SPEC = SyncSpec(
         ),
         # A recommendation with another statement is another one.
         key=("database", "table_id", "type", "ddl_md5"),
-        comment="Recommendations for tables that were not applied yet; removed_at: applied, replaced or withdrawn.",
+        comment="Recommendations that are not applied yet; removed_at: one was applied, replaced or withdrawn.",
     ),
     kind="snapshot",
     transient=True,

@@ -147,7 +147,7 @@ LEFT JOIN LATERAL (
 WHERE s.outcome IN ('started', 'skipped')""",
     "Vacuums: one row per vacuum of a table, from its start and its end in quper.vacuum_history.",
     {
-        "cluster": "CLUSTER_NAME of the source cluster",
+        "cluster": "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS",
         "database_name": "database of the table",
         "schema_name": "schema of the table",
         "table_name": "name of the table; NULL if neither sys_vacuum_history nor quper.table_stats has it",

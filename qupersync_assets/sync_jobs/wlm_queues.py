@@ -54,7 +54,7 @@ SPEC = SyncSpec(
         comment="Queues (service classes) of workload management.",
     ),
     kind="snapshot",
-    description="Queues: slots, memory, priority, concurrency scaling and timeout.",
+    description="WLM queues: slots, memory, priority, concurrency scaling and timeout.",
     sources=("stv_wlm_service_class_config", "stv_wlm_classification_config"),
     from_clause="""
 FROM stv_wlm_service_class_config q

@@ -21,7 +21,7 @@ SPEC = SyncSpec(
     ),
     kind="snapshot",
     transient=True,
-    description="Rules that log or end queries of a queue.",
+    description="WLM rules: conditions under which queries of a queue are logged or ended.",
     sources=("stv_wlm_qmr_config",),
     from_clause="FROM stv_wlm_qmr_config",
 )

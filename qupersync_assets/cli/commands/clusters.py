@@ -76,7 +76,7 @@ def show(context: typer.Context, as_json: Json = False) -> None:
 
 @clusters.command(cls=Verb)
 def rename(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="The present name, as in the column `cluster`.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The current name, as in the column `cluster`.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The new name.")],
     yes: Yes = False,
     as_json: Json = False,
@@ -89,7 +89,7 @@ def rename(
 
     with exit_on_errors(as_json):
         if not new.strip() or old == new:
-            raise CommandError("The new name must differ from the present one, and must not be empty.", exit_code=2)
+            raise CommandError("The new name must differ from the current one, and must not be empty.", exit_code=2)
         notes = {new: f"The settings do not name {new} yet: set CLUSTER_NAME or CLUSTERS before the next sync."}
         change = partial(rename_cluster, old=old, new=new, dry_run=not yes)
         _change(change, "Renamed", yes, as_json, notes)

@@ -81,7 +81,7 @@ def test_a_rename_onto_a_cluster_with_rows_changes_nothing(
 ) -> None:
     refused = qupersync("clusters", "rename", "old", "kept", "--yes", "--json")
     assert refused.code == 1
-    assert "kept has rows already" in refused.json["error"] and "forget kept" in refused.json["error"]
+    assert "kept already has rows" in refused.json["error"] and "forget kept" in refused.json["error"]
     assert all(clusters_of(target, table) == {"old", "kept"} for table in every_table)
 
 

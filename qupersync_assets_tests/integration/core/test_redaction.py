@@ -115,7 +115,7 @@ FAILURES = {
     "refused, target": ({"POSTGRES_PORT": "1"}, "refused"),
     "unknown host, source": ({"REDSHIFT_HOST": "no-such-host.invalid"}, "no-such-host"),
     "unknown host, target": ({"POSTGRES_HOST": "no-such-host.invalid"}, "no-such-host"),
-    "no TLS, source": ({"REDSHIFT_SSL": "true"}, "speaks no TLS"),
+    "no TLS, source": ({"REDSHIFT_SSL": "true"}, "does not support TLS"),
     "no TLS, target": ({"POSTGRES_SSLMODE": "require"}, "does not support SSL"),
     "no database, source": ({"REDSHIFT_DATABASE": "nowhere"}, "3D000"),
 }

@@ -39,7 +39,7 @@ def test_a_number_that_is_used_again_replaces_no_row(
     load_rows(postgres, spec, "one", raw, 8.99, 5)
     before = target(held)
     assert len(before) == 4
-    with pytest.raises(SyncError, match=r"^Number 2 .*Give the cluster another name") as caught:
+    with pytest.raises(SyncError, match=r"^Redshift has used number 2 again.*Give the cluster another name") as caught:
         load_rows(postgres, spec, "one", raw, 8.99, 5 + jump, 4)
     assert caught.value.error_class is ErrorClass.FATAL
     assert target(held) == before
