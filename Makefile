@@ -15,7 +15,7 @@ endif
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo            sync an embedded sandbox, then serve the Dagster UI (PORT=3000)"
+	@echo "make demo            sync a simulated Redshift, then serve the Dagster UI (PORT=3000)"
 	@echo "make demo ONCE=1     sync once and exit"
 	@echo "make demo MODE=kind  kind of Redshift: provisioned, single-node, serverless or multi-az"
 	@echo "make up              webserver, daemon and schedule for the databases of .env"
@@ -45,20 +45,20 @@ INSTALLED = echo "Installed: $$(du -sm .venv | cut -f1) MB in .venv"
 	@test -w . || { echo "This folder is read-only; QuperSync keeps .venv and .qupersync in it."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "QuperSync needs Python 3.11 or later; name it with PYTHON=python3.x."; exit 1; }
-	@echo "Creating .venv"
+	@echo "Creating .venv (some seconds)"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) --quiet $(PACKAGES)/uv.txt
 	@touch $@
 
 .venv/demo: .venv/uv pyproject.toml deploy/requirements/demo.txt
-	@echo "Installing the packages of the demo: 440 MB, of which 130 MB are downloaded once"
+	@echo "Installing the packages of the demo: 130 MB to download unless they are cached, 520 MB in .venv"
 	@$(UV) $(PACKAGES)/demo.txt || $(PIP) $(PACKAGES)/demo.txt
 	@$(UV) --quiet $(ITSELF) || $(PIP) $(ITSELF)
 	@$(INSTALLED)
 	@touch $@
 
 .venv/installed: .venv/demo deploy/requirements/dev.txt
-	@echo "Installing the packages of development: 400 MB more"
+	@echo "Installing the packages of development: 400 MB more in .venv"
 	@$(UV) $(PACKAGES)/dev.txt || $(PIP) $(PACKAGES)/dev.txt
 	@$(INSTALLED)
 	@touch $@

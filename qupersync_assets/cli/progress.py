@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from qupersync_assets.cli.console import out, print_line
-from qupersync_assets.cli.summary import Row, format_duration, style_of
+from qupersync_assets.cli.summary import Row, style_of
+from qupersync_assets.core.durations import format_duration
 
 Update = Callable[[Sequence[Row]], None]
 # Seconds between two lines about a job that is still running.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +19,7 @@ from qupersync_assets.postgres.dataframe import read_table
 from qupersync_assets.postgres.loader import LoadResult, TableState
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.spec import SCHEMA, SyncSpec
+from qupersync_assets.sync.checks import CheckResult
 from qupersync_assets.sync.load_job import SyncOutcome, SyncRequest, load_job
 from qupersync_assets.sync_jobs import all_specs
 
@@ -77,7 +78,7 @@ class PostgresUpsertIOManager(dg.IOManager):
         except Exception as error:
             text = redact(f"{type(error).__name__}: {error}")
             raise dg.Failure(text, allow_retries=False) from redacted(error)
-        added = _metadata(spec, outcome.result, outcome.state)
+        added = _metadata(spec, outcome)
         lineage: dg.TableColumnLineage = context.definition_metadata[COLUMN_LINEAGE]
         added[DEFINITION] = _definition(outcome.result, lineage)
         if added[DEFINITION] != obj.known_definition:  # else an earlier materialization has them
@@ -116,15 +117,17 @@ class PostgresUpsertIOManager(dg.IOManager):
             )
 
 
-def _metadata(spec: SyncSpec, result: LoadResult, state: TableState) -> dict[str, Any]:
+def _metadata(spec: SyncSpec, outcome: SyncOutcome) -> dict[str, Any]:
     """Return the metadata of a materialization: always the same keys and types.
 
     The UI plots each number under its key, hence keys that are titles; what is nearly always 0 is in `counts`.
     """
+    result, state = outcome.result, outcome.state
     read, counts = result.read, result.counts
     return {
         "dagster/table_name": spec.table.fullname,
         "dagster/row_count": state.row_count,
+        "checks": verdict(outcome.checks),
         **plotted(result, state),
         "counts": {"rows_upserted": counts.upserted, **counts.columns(), "gap_seconds": result.gap_seconds},
         "source": result.source_name,
@@ -134,6 +137,13 @@ def _metadata(spec: SyncSpec, result: LoadResult, state: TableState) -> dict[str
         "read_to": _timestamp(read.read_to if read else None),
         "fast_path": f"off: {result.slow_path}" if result.slow_path else "on",
     }
+
+
+def verdict(checks: Sequence[CheckResult]) -> str:
+    """Return what the checks of a load found: the UI shows those of a run that is running as not evaluated."""
+    found = [f"{check.name}, {check.status}: {check.text}" for check in checks if not check.passed]
+    passed = f"{len(checks) - len(found)} of {len(checks)} passed"
+    return f"{passed}. {' '.join(found)}" if found else passed
 
 
 def plotted(result: LoadResult, state: TableState) -> dict[str, float]:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import fcntl
 import os
+import shutil
 import sys
 import threading
 import time
@@ -113,12 +114,12 @@ def _state_folder(folder: Path) -> Iterator[None]:
 def _demo(once: bool, mode: Mode, as_json: bool) -> int:
     host = os.environ.get("UI_HOST") or "127.0.0.1"
     port = 0 if once else free_port(host, os.environ.get("UI_PORT") or "3000")
-    with console.status("Starting the sandbox: PostgreSQL with a simulated Redshift and the target"):
+    with console.status("Starting PostgreSQL, with a simulated Redshift cluster and the target database"):
         sandbox = Sandbox(STATE / "sandbox", mode)
         sandbox.start()
     try:
         workload = sandbox.workload()
-        with console.status("Generating seven days of queries, scans, vacuums and alerts"):
+        with console.status("Generating seven days of queries, scans, vacuums and alerts in the simulated cluster"):
             workload.backfill(datetime.now(UTC), queries=2400)
             workload.add_problems(datetime.now(UTC))
             workload.advance(datetime.now(UTC))
@@ -139,14 +140,20 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
         write_private(ENV_FILE, "".join(f"{name}={value}\n" for name, value in variables.items()))
         succeeded = _first_run(as_json)
         if succeeded:
-            with console.status("Looking for problems of the cluster"):
+            with console.status("Checking the cluster for problems"):
                 show_health(sandbox, settings, HEALTH_PAGE, console)
         if once:
             return 0 if succeeded else 1
         dagster = dagster_processes(host, port, STATE / "logs", _report, [_Postgres(sandbox.server)])
-        with _activity(workload), dagster as keep:
+        with _activity(workload), contextlib.ExitStack() as stack:
+            with console.status("Starting Dagster's webserver and daemon"):
+                keep = stack.enter_context(dagster)
             _report(_where_to_look(f"http://{host}:{port}", settings.sync_interval))
-            keep()
+            try:
+                keep()
+            finally:
+                with console.status("Stopping Dagster"):
+                    stack.close()
     finally:
         with console.status("Stopping the sandbox"), uninterrupted():
             sandbox.stop()
@@ -154,17 +161,23 @@ def _demo(once: bool, mode: Mode, as_json: bool) -> int:
 
 def _where_to_look(url: str, interval: int) -> str:
     """Return the pages that have something to show at once, and how to go on."""
-    page = [f"  health page:  {HEALTH_PAGE.resolve().as_uri()}"] if HEALTH_PAGE.exists() else []
+    page = [f"  health page:  {HEALTH_PAGE.resolve().as_uri()} - findings with plots"] if HEALTH_PAGE.exists() else []
     lines = [
-        f"\nDagster UI: {url}/assets - the catalog of all tables",
+        f"\nDagster UI: {url} - whether all is well, with links to all tables",
         f"  one table:    {url}/assets/quper/query_history - its checks, columns and plots",
         f"  lineage:      {url}/asset-groups - from Redshift's views to the tables",
-        f"  findings:     {url}/assets/quper/health_findings",
+        f"  findings:     {url}/assets/quper/health_findings - problems of the simulated cluster",
         *page,
-        f"A sync every {interval} s, new activity in the sandbox every {ACTIVITY_SECONDS} s. Ctrl-C stops everything.",
-        f"From another terminal: qupersync --env-file {ENV_FILE} status",
+        f"A sync runs every {interval} s; the simulated cluster has new queries every {ACTIVITY_SECONDS} s.",
+        f"From another terminal: {_command()} --env-file {ENV_FILE} status",
+        "Ctrl-C stops everything.",
     ]
     return "\n".join(lines)
+
+
+def _command() -> str:
+    """Return what a user of this folder types for `qupersync`: its path, unless a shell finds it."""
+    return "qupersync" if shutil.which("qupersync") else os.path.relpath(Path(sys.executable).with_name("qupersync"))
 
 
 def _first_run(as_json: bool) -> bool:

@@ -33,7 +33,7 @@ LOGGED = "qupersync_assets.serve.logged"
 # At INFO a code server writes, in colours, before it has loaded QuperSync.
 CODE_SERVER = ("--code-server-log-level", "warning")
 RUN_SERVER_NAME, RUN_SERVER = "qupersync-runs", "qupersync_assets.run_server"
-WEBSERVER = "qupersync_assets.serve.webserver"
+WEBSERVER = "qupersync_assets.webserver"
 
 
 def dagster_file(name: str) -> Path:

@@ -9,7 +9,8 @@ import typer
 
 from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, out, print_block, print_json, print_line
 from qupersync_assets.cli.parser import HELP_OPTIONS, Group, Verb
-from qupersync_assets.cli.summary import format_duration, plain_table
+from qupersync_assets.cli.summary import plain_table
+from qupersync_assets.core.durations import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

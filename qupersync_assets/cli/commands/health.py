@@ -15,7 +15,7 @@ from rich.text import Text
 from qupersync_assets.cli.arguments import Cluster, one_of, parse_time, select_clusters
 from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, out, print_block, print_json, print_line
 from qupersync_assets.cli.health_page import write_page
-from qupersync_assets.cli.summary import format_duration
+from qupersync_assets.core.durations import format_duration
 from qupersync_assets.health.signal import Severity
 
 if TYPE_CHECKING:

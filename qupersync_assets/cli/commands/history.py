@@ -9,6 +9,7 @@ import typer
 from qupersync_assets.cli import summary
 from qupersync_assets.cli.arguments import Cluster, complete_jobs, one_of, parse_time, select_clusters, select_jobs
 from qupersync_assets.cli.console import Json, exit_on_errors, out, print_block, print_json
+from qupersync_assets.core.durations import format_duration
 from qupersync_assets.postgres.sync_status import SyncStatus
 
 # Characters of a terminal that shows a row on one line.
@@ -90,7 +91,7 @@ def _print(rows: Sequence[summary.Row]) -> None:
             "job": row["sync_job_id"],
             "source": row["source"] or "-",
             "status": row["status"],
-            "took": summary.format_duration(row["duration_ms"] / 1000 if row["duration_ms"] is not None else None),
+            "took": format_duration(row["duration_ms"] / 1000 if row["duration_ms"] is not None else None),
             **{name: f"{row[f'rows_{name}']:,}" for name in numbers},
         }
         style = summary.style_of(row["status"])

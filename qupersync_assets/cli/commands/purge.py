@@ -13,7 +13,8 @@ from rich.console import Console
 
 from qupersync_assets.cli.arguments import parse_duration
 from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, note, out, print_block, print_json
-from qupersync_assets.cli.summary import format_duration, plain_table
+from qupersync_assets.cli.summary import plain_table
+from qupersync_assets.core.durations import format_duration
 
 if TYPE_CHECKING:
     from qupersync_assets.settings import Settings

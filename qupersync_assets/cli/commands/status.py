@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +10,16 @@ from rich.console import Console
 
 from qupersync_assets.cli.arguments import Cluster, select_clusters
 from qupersync_assets.cli.console import Json, exit_on_errors, out, print_block, print_json, print_line
-from qupersync_assets.cli.summary import format_duration, plain_table, print_errors, style_of
-from qupersync_assets.postgres.sync_status import SyncStatus
+from qupersync_assets.cli.summary import plain_table, print_errors, style_of
+from qupersync_assets.core.durations import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Mapping, Sequence
 
     from qupersync_assets.postgres.job_status import JobState
     from qupersync_assets.settings import Settings
-    from qupersync_assets.spec import SyncSpec
     from qupersync_assets.sync.dagster_state import DagsterState
-
-# Latest result of each check, by cluster and job, then by name.
-Checks = Mapping[tuple[str, str], dict[str, dict[str, str | None]]]
+    from qupersync_assets.sync.overview import Checks, Overview
 
 
 def status(cluster: Cluster = None, as_json: Json = False) -> None:
@@ -38,35 +33,24 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
     """
     with exit_on_errors(as_json):
         from qupersync_assets.cli.dagster_state import dagster_state
-        from qupersync_assets.postgres.job_status import job_states
         from qupersync_assets.postgres.resource import postgres_resource
         from qupersync_assets.settings import Settings
-        from qupersync_assets.sync.checks import latest_checks
-        from qupersync_assets.sync.job_choice import jobs_by_cluster
-        from qupersync_assets.sync.operations import find_problems
-        from qupersync_assets.sync.problems import Severity
-        from qupersync_assets.sync_jobs import all_specs, default_specs, spec_of
+        from qupersync_assets.sync.overview import read_overview
 
-        settings, specs = Settings.load(logins=False), all_specs()
+        settings = Settings.load(logins=False)
         clusters = select_clusters(settings, cluster)
         postgres = postgres_resource(settings)
-        states = job_states(postgres, dict.fromkeys(clusters, specs))
-        states = _with_jobs_off(states, jobs_by_cluster(settings), {spec.sync_job_id for spec in default_specs()})
         dagster = dagster_state(settings, postgres)
+        overview = read_overview(settings, postgres, clusters, dagster)
+        states, checks, ok = overview.states, overview.checks, overview.ok
         schedule = _schedule(settings, states[0].now, dagster)
-        problems = find_problems(dagster, postgres, settings, states[0].now, with_failed=True) if dagster else []
-        checks = {(s.cluster, s.sync_job_id): latest_checks(s, spec_of(s.sync_job_id)) for s in states if not s.is_off}
-        late = {(problem.cluster, job): problem.summary for problem in problems for job in problem.jobs}
-        why = {(s.cluster, s.sync_job_id): _attention(s, checks, late) for s in states}
-        needy = [(state, text) for state in states if (text := why[state.cluster, state.sync_job_id])]
-        others = [str(problem) for problem in problems if not problem.jobs and problem.severity is Severity.ERROR]
-        ok = not needy and not others
+        others = [str(problem) for problem in overview.general_errors]
         if as_json:
             is_paused = schedule["on"] is False
             jobs = [
                 {
                     **_as_json(state, None if is_paused else _next_run(settings, state), checks),
-                    "needs_attention": why[state.cluster, state.sync_job_id] or None,
+                    "needs_attention": overview.attention.get((state.cluster, state.sync_job_id)),
                 }
                 for state in states
             ]
@@ -74,7 +58,7 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
         else:
             console = out()
             several = len(settings.by_cluster()) > 1
-            print_line(console, _headline(states, needy, several), "red" if needy else "green")
+            print_line(console, _headline(overview, several), "red" if overview.attention else "green")
             for text in others:
                 print_line(console, text, "red")
             print_line(console, _next_sync(states[0].now, schedule))
@@ -84,34 +68,12 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
     raise typer.Exit(0 if ok else 1)
 
 
-def _attention(state: JobState, checks: Checks, late: Mapping[tuple[str | None, str], str]) -> str:
-    """Return why a job needs attention, in a few words; empty if it does not. `late` jobs miss a success."""
-    if state.is_off:
-        return ""
-    found = checks.get((state.cluster, state.sync_job_id), {})
-    errors = [name for name, check in found.items() if check["status"] == "error"]
-    if state.last and state.last["status"] in (SyncStatus.FAILED, SyncStatus.PARTIAL):
-        errors.insert(0, state.last["status"])
-    elif missing := late.get((state.cluster, state.sync_job_id)):
-        errors.insert(0, missing)
-    return ", ".join(errors)
-
-
-def _headline(states: Sequence[JobState], needy: Sequence[tuple[JobState, str]], several: bool) -> str:
-    if not needy:
+def _headline(overview: Overview, several: bool) -> str:
+    if not overview.attention:
         return "No job needs attention."
-    named = [f"{f'{s.cluster} ' if several else ''}{s.sync_job_id} ({why})" for s, why in needy]
-    on = sum(not state.is_off for state in states)
-    return f"{len(needy)} of {on} jobs need{'s' if len(needy) == 1 else ''} attention: {', '.join(named)}"
-
-
-def _with_jobs_off(
-    states: Sequence[JobState], on: Mapping[str, Sequence[SyncSpec]], default: Collection[str]
-) -> list[JobState]:
-    """Mark the jobs that are off, and leave out optional jobs that were never on."""
-    jobs_on = {(cluster, spec.sync_job_id) for cluster, specs in on.items() for spec in specs}
-    marked = [replace(state, is_off=(state.cluster, state.sync_job_id) not in jobs_on) for state in states]
-    return [state for state in marked if not state.is_off or state.last or state.sync_job_id in default]
+    named = [f"{f'{cluster} ' if several else ''}{job} ({why})" for (cluster, job), why in overview.attention.items()]
+    on = sum(not state.is_off for state in overview.states)
+    return f"{len(named)} of {on} jobs need{'s' if len(named) == 1 else ''} attention: {', '.join(named)}"
 
 
 def _schedule(settings: Settings, now: datetime, dagster: DagsterState | None) -> dict[str, Any]:
@@ -192,7 +154,7 @@ def _next_sync(now: datetime, schedule: dict[str, Any]) -> str:
     return f"{text}." if daemon["fresh"] else f"{text}, but {daemon['detail']}."
 
 
-def _check_summary(checks: dict[str, dict[str, str | None]]) -> str:
+def _check_summary(checks: Mapping[str, Mapping[str, str | None]]) -> str:
     statuses = [check["status"] for check in checks.values()]
     for kind in ("error", "warning"):
         if count := statuses.count(kind):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qupersync_assets.cli.arguments import parse_duration, parse_time
-from qupersync_assets.cli.summary import format_duration
+from qupersync_assets.core.durations import format_duration
 
 
 @given(st.lists(st.tuples(st.integers(0, 9999), st.sampled_from("smhdw")), min_size=1, max_size=5))
