@@ -88,9 +88,13 @@ def print_errors(console: Console, rows: Sequence[Row], *, with_time: bool = Fal
 
 def name_jobs(rows: Sequence[Row]) -> str:
     """Return the first jobs of some rows, and the number of the others."""
-    jobs = list(dict.fromkeys(row["sync_job_id"] for row in rows))
-    more = len(jobs) - MAX_NAMES
-    return ", ".join(jobs[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return name_some(list(dict.fromkeys(row["sync_job_id"] for row in rows)))
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Return the first names, and the number of the others."""
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def has_several_clusters(rows: Sequence[Row]) -> bool:

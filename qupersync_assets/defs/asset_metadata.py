@@ -69,10 +69,10 @@ def description(spec: SyncSpec, settings: Settings, placement: Placement) -> str
         " with ".join(_link(placement.source_key(view), view) for view in variant.sources) for variant in spec.variants
     )
     loading = (
-        f"incrementally, as a history table. Its rows stay; Redshift deletes them after about {RETENTION.days} days."
+        f"incrementally, as a history table: it keeps rows that Redshift deletes after about {RETENTION.days} days."
         if spec.kind == "history"
         else "completely at each sync, as a snapshot table. Rows that disappeared from the source get a "
-        f"`removed_at` timestamp; the view `{spec.table.fullname}_current` shows the others."
+        f"`removed_at` timestamp; the view `{spec.table.fullname}_current` shows the rows without one."
     )
     lines = [
         f"{spec.description}\n",
@@ -80,10 +80,11 @@ def description(spec: SyncSpec, settings: Settings, placement: Placement) -> str
         f"- **Source**: {sources}.",
         f"- **Key**: {', '.join(f'`{c.name}`' for c in spec.key)}.",
         f"- **Loaded**: {loading}",
-        f"- **Runs**: `{spec.sync_job_id}` in `quper.sync_logs`. Skipped rows are in `quper.skipped_rows`.",
+        f"- **Log**: rows of `{spec.sync_job_id}` in `quper.sync_logs`; rows that could not be loaded are in "
+        "`quper.skipped_rows`.",
     ]
     if len(settings.by_cluster()) > 1:
-        lines.append("- **Clusters**: one partition each; the freshness is that of the last synced cluster.")
+        lines.append("- **Clusters**: each one is a partition; the freshness is that of the cluster synced last.")
     return "\n".join(lines)
 
 
@@ -156,7 +157,7 @@ def _source_lines(view: str, readers: Sequence[SyncSpec], placement: Placement) 
     facts = documented_views().get(view)
     if facts is None:
         yield (
-            "- AWS does not document it. It is read if a cluster has it, with the columns of "
+            "- AWS does not document this view. QuperSync reads it if the cluster has it, with the columns of "
             f"`{UNDOCUMENTED.get(view, 'another view')}`."
         )
     else:

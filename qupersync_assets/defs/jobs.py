@@ -26,6 +26,8 @@ def build_jobs(
         return dg.define_asset_job(name, selection, description=description, executor_def=executor, **arguments)
 
     text = "Syncs all tables from Redshift to PostgreSQL, each independent of the others. The schedule runs this job."
-    by_hand = f"alone, when a user starts it. The schedule runs {placement.main_job}, which includes this table."
-    single_jobs = (define(placement.job(spec), [spec], f"Syncs {spec.table.fullname} {by_hand}") for spec in specs)
+    by_hand = f"Only users start it: the schedule runs {placement.main_job}, which includes this table."
+    single_jobs = (
+        define(placement.job(spec), [spec], f"Syncs only {spec.table.fullname}. {by_hand}") for spec in specs
+    )
     return [define(placement.main_job, specs, text), *single_jobs]

@@ -98,7 +98,7 @@ def build_maintenance(
         name="purge" if placement.standalone else f"{placement.name}_purge",
         config_schema={},
         required_resource_keys={postgres_key},
-        description="Deletes rows and runs older than QUPER_RETENTION_DAYS, QUPER_DAILY_RETENTION_DAYS, "
+        description="Deletes rows and runs that are older than QUPER_RETENTION_DAYS, QUPER_DAILY_RETENTION_DAYS, "
         "SYNC_LOG_RETENTION_DAYS and DAGSTER_RUN_RETENTION_DAYS.",
     )
     def purge(context: dg.OpExecutionContext) -> None:

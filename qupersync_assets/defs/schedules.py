@@ -71,7 +71,7 @@ def build_schedules(
         execution_timezone=settings.sync_timezone,
         default_status=placement.schedule_status,
         required_resource_keys={postgres_key},
-        description=f"Syncs {describe_intervals(settings)}. Skips a tick while a sync runs or when late.",
+        description=f"Syncs {describe_intervals(settings)}. A tick is skipped if it is late, or while a sync runs.",
     )
     def sync_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         if seconds is None:
@@ -138,7 +138,7 @@ def evaluate_tick(
         with redact_exceptions():
             jobs = [spec for spec in due_jobs(postgres, settings, cluster, due) if spec.sync_job_id not in loading]
         if not jobs:
-            reasons.append(f"All jobs of {cluster} that are due are being loaded.")
+            reasons.append(f"All jobs of {cluster} that are due are already being loaded.")
             continue
         is_complete = len(jobs) == len(jobs_by_cluster(settings)[cluster])
         requests.append(

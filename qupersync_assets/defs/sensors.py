@@ -56,8 +56,8 @@ def _interval_sensor(
         minimum_interval_seconds=POLL_SECONDS,
         default_status=placement.sensor_status,
         required_resource_keys={postgres_key},
-        description=f"Syncs {describe_intervals(settings)}, which cron cannot express. Skips a tick while a sync runs "
-        f"or when late. To pause the syncs, stop the schedule {placement.schedule}, which this sensor follows.",
+        description=f"Syncs {describe_intervals(settings)}, which cron cannot express. A tick is skipped if it is "
+        f"late, or while a sync runs. To pause the syncs, stop the schedule {placement.schedule}.",
     )
     def sync_interval(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         postgres: PostgresResource = getattr(context.resources, postgres_key)
@@ -93,7 +93,7 @@ def _first_sync_sensor(
         minimum_interval_seconds=FIRST_SYNC_SECONDS,
         default_status=placement.sensor_status,
         required_resource_keys={postgres_key},
-        description="Syncs a cluster at once if no sync of it ever succeeded; later ticks of the schedule follow.",
+        description="Syncs a cluster at once if it was never synced successfully; then the schedule takes over.",
     )
     def first_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         postgres: PostgresResource = getattr(context.resources, postgres_key)
@@ -134,7 +134,7 @@ def _stale_rows_sensor(specs: Sequence[SyncSpec], settings: Settings, placement:
         minimum_interval_seconds=STALE_ROWS_SECONDS,
         default_status=placement.sensor_status,
         required_resource_keys={postgres_key},
-        description="Closes the rows of quper.sync_logs of runs that failed early, were canceled or killed.",
+        description="Closes the rows of runs in quper.sync_logs that failed early, were canceled or killed.",
     )
     def stale_rows_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         postgres: PostgresResource = getattr(context.resources, postgres_key)

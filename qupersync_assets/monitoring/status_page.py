@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
+from markupsafe import Markup, escape
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,6 +24,7 @@ from qupersync_assets.monitoring.dagster_state import DagsterReader
 from qupersync_assets.postgres.cluster_connections import Connection, failed_connections
 from qupersync_assets.postgres.job_status import JobState, is_usable
 from qupersync_assets.postgres.resource import PostgresResource, postgres_resource
+from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.settings import Settings, SettingsError
 from qupersync_assets.sync.dagster_state import DagsterState
 from qupersync_assets.sync.due import next_sync
@@ -86,7 +89,7 @@ def describe(settings: Settings, postgres: PostgresResource, dagster: DagsterSta
     clusters = list(jobs_by_cluster(settings))
     overview = read_overview(settings, postgres, clusters, dagster)
     connections, findings = _cluster_facts(postgres, clusters)
-    problems = [*_problems(overview), *_failed_jobs(overview)]
+    problems = list(_problems(overview))
     warnings = [*_warnings(overview, connections), *([] if dagster else [_UNKNOWN_DAGSTER])]
     on = [state for state in overview.states if not state.is_off]
     severity = "error" if problems else "warning" if warnings else "ok"
@@ -94,7 +97,7 @@ def describe(settings: Settings, postgres: PostgresResource, dagster: DagsterSta
     if not problems and last is None:
         verdict, severity = "Waiting for the first sync", "warning"
     elif severity == "ok":
-        verdict = "All is well"
+        verdict = "All syncs are well"
     else:
         count = len(problems) or len(warnings)
         verdict = f"{count} {'problem' if problems else 'warning'}{'s' if count > 1 else ''}"
@@ -104,7 +107,7 @@ def describe(settings: Settings, postgres: PostgresResource, dagster: DagsterSta
         "severity": severity,
         "verdict": verdict,
         "jobs": len(on),
-        "succeeded": sum(state.last is not None and state.last["status"] == "success" for state in on),
+        "succeeded": sum(state.last is not None and state not in overview.needy for state in on),
         "last": format_duration(now - last) if last else None,
         "next": None if is_paused else format_duration(next_sync(settings, now) - now),
         "problems": problems,
@@ -135,30 +138,30 @@ def _unreadable(error: str) -> dict[str, Any]:
     }
 
 
+def _problem(problem: Problem, states: Sequence[JobState] = ()) -> dict[str, Any]:
+    who = f"{_count(states)}: " if states else ""
+    text = f"{who}{problem.summary[0].upper()}{problem.summary[1:]}. {problem.cause}"
+    return {"text": text, "action": problem.action, "links": _links(states)}
+
+
 def _problems(overview: Overview) -> Iterator[dict[str, Any]]:
+    """Yield one problem for each cause, with the tables that it affects."""
     for problem in overview.general_errors:
         yield _problem(problem)
+    for problem in overview.problems:
+        jobs = [s for s in overview.states if s.cluster == problem.cluster and s.sync_job_id in problem.jobs]
+        if jobs:
+            yield _problem(problem, jobs)
+    yield from _grouped((state, text) for state in overview.needy for text in _errors(state, overview))
 
 
-def _problem(problem: Problem) -> dict[str, Any]:
-    return {"text": f"{problem.summary[0].upper()}{problem.summary[1:]}. {problem.cause}", "action": problem.action}
-
-
-def _failed_jobs(overview: Overview) -> Iterator[dict[str, Any]]:
-    """Yield one problem for each reason that jobs need attention, with the jobs."""
-    found: dict[tuple[str, str], list[JobState]] = {}
-    for state in overview.needy:
-        last = state.last or {}
-        key = state.cluster, state.sync_job_id
-        errors = [check["text"] for check in overview.checks.get(key, {}).values() if check["status"] == "error"]
-        text = " ".join(filter(None, [last.get("error"), *errors])) or f"{overview.attention[key]}."
-        found.setdefault((state.cluster, text), []).append(state)
-    actions = {job: problem.action for problem in overview.problems for job in problem.jobs}
-    for (cluster, text), states in found.items():
-        of = f" of cluster {cluster}" if len({state.cluster for state in overview.states}) > 1 else ""
-        number = f"{len(states)} tables{of}" if len(states) > 1 else f"{_name(states[0])}{of}"
-        action = next((actions[s.sync_job_id] for s in states if s.sync_job_id in actions), "")
-        yield {"text": f"{number}: {text}", "links": _links(states), "action": action}
+def _errors(state: JobState, overview: Overview) -> Iterator[str]:
+    """Yield why the last load of a job failed or left out databases, and its checks that have an error."""
+    if state.last and state.last["error"] and state.last["status"] in (SyncStatus.FAILED, SyncStatus.PARTIAL):
+        yield state.last["error"]
+    for check in overview.checks.get((state.cluster, state.sync_job_id), {}).values():
+        if check["status"] == "error":
+            yield str(check["text"])
 
 
 def _warnings(overview: Overview, connections: dict[str, Connection]) -> Iterator[dict[str, Any]]:
@@ -167,11 +170,28 @@ def _warnings(overview: Overview, connections: dict[str, Connection]) -> Iterato
             yield _problem(problem)
     for name, connection in connections.items():
         if not any(state.cluster == name for state in overview.needy):
-            yield {"text": f"Cluster {name} is {connection.state}. {connection.error}"}
+            yield {"text": f"Cluster {name} is {connection.state}: {connection.error}"}
+    retried = ((state, state.running["error"]) for state in overview.states if state.running)
+    yield from _grouped((state, error) for state, error in retried if error)
     for state in overview.states:
         for name, check in overview.checks.get((state.cluster, state.sync_job_id), {}).items():
             if check["status"] == "warning":
-                yield {"text": f"{_name(state)}, check {name}: {check['text']}", "links": _links([state])}
+                yield {"text": f"{_count([state])}, check {name}: {check['text']}", "links": _links([state])}
+
+
+def _grouped(found: Iterable[tuple[JobState, str]]) -> Iterator[dict[str, Any]]:
+    """Yield one entry for each text, with the tables of a cluster that have it."""
+    groups: dict[tuple[str, str], list[JobState]] = {}
+    for state, text in found:
+        groups.setdefault((state.cluster, text), []).append(state)
+    for (_, text), states in groups.items():
+        yield {"text": f"{_count(states)}: {text}", "links": _links(states)}
+
+
+def _count(states: Sequence[JobState]) -> str:
+    """Return the name of one table, or the number of several, and their cluster."""
+    name = _name(states[0]) if len(states) == 1 else f"{len(states)} tables"
+    return f"{name} of cluster {states[0].cluster}"
 
 
 def _cluster_facts(
@@ -219,5 +239,11 @@ def _links(states: Sequence[JobState]) -> list[dict[str, str]]:
 def render(page: dict[str, Any]) -> str:
     """Return the page as HTML; texts are escaped."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["breakable"] = _breakable
     template = environment.from_string((_FOLDER / "status_page.html.j2").read_text("utf-8"))
     return template.render(page, css=(_FOLDER / "status_page.css").read_text("utf-8"), seconds=RELOAD_SECONDS)
+
+
+def _breakable(name: str) -> Markup:
+    """Allow line breaks in a name after _ and . on a narrow page."""
+    return Markup(re.sub("([_.])", r"\1<wbr>", str(escape(name))))  # noqa: S704 (escaped)

@@ -44,17 +44,17 @@ def check_descriptions(spec: SyncSpec, max_skipped_ratio: float) -> dict[str, st
     described = {
         SKIPPED: "All rows read from Redshift were loaded. Skipped rows are in quper.skipped_rows: an error "
         f"above {100 * max_skipped_ratio:g} %, else a warning.",
-        SCHEMA: "The cluster has a source for this table, with all documented columns and no others.",
+        SCHEMA: "The cluster has the system views that this table is read from, with exactly the documented columns.",
     }
     if shows_own_rows(spec.all_sources):
         described[ALL_ROWS] = "Redshift shows the rows of all users, not only those of the login user."
     if spec.kind == "history":
         described[GAP] = (
-            f"No data was missed: the last successful sync and its newest rows are of the last {RETENTION.days} days, "
-            "or Redshift kept all rows since then."
+            f"No rows were lost: Redshift deletes rows after about {RETENTION.days} days, and it still had all rows "
+            "since the last successful sync."
         )
     else:
-        described[REMOVED] = "The syncs know which rows of the table the source still has."
+        described[REMOVED] = "The last syncs found out which rows have been removed from the source."
     if spec.database_column:
         described[DATABASES] = "Each database of REDSHIFT_DATABASES exists and could be read."
     return described
@@ -116,11 +116,11 @@ def _source_schema(result: LoadResult) -> CheckResult:
     else:
         text = f"Read from {read.name}."
         if read.passed_over:
-            text += f" Preferred sources are not available: {'; '.join(read.passed_over)}."
+            text += f" Preferred sources cannot be read: {'; '.join(read.passed_over)}."
         if missing:
-            text += f" NULL, because this cluster lacks them: {', '.join(missing)}."
+            text += f" This cluster does not have these columns, which are NULL: {', '.join(missing)}."
         if new:
-            text += f" New columns, not read: {', '.join(new)}."
+            text += f" New columns of the cluster that are not read: {', '.join(new)}."
     is_read = result.status is not SyncStatus.UNAVAILABLE or result.is_off
     passed = is_read and not missing and not new
     facts = {"source": result.source_name, "columns_missing": len(missing), "columns_ignored": len(new)}
@@ -138,7 +138,9 @@ def _all_rows(read: SourceRead | None) -> CheckResult:
     user, views = visibility.user, ", ".join(visibility.own_rows_views)
     if visibility.sees_all_rows:
         return CheckResult(ALL_ROWS, True, f"{user} ({visibility.privileges}) sees all rows of {views}.{empty}")
-    text = f"{user} sees only the rows of its own work in {views}. As a superuser of that cluster: {visibility.grant}"
+    text = (
+        f"{user} sees only the rows of its own queries in {views}. As a superuser of that cluster: {visibility.grant}"
+    )
     return CheckResult(ALL_ROWS, False, text + empty)
 
 
@@ -147,7 +149,7 @@ def _gap(result: LoadResult) -> CheckResult:
     text = "No rows were lost."
     if result.gap:
         first, last = (time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") for time in result.gap)
-        text = f"Rows from {first} to {last} are lost: Redshift had deleted them before this load."
+        text = f"Rows from {first} to {last} are lost: Redshift deleted them before this sync could read them."
     return CheckResult(GAP, result.gap is None, text, facts={"gap_seconds": result.gap_seconds})
 
 
@@ -155,13 +157,13 @@ def _removed_rows(result: LoadResult, state: TableState) -> CheckResult:
     """Warn if several syncs in a row did not know whether rows still exist; such rows are not marked as removed."""
     loads = [log for log in state.last_runs if log["status"] in (SyncStatus.SUCCESS, SyncStatus.PARTIAL)]
     newest = [log["rows_undecided"] for log in loads[:MAX_UNDECIDED]]
-    text = f"{result.counts.undecided} rows may have been removed from the source, or not."
+    text = f"It is not known of {result.counts.undecided} rows whether the source still has them."
     passed = len(newest) < MAX_UNDECIDED or not all(newest)
     if not passed:
         text = (
-            f"In the last {MAX_UNDECIDED} syncs it was not known whether {newest[0]} rows still exist, so they have no "
-            "removed_at. Redshift gave no rows, or rows with an invalid key, which are in quper.skipped_rows; or the "
-            "connection to PostgreSQL was lost."
+            f"The last {MAX_UNDECIDED} syncs could not find out whether {newest[0]} rows still exist, so these rows "
+            "have no removed_at. Redshift returned no rows, or rows with an invalid key (see quper.skipped_rows), or "
+            "the connection to PostgreSQL was lost."
         )
     return CheckResult(REMOVED, passed, text, facts={"rows_undecided": result.counts.undecided})
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from qupersync_assets.cli.arguments import Cluster, select_clusters
 from qupersync_assets.cli.console import Json, exit_on_errors, out, print_block, print_json, print_line
-from qupersync_assets.cli.summary import plain_table, print_errors, style_of
+from qupersync_assets.cli.summary import name_some, plain_table, print_errors, style_of
 from qupersync_assets.core.durations import format_duration
 
 if TYPE_CHECKING:
@@ -71,9 +71,13 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
 def _headline(overview: Overview, several: bool) -> str:
     if not overview.attention:
         return "No job needs attention."
-    named = [f"{f'{cluster} ' if several else ''}{job} ({why})" for (cluster, job), why in overview.attention.items()]
+    jobs: dict[str, list[str]] = {}
+    for (cluster, job), why in overview.attention.items():
+        jobs.setdefault(why, []).append(f"{cluster} {job}" if several else job)
+    named = [f"{name_some(names)} ({why})" for why, names in jobs.items()]
     on = sum(not state.is_off for state in overview.states)
-    return f"{len(named)} of {on} jobs need{'s' if len(named) == 1 else ''} attention: {', '.join(named)}"
+    count = len(overview.attention)
+    return f"{count} of {on} jobs need{'s' if count == 1 else ''} attention: {', '.join(named)}"
 
 
 def _schedule(settings: Settings, now: datetime, dagster: DagsterState | None) -> dict[str, Any]:

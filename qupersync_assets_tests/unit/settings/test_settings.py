@@ -52,7 +52,7 @@ SECRETS = ["REDSHIFT_PASSWORD", "POSTGRES_PASSWORD"]
         ("METRICS_PORT", "0", "or equal to 1"),
         ("ASSET_OWNER", "someone", "e-mail address"),
         ("ASSET_OWNER", "team:", "e-mail address"),
-        ("CODE_URL", "github.com/acme", "web address"),
+        ("CODE_URL", "github.com/acme", "Web address"),
         ("REDSHIFT_SSL", "perhaps", "boolean"),
         ("REDSHIFT_SSLMODE", "disable", "verify-full"),
         ("POSTGRES_SSLMODE", "on", "prefer"),
