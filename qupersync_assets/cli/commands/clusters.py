@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from qupersync_assets.spec import SyncSpec
 
 clusters = typer.Typer(
-    cls=Group, context_settings=HELP_OPTIONS, help="Show what the tables hold of each cluster; rename or forget one."
+    cls=Group,
+    context_settings=HELP_OPTIONS,
+    help="Show the rows of each cluster; rename a cluster, or delete its rows.",
 )
 Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Change the tables, not only count.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster, as in the column `cluster`.")]
@@ -29,7 +31,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster, 
 
 @clusters.callback(invoke_without_command=True)
 def show(context: typer.Context, as_json: Json = False) -> None:
-    """Show what the tables hold of each cluster, and which clusters the settings name.
+    """Show the rows of each cluster in the tables, and which clusters the settings name.
 
     `leftover` are rows of a cluster that no setting names: rename it, forget it, or keep it.
     """

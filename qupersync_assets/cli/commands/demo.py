@@ -19,7 +19,7 @@ def demo(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="Kind of Redshift to emulate: provisioned (default), single-node, serverless, multi-az.",
+            help="Kind of Redshift to simulate: provisioned (default), single-node, serverless, multi-az.",
         ),
     ] = None,
     port: Annotated[
@@ -27,11 +27,11 @@ def demo(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Try QuperSync on an embedded sandbox, like `make demo`: run all sync jobs once, then serve the Dagster
+    """Try QuperSync with a simulated Redshift, like `make demo`: run all sync jobs once, then serve the Dagster
     UI with its schedule until Ctrl-C.
 
-    Needs the extra `sandbox`. All state is kept in .qupersync in this folder. The other verbs use the sandbox
-    with the variables of .qupersync/demo.env: `qupersync --env-file .qupersync/demo.env status`.
+    Needs the extra `sandbox`. All state is kept in .qupersync in this folder. To use the other verbs with the
+    demo, name its settings: `qupersync --env-file .qupersync/demo.env status`.
     """
     with exit_on_errors(as_json):
         if missing := [name for name in _SANDBOX_MODULES if find_spec(name) is None]:

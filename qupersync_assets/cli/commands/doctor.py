@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check settings and both databases: lists problems, each with the SQL or setting that fixes it. Changes
-    nothing.
+    """Check the settings and both databases, and list problems, each with the SQL or setting that fixes it. Nothing
+    is changed.
 
     The exit code is 0 if there is no problem, else 1.
     """

@@ -30,41 +30,41 @@ _EXIT_CODES = {Severity.CRITICAL: 4, Severity.WARNING: 3}
 
 def health(
     group: Annotated[
-        list[str] | None, typer.Option(metavar="GROUP", help="Only this group, as `tables`; repeatable.")
+        list[str] | None, typer.Option(metavar="GROUP", help="Only this group of signals, such as tables; repeatable.")
     ] = None,
     severity: Annotated[
         Severity,
         typer.Option(
             parser=one_of(Severity),
             metavar="SEVERITY",
-            help="critical, warning or info: only findings of this severity, and worse ones.",
+            help="Lowest severity that is shown: critical, warning or info.",
         ),
     ] = Severity.INFO,
     since: Annotated[
         datetime | None,
         typer.Option(
-            parser=parse_time, metavar="TIME|DURATION", help="Only findings that are open since then: 2026-11-24, 7d."
+            parser=parse_time, metavar="TIME|DURATION", help="Only findings that began since then: 2026-11-24, 7d."
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="Maximum number of findings.")] = 20,
     evaluate_now: Annotated[
         bool,
         typer.Option(
-            "--evaluate", metavar="", help="Evaluate the tables now, instead of the last evaluation after a sync."
+            "--evaluate", metavar="", help="Check the tables now, instead of showing what the last sync found."
         ),
     ] = False,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a page with all findings and plots, and print no finding."),
+        typer.Option(metavar="FILE", help="Write an HTML page with all findings and plots, instead of printing them."),
     ] = None,
     cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
     """Print what to fix first: problems of the clusters, since when, and the statement or setting that helps.
 
-    Findings are ordered by severity, then by the size of the object and how often it hurts. With --json all of
-    them are printed. The exit code is 4 if one of the selected findings is critical, 3 if one is a warning, else 0;
-    1 if there is no evaluation, 2 if the command line is wrong. docs/health.md lists the signals.
+    Findings are ordered by severity, then by the size of the object and the number of occurrences. --json prints
+    all of them. The exit code is 4 if one of the selected findings is critical, 3 if one is a warning, else 0; 1 if
+    the cluster was never checked, 2 if the command line is wrong. docs/health.md lists the signals.
     """
     with exit_on_errors(as_json):
         from qupersync_assets.health import groups
@@ -85,8 +85,8 @@ def health(
             write_page(postgres, clusters, html)
             found |= {"html": str(html.resolve())}
         elif not found["clusters"]:
-            off = "HEALTH_FINDINGS is false" if not settings.health_findings else "it follows the next sync"
-            raise CommandError(f"There is no evaluation yet: {off}. `qupersync health --evaluate` evaluates now.")
+            off = "HEALTH_FINDINGS is false" if not settings.health_findings else "that follows the next sync"
+            raise CommandError(f"No cluster was checked yet: {off}. `qupersync health --evaluate` does it now.")
         if as_json:
             print_json(found)
         else:
@@ -145,11 +145,13 @@ def _print(console: Console, found: Mapping[str, Any]) -> None:
         console.print("\nNo findings.")
     total = sum(int(row[kind]) for row in found["groups"] for kind in Severity)
     if len(found["findings"]) < total:
-        print_line(console, f"\n{len(found['findings'])} of {total} open findings; options select others.")
+        print_line(
+            console, f"\n{len(found['findings'])} of {total} open findings; --limit and other options show more."
+        )
     missing = {job for row in found["not_evaluated"] if row["status"] == "no data" for job in _jobs(row["reason"])}
     if found["not_evaluated"]:
         off = f" Jobs that are off in SYNC_JOBS: {', '.join(sorted(missing))}." if missing else ""
-        print_block(console, Text(f"\n{len(found['not_evaluated'])} signals were not evaluated.{off}"))
+        print_block(console, Text(f"\n{len(found['not_evaluated'])} signals could not be checked.{off}"))
 
 
 def _jobs(reason: str) -> list[str]:

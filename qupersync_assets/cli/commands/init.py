@@ -37,12 +37,12 @@ def init(
 ) -> None:
     """Write .env: ask for the logins of both databases, test them, and store them readable by this user only.
 
-    Settings in the environment, and those given as NAME=VALUE, are not asked for. Without a terminal, all have to be
-    given. If a login fails, nothing is written.
+    It does not ask for settings in the environment, nor for those given as NAME=VALUE. Without a terminal, all must
+    be given. If a login fails, nothing is written.
     """
     with exit_on_errors(as_json):
         if file.exists() and not force:
-            raise CommandError(f"{file} is already there: edit it, or replace it with --force.")
+            raise CommandError(f"{file} already exists: edit it, or replace it with --force.")
         given = {**{n: v for n, v in os.environ.items() if n in _variables() and v}, **_parse(values or ())}
         settings = _complete(given, login)
         if not no_test:

@@ -19,7 +19,7 @@ def metrics(
     """Serve /metrics for Prometheus, from quper.sync_logs, and /health, until Ctrl-C.
 
     /health answers 200 if PostgreSQL answers, Dagster's daemon and the schedule run, and each job has
-    succeeded within its last intervals; else 503. With ALERT_URLS it also sends alerts for these.
+    succeeded within its last intervals; else 503. With ALERT_URLS it also sends alerts for these problems.
     The daemon is that of DAGSTER_HOME, or of `make up` in this folder.
     """
     with exit_on_errors(as_json):

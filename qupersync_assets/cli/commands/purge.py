@@ -33,7 +33,7 @@ def purge(
         typer.Option(
             parser=parse_duration,
             metavar="DURATION",
-            help="Age, instead of SYNC_LOG_RETENTION_DAYS and DAGSTER_RUN_RETENTION_DAYS: 30d, 12w.",
+            help="Age of what is deleted, instead of SYNC_LOG_RETENTION_DAYS and DAGSTER_RUN_RETENTION_DAYS: 30d, 12w.",
         ),
     ] = None,
     with_history: Annotated[
@@ -46,9 +46,9 @@ def purge(
     """Delete old rows of quper.sync_logs and quper.skipped_rows, and Dagster's old runs with their events,
     like the daily job qupersync_maintenance.
 
-    Rows of history tables are deleted only if QUPER_RETENTION_DAYS is set, or with --with-history, and those of
-    daily tables only if QUPER_DAILY_RETENTION_DAYS is set. The last
-    success of each job and the last 100 runs are kept. Asks before it deletes; in a pipe it needs --yes.
+    Rows of history tables are deleted only if QUPER_RETENTION_DAYS is set, or with --with-history. Rows of daily
+    tables are deleted only if QUPER_DAILY_RETENTION_DAYS is set. The last success of each job and the last 100 runs
+    are kept. Asks before it deletes; without a terminal it needs --yes.
     """
     with exit_on_errors(as_json):
         from qupersync_assets.postgres.job_status import is_usable
@@ -118,11 +118,11 @@ def _runs(settings: Settings, days: float) -> Iterator[Callable[..., Counts]]:
 def _check_options(older_than: timedelta | None, with_history: bool, dry_run: bool, yes: bool) -> None:
     least = MIN_HISTORY_AGE if with_history else DAY
     if dry_run and yes:
-        text = "--dry-run and --yes exclude each other."
+        text = "--dry-run and --yes cannot be used together."
     elif with_history and older_than is None:
         text = "--with-history needs --older-than DURATION."
     elif older_than is not None and older_than < least:
-        why = ": Redshift holds seven days, younger rows would be loaded again" if with_history else ""
+        why = ": Redshift keeps seven days, so the next sync would load younger rows again" if with_history else ""
         text = f"--older-than must be {least.days}d or more{why}."
     elif not (dry_run or yes or _is_terminal()):
         text = "Not a terminal: cannot ask for confirmation. Use --yes to delete, or --dry-run to count."

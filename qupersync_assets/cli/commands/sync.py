@@ -41,7 +41,7 @@ def sync(
     The run is recorded in the Dagster instance of DAGSTER_HOME, or of `make up` in this folder, and visible
     in its UI; without an instance it is in quper.sync_logs only. The exit code is 0 if the status of each job
     is success, unavailable (this kind of cluster has no source for it) or skipped (another run is loading
-    it) and no check has an error; 1 if a job failed, left out a database or lost too many rows, 2 if the
+    it) and no check has an error; 1 if a job failed, left out a database or skipped too many rows, 2 if the
     command line is wrong, 130 if it was stopped with Ctrl-C.
     """
     set_quiet(quiet or is_quiet())

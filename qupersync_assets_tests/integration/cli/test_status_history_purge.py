@@ -187,7 +187,7 @@ def test_history_is_filtered(qupersync: Command, log: Callable[..., None]) -> No
         (["history", "--limit", "0"], "or equal to 1"),
         (["history", "--job", "nodes"], "There is no job nodes"),
         (["purge"], "--yes"),
-        (["purge", "--yes", "--dry-run"], "exclude each other"),
+        (["purge", "--yes", "--dry-run"], "cannot be used together"),
         (["purge", "--yes", "--older-than", "2 weeks"], "4w"),
         (["purge", "--yes", "--older-than", "23h"], "1d or more"),
         (["purge", "--yes", "--older-than", "7d", "--with-history"], "8d or more"),
