@@ -8,10 +8,8 @@ from typing import Any
 import dagster as dg
 
 from qupersync_assets.defs import build_definitions
-from qupersync_assets.defs.health import report_evaluation
 from qupersync_assets.defs.names import JOB_NAME, TRIGGER_TAG, asset_key
 from qupersync_assets.defs.run_health import close_logs
-from qupersync_assets.health.evaluation import Evaluation
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
@@ -55,10 +53,6 @@ class DagsterRun:
         record = self._instance.get_run_record_by_id(run_id)
         if record and record.dagster_run.is_finished and not record.dagster_run.is_success:
             close_logs(self._instance, self._postgres, cluster, self._specs, record)
-
-    def evaluated(self, cluster: str, evaluation: Evaluation) -> None:
-        """Report to Dagster what was found in a cluster."""
-        report_evaluation(self._instance, self._postgres, cluster, evaluation, partitioned=self._is_partitioned)
 
     def cancel(self, run_id: str, reason: str) -> None:
         """Report to Dagster that a person has stopped the run."""

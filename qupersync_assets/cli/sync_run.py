@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from uuid import uuid4
 
 from qupersync_assets.cli.console import is_quiet, note
@@ -25,9 +25,6 @@ from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
 from qupersync_assets.sync.direct_run import run_jobs, stop_jobs
 
-if TYPE_CHECKING:
-    from qupersync_assets.health.evaluation import Evaluation
-
 POLL_SECONDS = 0.3
 
 
@@ -36,9 +33,6 @@ class Runner(Protocol):
 
     def run(self, cluster: str, run_id: str) -> None:
         """Run the jobs and return when all have ended; their rows of quper.sync_logs say how."""
-
-    def evaluated(self, cluster: str, evaluation: Evaluation) -> None:
-        """Report what was found in a cluster after its run."""
 
     def cancel(self, run_id: str, reason: str) -> None:
         """Report that a person has stopped the run."""
@@ -68,9 +62,6 @@ class DirectRun:
     def run(self, cluster: str, run_id: str) -> None:
         """Load the jobs one after the other."""
         run_jobs(*self._options, cluster, self._specs, run_id, self._log, full_refresh=self._full_refresh)
-
-    def evaluated(self, cluster: str, evaluation: Evaluation) -> None:
-        """Do nothing: the findings are in quper.health_findings."""
 
     def cancel(self, run_id: str, reason: str) -> None:
         """Do nothing: the rows of quper.sync_logs are all that is known of the run."""

@@ -13,15 +13,7 @@ import dagster as dg
 from qupersync_assets.core.errors import ErrorClass, SyncError
 from qupersync_assets.core.redaction import redact, redact_exceptions, redacted
 from qupersync_assets.defs.executors import IN_PROCESS, run_tags
-from qupersync_assets.defs.names import (
-    CLUSTER_TAG,
-    HEALTH_KEY,
-    IO_MANAGER_KEY,
-    POSTGRES_KEY,
-    TRIGGER_TAG,
-    Placement,
-    target_tag,
-)
+from qupersync_assets.defs.names import CLUSTER_TAG, IO_MANAGER_KEY, POSTGRES_KEY, TRIGGER_TAG, Placement, target_tag
 from qupersync_assets.defs.partitions import cluster_of_step, partitions_of, tagged
 from qupersync_assets.health import all_signals, groups
 from qupersync_assets.health.due import find_due
@@ -96,49 +88,16 @@ def _build_asset(
         postgres: PostgresResource = getattr(context.resources, postgres_key)
         try:
             evaluation = evaluate(postgres, cluster, options[cluster], always=True)
-            metadata, results = _results(postgres, cluster, evaluation)
+            with postgres.transaction() as connection:
+                found = {row["group_id"]: row for row in summaries(connection, [cluster])}
+                samples = worst_of_groups(connection, cluster, SAMPLES)
         except SyncError as error:
             is_transient = error.error_class is ErrorClass.TRANSIENT
             raise dg.Failure(redact(str(error)), allow_retries=is_transient) from redacted(error)
-        yield dg.MaterializeResult(metadata=metadata, check_results=results)
+        results = [_check(name, found[name], samples.get(name, []), evaluation) for name in groups()]
+        yield dg.MaterializeResult(metadata=_metadata(evaluation, list(found.values())), check_results=results)
 
     return health_findings
-
-
-def report_evaluation(
-    instance: dg.DagsterInstance, postgres: PostgresResource, cluster: str, evaluation: Evaluation, *, partitioned: bool
-) -> None:
-    """Report an evaluation that was made outside of a run, so that the UI shows it: asset and checks.
-
-    Raises:
-        SyncError: PostgreSQL cannot be reached.
-    """
-    metadata, results = _results(postgres, cluster, evaluation)
-    partition = cluster if partitioned else None
-    instance.report_runless_asset_event(dg.AssetMaterialization(HEALTH_KEY, metadata=metadata, partition=partition))
-    for result in results:
-        instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(
-                asset_key=HEALTH_KEY,
-                check_name=str(result.check_name),
-                passed=result.passed,
-                severity=result.severity,
-                description=result.description,
-                metadata=result.metadata,
-                partition=partition,
-            )
-        )
-
-
-def _results(
-    postgres: PostgresResource, cluster: str, evaluation: Evaluation
-) -> tuple[dict[str, Any], list[dg.AssetCheckResult]]:
-    """Return the metadata and the check results of an evaluation."""
-    with postgres.transaction() as connection:
-        found = {row["group_id"]: row for row in summaries(connection, [cluster])}
-        samples = worst_of_groups(connection, cluster, SAMPLES)
-    results = [_check(name, found[name], samples.get(name, []), evaluation) for name in groups()]
-    return _metadata(evaluation, list(found.values())), results
 
 
 def _columns() -> dg.TableSchema:

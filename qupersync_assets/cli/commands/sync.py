@@ -66,7 +66,7 @@ def sync(
         runner = make(settings, postgres, specs, full_refresh=full_refresh, verbose=verbose)
         rows = run_sync(runner, settings, postgres, clusters, specs)
         if settings.health_findings:
-            _evaluate(settings, postgres, clusters, runner)
+            _evaluate(settings, postgres, clusters)
         ok = all(row["status"] in ACCEPTED and not row["check_errors"] for row in rows)
         if as_json:
             print_json({"ok": ok, "in_dagster": in_dagster, "jobs": rows})
@@ -85,7 +85,7 @@ def _dagster_run(stack: ExitStack, settings: Settings, *arguments: Any, **option
     return DagsterRun(settings, postgres, instance, specs, **options)  # type: ignore[arg-type]
 
 
-def _evaluate(settings: Settings, postgres: PostgresResource, clusters: Sequence[str], runner: Runner) -> None:
+def _evaluate(settings: Settings, postgres: PostgresResource, clusters: Sequence[str]) -> None:
     """Look for problems of the clusters in what was synced; a failure is no failure of the sync."""
     from qupersync_assets.core.errors import SyncError
     from qupersync_assets.core.redaction import redact
@@ -96,8 +96,6 @@ def _evaluate(settings: Settings, postgres: PostgresResource, clusters: Sequence
     for cluster in clusters:
         try:
             found = evaluate(postgres, cluster, options[cluster])
-            if not found.reason:
-                runner.evaluated(cluster, found)
         except SyncError as error:
             note(f"The health of {cluster} was not evaluated: {redact(str(error))}")
             continue
