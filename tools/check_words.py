@@ -36,13 +36,18 @@ SUFFIXES = {".py", ".md", ".sql", ".toml", ".yaml", ".yml", ".json", ".sh", ".ex
 WORDS = {
     r"abandon(?:s|ed|ing)?": "mark_stale, stop",
     r"amiss": "a problem",
+    r"and the like": "such as, before examples",
     r"anew": "again",
     r"(?:any|every|no|some)body": "a user, all users, no user",
+    r"(?:at|with) each look": "each time",
     r"be it": "also if it is",
+    r"beside the (?:days|seven|week)": "compared with",
     r"clears?[ _]away": "close_stale_rows, delete",
     r"doubt(?:s|ed|ful)?": "NeedsCoercion, unknown",
+    r"for ever": "forever",
     r"gone": "missing, removed, ended",
     r"heal(?:s|ed|ing)?": "recover",
+    r"hurts?": "occurs, costs",
     r"in[ _]clear": "as_plain_text, readable",
     r"judg(?:e|es|ed|ing)": "evaluate, check",
     r"keeps?[ _]up": "update_counts",
@@ -55,11 +60,13 @@ WORDS = {
     r"reckon(?:s|ed|ing)?": "compute, count",
     r"rights": "privileges",
     r"(?:still|are|is) going": "running",
+    r"take[sn]? (?:a|it|one|them) (?:\w+ )*for (?:a )?dead": "treat as dead",
     r"tell(?:s|ing)?|told": "show, report, say",
     r"the books|purge_books": "bookkeeping tables, purge_logs",
+    r"under way": "running",
     r"vouch(?:es|ed)?": "ensure",
-    r"who has": "a user with",
     r"whoever|whosoever": "a user who",
+    r"who has": "a user with",
 }
 # Identifiers of earlier versions -> their present names.
 IDENTIFIERS = {

@@ -60,7 +60,7 @@ _DELAYS = {
     ConnectionState.UNREACHABLE: (timedelta(minutes=1), timedelta(minutes=15)),
     ConnectionState.REFUSED: (timedelta(minutes=15), timedelta(hours=6)),
 }
-# A step that hangs in its login must not stop the others for ever.
+# A step that hangs in its login must not stop the others forever.
 _EXTRA_SECONDS = 20
 
 

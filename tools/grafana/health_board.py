@@ -141,7 +141,7 @@ SELECT $__timeGroup(hour, $__interval) AS "time", sum(execution_us) / 1e6 AS run
         per="1h",
     ),
     series(
-        "Waiting, by queue",
+        "Waiting time by queue",
         "Percent of the elapsed time of queries that they waited in the queue.",
         f"""
 SELECT $__timeGroup(hour, $__interval) AS "time", coalesce(nullif(service_class_name, ''), 'no queue') AS metric,
@@ -151,7 +151,7 @@ SELECT $__timeGroup(hour, $__interval) AS "time", coalesce(nullif(service_class_
         per="1h",
     ),
     series(
-        "Queries, failed ones among them",
+        "Queries: all and failed",
         "Queries by the hour in which they began.",
         f"""
 SELECT $__timeGroup(hour, $__interval) AS "time", sum(queries - failed) AS others, sum(failed) AS failed
@@ -169,7 +169,7 @@ SELECT $__timeGroup(hour, $__interval) AS "time", sum(queries - failed) AS other
         per="1h",
     ),
     rows(
-        "Statements by run time, beside the week before",
+        "Statements by run time, compared with the week before",
         "Statement patterns (without literals) of the days in the time range; `mean_before_s` is the mean of the seven "
         "days before it. Not filtered by database and user.",
         f"""
@@ -227,7 +227,7 @@ FROM (
 _ABOUT_TABLES: list[Panel] = [
     rows(
         "Alerts by table",
-        "Alerts of the query planner on the newest 10,000 alerted steps in the time range.",
+        "Alerts of the query planner, from the newest 10,000 in the time range.",
         f"""
 SELECT a.table_name AS "table", a.event, a.alerts, a.queries, a.last_at, a.solution, a.table_id, '' AS database
 FROM (

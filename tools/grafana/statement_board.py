@@ -23,7 +23,7 @@ SELECT day::timestamp AS "time", execution_us / 1e6 / queries AS mean, max_execu
         per="1d",
     ),
     series(
-        "Runs, failed ones among them",
+        "Runs: all and failed",
         "By day (UTC).",
         f"""
 SELECT day::timestamp AS "time", queries - failed AS others, failed
@@ -33,7 +33,7 @@ SELECT day::timestamp AS "time", queries - failed AS others, failed
         per="1d",
     ),
     rows(
-        "Its longest and its last failed query of each day",
+        "Longest query and last failed query of each day",
         "The query links to its details.",
         f"""
 SELECT d.day, d.kind, q.user_name AS "user", q.status, q.queue_time_us / 1e6 AS queue_s,
@@ -67,7 +67,7 @@ FROM quper.query_history WHERE {OF_CLUSTER} AND query_id = {_QUERY}""",
         height=7,
     ),
     rows(
-        "What it cost",
+        "Cost",
         "Sums over its steps.",
         f"""
 SELECT spilled_mb, blocks_read, rows_scanned, bytes_scanned, rows_returned, rows_inserted, nested_loop_rows,
@@ -85,7 +85,7 @@ FROM quper.query_metrics WHERE {OF_CLUSTER} AND query_id = {_QUERY}""",
         height=5,
     ),
     rows(
-        "Its alerts",
+        "Alerts of the query",
         "The table links to its board.",
         f"""
 SELECT event_time, event, solution, table_name AS "table", table_id, '' AS database

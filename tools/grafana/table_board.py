@@ -39,7 +39,7 @@ FROM quper.table_stats WHERE {_THIS}""",
     ),
     rows(
         "Findings",
-        "Open ones and those of the past.",
+        "Open and resolved findings.",
         f"""
 SELECT severity, title, value, unit, since, resolved_at, episodes, note, remedy
 FROM quper.health_history WHERE {OF_CLUSTER} AND table_id = {_ID} AND (database IS NULL OR {_IN_DATABASE})

@@ -73,7 +73,7 @@ def test_thresholds_and_the_size_of_large_tables_are_options(clusters: Clusters)
     assert found == [("large_table_with_skew", name, 5)]
 
 
-def test_a_finding_says_how_often_it_hurts_and_what_helps(clusters: Clusters) -> None:
+def test_a_finding_says_how_often_it_occurs_and_what_helps(clusters: Clusters) -> None:
     clusters.table(1, schema="Sales", stats_off_pct=50, table_name="the orders", size_mb=77)
     for hours, scans in ((2, 3), (48, 4), (24 * 8, 100)):
         hour = clusters.now.replace(minute=0) - timedelta(hours=hours)

@@ -119,7 +119,7 @@ PATTERNS = Plot(
     "patterns",
     "Statements",
     "Which statements take most time, and did they get slower?",
-    "Hours that each statement pattern ran in the last seven days, beside the seven days before. A pattern is a "
+    "Hours that each statement pattern ran in the last seven days and in the seven days before. A pattern is a "
     "statement without its literals.",
     f"""
 SELECT row_number() OVER (ORDER BY p.now_us DESC, p.pattern) || '  '
