@@ -80,7 +80,7 @@ def _problems(
             summary = "Redshift refuses the login" if is_refused else "Redshift is unreachable"
             key = f"{cluster} connection {state}"
             action = "Change the login, or the user in Redshift." if is_refused else "Resume or repair the cluster."
-            action += " Scheduled syncs wait longer after each attempt; docs/operations.md says how long."
+            action += " Scheduled syncs wait longer after each failed attempt: see docs/operations.md."
             severity = Severity.WARNING if problem == PAUSED else Severity.ERROR
         else:
             same = _CHANGING.sub("#", cause)

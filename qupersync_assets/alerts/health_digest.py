@@ -103,6 +103,6 @@ def digest(findings: Sequence[Mapping[str, Any]], ui_url: str | None, placement:
         lines.append(f"{row['severity']}, {row['cluster']}: {row['title']}: {row['object']}{value}. {row['remedy']}")
     if len(findings) > SHOWN:
         lines.append(f"And {len(findings) - SHOWN} more.")
-    lines.append("A finding is reported once, until it is resolved.")
+    lines.append("Each finding is reported only once, unless it returns after it was resolved.")
     body = "\n".join(redact(" ".join(line.split())) for line in lines)
     return Alert(redact(f"QuperSync, {clusters}: new findings: {numbers}"), body)

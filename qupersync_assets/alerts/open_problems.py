@@ -39,7 +39,7 @@ def report(open_problems: OpenProblems, problem: Problem, link: str = "") -> Ale
         *([f"Jobs ({len(found.jobs)}): {', '.join(found.jobs)}"] if found.jobs else []),
         *([f"What to do: {_on_one_line(problem.action)}"] if problem.action else []),
         *([link] if link else []),
-        f"This is reported once, until it is over. Alert {_identifier(problem.key, since)}.",
+        f"The next message about this problem follows when it is over. Alert {_identifier(problem.key, since)}.",
     ]
     return Alert(found.title, "\n".join(map(redact, lines)), _KINDS[problem.severity])
 

@@ -94,15 +94,17 @@ class SchemaVersion:
         if self.state is VersionState.TOO_OLD:
             oldest = versions()[0]
             return (
-                f"Only {oldest} and later can be upgraded: upgrade it to {oldest} with an earlier QuperSync; "
-                f"or, if old rows may be lost, DROP SCHEMA {SCHEMA} CASCADE, and a sync creates it again."
+                f"Only version {oldest} and later can be upgraded: upgrade to {oldest} with an earlier QuperSync. "
+                f"If the rows are not needed, DROP SCHEMA {SCHEMA} CASCADE; the next sync creates it again."
             )
         return "" if self.state is VersionState.CURRENT and not self.missing else "Run `qupersync migrate`."
 
     def error(self, reason: str = "") -> SyncError:
         """Return an error that names the version, the missing tables, the reason and the remedy."""
-        lacks = f" and lacks {', '.join(self.missing)}" if self.missing else ""
-        text = f"The schema {SCHEMA} has version {self.version or 'none'} of {self.newest}{lacks}{reason}."
+        found = f"is at version {self.version}" if self.version else "has no version"
+        text = f"The schema {SCHEMA} {found}; this QuperSync needs {self.newest}."
+        text += f" Missing tables: {', '.join(self.missing)}." if self.missing else ""
+        text += f" {reason}." if reason else ""
         return SyncError(f"{text} {self.remedy}", ErrorClass.FATAL)
 
 
@@ -171,7 +173,7 @@ def ensure_schema(postgres: PostgresResource, specs: Sequence[SyncSpec] = ()) ->
     if found.state not in UPGRADABLE:
         raise found.error()
     if not postgres.auto_migrate:
-        raise found.error(", and SYNC_AUTO_MIGRATE is false")
+        raise found.error("SYNC_AUTO_MIGRATE is false")
     migrate(postgres, specs)
 
 

@@ -87,7 +87,7 @@ class _VariantChoice:
         for variant in spec.variants:
             if listed and variant not in listed:
                 absent = [view for view in variant.sources if view not in catalog]
-                self.passed_over.append(f"there is no {' and no '.join(absent)}")
+                self.passed_over.append(f"it does not have {' and '.join(absent)}")
                 continue
             if read := self._read(variant, catalog, read_to):
                 return read

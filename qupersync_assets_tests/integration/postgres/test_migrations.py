@@ -241,9 +241,9 @@ def test_an_existing_schema_needs_no_create_privilege_on_the_database(bare: Post
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        ("9999", rf"9999 of {versions()[-1]} and lacks node_details\. Upgrade QuperSync\.$"),
-        ("0003", r"0003 of .* upgrade it to 0004 with an earlier QuperSync; or, .* DROP SCHEMA quper CASCADE"),
-        (None, r"none of .* upgrade it to 0004 with an earlier QuperSync; or, .* DROP SCHEMA quper CASCADE"),
+        ("9999", rf"version 9999; .* needs {versions()[-1]}\. Missing tables: node_details\. Upgrade QuperSync\.$"),
+        ("0003", r"version 0003; .* upgrade to 0004 with an earlier QuperSync\. .* DROP SCHEMA quper CASCADE"),
+        (None, r"no version; .* upgrade to 0004 with an earlier QuperSync\. .* DROP SCHEMA quper CASCADE"),
     ],
 )
 def test_a_newer_or_too_old_schema_is_refused(
@@ -278,7 +278,7 @@ def test_a_sync_does_not_migrate_without_auto_migrate(
     state: str,
 ) -> None:
     last = versions()[-1]
-    words = [f"version none of {last}", *(table.name for table in schema.tables())]
+    words = [f"no version; this QuperSync needs {last}.", *(table.name for table in schema.tables())]
     if state != "absent":
         migrate(bare)
         words = [f"version {last} of {last}", "lacks node_details,"]

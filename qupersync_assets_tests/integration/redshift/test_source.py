@@ -182,7 +182,7 @@ def test_applications_come_from_any_connection_log(filled: None, sync: Sync, sou
             assert logs(target, result.run_id)["applications"] == ("success", "stl_connection_log", None)
             assert same("stl_connection_log", source, target)
             description = str(checks(result, "source_schema")["applications"].description)
-            assert "there is no svl_user_activity; there is no sys_connection_log" in description
+            assert "it does not have svl_user_activity; it does not have sys_connection_log" in description
 
 
 def test_an_administrators_view_is_found_in_the_search_path(
