@@ -211,11 +211,11 @@ def test_a_run_finishes_after_the_daemon_is_killed(demo: PausedDemo, held: Held)
 
 def test_the_webserver_is_restarted_after_it_is_killed(demo: PausedDemo) -> None:
     demo.advance()
-    webserver = demo.child("serve.webserver")
+    webserver = demo.child("qupersync_assets.webserver")
     since = kill(webserver)
     demo.recovers(since)
     until(lambda: demo.answers(), SOON)
-    assert demo.child("serve.webserver") not in (None, webserver)
+    assert demo.child("qupersync_assets.webserver") not in (None, webserver)
     assert "dagster-webserver was killed by SIGKILL" in demo.output()
 
 
