@@ -9,7 +9,7 @@ from benchmarks.process import Measured
 from benchmarks.world import World
 
 QUPERSYNC = "QuperSync"
-SEED = "the seed's steps"
+SEED = "QuperSync's predecessor"
 READ = "redshift_connector, reading only"
 COPY = "COPY from table to table"
 SIZES = (1000, 5000)
@@ -17,7 +17,7 @@ SEED_SHARE = 0.1
 
 
 def all_contenders() -> list[Contender]:
-    """Return QuperSync, the seed's steps, the other tools (default and best settings), the lower bounds."""
+    """Return QuperSync, QuperSync's predecessor, the other tools (default and best settings), the lower bounds."""
     return [
         *(qupersync(size) for size in SIZES),
         seed(),

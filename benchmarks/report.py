@@ -75,7 +75,7 @@ _LOADS = """\
   five indexes besides the key, two of them partial, and three additional columns.
 - CPU seconds include the pipeline, PostgreSQL and the gateway; they depend less on other processes of the
   machine.
-- The seed's steps load only the first {share:.0%} of the rows. This favours them, because OFFSET costs more
+- QuperSync's predecessor loads only the first {share:.0%} of the rows. This favours it, because OFFSET costs more
   with each page.
 - Other tools and the driver alone use a gateway that accepts all statements; {qupersync} uses one that checks
   each statement as Redshift does. The copy does not use a gateway.

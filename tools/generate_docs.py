@@ -218,8 +218,8 @@ def _tables() -> Iterator[str]:
         "All tables are in the schema `quper`; PostgreSQL's comments on them have the same texts. Times are "
         "UTC. Key columns are in **bold**. A column is read from the first of its views that the cluster has "
         "and that the user may read; [redshift.md](redshift.md) lists the columns that the other views lack. "
-        "The Dagster UI shows the same, with links, in the columns of each asset. [pages.md](../pages.md) has the "
-        "queries of the pages that readers ask for."
+        "The Dagster UI shows the same, with links, in the columns of each asset. [pages.md](../pages.md) has SQL for "
+        "common questions."
     )
     for spec in all_specs():
         yield from _target(spec)
@@ -233,13 +233,14 @@ def _tables() -> Iterator[str]:
 
 
 def _pages() -> Iterator[str]:
-    yield "# Pages\n"
+    yield "# SQL for common questions\n"
     yield NOTE.format("deploy/sql/pages.sql") + "\n"
     yield (
-        "The questions that readers ask, each one SELECT. `'default'` stands for the cluster's name; without this "
-        "condition a page shows all clusters. `quper_readers`, a role of "
+        "Each question is one SELECT. Replace `'default'` by the name of your cluster; without this condition a query "
+        "shows all clusters. Members of `quper_readers`, a role of "
         "[deploy/sql/postgres.sql](../deploy/sql/postgres.sql), may run them. "
-        "[reference/tables.md](reference/tables.md) has the columns, and [benchmark.md](benchmark.md) the times."
+        "[reference/tables.md](reference/tables.md) describes the columns, and [benchmark.md](benchmark.md) has the "
+        "times of these queries."
     )
     for title, sql in reader_queries("pages").items():
         yield f"\n## {title}"
