@@ -48,7 +48,7 @@ def env_file_hint() -> str:
         return f"They are read from the environment, and then from {path}."
     text = f"There is no file {path}: `qupersync init` writes it."
     if DEMO_ENV_FILE.exists():
-        return f"{text} For the sandbox of the demo: qupersync --env-file {DEMO_ENV_FILE} ..."
+        return f"{text} To use the settings of the demo: qupersync --env-file {DEMO_ENV_FILE} ..."
     return f"{text} `make demo` needs none."
 
 

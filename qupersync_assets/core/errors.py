@@ -221,7 +221,9 @@ def message(error: BaseException) -> str:
     # Some messages of Redshift are a number, explained in the detail.
     shown = ": ".join(fields[key] for key in "MD" if key in fields) or str(fields)
     text = redact(shown if fields else str(original))
-    one_line = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    lines = [line.strip() for line in text.splitlines()]
+    # libpq asks whether the server is running; the remedies say it better.
+    one_line = " ".join(line for line in lines if line and not line.startswith("Is the server running"))
     return one_line or type(original).__name__
 
 
@@ -237,4 +239,4 @@ def sync_error(error: BaseException, side: str, doing: str, login: str | None = 
     error_class = ErrorClass.TRANSIENT if classify(error) is ErrorClass.TRANSIENT else ErrorClass.FATAL
     state = code if code and len(code) == 5 else None
     text = message(error) + (f" (SQLSTATE {state})" if state else "")
-    return SyncError(f"{doing}: {text}. {remedy}".strip(), error_class, state, text, problem)
+    return SyncError(f"{doing}: {text.removesuffix('.')}. {remedy}".strip(), error_class, state, text, problem)

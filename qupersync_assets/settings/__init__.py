@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from qupersync_assets.core.environment import remove_line_ends
 from qupersync_assets.core.redaction import keep_secret
 from qupersync_assets.settings.alerts import check_alert_urls
-from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain
+from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain, message_of
 from qupersync_assets.settings.executor import ExecutorSettings
 from qupersync_assets.settings.health import check_thresholds
 from qupersync_assets.settings.postgres import PostgresSettings
@@ -45,7 +45,7 @@ def _job_intervals(text: str) -> str:
         try:
             TypeAdapter(Interval).validate_python(seconds)
         except ValidationError as error:
-            raise ValueError(f"{error.errors()[0]['msg']}, unlike {seconds!r} of {job}") from None
+            raise ValueError(f"{message_of(error.errors()[0])}, unlike {seconds!r} of {job}") from None
     return ",".join(f"{job}={seconds}" for job, seconds in intervals.items())
 
 

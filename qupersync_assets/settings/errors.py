@@ -10,6 +10,13 @@ from qupersync_assets.core.redaction import redact
 
 REDSHIFT = "REDSHIFT"
 COMBINATION = "combination"
+# Type of one of pydantic's errors -> its message.
+_MESSAGES = {
+    "bool_parsing": "allowed is true or false",
+    "float_parsing": "allowed is a number",
+    "int_parsing": "allowed is a whole number",
+    "string_pattern_mismatch": "not valid",  # the description is clearer than the pattern
+}
 
 
 class SettingsError(ValueError):
@@ -42,14 +49,17 @@ def is_secret(field: FieldInfo) -> bool:
     return "SecretStr" in str(field.annotation)
 
 
+def message_of(problem: Mapping[str, Any]) -> str:
+    """Return the message about one of pydantic's errors: what is allowed."""
+    return _MESSAGES.get(problem["type"], str(problem["msg"]).removeprefix("Value error, "))
+
+
 def explain(problem: Mapping[str, Any], variable: str, field: FieldInfo, prefix: str = REDSHIFT) -> str:
     """Return the line about one of pydantic's errors in a variable; `prefix` is that of the cluster's variables."""
     description = str(field.description).replace(f"{REDSHIFT}_", f"{prefix}_")
     if problem["type"] == "missing":
         return f"  {variable} is not set. {description}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "string_pattern_mismatch":
-        message = "not valid"  # the description is clearer than the pattern
+    message = message_of(problem)
     if problem["type"] == COMBINATION:
         return f"  {variable}: {message.replace(f'{REDSHIFT}_', f'{prefix}_')}. {description}"
     value = "" if is_secret(field) else f"={problem['input']!r}"

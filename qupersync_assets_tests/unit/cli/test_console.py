@@ -29,7 +29,7 @@ def test_a_short_password_hides_no_sentence(
     monkeypatch.setenv("SYNC_INTERVAL", "soon")
     done = CliRunner().invoke(app, verb)
     assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.exception
-    assert "SYNC_INTERVAL='soon': Input should be a valid integer" in " ".join(done.output.split())
+    assert "SYNC_INTERVAL='soon': allowed is a whole number" in " ".join(done.output.split())
     assert "Traceback" not in done.output and "***" not in done.output
 
 

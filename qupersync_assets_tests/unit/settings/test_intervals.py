@@ -52,7 +52,7 @@ def test_a_cluster_is_contacted_when_the_first_of_its_jobs_is_due(load: Load) ->
         (f"{NODES}=60,,{QUERIES}=60", "empty"),
         (f"{NODES}=60,{NODES}=90", "named twice"),
         (f"{NODES}=5", "greater than or equal to 10"),
-        (f"{NODES}=hourly", "integer"),
+        (f"{NODES}=hourly", "allowed is a whole number, unlike"),
         (f"{NODES}=99999999", "less than or equal to"),
     ],
 )

@@ -84,7 +84,7 @@ def test_valid_variables_select_a_login(
         ({"REDSHIFT_PROFILE": "p"}, {"REDSHIFT_PROFILE": "REDSHIFT_SECRET_ARN"}),
         ({"REDSHIFT_SSL_CA": "/no/such.pem"}, {"REDSHIFT_SSL_CA": "No such file"}),
         ({"REDSHIFT_SSL_CA": __file__}, {"REDSHIFT_SSL_CA": "PEM"}),
-        ({"REDSHIFT_IAM": "perhaps"}, {"REDSHIFT_IAM": "boolean"}),
+        ({"REDSHIFT_IAM": "perhaps"}, {"REDSHIFT_IAM": "true or false"}),
         (
             {**IAM, "REDSHIFT_SSL": "false", "REDSHIFT_PASSWORD": "hunter2", "SYNC_INTERVAL": "x", **NO_USER},
             dict.fromkeys(["REDSHIFT_SSL", "REDSHIFT_PASSWORD", "SYNC_INTERVAL", "REDSHIFT_USER"], ""),
