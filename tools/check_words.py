@@ -30,7 +30,7 @@ ALLOWED = {
     "qupersync_assets/sandbox/server/postgres_server.py": {"nobody"},
     "qupersync_assets_tests/integration/postgres/test_migrations.py": {"read_why", "news"},
 }
-SUFFIXES = {".py", ".md", ".sql", ".toml", ".yaml", ".yml", ".json", ".sh", ".example", ""}
+SUFFIXES = {".py", ".md", ".j2", ".sql", ".toml", ".yaml", ".yml", ".json", ".sh", ".example", ""}
 
 # Regular expression -> what to write instead. An underscore separates words: `gone` is found in `is_gone`.
 WORDS = {

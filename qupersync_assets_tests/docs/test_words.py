@@ -17,6 +17,8 @@ from tools.check_words import files, findings, is_checked
         ("a page is read-ahead", "read-ahead"),
         ("class Feed:", "Feed"),
         ("row.read_why", "read_why"),
+        ("how often it hurts", "hurts"),
+        ("statements beside the week before", "beside the week"),
     ],
 )
 def test_an_unwanted_word_is_reported_with_its_line(line: str, word: str) -> None:
