@@ -19,7 +19,7 @@ SPEC = SyncSpec(
         column("table_id", BigInteger, "table OID; 0 if the object is no table", "relation", "COALESCE(relation, 0)"),
         column("granted", Boolean, "true: the transaction has the lock; false: it waits for it"),
         key=("transaction_id", "session_id", "lockable_object_type", "table_id", "lock_mode"),
-        comment="Locks at the time of each sync; removed_at: first sync without it. Locks between two syncs are not seen.",
+        comment="Locks at the time of each sync; removed_at: first sync without the lock. Shorter ones are missed.",
         indexes=[("transaction_start",)],
     ),
     kind="snapshot",
