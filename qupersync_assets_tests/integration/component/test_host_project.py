@@ -118,7 +118,7 @@ def test_nothing_of_the_host_changes_and_all_names_carry_a_namespace(host: dg.Re
             "qupersync": [spec.sync_job_id for spec in default_specs()],
             "regions": ["node_details_sync", "locks_sync"],
         }.items()
-        for job in ("main", "health", "maintenance", *jobs)
+        for job in ("main", "health", "maintenance", *(f"only_{job}" for job in jobs))
     }
     resources = set(host.get_top_level_resources())
     assert {"postgres", "redshift"} <= resources and "io_manager" not in resources
