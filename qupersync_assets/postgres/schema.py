@@ -102,7 +102,8 @@ class SchemaVersion:
     def error(self, reason: str = "") -> SyncError:
         """Return an error that names the version, the missing tables, the reason and the remedy."""
         found = f"is at version {self.version}" if self.version else "has no version"
-        text = f"The schema {SCHEMA} {found}; this QuperSync needs {self.newest}."
+        needed = f"; this QuperSync needs {self.newest}" if self.version != self.newest else ""
+        text = f"The schema {SCHEMA} {found}{needed}."
         text += f" Missing tables: {', '.join(self.missing)}." if self.missing else ""
         text += f" {reason}." if reason else ""
         return SyncError(f"{text} {self.remedy}", ErrorClass.FATAL)

@@ -167,7 +167,7 @@ def test_every_version_follows_the_one_before() -> None:
     [
         (None, [], VersionState.NONE, "Run `qupersync migrate`."),
         (None, ["foreign"], VersionState.NONE, "Run `qupersync migrate`."),
-        (None, ["node_details"], VersionState.TOO_OLD, "upgrade it to 0004 with an earlier QuperSync; or"),
+        (None, ["node_details"], VersionState.TOO_OLD, "upgrade to 0004 with an earlier QuperSync. If"),
         ("0001", [], VersionState.TOO_OLD, "DROP SCHEMA quper CASCADE"),
         ("0003", [], VersionState.TOO_OLD, "DROP SCHEMA quper CASCADE"),
         ("0004", [], VersionState.OLDER, "Run `qupersync migrate`."),
@@ -281,9 +281,10 @@ def test_a_sync_does_not_migrate_without_auto_migrate(
     words = [f"no version; this QuperSync needs {last}.", *(table.name for table in schema.tables())]
     if state != "absent":
         migrate(bare)
-        words = [f"version {last} of {last}", "lacks node_details,"]
+        words = [f"at version {last}. Missing tables: node_details."]
     if state == "older":
-        words = [f"version {last} of {add_version('ALTER TABLE quper.node_details ADD COLUMN extra integer')}"]
+        newest = add_version("ALTER TABLE quper.node_details ADD COLUMN extra integer")
+        words = [f"at version {last}; this QuperSync needs {newest}."]
     elif state == "incomplete":
         target("DROP TABLE quper.node_details CASCADE")
     monkeypatch.setenv("SYNC_AUTO_MIGRATE", "false")
