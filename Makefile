@@ -39,15 +39,15 @@ UV := $(BIN)/uv pip install --python $(BIN)/python
 # The certificates of the system, as pip: a company's proxy may have one of its own.
 export UV_SYSTEM_CERTS := true
 ITSELF := --no-deps --no-build-isolation --editable .
+# After a command: show that it is running, and return its exit code.
+WITH_DOTS := & command=$$!; while kill -0 $$command 2> /dev/null; do printf .; sleep 1; done; echo; wait $$command
 INSTALLED = echo "Installed: $$(du -sm .venv | cut -f1) MB in .venv"
 
 .venv/uv: deploy/requirements/uv.txt
 	@test -w . || { echo "This folder is read-only; QuperSync keeps .venv and .qupersync in it."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "QuperSync needs Python 3.11 or later; name it with PYTHON=python3.x."; exit 1; }
-	@echo "Creating .venv (some seconds)"
-	@$(PYTHON) -m venv .venv
-	@$(PIP) --quiet $(PACKAGES)/uv.txt
+	@printf "Creating .venv "; { $(PYTHON) -m venv .venv && $(PIP) --quiet $(PACKAGES)/uv.txt; } $(WITH_DOTS)
 	@touch $@
 
 .venv/demo: .venv/uv pyproject.toml deploy/requirements/demo.txt

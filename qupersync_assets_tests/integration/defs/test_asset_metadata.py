@@ -32,6 +32,9 @@ def test_metadata_has_counts_time_table_and_statement(sync: Sync, source: Query)
     assert list(plots.values())[1:4] == [4, 1, 1] and len(plots) == 6, plots
     assert second["dagster/row_count"] == 2 and second["dagster/table_name"] == "quper.node_details"
     assert plots["duration of the load in seconds"] > 0
+    # In place of the checks themselves, which the UI shows as not evaluated while the next run is running.
+    assert empty["checks"] == "3 of 3 passed"
+    assert str(second["checks"]).startswith("2 of 3 passed. no_skipped_rows, error: 1 of 4 rows skipped")
     assert str(empty["statement"]).startswith("```sql\nSELECT")
     lineage = empty["dagster/column_lineage"].deps_by_column  # type: ignore[attr-defined]
     assert {dep.column_name for dep in lineage["used_mb"]} == {"used"}
