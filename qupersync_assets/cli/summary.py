@@ -59,7 +59,7 @@ def print_summary(console: Console, rows: Sequence[Row]) -> None:
     counts = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
     numbers = [heading for heading in COLUMNS if heading not in ("job", "status")]
     columns = {"cluster": "cluster", **COLUMNS} if has_several_clusters(rows) else COLUMNS
-    table = plain_table(list(columns), numbers, title=f"quper.sync_logs: {counts}")
+    table = plain_table(list(columns), numbers, title=f"Jobs: {counts}")
     for row in rows:
         cells = [f"{v:,}" if isinstance(v, int) else str(v) for v in (row[c] for c in columns.values())]
         table.add_row(*cells, style=style_of(row["status"]))

@@ -35,6 +35,8 @@ from qupersync_assets.sync_jobs import spec_of
 
 # The page loads itself again.
 RELOAD_SECONDS = 15
+# A reader does not wait longer for a page.
+STATEMENT_SECONDS = 8
 # Of the findings of a cluster only the worst are shown.
 FIRST_FINDINGS = 3
 # No script, and nothing from elsewhere, whatever a text of a server contains.
@@ -72,7 +74,8 @@ class Source:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._postgres = postgres_resource(settings)
+        limit = min(settings.postgres_statement_timeout, STATEMENT_SECONDS)
+        self._postgres = postgres_resource(settings.model_copy(update={"postgres_statement_timeout": limit}))
         self._dagster = DagsterReader(settings)
 
     def read(self) -> dict[str, Any]:

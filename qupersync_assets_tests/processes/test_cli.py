@@ -82,7 +82,7 @@ def test_terminal_of_eighty_columns_shows_bars(sandbox: Sandbox, tmp_path: Path)
     _, status = os.waitpid(pid, 0)
     text = written.decode()
     assert os.waitstatus_to_exitcode(status) == 0, text
-    assert "━" in text and "waiting" in text and "quper.sync_logs: 2 success" in text
+    assert "━" in text and "waiting" in text and "Jobs: 2 success" in text
 
 
 @pytest.mark.parametrize(

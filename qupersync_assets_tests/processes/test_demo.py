@@ -41,7 +41,7 @@ def test_second_demo_loads_only_new_rows(project: Path) -> None:
     assert first.returncode == 0, first.stdout + first.stderr
     rows = summary(first.stdout)
     assert rows.keys() == {spec.sync_job_id for spec in all_specs()} - {"serverless_usage_sync"}, first.stdout
-    assert f"quper.sync_logs: {len(rows)} success" in first.stdout
+    assert f"Jobs: {len(rows)} success" in first.stdout
     assert all(extracted == inserted != "0" for _, extracted, inserted, *_ in rows.values())
     assert "Traceback" not in first.stderr
     assert not remaining_processes(project)
@@ -60,7 +60,7 @@ def test_second_demo_loads_only_new_rows(project: Path) -> None:
     unavailable = [job for job, (status, *_) in rows.items() if status == "unavailable"]
     assert "node_details_sync" in unavailable
     counts = f"{len(all_specs()) - len(unavailable)} success, {len(unavailable)} unavailable"
-    assert f"quper.sync_logs: {counts}" in second.stdout
+    assert f"Jobs: {counts}" in second.stdout
     assert second.stdout.count("stv_node_storage_capacity") == 1  # the reason
     assert "Traceback" not in second.stderr
 

@@ -44,7 +44,7 @@ def test_all_jobs_are_synced_by_default_in_eighty_columns(qupersync: Command, so
     source(NODES, [1])
     done = qupersync("sync")
     assert done.code == 0
-    assert f"quper.sync_logs: {len(default_specs())} success" in done.out
+    assert f"Jobs: {len(default_specs())} success" in done.out
     assert all(spec.sync_job_id in done.out for spec in default_specs())
     assert max(map(len, done.out.splitlines())) <= 80
 
@@ -66,7 +66,7 @@ def test_unreachable_source_fails_every_job(qupersync: Command, monkeypatch: pyt
     done = qupersync("sync", "node_details", "applications")
     assert done.code == 1
     # The jobs have one error, which is printed once.
-    assert "quper.sync_logs: 2 failed" in done.out and done.out.count("Check REDSHIFT_HOST and REDSHIFT_PORT") == 1
+    assert "Jobs: 2 failed" in done.out and done.out.count("Check REDSHIFT_HOST and REDSHIFT_PORT") == 1
     assert "application_sync, node_details_sync: No connection to Redshift" in done.out
     assert done.err.count("_sync: failed, 0 rows") == 2
 
