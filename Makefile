@@ -53,7 +53,7 @@ INSTALLED = echo "Installed: $$(du -sm .venv | cut -f1) MB in .venv"
 .venv/demo: .venv/uv pyproject.toml deploy/requirements/demo.txt
 	@echo "Installing the packages of the demo: 130 MB to download unless they are cached, 520 MB in .venv"
 	@$(UV) $(PACKAGES)/demo.txt || $(PIP) $(PACKAGES)/demo.txt
-	@$(UV) --quiet $(ITSELF) || $(PIP) $(ITSELF)
+	@printf "Installing QuperSync "; { $(UV) --quiet $(ITSELF) || $(PIP) $(ITSELF); } $(WITH_DOTS)
 	@$(INSTALLED)
 	@touch $@
 
@@ -78,6 +78,7 @@ deploy/.env:
 	@echo "Fill in $@: REDSHIFT_*."
 
 demo: .venv/demo
+	@echo "Starting the demo"
 	@$(BIN)/python -m qupersync_assets.sandbox.demo $(if $(ONCE),--once) $(if $(MODE),--mode='$(MODE)')
 
 up: .venv/demo

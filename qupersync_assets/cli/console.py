@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -79,6 +79,12 @@ def note(text: str) -> None:
     """Print a message on stderr, unless only results and errors are wanted."""
     if not _quiet:
         print_line(out(stderr=True), text)
+
+
+def busy(text: str) -> AbstractContextManager[object]:
+    """Show on a terminal that something takes time, unless only results and errors are wanted."""
+    console = out(stderr=True)
+    return console.status(text) if console.is_terminal and not _quiet else nullcontext()
 
 
 def print_json(document: Any) -> None:

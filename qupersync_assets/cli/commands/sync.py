@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qupersync_assets.cli.arguments import Cluster, complete_jobs, select_clusters, select_jobs
-from qupersync_assets.cli.console import Json, Quiet, exit_on_errors, is_quiet, note, out, print_json, set_quiet
+from qupersync_assets.cli.console import Json, Quiet, busy, exit_on_errors, is_quiet, note, out, print_json, set_quiet
 from qupersync_assets.postgres.sync_status import ACCEPTED
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def sync(
         if not in_dagster:
             note("DAGSTER_HOME is not set: the run is recorded in quper.sync_logs, not in the Dagster UI.")
         make: Callable[..., Runner] = partial(_dagster_run, stack) if in_dagster else DirectRun
-        runner = make(settings, postgres, specs, full_refresh=full_refresh, verbose=verbose)
+        with busy("Starting the sync"):  # the import of Dagster takes seconds
+            runner = make(settings, postgres, specs, full_refresh=full_refresh, verbose=verbose)
         rows = run_sync(runner, settings, postgres, clusters, specs)
         if settings.health_findings:
             _evaluate(settings, postgres, clusters)
