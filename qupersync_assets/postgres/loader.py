@@ -259,7 +259,7 @@ class _Load:
                     loaded.samples.append(skipped)
                     self.log.warning(f"Skipped a row: {skipped.column}: {skipped.reason}")
         if writer.slow_path:
-            self.log.info(f"The fast path is off: {writer.slow_path}")
+            self.log.debug(f"The fast path is off: {writer.slow_path}")
         loaded.parts.append(_Part(read, writer))
         if read.visibility is None or read.visibility.sees_all_rows:
             loaded.unlisted = frozenset(unlisted)
