@@ -32,8 +32,8 @@ class Placement:
     Args:
         name: begins the names of jobs, schedules and sensors.
         key_prefix: the first parts of the keys of its assets.
-        standalone: whether code location and Dagster instance are QuperSync's own: resources have no
-            prefix then, and its executor is that of the code location.
+        standalone: whether code location and Dagster instance are QuperSync's own: jobs have the names of sync jobs
+            then, resources have no prefix, and its executor is that of the code location.
         running: whether schedules and sensors run until a user stops them, or are stopped until a user starts them.
     """
 
@@ -63,8 +63,8 @@ class Placement:
         return f"{self.main_job}_schedule"
 
     def job(self, spec: SyncSpec) -> str:
-        """Return the name of the job of one sync job; the UI lists it after the jobs that run by themselves."""
-        return f"{self.name}_only_{spec.sync_job_id}"
+        """Return the name of the job of one sync job."""
+        return spec.sync_job_id if self.standalone else f"{self.name}_{spec.sync_job_id}"
 
     def resource(self, key: str) -> str:
         """Return the key of a resource: `redshift`, or `qupersync_redshift` beside resources of others."""

@@ -186,9 +186,9 @@ PAGES: dict[str, Any] = {
     "/assets/quper/alert_events?view=checks": "no_skipped_rows",
     "/assets/quper/alert_events?view=lineage": "Graph depth",
     "/assets/redshift/svl_user_activity": "External Asset",
-    "/jobs": "qupersync_only_node_details_sync",
+    "/jobs": "node_details_sync",
     "/locations/qupersync/jobs/qupersync_main": "The schedule runs this job.",
-    "/locations/qupersync/jobs/qupersync_only_node_details_sync": "Syncs only quper.node_details.",
+    "/locations/qupersync/jobs/node_details_sync": "Syncs only quper.node_details.",
     "/runs": "qupersync/trigger: cli",
     "/automation": "qupersync_close_stale_rows",
     SCHEDULE: "A tick is skipped if it is late, or while a sync runs.",
@@ -205,7 +205,7 @@ def test_all_pages_load_without_errors(any_page: Page) -> None:
 
 
 def test_a_page_of_another_origin_neither_launches_nor_shows_the_ui(chrome: Browser, demo: Demo) -> None:
-    with AttackPage(demo.port, "qupersync_only_node_details_sync") as elsewhere, chrome.new_page() as page:
+    with AttackPage(demo.port, "node_details_sync") as elsewhere, chrome.new_page() as page:
         refused: list[tuple[str, int]] = []
         page.on("response", lambda r: refused.append((r.request.method, r.status)) if str(demo.port) in r.url else None)
         page.goto(elsewhere.url)

@@ -111,7 +111,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def test_tags_of_a_launch_lead_nowhere(served: Served, receiver: Receiver) -> None:
-    body = launch_body("qupersync_only_node_details_sync", {}, tags(receiver))
+    body = launch_body("node_details_sync", {}, tags(receiver))
     run_id = send(served.port, "POST", "/graphql", body, JSON).json["data"]["launchRun"]["run"]["runId"]
     until(lambda: served.status(run_id) in ("SUCCESS", "FAILURE"), 240)
     assert served.status(run_id) == "SUCCESS"

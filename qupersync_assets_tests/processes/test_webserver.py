@@ -105,7 +105,7 @@ def test_a_page_of_another_origin_launches_nothing(port: int) -> None:
 def test_a_launch_chooses_neither_servers_nor_secrets(port: int) -> None:
     query = f"{{ repositoryOrError(repositorySelector: {REPOSITORY}) {{ ... on Repository {{ jobs {{ name }} }} }} }}"
     names = [job["name"] for job in ask(port, query)["repositoryOrError"]["jobs"]]
-    assert {"qupersync_main", "qupersync_maintenance", "qupersync_only_table_stats_sync"} <= {*names}
+    assert {"qupersync_main", "qupersync_maintenance", "table_stats_sync"} <= {*names}
     with Receiver() as receiver:
         for config in configurations(receiver):
             mutation = json.dumps({"query": launches_of_all(names, token_hex(16)), "variables": {"config": config}})
@@ -123,7 +123,7 @@ def test_a_read_only_ui_changes_nothing(read_only: int) -> None:
     text = json.dumps(ask(read_only, PERMISSIONS, path))
     assert text.count('"permission": "launch_pipeline_execution", "value": false') == 2
     assert '"value": true' not in text
-    launched = send(read_only, "POST", path, launch_body("qupersync_only_node_details_sync", {}), JSON)
+    launched = send(read_only, "POST", path, launch_body("node_details_sync", {}), JSON)
     assert launched.json["data"] == {"launchRun": {"__typename": "UnauthorizedError"}}
     reported = send(read_only, "POST", f"{PREFIX}/report_asset_materialization/quper/table_stats", "{}", JSON)
     assert reported.status in (401, 403), reported.body

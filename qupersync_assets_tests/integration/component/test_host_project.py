@@ -175,7 +175,7 @@ def test_both_load_rows_beside_the_host(
     source("INSERT INTO stv_node_storage_capacity VALUES (0, 1, 9), (1, 2, 9)")
     nightly = host.get_job("nightly").execute_in_process(instance=instance)
     assert nightly.output_for_node("billing__invoices") == "host resources"
-    done = host.get_job("qupersync_only_node_details_sync").execute_in_process(instance=instance)
+    done = host.get_job("qupersync_node_details_sync").execute_in_process(instance=instance)
     assert done.success and done.dagster_run.tags[TARGET_TAG].endswith("/quper")
     assert target("SELECT cluster, node FROM quper.node_details ORDER BY node") == [("default", 0), ("default", 1)]
     regions = host.get_job("regions_main")
@@ -192,7 +192,7 @@ def test_both_load_rows_beside_the_host(
     ]
     for name in ("qupersync_maintenance", "regions_maintenance"):
         assert host.get_job(name).execute_in_process(instance=instance).success
-    assert {run.job_name for run in instance.get_runs()} >= {"nightly", "qupersync_only_node_details_sync"}
+    assert {run.job_name for run in instance.get_runs()} >= {"nightly", "qupersync_node_details_sync"}
 
 
 def report(host: dg.RepositoryDefinition, instance: dg.DagsterInstance) -> str:

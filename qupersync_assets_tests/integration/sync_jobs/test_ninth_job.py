@@ -39,7 +39,7 @@ print(json.dumps({
     "scheduled": [key.to_user_string()
                   for key in repository.get_job(schedule.job_name).asset_layer.executable_asset_keys],
 }))
-assert definitions.resolve_job_def("qupersync_only_session_sync").execute_in_process().success
+assert definitions.resolve_job_def("session_sync").execute_in_process().success
 """
 
 

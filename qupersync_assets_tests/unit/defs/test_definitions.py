@@ -142,7 +142,7 @@ def test_one_job_has_the_assets_of_all_sync_jobs(definitions: dg.Definitions) ->
 
 @SPECS
 def test_each_asset_has_a_job_of_its_own(definitions: dg.Definitions, spec: SyncSpec) -> None:
-    job = definitions.get_repository_def().get_job(f"qupersync_only_{spec.sync_job_id}")
+    job = definitions.get_repository_def().get_job(spec.sync_job_id)
     assert set(job.asset_layer.executable_asset_keys) == {dg.AssetKey(["quper", spec.table.name])}
     assert job.description
     assert job.tags["qupersync/cluster"] == "default" and job.tags["qupersync/trigger"] == "manual"

@@ -65,7 +65,7 @@ def test_a_manual_run_of_one_asset_blocks_the_tick(ticker: Ticker, clock: Clock)
 
 
 def test_a_run_of_a_single_job_blocks_the_tick(ticker: Ticker, clock: Clock) -> None:
-    run_id = sync_run(ticker.instance, Status.STARTED, job_name="qupersync_only_node_details_sync")
+    run_id = sync_run(ticker.instance, Status.STARTED, job_name="node_details_sync")
     assert run_id in ticker.look(clock.now - 1).skip_message
 
 

@@ -55,7 +55,7 @@ def jobs(settings: Settings) -> list[dg.JobDefinition]:
 )
 def test_only_harmless_options_are_open_at_launch(load: Load, variables: dict[str, str | None]) -> None:
     found = jobs(load(**variables))
-    assert {job.name for job in found} > {"qupersync_main", "qupersync_maintenance", "qupersync_only_table_stats_sync"}
+    assert {job.name for job in found} > {"qupersync_main", "qupersync_maintenance", "table_stats_sync"}
     for job in found:
         options = set(open_options(job.run_config_schema.run_config_schema_type))
         assert options <= HARMLESS, job.name

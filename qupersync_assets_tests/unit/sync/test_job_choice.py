@@ -74,6 +74,6 @@ def test_a_job_that_is_off_in_all_clusters_has_no_objects(load: Load, optional_j
     }
     assert {key.asset_key for key in graph.asset_check_keys} == graph.materializable_asset_keys
     assert {name for name in repository.job_names if name.endswith("_sync")} == {
-        "qupersync_only_node_details_sync",
-        "qupersync_only_user_session_sync",
+        "node_details_sync",
+        "user_session_sync",
     }
