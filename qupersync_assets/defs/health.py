@@ -195,14 +195,16 @@ def _build_sensor(options: Mapping[str, HealthOptions], job: Any, placement: Pla
         requests: list[dg.RunRequest] = []
         reasons: list[str] = []
         for cluster, option in options.items():
+            partition = cluster if several else None
+            # A command may have evaluated: then the asset has no materialization yet.
+            is_new = not _is_materialized(context.instance, placement.health_key, partition)
             with redact_exceptions():
-                due = find_due(postgres, cluster, option)
+                due = find_due(postgres, cluster, option, always=is_new)
             if due.since is None:
                 reasons.append(f"{cluster}: {due.reason}" if several else due.reason)
                 continue
             # One run for each end of a sync, also if it fails.
             key = f"{cluster} {due.since.isoformat()}"
-            partition = cluster if several else None
             requests.append(
                 dg.RunRequest(key, partition_key=partition, tags={CLUSTER_TAG: cluster, TRIGGER_TAG: "sensor"})
             )
@@ -211,3 +213,8 @@ def _build_sensor(options: Mapping[str, HealthOptions], job: Any, placement: Pla
         return dg.SensorResult(skip_reason=" ".join(reasons))
 
     return health_sensor
+
+
+def _is_materialized(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> bool:
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition] if partition else None)
+    return bool(instance.fetch_materializations(wanted, limit=1).records)

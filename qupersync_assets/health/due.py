@@ -25,8 +25,8 @@ class Due(NamedTuple):
     reason: str = ""
 
 
-def find_due(postgres: PostgresResource, cluster: str, options: HealthOptions) -> Due:
-    """Return whether an evaluation of a cluster is due.
+def find_due(postgres: PostgresResource, cluster: str, options: HealthOptions, *, always: bool = False) -> Due:
+    """Return whether an evaluation of a cluster is due; with `always`, also if nothing changed since the last one.
 
     Raises:
         SyncError: PostgreSQL cannot be reached, or its schema cannot be migrated.
@@ -41,10 +41,11 @@ def find_due(postgres: PostgresResource, cluster: str, options: HealthOptions) -
             sa.select(sa.func.max(log.completed_at), sa.func.bool_or(IS_RUNNING)).where(lately)
         ).one()
         evaluated_at = connection.scalar(sa.select(evaluations.evaluated_at).where(evaluations.cluster == cluster))
-        if last_end is None or (evaluated_at is not None and last_end <= evaluated_at):
+        is_known = evaluated_at is not None and not always
+        if last_end is None or (is_known and last_end <= evaluated_at):
             return Due(None, "No job has ended since the last evaluation.")
         if last_end > now - (PATIENCE if is_running else PAUSE):
             return Due(None, "A sync runs, or has just ended.")
-        if reason := why_not(connection, cluster, options, now):
+        if is_known and (reason := why_not(connection, cluster, options, now)):
             return Due(None, reason)
     return Due(last_end)

@@ -10,9 +10,11 @@ import pytest
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import HEALTH_KEY, HEALTH_NAME, JOB_NAME
 from qupersync_assets.health import all_signals, groups
+from qupersync_assets.health.evaluation import evaluate
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings, SettingsError
+from qupersync_assets.sync.health_options import options_by_cluster
 from qupersync_assets_tests.support.integration import Query, Sync
 
 AGO = "UPDATE quper.sync_logs SET started_at = started_at - interval '70 s', completed_at = completed_at - interval '70 s'"
@@ -90,6 +92,18 @@ def test_the_sensor_starts_one_run_after_a_sync_and_none_when_nothing_was_writte
     target("UPDATE quper.sync_logs SET rows_inserted = 0, rows_updated = 0, rows_removed = 0")
     requests, reason = tick(instance)
     assert not requests and reason.startswith("No row was written since the last evaluation")
+
+
+def test_the_sensor_shows_an_evaluation_of_a_command(
+    filled: Sandbox, sync: Sync, bare: PostgresResource, instance: dg.DagsterInstance, target: Query
+) -> None:
+    assert sync().success
+    target(AGO)
+    [(cluster, options)] = options_by_cluster(Settings.load()).items()
+    assert evaluate(bare, cluster, options).opened
+    assert len(tick(instance)[0]) == 1  # else the asset is never materialized, until the next sync
+    assert run(instance).success
+    assert tick(instance) == ([], "No job has ended since the last evaluation.")
 
 
 @pytest.mark.parametrize("status", ["failed", "running"])
