@@ -1,13 +1,11 @@
-"""Design and maintenance of tables."""
+"""Design, maintenance and use of tables."""
 
 from qupersync_assets.health.signal import Group, Severity, Signal
 
 # Tables of users, with what the columns of large tables and scans say; as in AWS's review, without schemas of Redshift.
 _TABLES = """
 SELECT t.database, t.schema, t.table_name, t.table_id, t.tbl_rows, t.size_mb, t.diststyle, t.sort_key1, t.sortkey1_enc,
-    t.skew_rows, t.vacuum_sort_benefit_pct, t.pct_rows_marked_for_deletion, t.stats_off_pct,
-    concat_ws('.', t.database, t.schema, t.table_name) AS object,
-    quote_ident(t.schema) || '.' || quote_ident(t.table_name) AS target,
+    t.skew_rows, t.vacuum_sort_benefit_pct, t.pct_rows_marked_for_deletion, t.stats_off_pct, t.create_time,
     t.tbl_rows > :large_rows AS is_large, c.columns, c.encoded, c.distkey_type, coalesce(s.scans, 0) AS scans
 FROM quper.table_stats AS t
 LEFT JOIN LATERAL (
@@ -21,8 +19,18 @@ LEFT JOIN (
     SELECT table_id, sum(scans) AS scans FROM quper.table_scan_stats
     WHERE cluster = :cluster AND scan_hour >= :now - interval '7 days' GROUP BY table_id
 ) AS s ON s.table_id = t.table_id
-WHERE t.cluster = :cluster AND t.removed_at IS NULL AND t.schema !~ '^pg_' AND t.schema <> 'information_schema'
+WHERE t.cluster = :cluster AND t.removed_at IS NULL AND t.schema NOT LIKE 'pg\\_%' AND t.schema <> 'information_schema'
     AND t.database <> 'sample_data_dev'"""
+
+# Scans must be known for that long: else a table may have been scanned before.
+_IS_UNUSED = """
+    (scans = 0 OR :threshold < 7) AND coalesce(create_time < :now - :threshold * interval '1 day', true) AND EXISTS (
+        SELECT FROM quper.table_scan_stats AS s
+        WHERE s.cluster = :cluster AND s.scan_hour <= :now - :threshold * interval '1 day'
+    ) AND NOT EXISTS (
+        SELECT FROM quper.table_scan_stats AS s
+        WHERE s.cluster = :cluster AND s.table_id = h.table_id AND s.scan_hour > :now - :threshold * interval '1 day'
+    )"""
 
 _DG = "https://docs.aws.amazon.com/redshift/latest/dg/"
 _TABLE_STATS, _COLUMN_STATS = "table_stats_sync", "column_stats_sync"
@@ -42,13 +50,16 @@ def _signal(
     jobs: tuple[str, ...] = (_TABLE_STATS,),
     note: str = "NULL",
 ) -> Signal:
-    same = {name: name for name in ("object", "size_mb", "target", "database", "table_id")}
+    same = {name: name for name in ("size_mb", "database", "table_id")} | {
+        "object": "concat_ws('.', database, schema, table_name)",
+        "target": "quote_ident(schema) || '.' || quote_ident(table_name)",
+    }
     return Signal(
         id_,
         title,
         severity,
         jobs,
-        source="health_tables",
+        source="health_tables AS h",
         where=where,
         columns={**same, "value": value, "times": "scans", "note": note},
         threshold=threshold,
@@ -67,7 +78,7 @@ _HAS_DATE_KEY = """
     AND (distkey_type ~ '^(date|time)' OR diststyle ~ 'KEY.*(date|dt|timestamp)')"""
 
 GROUP = Group(
-    "Design and maintenance of tables",
+    "Design, maintenance and use of tables",
     prepared={"health_tables": _TABLES},
     signals=(
         _signal(
@@ -181,6 +192,19 @@ GROUP = Group(
             _DISTRIBUTION,
             jobs=(_TABLE_STATS, _COLUMN_STATS),
             note="concat_ws(', a ', diststyle, distkey_type)",
+        ),
+        _signal(
+            "unused_table",
+            "Table that no query has read for long",
+            _IS_UNUSED,
+            "size_mb",
+            "DROP TABLE {target}; -- after an UNLOAD, if it may be needed again",
+            "r_UNLOAD.html",
+            severity=Severity.INFO,
+            unit="MB",
+            threshold=30,
+            jobs=(_TABLE_STATS, "scan_stats_sync"),
+            note="'created ' || create_time::date",
         ),
     ),
 )

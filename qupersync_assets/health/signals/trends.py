@@ -1,4 +1,4 @@
-"""Signals that need a history: growth, forecasts, slower statements, unused tables. AWS's review does not have them."""
+"""Signals that need a history: growth, forecasts, slower statements, new failures. AWS's review does not have them."""
 
 from qupersync_assets.health.signal import Group, Severity, Signal
 
@@ -16,7 +16,7 @@ _GROWTH = f"""(
             concat_ws('.', database, schema, table_name) AS object,
             quote_ident(schema) || '.' || quote_ident(table_name) AS target
         FROM quper.table_stats
-        WHERE cluster = :cluster AND removed_at IS NULL AND size_mb >= 1000 AND schema !~ '^pg_'
+        WHERE cluster = :cluster AND removed_at IS NULL AND size_mb >= 1000 AND schema NOT LIKE 'pg\\_%'
             AND synced_at >= :now - interval '8 days'
     ) AS n
     CROSS JOIN LATERAL (
@@ -67,23 +67,6 @@ _WEEKS = f"""(
 ) AS w
 LEFT JOIN quper.query_history AS q ON q.cluster = :cluster AND q.query_id = w.query_id"""
 _TEXT = "left(regexp_replace(q.query_text, '\\s+', ' ', 'g'), 200)"
-
-# Scans must be known for that long: else a table may have been scanned before.
-_UNUSED = """(
-    SELECT t.*, concat_ws('.', t.database, t.schema, t.table_name) AS object,
-        quote_ident(t.schema) || '.' || quote_ident(t.table_name) AS target
-    FROM quper.table_stats AS t
-    WHERE t.cluster = :cluster AND t.removed_at IS NULL AND t.schema !~ '^pg_' AND t.database <> 'sample_data_dev'
-        AND (t.create_time < :now - :threshold * interval '1 day' OR t.create_time IS NULL)
-        AND EXISTS (
-            SELECT FROM quper.table_scan_stats AS s
-            WHERE s.cluster = :cluster AND s.scan_hour <= :now - :threshold * interval '1 day'
-        ) AND NOT EXISTS (
-            SELECT FROM quper.table_scan_stats AS s
-            WHERE s.cluster = :cluster AND s.table_id = t.table_id
-                AND s.scan_hour > :now - :threshold * interval '1 day'
-        )
-) AS t"""
 
 # Vacuums that failed, or began and did not end, after the last one that finished; the newest may still run.
 _VACUUMS = """(
@@ -192,22 +175,6 @@ GROUP = Group(
             times_are="runs in seven days",
             remedy="Compare its plan, its tables and its queue with those of the week before.",
             url=_DG + "c-optimizing-query-performance.html",
-        ),
-        Signal(
-            "unused_table",
-            "Table that no query has read for long",
-            Severity.INFO,
-            ("table_stats_sync", "scan_stats_sync"),
-            _UNUSED,
-            columns=_columns(
-                *("object", "size_mb", "target", "database", "table_id"),
-                value="size_mb",
-                note="'created ' || create_time::date",
-            ),
-            threshold=30,
-            unit="MB",
-            remedy="DROP TABLE {target}; -- after an UNLOAD, if it may be needed again",
-            url=_DG + "r_UNLOAD.html",
         ),
         Signal(
             "vacuum_fails",

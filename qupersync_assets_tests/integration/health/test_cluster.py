@@ -223,8 +223,9 @@ def test_growth_forecast_and_what_no_query_uses(clusters: Clusters) -> None:
                 clusters.insert("vacuum_history", step, cluster=cluster)
     assert clusters.finds("trends") == [
         ("disk_full_soon", "node 0", 19),
-        ("unused_table", unused, 77),
         ("unusual_growth", growing, 10_000),
         ("user_without_queries", "user anna", 31),
         ("vacuum_fails", unused, 3),
     ]
+    assert ("unused_table", unused, 77) in clusters.open("tables")
+    assert [row for row in clusters.open("tables", "well") if row[0] == "unused_table"] == []
