@@ -16,7 +16,7 @@ from qupersync_assets.spec import (
 )
 
 
-def _sum(name: str, comment: str, reads: str, sql: str = "") -> Column[Any]:
+def _sum(name: str, comment: str, reads: str | tuple[str, ...], sql: str = "") -> Column[Any]:
     return column(name, Numeric(38, 0), comment, reads, sql or f"SUM({name})", merge="greatest")
 
 
@@ -51,6 +51,11 @@ TABLE = quper_table(
     ),
     _sum("scans", "scan steps", "step_name"),
     _sum("range_restricted_scans", "scan steps that skipped blocks because of the sort key", "is_rrscan"),
+    _sum(
+        "unsorted_rows",
+        "rows that scans read without skipping blocks, and of which they kept less than a quarter",
+        ("input_rows", "output_rows", "is_rrscan"),
+    ),
     _greatest("tables_scanned", "permanent tables that were scanned", "table_id"),
     column(
         "largest_table_id",
@@ -106,6 +111,8 @@ FROM (
            MAX(data_skewness) AS max_data_skewness_pct, MAX(time_skewness) AS max_time_skewness_pct,
            {_of_steps("scan", "1")} AS scans,
            SUM(CASE WHEN step_name = 'scan' AND is_rrscan = 't' THEN 1 ELSE 0 END) AS range_restricted_scans,
+           SUM(CASE WHEN step_name = 'scan' AND is_rrscan = 'f' AND output_rows < 0.25 * input_rows
+               THEN input_rows ELSE 0 END) AS unsorted_rows,
            MAX(table_name) AS table_name,
            COUNT(table_id) OVER (PARTITION BY query_id) AS tables_scanned,
            ROW_NUMBER() OVER (

@@ -81,13 +81,14 @@ ORACLES = {
         f"{_steps('broadcast', 'output_rows')}, {_steps('broadcast', 'output_bytes')}, "
         f"{_steps('distribute', 'output_rows')}, {_steps('distribute', 'output_bytes')}, max(data_skewness), "
         f"max(time_skewness), {_steps('scan', '1')}, count(*) FILTER (WHERE is_rrscan = 't'), "
+        "coalesce(sum(input_rows) FILTER (WHERE is_rrscan = 'f' AND output_rows * 4 < input_rows), 0), "
         "count(DISTINCT table_id), (SELECT table_id FROM sys_query_detail n WHERE n.query_id = d.query_id "
         "AND step_name = 'scan' ORDER BY input_rows DESC, table_id LIMIT 1) "
         "FROM sys_query_detail d WHERE metrics_level = 'Step' AND user_id <> 1 GROUP BY query_id",
         "SELECT query_id, user_id, start_time, end_time, spilled_local_mb, spilled_remote_mb, spilled_mb, blocks_read, "
         "rows_scanned, bytes_scanned, rows_returned, rows_inserted, nested_loop_rows, broadcast_rows, broadcast_bytes, "
         "distributed_rows, distributed_bytes, max_data_skewness_pct, max_time_skewness_pct, scans, "
-        "range_restricted_scans, tables_scanned, largest_table_id FROM quper.query_metrics",
+        "range_restricted_scans, unsorted_rows, tables_scanned, largest_table_id FROM quper.query_metrics",
     ),
     "node_details": (
         "SELECT node, used, capacity FROM stv_node_storage_capacity",

@@ -14,7 +14,10 @@ from qupersync_assets_tests.support.integration import Query
 
 JOBS = tuple(spec.sync_job_id for spec in all_specs())
 # Values of quper.query_metrics.
-METRICS = ("spilled_local_mb", "rows_inserted", "nested_loop_rows", "broadcast_rows", "largest_table_name")
+METRICS = (
+    *("spilled_local_mb", "rows_inserted", "nested_loop_rows", "broadcast_rows", "unsorted_rows"),
+    "largest_table_name",
+)
 # A table without any problem.
 TABLE = {
     "database": "dev",

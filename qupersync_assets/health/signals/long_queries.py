@@ -1,17 +1,17 @@
-"""The fifty statements with the longest runs in seven days."""
+"""The fifty statements with the longest runs in seven days and the rest of the first day (UTC)."""
 
 from qupersync_assets.health.signal import Group, Severity, Signal
 
 # As in AWS's review: one run per statement, longer than a second, without DDL and queries of the leader node alone.
 _LONGEST = """
-SELECT t.*, m.spilled_mb, m.nested_loop_rows, m.broadcast_rows, m.distributed_rows, m.largest_table_name, a.alerts,
-    a.table_name AS alert_table, q.database_name,
+SELECT t.*, m.spilled_mb, m.nested_loop_rows, m.broadcast_rows, m.distributed_rows, m.unsorted_rows,
+    m.largest_table_name, a.alerts, a.table_name AS alert_table, q.database_name,
     left(regexp_replace(q.query_text, '\\s+', ' ', 'g'), 200) AS query_text
 FROM (
     SELECT pattern, max(max_execution_us) AS execution_us, sum(queries) AS queries,
         (max(ARRAY[max_execution_us, longest_query_id]))[2] AS query_id
     FROM quper.health_pattern_days
-    WHERE cluster = :cluster AND day > (:now AT TIME ZONE 'UTC')::date - 7 AND query_type <> 'DDL'
+    WHERE cluster = :cluster AND day >= (:now AT TIME ZONE 'UTC')::date - 7 AND query_type <> 'DDL'
         AND (service_class_id >= 5 OR service_class_id = -1)
     GROUP BY pattern HAVING max(max_execution_us) > 1000000 ORDER BY execution_us DESC LIMIT 50
 ) AS t
@@ -84,7 +84,7 @@ GROUP = Group(
         _signal(
             "long_query_distribution",
             "Long statement moves many rows between nodes",
-            f"alerts ILIKE ANY (ARRAY['%distribut%', '%broadcast%']) OR broadcast_rows > {_MANY} "
+            f"alerts ILIKE ANY (ARRAY['%dist%', '%broadcast%']) OR broadcast_rows > {_MANY} "
             f"OR distributed_rows > {_MANY}",
             "Distribute the joined tables by the columns of the join: ALTER TABLE {target} ALTER DISTKEY COLUMN;",
             jobs=("alert_events_sync", "query_metrics_sync"),
@@ -92,8 +92,9 @@ GROUP = Group(
         _signal(
             "long_query_sort",
             "Long statement reads rows that a sort key could skip",
-            "alerts ILIKE ANY (ARRAY['%sort%', '%selective query filter%'])",
+            f"alerts ILIKE ANY (ARRAY['%sort%', '%selective query filter%']) OR unsorted_rows > {_MANY}",
             "ALTER TABLE {target} ALTER SORTKEY (COLUMN); -- the column that it filters by",
+            jobs=("alert_events_sync", "query_metrics_sync"),
         ),
         _signal(
             "long_query_spill",

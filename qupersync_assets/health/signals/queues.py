@@ -11,7 +11,7 @@ _QUEUES = """(
         bool_or(service_class >= 100) AS is_automatic, count(*) FILTER (WHERE service_class BETWEEN 6 AND 13) AS manual,
         count(*) FILTER (WHERE service_class BETWEEN 100 AND 107) AS automatic,
         coalesce(bool_or(concurrency_scaling = 'auto'), false) AS scales, bool_or(service_class = 14) AS accelerates,
-        count(DISTINCT query_priority) AS priorities
+        count(DISTINCT query_priority) FILTER (WHERE service_class NOT IN (5, 14, 15)) AS priorities
     FROM quper.wlm_queues WHERE cluster = :cluster AND removed_at IS NULL AND service_class > 4 AND conditions > 0
 ) AS q"""
 _HAS_RULE = """EXISTS (

@@ -73,23 +73,29 @@ def test_the_longest_statements_with_their_alerts_and_metrics(clusters: Clusters
         "loop": "Nested Loop Join in the query plan",
         "moved": "Broadcasted a large number of rows across the network",
         "sort": "Very selective query filter:ratio=rows(1)/rows_pre_user_filter(9)",
+        "inner": "DS_DIST_ALL_INNER for Hash Join in the query plan",
     }
     for number, (pattern, event) in enumerate(events.items(), 1):
         clusters.queries(generic_query_hash=pattern, query_text=f"SELECT {number}", **long)
         alert = {"source_view": "v", "segment": 0, "step": 0, "event_time": clusters.now, "table_name": "Orders"}
         clusters.insert("alert_events", alert | {"query": number, "query_id": number, "event": event})
     clusters.queries(generic_query_hash="loop rows", nested_loop_rows=5_000_001, **long)
+    clusters.queries(generic_query_hash="sort rows", unsorted_rows=5_000_001, **long)
     clusters.queries(generic_query_hash="spill", spilled_local_mb=1_000_001, **long)
     for cluster in ("sick", "well"):
-        clusters.queries(cluster=cluster, generic_query_hash="fine", nested_loop_rows=5_000_000, **long)
+        clusters.queries(
+            cluster=cluster, generic_query_hash="fine", nested_loop_rows=5_000_000, unsorted_rows=5e6, **long
+        )
         clusters.queries(cluster=cluster, generic_query_hash="short", broadcast_rows=9e9, execution_time_us=1_000_000)
         clusters.queries(cluster=cluster, generic_query_hash="ddl", broadcast_rows=9e9, query_type="DDL", **long)
     assert clusters.finds("long_queries") == [
+        ("long_query_distribution", "statement inner", 90),
         ("long_query_distribution", "statement moved", 90),
         ("long_query_missing_statistics", "statement statistics", 90),
         ("long_query_nested_loop", "statement loop", 90),
         ("long_query_nested_loop", "statement loop rows", 90),
         ("long_query_sort", "statement sort", 90),
+        ("long_query_sort", "statement sort rows", 90),
         ("long_query_spill", "statement spill", 1_000_001),
     ]
     row = clusters.target(

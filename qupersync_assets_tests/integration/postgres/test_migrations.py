@@ -140,7 +140,7 @@ def test_version_0005_fills_read_mode_and_splits_missing_columns(bare: PostgresR
     ]
 
 
-def test_version_0008_changes_the_indexes_of_tables_that_specs_created(bare: PostgresResource, target: Query) -> None:
+def test_versions_0008_and_0015_change_tables_that_specs_created(bare: PostgresResource, target: Query) -> None:
     migrate(bare)
     models = catalog(target)
     names = [name for kind, name in models if kind == "index" and re.search("(metrics|daily)_all_.*_idx", name)]
@@ -149,6 +149,7 @@ def test_version_0008_changes_the_indexes_of_tables_that_specs_created(bare: Pos
     target(
         "CREATE INDEX query_metrics_spilled_mb_idx ON quper.query_metrics (cluster, spilled_mb) WHERE spilled_mb > 0;"
         "CREATE INDEX table_stats_size_mb_idx ON quper.table_stats (cluster, size_mb);"
+        "ALTER TABLE quper.query_metrics DROP COLUMN unsorted_rows;"
         "ALTER TABLE quper.sync_logs DROP COLUMN newest_row_at, DROP COLUMN rows_undecided, DROP COLUMN checks;"
         "UPDATE quper.schema_version SET version_num = '0007'"
     )
