@@ -44,6 +44,9 @@ def test_the_page_is_readable(chrome: Browser, demo: Demo, width: int, scheme: L
         box = shown.bounding_box()
         assert box and 250 < box["width"] <= width and box["height"] > 20, plot.id
     assert min(page.evaluate(CONTRAST)) >= 4.5
+    # All of a finding is seen without scrolling to the right.
+    further = page.locator(".more .scroll")
+    assert further.evaluate("e => e.scrollWidth <= e.clientWidth") and further.locator("tr").count() > 20
     page.locator("figure summary").first.click()
     assert page.locator("figure table").first.is_visible()
     assert not errors

@@ -5,7 +5,8 @@ from qupersync_assets.health.signal import Group, Severity, Signal
 # As in AWS's review: one run per statement, longer than a second, without DDL and queries of the leader node alone.
 _LONGEST = """
 SELECT t.*, m.spilled_mb, m.nested_loop_rows, m.broadcast_rows, m.distributed_rows, m.unsorted_rows,
-    m.largest_table_name, a.alerts, a.table_name AS alert_table, q.database_name,
+    a.alerts, q.database_name,
+    coalesce(quote_ident(b.schema) || '.' || quote_ident(b.table_name), a.table_name, m.largest_table_name) AS target,
     left(regexp_replace(q.query_text, '\\s+', ' ', 'g'), 200) AS query_text
 FROM (
     SELECT pattern, max(max_execution_us) AS execution_us, sum(queries) AS queries,
@@ -18,9 +19,12 @@ FROM (
 LEFT JOIN quper.query_history AS q ON q.cluster = :cluster AND q.query_id = t.query_id
 LEFT JOIN quper.query_metrics AS m ON m.cluster = :cluster AND m.query_id = t.query_id
 LEFT JOIN LATERAL (
-    SELECT string_agg(DISTINCT event, '; ') AS alerts, min(table_name) AS table_name FROM quper.alert_events AS e
-    WHERE e.cluster = :cluster AND e.query_id = t.query_id
-) AS a ON true"""
+    SELECT string_agg(DISTINCT event, '; ') AS alerts, min(table_id) AS table_id,
+        (array_agg(table_name ORDER BY table_id))[1] AS table_name
+    FROM quper.alert_events AS e WHERE e.cluster = :cluster AND e.query_id = t.query_id
+) AS a ON true
+LEFT JOIN quper.table_stats AS b ON b.cluster = :cluster AND b.database = q.database_name
+    AND b.table_id = coalesce(a.table_id, m.largest_table_id)"""
 _DG = "https://docs.aws.amazon.com/redshift/latest/dg/"
 _TUNING = "query-performance-improvement-opportunities.html"
 # Rows of a step that AWS counts as large.
@@ -41,7 +45,7 @@ def _signal(
         "object": "'statement ' || pattern",
         "value": "spilled_mb" if spill else "round(execution_us / 1e6, 1)",
         "times": "queries",
-        "target": "coalesce(alert_table, largest_table_name)",
+        "target": "target",
         "note": "concat_ws(': ', alerts, query_text)",
         "database": "database_name",
         "query_id": "query_id",

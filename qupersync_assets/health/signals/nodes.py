@@ -26,7 +26,8 @@ def _signal(
         "object": "'node ' || node",
         "value": value,
         "size_mb": "used_mb",
-        "note": "used_mb || ' of ' || capacity_mb || ' MB are used'",
+        "note": "to_char(used_mb, 'FM999,999,999,990') || ' of ' || to_char(capacity_mb, 'FM999,999,999,990') "
+        "|| ' MB are used'",
     }
     return Signal(
         id_, title, severity, ("node_details_sync",), _NODES, where, columns, threshold, "%", remedy=remedy, url=url

@@ -13,8 +13,7 @@ _GROWTH = f"""(
         (w.size_mb - f.size_mb)::numeric / greatest(({_TODAY} - 7 - f.day) / 7.0, 1) AS usual_mb
     FROM (
         SELECT table_id, database, schema, table_name, size_mb,
-            concat_ws('.', database, schema, table_name) AS object,
-            quote_ident(schema) || '.' || quote_ident(table_name) AS target
+            concat_ws('.', database, schema, table_name) AS object
         FROM quper.table_stats
         WHERE cluster = :cluster AND removed_at IS NULL AND size_mb >= 1000 AND schema NOT LIKE 'pg\\_%'
             AND synced_at >= :now - interval '8 days'
@@ -145,13 +144,14 @@ GROUP = Group(
             _GROWTH,
             "growth_mb > :threshold * greatest(usual_mb, 0)",
             _columns(
-                *("object", "size_mb", "target", "database", "table_id"),
+                *("object", "size_mb", "database", "table_id"),
+                target="table_id",
                 value="growth_mb",
                 note="'usual: ' || round(usual_mb, 0) || ' MB a week'",
             ),
             threshold=3,
             unit="MB in seven days",
-            remedy="SELECT * FROM quper.table_stats_by_day WHERE table_name = 'NAME' ORDER BY day; -- since when",
+            remedy="SELECT day, size_mb FROM quper.table_stats_by_day WHERE table_id = {target} ORDER BY day; -- since when",
             url=_DG + "r_SVV_TABLE_INFO.html",
         ),
         Signal(

@@ -78,7 +78,9 @@ def test_the_longest_statements_with_their_alerts_and_metrics(clusters: Clusters
     for number, (pattern, event) in enumerate(events.items(), 1):
         clusters.queries(generic_query_hash=pattern, query_text=f"SELECT {number}", **long)
         alert = {"source_view": "v", "segment": 0, "step": 0, "event_time": clusters.now, "table_name": "Orders"}
-        clusters.insert("alert_events", alert | {"query": number, "query_id": number, "event": event})
+        alert |= {"query": number, "query_id": number, "event": event, "table_id": number}
+        clusters.insert("alert_events", alert)
+    clusters.table(1, table_name="Orders")
     clusters.queries(generic_query_hash="loop rows", nested_loop_rows=5_000_001, **long)
     clusters.queries(generic_query_hash="sort rows", unsorted_rows=5_000_001, **long)
     clusters.queries(generic_query_hash="spill", spilled_local_mb=1_000_001, **long)
@@ -98,10 +100,14 @@ def test_the_longest_statements_with_their_alerts_and_metrics(clusters: Clusters
         ("long_query_sort", "statement sort rows", 90),
         ("long_query_spill", "statement spill", 1_000_001),
     ]
-    row = clusters.target(
-        "SELECT query_id, pattern, note, remedy FROM quper.health_open WHERE signal_id = 'long_query_missing_statistics'"
+    rows = clusters.target(
+        "SELECT query_id, pattern, note, remedy FROM quper.health_open WHERE query_id IN (1, 4) ORDER BY query_id"
     )
-    assert row == [(1, "statistics", "Missing query planner statistics: SELECT 1", "ANALYZE Orders;")]
+    note = f"{events['sort']}: SELECT 4"
+    assert rows == [
+        (1, "statistics", "Missing query planner statistics: SELECT 1", 'ANALYZE sales."Orders";'),
+        (4, "sort", note, "ALTER TABLE Orders ALTER SORTKEY (COLUMN); -- the column that it filters by"),
+    ]
 
 
 @pytest.mark.parametrize(("hours", "found"), [(17.9, []), (18, [75.0])])
