@@ -1,20 +1,83 @@
-"""The dashboards on PostgreSQL are what Grafana can import: their variables, links and layout."""
+"""The dashboards are what Grafana can import: its schema, variables, links and layout; and they answer questions."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models import dashboard
 
+from qupersync_assets.health import groups
+from qupersync_assets_tests.support.doc_blocks import PROJECT
 from tools.grafana import boards
 from tools.grafana.macros import expand, statements
 
 BOARDS = {board["uid"]: board for board in map(json.loads, boards().values())}
 EACH = pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+FILES = sorted((PROJECT / "deploy" / "grafana").glob("*.json"))
+# Grafana writes this field, which its Foundation SDK does not know.
+UNKNOWN = r"/templating/list/\d+/definition"
+
+
+def without(found: Any, kept: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths of values that `kept` lacks or has changed, and of null; it may have more."""
+    if isinstance(found, dict) and isinstance(kept, dict):
+        for name, value in found.items():
+            yield from without(value, kept.get(name), f"{path}/{name}")
+    elif isinstance(found, list) and isinstance(kept, list) and len(found) == len(kept):
+        for number, (value, other) in enumerate(zip(found, kept, strict=True)):
+            yield from without(value, other, f"{path}/{number}")
+    elif found != kept or (found is None and not path.endswith("/steps/0/value")):  # the lowest threshold has none
+        yield path
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_schema_of_grafana_has_each_field(file: Path) -> None:
+    register_default_plugins()
+    board = json.loads(file.read_text("utf-8"))
+    known = json.loads(json.dumps(dashboard.Dashboard.from_json(board), cls=JSONEncoder))
+    assert [path for path in without(board, known) if not re.fullmatch(UNKNOWN, path)] == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_data_sources_and_variables_are_those_of_the_board(file: Path) -> None:
+    board = json.loads(file.read_text("utf-8"))
+    variables = {variable["name"]: variable for variable in board["templating"]["list"]}
+    assert len(variables) == len(board["templating"]["list"])
+    sources = {name: each["query"] for name, each in variables.items() if each["type"] == "datasource"}
+    targets = [target for panel in board["panels"] for target in panel.get("targets", [])]
+    users = [each for each in (*board["panels"], *variables.values(), *targets) if "datasource" in each]
+    assert users
+    for each in users:
+        name = re.fullmatch(r"\$\{(\w+)\}", each["datasource"]["uid"])
+        assert name and sources[name[1]] == each["datasource"]["type"], each
+    for panel in board["panels"]:
+        names = [target["refId"] for target in panel.get("targets", [])]
+        assert len(names) == len(set(names)), panel["title"]
+        for target in panel.get("targets", []):
+            used = re.findall(r"\$\{?(\w+)", target.get("expr", "") or target.get("rawSql", ""))
+            assert {name for name in used if not name.startswith("__")} <= variables.keys(), panel["title"]
+
+
+def test_questions_of_administrators_have_a_command_or_a_panel() -> None:
+    text = (PROJECT / "docs" / "monitoring.md").read_text("utf-8")
+    _, _, rows = text.partition("| question | command | panel |\n|---|---|---|\n")
+    questions = [line.strip("| ").split(" | ") for line in rows.partition("\n\n")[0].splitlines()]
+    assert len(questions) == 10
+    panels = {panel["title"] for panel in BOARDS["qupersync-redshift"]["panels"] if panel["type"] != "row"}
+    for question, *cells in questions:
+        [*commands, panel] = [name for cell in cells for name in re.findall(r"`(.*?)`", cell)]
+        assert question.endswith("?") and panel in panels, question
+        for command in commands:
+            assert re.fullmatch(rf"qupersync health( --group ({'|'.join(groups())}))?", command), command
 
 
 @EACH

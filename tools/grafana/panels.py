@@ -118,6 +118,7 @@ def rows(
 ) -> table.Panel:
     """Build a panel with a table; `units`, `links`, `widths` and `hidden` are of columns."""
     panel = table.Panel().with_target(_Query(sql, "table")).title(title).description(text).datasource(SOURCE)
+    panel = panel.show_header(True)  # without an option the board has null instead of options
     changes: dict[str, list[dashboard.DynamicConfigValue]] = {}
 
     def change(column: str, id_: str, value: object) -> None:

@@ -71,7 +71,7 @@ FROM quper.query_history WHERE {OF_CLUSTER} AND query_id = {_QUERY}""",
         "Sums over its steps.",
         f"""
 SELECT spilled_mb, blocks_read, rows_scanned, bytes_scanned, rows_returned, rows_inserted, nested_loop_rows,
-    broadcast_bytes, distributed_bytes, max_data_skewness_pct, scans, range_restricted_scans,
+    broadcast_bytes, distributed_bytes, max_data_skewness_pct, scans, range_restricted_scans, unsorted_rows,
     largest_table_name AS "largest table", largest_table_id AS table_id, '' AS database
 FROM quper.query_metrics WHERE {OF_CLUSTER} AND query_id = {_QUERY}""",
         units={

@@ -151,7 +151,7 @@ GROUP = Group(
             ),
             threshold=3,
             unit="MB in seven days",
-            remedy="SELECT day, size_mb FROM quper.table_stats_by_day WHERE table_id = {target} ORDER BY day; -- since when",
+            remedy="SELECT day, size_mb FROM quper.table_stats_by_day WHERE table_id = {target} ORDER BY day;",
             url=_DG + "r_SVV_TABLE_INFO.html",
         ),
         Signal(
