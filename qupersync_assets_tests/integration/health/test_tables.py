@@ -84,3 +84,15 @@ def test_a_finding_says_how_often_it_occurs_and_what_helps(clusters: Clusters) -
     ) == [
         (*("dev.Sales.the orders", 77, 7, "scans in seven days", 'ANALYZE "Sales"."the orders";', "%", 10), *("dev", 1))
     ]
+
+
+def test_a_table_is_unused_for_the_days_of_the_threshold(clusters: Clusters) -> None:
+    old: dict[str, Any] = {"create_time": clusters.now - timedelta(days=60)}
+    tables = [clusters.table(number, **old) for number in (1, 2, 3)]
+    hour = clusters.now.replace(minute=0)
+    for table, days in ((1, 4), (2, 29), (3, 31)):
+        clusters.insert("table_scan_stats", {"table_id": table, "scan_hour": hour - timedelta(days=days), "scans": 1})
+    for threshold, unused in ((None, tables[2:]), (3.0, tables), (5.0, tables[1:]), (40.0, [])):
+        clusters.now += timedelta(minutes=1)
+        found = clusters.finds("tables", thresholds={"unused_table": threshold} if threshold else {})
+        assert [name for _, name, _ in found] == unused, threshold
