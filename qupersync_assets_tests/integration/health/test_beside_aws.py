@@ -57,6 +57,8 @@ NUMBERS: dict[str, list[Any]] = {
     "estimated_visible_rows": [4_500_001, 4_499_000, None],
 }
 NODES = [70_000, 70_010, 50_000, 50_010, 40_000, 39_990]
+# Loads of two files: COPY commands on a day, parts of the files, and their bytes.
+LOADS = {"rarely": (24, 2, 20), "often": (25, 2, 19_999_998), "in_parts": (25, 3, 20_000_000)}
 
 
 def test_each_signal_has_a_condition_of_aws_or_is_not_in_its_review() -> None:
@@ -67,7 +69,8 @@ def test_each_signal_has_a_condition_of_aws_or_is_not_in_its_review() -> None:
 
 @pytest.fixture
 def limits(filled: Sandbox, source: Query) -> None:
-    """Add tables and nodes whose values are at and beside the limits, and a load of a Serverless workgroup that varies."""
+    """Add problems, and tables, nodes, loads and recommendations at and beside the limits of conditions."""
+    filled.workload().add_problems(datetime.now(UTC))
     for number, values in enumerate(product(*LIMITS.values())):
         row = dict(zip(LIMITS, values, strict=True)) | {n: v[number % len(v)] for n, v in NUMBERS.items()}
         row |= {"table_id": 900_000 + number, "table": f"limit_{number}"}
@@ -83,6 +86,22 @@ def limits(filled: Sandbox, source: Query) -> None:
         )
     for node, used in enumerate(NODES, 10):
         source("INSERT INTO redshift.stv_node_storage_capacity VALUES (%s, %s, 100000)", [node, used])
+    for place, (table, (copies, parts, size)) in enumerate(LOADS.items(), 1):
+        for view, row in (
+            ("sys_load_history", {"table_name": table, "source_file_count": 2, "file_bytes_scanned": size}),
+            ("sys_load_detail", {"splits_scanned": parts}),
+        ):
+            source(
+                f"INSERT INTO redshift.{view} SELECT (jsonb_populate_record(l, %s || jsonb_build_object('query_id', n))).* "
+                f"FROM redshift.{view} l, generate_series(%s, %s) n WHERE l.ctid = (SELECT max(ctid) FROM redshift.{view} "
+                "WHERE query_id = (SELECT max(query_id) FROM redshift.sys_load_history "
+                "WHERE table_name = 'orders_raw' AND loaded_rows > 0))",
+                [json.dumps(row), place * 10**8 + 1, place * 10**8 + copies],
+            )
+    source(
+        "UPDATE redshift.svv_alter_table_recommendations r SET auto_eligible = 't' "
+        "WHERE table_id = (SELECT min(table_id) FROM redshift.svv_alter_table_recommendations n WHERE n.type = r.type)"
+    )
     source(
         "UPDATE redshift.sys_serverless_usage SET compute_capacity = 8 + 24 * (extract(minute FROM start_time) / 30)::int"
     )
@@ -137,7 +156,6 @@ def test_findings_are_those_of_aws(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SYNC_JOBS", ",".join(spec.sync_job_id for spec in all_specs()))
-    filled.workload().add_problems(datetime.now(UTC))
     assert sync().success
     review = Review(environment, target, bare)
     review.compare(OF_PROVISIONED)
