@@ -191,7 +191,8 @@ def _signals() -> str:
     for name, group in groups().items():
         rows = []
         for signal in group.signals:
-            threshold = f"{signal.threshold:,g} {signal.unit}" if signal.threshold is not None else ""
+            unit = signal.threshold_unit or signal.unit
+            threshold = f"{signal.threshold:,.10g} {unit}" if signal.threshold is not None else ""
             needs = ", ".join(job for job in signal.jobs if job in optional)
             title = f"[{signal.title}]({signal.url})"
             rows.append([f"`{signal.id}`", title, signal.severity, threshold, needs or signal.unavailable])

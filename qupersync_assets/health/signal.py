@@ -46,12 +46,13 @@ class Signal:
         where: the condition of a finding.
         columns: SQL expressions of COLUMNS; `object` identifies what the finding is about, `value` is measured,
             `target` replaces {target} in the remedy. A column that is not named is NULL.
-        threshold: a number in `where` that users may change, in `unit`.
+        threshold: a number in `where` that users may change.
         unit: of the value.
         times_are: what the column `times` counts.
         remedy: the statement or the setting that helps.
         url: the address of AWS's documentation.
         unavailable: why no table has the data; such a signal has no SQL and is never evaluated.
+        threshold_unit: of the threshold, if it is not that of the value.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Signal:
     remedy: str = ""
     url: str = ""
     unavailable: str = ""
+    threshold_unit: str = ""
 
     def __post_init__(self) -> None:
         if unknown := self.columns.keys() - COLUMNS.keys():

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from qupersync_assets.core.errors import ErrorClass, SyncError
+from qupersync_assets.health import all_signals
 from qupersync_assets.health.readers import open_findings
 from qupersync_assets.health.report.plots import PLOTS, Plot
 from qupersync_assets.postgres.health_tables import HEALTH_EVALUATIONS, HEALTH_SIGNALS
@@ -67,11 +68,16 @@ def _cluster(connection: sa.Connection, cluster: str, now: datetime) -> dict[str
         "counts": {name: sum(row["severity"] == name for row in findings) for name in _SEVERITIES},
         "signals": known,
         "checked": known - len(reasons),
-        "first": findings[:FIRST],
+        "first": [finding | {"threshold_unit": _threshold_unit(finding)} for finding in findings[:FIRST]],
         "others": findings[FIRST:],
         "unchecked": reasons,
         "plots": [_plot(plot, _rows(connection, plot.sql, cluster, now)) for plot in PLOTS],
     }
+
+
+def _threshold_unit(finding: dict[str, Any]) -> str:
+    signal = all_signals().get(finding["signal_id"])
+    return signal.threshold_unit if signal else ""
 
 
 def _rows(connection: sa.Connection, sql: str, cluster: str, now: datetime) -> list[dict[str, Any]]:

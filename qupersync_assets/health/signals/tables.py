@@ -47,6 +47,7 @@ def _signal(
     severity: Severity = Severity.WARNING,
     unit: str = "rows",
     threshold: float | None = None,
+    threshold_unit: str = "",
     jobs: tuple[str, ...] = (_TABLE_STATS,),
     note: str = "NULL",
 ) -> Signal:
@@ -64,6 +65,7 @@ def _signal(
         columns={**same, "value": value, "times": "scans", "note": note},
         threshold=threshold,
         unit=unit,
+        threshold_unit=threshold_unit,
         times_are="scans in seven days",
         remedy=remedy,
         url=_DG + page,
@@ -203,6 +205,7 @@ GROUP = Group(
             severity=Severity.INFO,
             unit="MB",
             threshold=30,
+            threshold_unit="days",
             jobs=(_TABLE_STATS, "scan_stats_sync"),
             note="'created ' || create_time::date",
         ),

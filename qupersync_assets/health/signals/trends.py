@@ -151,6 +151,7 @@ GROUP = Group(
             ),
             threshold=3,
             unit="MB in seven days",
+            threshold_unit="x the usual growth",
             remedy="SELECT day, size_mb FROM quper.table_stats_by_day WHERE table_id = {target} ORDER BY day;",
             url=_DG + "r_SVV_TABLE_INFO.html",
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -145,6 +145,14 @@ def test_a_cluster_without_rows_has_a_page_that_says_so(clusters: Clusters) -> N
     assert len(page.all("h1")) == 2 and not page.all("svg")
     assert all(page.shown().count(plot.nothing) >= 2 for plot in PLOTS)
     assert "has not been evaluated" in page.shown()
+
+
+def test_a_threshold_has_its_own_unit(clusters: Clusters) -> None:
+    clusters.table(1, size_mb=77)
+    clusters.insert("table_scan_stats", {"table_id": 2, "scan_hour": clusters.now - timedelta(days=40)})
+    clusters.synced()
+    clusters.evaluate()
+    assert "77 MB (threshold 30 days) ·" in parse(render(clusters.postgres, ["sick"])).shown()
 
 
 def test_a_missing_library_is_one_sentence(bare: PostgresResource, monkeypatch: pytest.MonkeyPatch) -> None:
