@@ -168,9 +168,12 @@ def test_syncs_continue_after_an_outage_of_postgresql(served: Served) -> None:
         if "dagster-daemon" in " ".join(child.cmdline())
     )
     # With a run in progress, whose end cannot be stored.
-    (run_id,) = until(lambda: served.runs("running", "query_history_sync"), 60)
-    worker, *_ = run_processes(served.process.pid)
-    served.sandbox.server.stop()
+    with closing(served.sandbox.connect_quper()) as blocker, blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE quper.vacuum_history")
+        until(lambda: waiting(served.sandbox.connect_quper, "wait_event_type = 'Lock'"), 120)
+        (run_id,) = until(lambda: served.runs("running", "vacuum_history_sync"), 60)
+        worker, *_ = run_processes(served.process.pid)
+        served.sandbox.server.stop()
     try:
         worker.kill()
         until(lambda: has_ended(worker), 20)

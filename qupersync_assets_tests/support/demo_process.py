@@ -190,10 +190,17 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def run_processes(pid: int) -> list[psutil.Process]:
-    """Return the processes of runs and their steps below a process: the forks of its run server, or of itself."""
+    """Return the processes of runs and their steps below a process: the forks of its run server, or of itself, without
+    the code server."""
     top = psutil.Process(pid)
     servers = [child for child in [top, *top.children(recursive=True)] if _is_run_server(child)]
-    return servers[0].children(recursive=True) if servers else []
+    return [child for child in servers[0].children(recursive=True) if not _serves_code(child)] if servers else []
+
+
+def _serves_code(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return any(end.laddr.endswith("/code.sock") for end in process.net_connections("unix"))
+    return False
 
 
 def _is_run_server(process: psutil.Process) -> bool:
