@@ -9,6 +9,8 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
+from qupersync_assets.health.signal import Severity
+from qupersync_assets.postgres.health_tables import HEALTH_FINDINGS, HEALTH_SIGNALS
 from qupersync_assets.postgres.health_views import HEALTH_VIEWS
 from qupersync_assets.postgres.sync_logs import SYNC_LOGS
 from qupersync_assets.postgres.sync_status import SyncStatus
@@ -34,12 +36,16 @@ class FailedCheck(Document):
     text: str
 
 
-_TYPES: dict[type, Any] = {sa.BigInteger: int, sa.Integer: int, sa.DateTime: datetime, sa.Text: str}
+_TYPES: dict[type, Any] = {sa.Integer: int, sa.Numeric: float, sa.DateTime: datetime, sa.Text: str}
 _SPECIAL: dict[str, Any] = {"status": SyncStatus, "columns_missing": list[str], "checks": dict[str, FailedCheck]}
 
 
+def _type(column: sa.Column[Any]) -> Any:
+    return next(t for of, t in _TYPES.items() if isinstance(column.type, of))
+
+
 def _field(column: sa.Column[Any]) -> Any:
-    kind = _SPECIAL.get(column.name) or next(t for of, t in _TYPES.items() if isinstance(column.type, of))
+    kind = _SPECIAL.get(column.name) or _type(column)
     nullable = column.nullable and not column.name.startswith("rows_")
     return (kind | None if nullable else kind, Field(description=column.comment or "number of the row"))
 
@@ -144,10 +150,33 @@ class EvaluatedCluster(Document):
     evaluated_at: datetime
 
 
-def _row_of_view(name: str) -> Any:
+# Columns of the health views that their tables call otherwise.
+_RENAMED = {"value": "value_now", "since": "opened_at", "signal_status": "status", "signal_reason": "reason"}
+
+
+def _row_of_view(name: str, **computed: Any) -> Any:
+    """Return the model of a row; `computed` are the types of columns that are no column of a table."""
     [view] = [view for view in HEALTH_VIEWS if view.name == name]
-    fields = {column: (Any, Field(description=text)) for column, text in view.columns.items()}
+
+    def type_of(column: str) -> Any:
+        if column in computed:
+            return computed[column]
+        table = _RENAMED.get(column, column)
+        if (found := HEALTH_FINDINGS.c.get(table)) is not None:
+            return _type(found) | None if found.nullable else _type(found)
+        return _type(HEALTH_SIGNALS.c[table]) | None  # a finding may be older than its signal
+
+    fields = {column: (type_of(column), Field(description=text)) for column, text in view.columns.items()}
     return create_model(name, __base__=Document, __doc__=f"A row of quper.{name}.", **fields)  # type: ignore[call-overload]
+
+
+_Group = _row_of_view(
+    "health_summary",
+    **dict.fromkeys(("group_id", "cluster"), str),
+    **dict.fromkeys(("position", "signals", "evaluated", "critical", "warning", "info"), int),
+    **dict.fromkeys(("oldest", "newest"), datetime | None),
+)
+_Finding = _row_of_view("health_open", severity=Severity, severity_rank=int, priority=float)
 
 
 class NotEvaluated(Document):
@@ -163,11 +192,11 @@ class NotEvaluated(Document):
 class Health(Document):
     """`qupersync health --json`"""
 
-    worst: Literal["critical", "warning", "info"] | None
+    worst: Severity | None
     """Severity of the worst selected finding; it decides the exit code."""
     clusters: list[EvaluatedCluster]
-    groups: list[_row_of_view("health_summary")]  # type: ignore[valid-type]
-    findings: list[_row_of_view("health_open")]  # type: ignore[valid-type]
+    groups: list[_Group]  # type: ignore[valid-type]
+    findings: list[_Finding]  # type: ignore[valid-type]
     """All selected findings, the worst first."""
     not_evaluated: list[NotEvaluated]
     html: str | None = None
