@@ -36,13 +36,15 @@ def _page() -> Iterator[str]:
     for code, (meaning, verbs) in EXIT_CODES.items():
         yield f"| {code} | {meaning} | {verbs} |"
     yield from ("", "## JSON", "")
-    yield 'Each verb has `--json`. A verb that cannot run prints `{"error": TEXT}`; a wrong option prints nothing.'
+    yield "Each verb but `mcp` has `--json`."
+    yield 'A verb that cannot run prints `{"error": TEXT}`; a wrong option prints nothing.'
     yield "Keys may be added; they are not renamed or removed before the next major version."
     for verb, command in _verbs(root, context):
         inner = command.make_context(f"qupersync {verb}", [], parent=context, resilient_parsing=True)
         yield from ("", f"## {verb}", "", *inspect.cleandoc(command.help or "").splitlines(), "")
         yield from _options(command, inner)
-        yield from ("", f"JSON: [schema](json/{verb.replace(' ', '-')}.schema.json)")
+        if verb in DOCUMENTS:
+            yield from ("", f"JSON: [schema](json/{verb.replace(' ', '-')}.schema.json)")
 
 
 def _verbs(group: Any, context: Any, before: str = "") -> Iterator[tuple[str, Any]]:

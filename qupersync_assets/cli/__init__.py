@@ -15,6 +15,7 @@ from qupersync_assets.cli.commands.doctor import doctor
 from qupersync_assets.cli.commands.health import health
 from qupersync_assets.cli.commands.history import history
 from qupersync_assets.cli.commands.init import init
+from qupersync_assets.cli.commands.mcp import mcp
 from qupersync_assets.cli.commands.metrics import metrics
 from qupersync_assets.cli.commands.migrate import migrate
 from qupersync_assets.cli.commands.purge import purge
@@ -68,6 +69,6 @@ def main(
         raise typer.Exit(1) from None
 
 
-for verb in (init, up, sync, status, health, history, purge, metrics, doctor, migrate, demo):
+for verb in (init, up, sync, status, health, history, purge, metrics, doctor, migrate, mcp, demo):
     app.command(cls=Verb)(verb)
 app.add_typer(clusters, name="clusters")

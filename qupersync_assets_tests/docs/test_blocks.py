@@ -21,6 +21,7 @@ import pytest
 import redshift_connector
 from dotenv import dotenv_values
 
+from qupersync_assets.settings import variables
 from qupersync_assets.spec.redshift_views import ViewFacts
 from qupersync_assets_tests.docs.conftest import Reader
 from qupersync_assets_tests.support.doc_blocks import DOCUMENTS, Block, blocks, commands
@@ -39,7 +40,7 @@ NOT_RUN = {"docker", "export", "helm", "kubectl", "pip", "psql", "qupersync", "s
 EDITED = {"make .env"}
 # Generated; test_reader_queries.py runs them.
 EXAMPLE = "sql example"
-TAGS = {"sh", "python", "diff", "sql", EXAMPLE, "sql redshift", "env", "console", "json", "mermaid", "yaml"}
+TAGS = {"sh", "python", "diff", "sql", EXAMPLE, "sql redshift", "env", "console", "json", "json mcp", "mermaid", "yaml"}
 WITH_BLOCKS = [document for document in DOCUMENTS if blocks(document)]
 
 # A component, or a part of dagster.yaml.
@@ -84,11 +85,15 @@ def run(block: Block, reader: Reader) -> None:
             # The source is that of the block; the target that of the user.
             target = {name: value for name, value in reader.settings.items() if name.startswith("POSTGRES_")}
             shown = dotenv_values(stream=io.StringIO(block.text))
-            variables = target | {name: value or "" for name, value in shown.items()}
-            check([sys.executable, "-c", LOAD_SETTINGS], reader, variables)
+            given = target | {name: value or "" for name, value in shown.items()}
+            check([sys.executable, "-c", LOAD_SETTINGS], reader, given)
         case "json":  # the facts of a view
             for facts in json.loads(block.text).values():
                 assert set(ViewFacts.__required_keys__) == facts.keys()
+        case "json mcp":  # the configuration of an MCP client
+            for server in json.loads(block.text)["mcpServers"].values():
+                assert server["command"] == "qupersync" and server["env"].keys() <= variables().keys()
+                check([sys.executable, "-m", "qupersync_assets.cli", *server["args"], "--help"], reader)
         case "yaml":
             broker = {"CELERY_BROKER_URL": "redis://127.0.0.1:1"}
             check([sys.executable, "-c", LOAD_YAML, block.text], reader, reader.settings | broker)

@@ -15,7 +15,7 @@ PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["proj
 EXTRAS = {
     "demo": ("report", "sandbox"),
     "image": ("alerts", "celery", "k8s"),
-    "dev": ("alerts", "celery", "k8s", "sandbox", "dev"),
+    "dev": ("alerts", "celery", "k8s", "mcp", "report", "sandbox", "dev"),
 }
 
 
