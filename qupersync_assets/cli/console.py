@@ -48,7 +48,8 @@ class SafeConsole(Console):
 def out(*, stderr: bool = False) -> Console:
     """Return the console of stdout, or of stderr."""
     has_width = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
-    return SafeConsole(stderr=stderr, width=None if has_width else PIPE_WIDTH, highlight=False)
+    # Without emoji: `:secret:` of an ARN would become one.
+    return SafeConsole(stderr=stderr, width=None if has_width else PIPE_WIDTH, highlight=False, emoji=False)
 
 
 def set_quiet(quiet: bool) -> None:

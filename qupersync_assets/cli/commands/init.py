@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, note, out, print_json
+from qupersync_assets.cli.console import CommandError, Json, exit_on_errors, note, out, print_json, print_line
+from qupersync_assets.core.redaction import redact
 
 # What each login to Redshift needs; docs/installation.md has the privileges.
 LOGINS = {
@@ -38,16 +39,22 @@ def init(
     """Write .env: ask for the logins of both databases, test them, and store them readable by this user only.
 
     It does not ask for settings in the environment, nor for those given as NAME=VALUE. Without a terminal, all must
-    be given. If a login fails, nothing is written.
+    be given. If a login fails, nothing is written; in a terminal it asks again, and Enter keeps an answer.
     """
     with exit_on_errors(as_json):
         if file.exists() and not force:
             raise CommandError(f"{file} already exists: edit it, or replace it with --force.")
         given = {**{n: v for n, v in os.environ.items() if n in _variables() and v}, **_parse(values or ())}
-        settings = _complete(given, login)
-        if not no_test:
+        settings, answers = _complete(given, login, {})
+        while not no_test:
             note("Logging in to both databases")
-            _test(settings)
+            if not (problem := _problem(settings)):
+                break
+            if not answers:
+                raise CommandError(f"{problem}\nNothing was written; --no-test writes without a login.")
+            print_line(out(stderr=True), problem, "red")
+            note("Nothing was written. Enter keeps an answer, Ctrl-C ends.")
+            settings, answers = _complete(given, login, answers)
         _write(file, settings)
         if as_json:
             print_json({"file": str(file.resolve()), "variables": sorted(settings), "tested": not no_test})
@@ -79,24 +86,34 @@ def _parse(values: Sequence[str]) -> dict[str, str]:
     return parsed
 
 
-def _complete(given: dict[str, str], login: str | None) -> dict[str, str]:
-    """Ask for what is missing; return the settings in the order of the file."""
+def _complete(
+    given: Mapping[str, str], login: str | None, answers: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Ask for what is missing, with the answers of a former try; return the settings in the order of the file, and
+    the answers."""
     interactive = sys.stdin.isatty()
-    login = login or _login_of(given)
-    if login is None:
-        login = typer.prompt(f"Login to Redshift ({', '.join(LOGINS)})", "password", err=True) if interactive else ""
+    login = login or _login_of({**given, **answers})
+    if login is None and interactive:
+        known = ", ".join(LOGINS)
+        login = typer.prompt(f"Login to Redshift ({known})", "password", value_proc=_login_kind, err=True)
     if login not in LOGINS:
         raise CommandError(f"Name the login to Redshift with --login: {', '.join(LOGINS)}.", exit_code=2)
     if login in ("iam", "serverless"):
-        given["REDSHIFT_IAM"] = "true"
+        given = {**given, "REDSHIFT_IAM": "true"}
     wanted = [*LOGINS[login], *_POSTGRES]
     missing = [name for name in wanted if name not in given and name != "POSTGRES_PASSWORD"]
     if missing and not interactive:
         raise CommandError(f"Not a terminal: cannot ask for {', '.join(missing)}. Give secrets in the environment, and "
                            "others there or as NAME=VALUE.", exit_code=2)  # fmt: skip
-    if interactive:
-        given.update(_ask([name for name in wanted if name not in given]))
-    return {name: given[name] for name in dict.fromkeys([*wanted, *sorted(given)]) if given.get(name)}
+    answers = dict(_ask([name for name in wanted if name not in given], answers)) if interactive else {}
+    found = {**given, **answers}
+    return {name: found[name] for name in dict.fromkeys([*wanted, *sorted(found)]) if found.get(name)}, answers
+
+
+def _login_kind(text: str) -> str:
+    if text.strip() not in LOGINS:
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(LOGINS)}.")
+    return text.strip()
 
 
 def _login_of(given: Mapping[str, str]) -> str | None:
@@ -105,7 +122,7 @@ def _login_of(given: Mapping[str, str]) -> str | None:
     return next((login for login, name in of.items() if f"REDSHIFT_{name}" in given), None)
 
 
-def _ask(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _ask(names: Sequence[str], earlier: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     from qupersync_assets.settings import variables
 
     for name in names:
@@ -113,25 +130,30 @@ def _ask(names: Sequence[str]) -> Iterator[tuple[str, str]]:
         note(f"\n{field.description}")
         example = "" if secret or not field.examples else str(field.examples[0])
         default = example if name.startswith("POSTGRES_") or name == "REDSHIFT_DATABASE" else None
-        yield name, typer.prompt(name, default, hide_input=secret, show_default=bool(default), err=True).strip()
+        default = earlier.get(name, default)
+        shown = bool(default) and not secret
+        yield name, typer.prompt(name, default, hide_input=secret, show_default=shown, err=True).strip()
 
 
-def _test(settings: Mapping[str, str]) -> None:
+def _problem(settings: Mapping[str, str]) -> str:
+    """Return why the settings are wrong, or a login fails; "" if both logins work."""
     from qupersync_assets.core.errors import SyncError
     from qupersync_assets.postgres.resource import PostgresResource
     from qupersync_assets.serve.logins import login_error
-    from qupersync_assets.settings import Settings
+    from qupersync_assets.settings import Settings, SettingsError
 
     os.environ.update(settings)
-    loaded = Settings.load()
-    errors = [error for source in loaded.by_cluster().values() if (error := login_error(source))]
+    try:
+        loaded = Settings.load()
+    except SettingsError as error:
+        return str(error)
+    errors = [found for source in loaded.by_cluster().values() if (found := login_error(source))]
     try:
         with PostgresResource(loaded).transaction():
             pass
     except SyncError as error:
         errors.append(error)
-    if errors:
-        raise CommandError("\n".join([*map(str, errors), "Nothing was written; --no-test writes without a login."]))
+    return redact("\n".join(map(str, errors)))
 
 
 def _write(file: Path, settings: Mapping[str, str]) -> None:
