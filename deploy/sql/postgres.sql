@@ -37,7 +37,8 @@ BEGIN
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO quper_readers', current_database());
     EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO qupersync_writer', current_database());
 END $$;
--- The default since PostgreSQL 15.
+-- The default since PostgreSQL 15. In 14 only a superuser can change it; as owner of the database this is a warning, and
+-- all roles that may connect can create tables in `public`.
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 
 -- Rows of QuperSync, in existing tables and in those that qupersync_owner will create. DELETE is for the daily

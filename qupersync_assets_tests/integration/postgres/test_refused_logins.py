@@ -25,6 +25,10 @@ TRANSIENT, FATAL = ErrorClass.TRANSIENT, ErrorClass.FATAL
 def refuse(target: Query) -> Iterator[Refuse]:
     """Lets the server refuse the logins of POSTGRES_USER with a text and a SQLSTATE."""
 
+    [(version,)] = target("SHOW server_version_num")
+    if int(version) < 170000:
+        pytest.skip("PostgreSQL has event triggers for logins since version 17")
+
     def set_refusal(text: str, code: str) -> None:
         target(
             "CREATE OR REPLACE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "
