@@ -12,6 +12,7 @@ import click
 import pytest
 import sqlalchemy as sa
 
+from qupersync_assets.core import environment
 from qupersync_assets.postgres.connection import URL
 from qupersync_assets.settings import SettingsError
 from qupersync_assets_tests.conftest import PROJECT
@@ -22,6 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, without settings."""
     for name in [name for name in os.environ if name.startswith(("POSTGRES_", "REDSHIFT_", "DAGSTER_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setattr(environment, "_loaded", [])  # the file of another test
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
