@@ -55,7 +55,8 @@ else:
     with tempfile.TemporaryDirectory() as home:
         pathlib.Path(home, "dagster.yaml").write_text(sys.argv[1])
         with DagsterInstance.from_config(home) as instance:
-            assert type(instance.run_launcher).__name__ == found["run_launcher"]["class"]
+            for part, given in found.items():
+                assert type(getattr(instance, part)).__name__ == given["class"]
 """
 LOAD_SETTINGS = "from qupersync_assets.settings import Settings; Settings.load()"
 
