@@ -34,11 +34,7 @@ FILES = {
             return postgres + redshift
 
 
-        @dg.executor(name="executor_of_the_host")
-        def host_executor(_: dg.InitExecutorContext) -> dg.Executor:
-            return dg.in_process_executor.executor_creation_fn(_)
-
-
+        host_executor = dg.in_process_executor.configured({}, name="executor_of_the_host")
         nightly = dg.define_asset_job("nightly", dg.AssetSelection.assets(invoices))
         defs = dg.Definitions(
             assets=[invoices],
@@ -75,7 +71,7 @@ FILES = {
           group: clusters
           owners: [team:regions]
           translation: { tags: { table: "{{ name }}" } }
-          alert_urls: json://127.0.0.1/alerts
+          alert_urls: "{{ env.ALERTS }}"
           settings: { sync_executor: in_process }
         """,
 }
@@ -89,9 +85,10 @@ def write_host_project(folder: Path) -> None:
         file.write_text(dedent(text).lstrip(), "utf-8")
 
 
-def host_environment(variables: dict[str, str]) -> dict[str, str]:
-    """Return the variables of the project, for a sandbox with these variables."""
+def host_environment(variables: dict[str, str], alerts: str = "json://127.0.0.1/alerts") -> dict[str, str]:
+    """Return the variables of the project, for a sandbox with these variables and a receiver of alerts."""
     return {
+        "ALERTS": alerts,
         "WAREHOUSE_HOST": variables["REDSHIFT_HOST"],
         "WAREHOUSE_PORT": variables["REDSHIFT_PORT"],
         "WAREHOUSE_PASSWORD": variables["REDSHIFT_PASSWORD"],

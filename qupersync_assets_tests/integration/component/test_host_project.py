@@ -24,6 +24,7 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings, SettingsError
 from qupersync_assets.settings.redshift import with_current_credentials
 from qupersync_assets.sync_jobs import default_specs
+from qupersync_assets_tests.support.alert_servers import Webhook
 from qupersync_assets_tests.support.dagster_instance import instance_in_memory
 from qupersync_assets_tests.support.host_project import host_environment, write_host_project
 from qupersync_assets_tests.support.integration import Query
@@ -45,7 +46,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def host(folder: Path, sandbox: Sandbox) -> Iterator[dg.RepositoryDefinition]:
+def receiver() -> Iterator[Webhook]:
+    """The receiver of alerts of the second QuperSync."""
+    with Webhook("of-the-receiver") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def host(folder: Path, sandbox: Sandbox, receiver: Webhook) -> Iterator[dg.RepositoryDefinition]:
     """The repository of the project, loaded in this process, and the database of its second QuperSync."""
     with closing(psycopg2.connect(sandbox.server.dsn("quper"))) as connection:
         connection.autocommit = True
@@ -53,7 +61,7 @@ def host(folder: Path, sandbox: Sandbox) -> Iterator[dg.RepositoryDefinition]:
             cursor.execute("CREATE DATABASE regions OWNER qupersync")
     with pytest.MonkeyPatch.context() as patch:
         mislead(patch)
-        for name, value in host_environment(sandbox.environment()).items():
+        for name, value in host_environment(sandbox.environment(), receiver.url).items():
             patch.setenv(name, value)
         patch.syspath_prepend(str(folder))
         from host_project.definitions import defs  # type: ignore[import-not-found]
@@ -72,6 +80,17 @@ def mislead(patch: pytest.MonkeyPatch) -> None:
         patch.setenv(name, "not this one")
 
 
+def start_dg(folder: Path, home: Path, variables: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    """Run `dg` in the project, with a Dagster instance in the folder `home`."""
+    home.mkdir(exist_ok=True)
+    shutil.copyfile(folder / "dagster.yaml", home / "dagster.yaml")
+    programs = Path(sys.executable).parent
+    own = {"PATH": f"{programs}:{os.environ['PATH']}", "DAGSTER_HOME": str(home)}
+    command = [str(programs / "dg"), *arguments]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=folder, env={**os.environ, **variables, **own}, **pipes)
+
+
 @pytest.fixture
 def memory() -> Iterator[dg.DagsterInstance]:
     with instance_in_memory() as kept:
@@ -87,18 +106,9 @@ def test_dg_checks_and_lists_the_project(
 ) -> None:
     mislead(monkeypatch)
     variables = host_environment(sandbox.environment())
-    dg_command = str(Path(sys.executable).with_name("dg"))
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, **variables, "PATH": path}
-    commands = [[dg_command, "check", "defs"], [dg_command, "list", "defs", "--json"]]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = []
-    for command in commands:
-        home = tmp_path / command[1]  # each creates its storage
-        home.mkdir()
-        shutil.copyfile(folder / "dagster.yaml", home / "dagster.yaml")
-        own = environment | {"DAGSTER_HOME": str(home)}
-        running.append(subprocess.Popen(command, cwd=folder, env=own, **pipes))
+    commands = [["check", "defs"], ["list", "defs", "--json"]]
+    # Each creates its storage.
+    running = [start_dg(folder, tmp_path / command[0], variables, *command) for command in commands]
     checked, listed = (process.communicate() for process in running)
     assert running[0].returncode == 0 and "All definitions loaded successfully." in checked[0], checked
     assert running[1].returncode == 0, listed
@@ -195,6 +205,39 @@ def test_both_load_rows_beside_the_host(
     assert {run.job_name for run in instance.get_runs()} >= {"nightly", "qupersync_node_details_sync"}
 
 
+@pytest.mark.long
+def test_runs_in_processes_use_the_executors_of_their_jobs(
+    host: dg.RepositoryDefinition,
+    folder: Path,
+    source: Query,
+    sandbox: Sandbox,
+    target: Query,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mislead(monkeypatch)
+    source("INSERT INTO stv_node_storage_capacity VALUES (0, 1, 9)")
+    with (
+        closing(psycopg2.connect(sandbox.server.dsn("regions"))) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
+    variables = host_environment(sandbox.environment())
+    jobs = {"nightly": [], "qupersync_node_details_sync": [], "regions_main": ["--partition", "north"]}
+    running = {
+        job: start_dg(folder, tmp_path / job, variables, "launch", "--job", job, *more) for job, more in jobs.items()
+    }
+    for job, process in running.items():
+        _, written = process.communicate(timeout=240)
+        assert process.returncode == 0, written
+        assert ("multiprocess" in written.lower()) is (job == "qupersync_node_details_sync"), written
+    assert target("SELECT cluster, node FROM quper.node_details") == [("default", 0)]
+    with closing(psycopg2.connect(sandbox.server.dsn("regions"))) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT cluster, sync_job_id, status FROM quper.sync_logs ORDER BY sync_job_id")
+        assert cursor.fetchall() == [("north", job, "success") for job in ("locks_sync", "node_details_sync")]
+
+
 def report(host: dg.RepositoryDefinition, instance: dg.DagsterInstance) -> str:
     """Load a table of the second QuperSync into an asset of the host; return the names of its rows."""
     key = dg.AssetKey(["regions", "quper", "node_details"])
@@ -238,6 +281,25 @@ def test_only_dead_runs_of_ones_own_are_closed(
     status = {run.run_id: run.status for run in instance.get_runs()}
     assert status.pop(dead) == Status.FAILURE
     assert {name: status[run_id] for name, run_id in alive.items()} == dict.fromkeys(alive, Status.STARTED)
+
+
+def test_alerts_are_about_its_own_runs(
+    host: dg.RepositoryDefinition, environment: dict[str, str], instance: dg.DagsterInstance, receiver: Webhook
+) -> None:
+    cursor: str | None = None
+
+    def poll() -> None:
+        nonlocal cursor
+        with dg.build_sensor_context(instance, cursor, repository_def=host) as context:
+            cursor = host.get_sensor_def("regions_alerts_1_json").evaluate_tick(context).cursor
+
+    poll()
+    for job in ("nightly", "qupersync_main", "regions_main"):
+        run = instance.create_run_for_job(host.get_job(job), status=Status.STARTED, tags=host.get_job(job).tags)
+        instance.report_run_failed(run, f"{job} has ended badly")
+    poll()
+    [message] = receiver.messages
+    assert "regions_main has ended badly" in message
 
 
 def settings() -> Settings:
