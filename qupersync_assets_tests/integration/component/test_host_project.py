@@ -67,7 +67,7 @@ def host(folder: Path, sandbox: Sandbox, receiver: Webhook) -> Iterator[dg.Repos
         from host_project.definitions import defs  # type: ignore[import-not-found]
 
         loaded: dg.RepositoryDefinition = defs().get_repository_def()
-        yield loaded
+    yield loaded  # the environment is that of the tests again: other fixtures read it
     for name in [name for name in sys.modules if name.partition(".")[0] == "host_project"]:
         del sys.modules[name]
 
@@ -128,7 +128,7 @@ def test_nothing_of_the_host_changes_and_all_names_carry_a_namespace(host: dg.Re
             "qupersync": [spec.sync_job_id for spec in default_specs()],
             "regions": ["node_details_sync", "locks_sync"],
         }.items()
-        for job in ("main", "health", "maintenance", *(f"only_{job}" for job in jobs))
+        for job in ("main", "health", "maintenance", *jobs)
     }
     resources = set(host.get_top_level_resources())
     assert {"postgres", "redshift"} <= resources and "io_manager" not in resources
@@ -284,7 +284,7 @@ def test_only_dead_runs_of_ones_own_are_closed(
 
 
 def test_alerts_are_about_its_own_runs(
-    host: dg.RepositoryDefinition, environment: dict[str, str], instance: dg.DagsterInstance, receiver: Webhook
+    host: dg.RepositoryDefinition, instance: dg.DagsterInstance, receiver: Webhook
 ) -> None:
     cursor: str | None = None
 
