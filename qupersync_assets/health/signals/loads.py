@@ -75,7 +75,8 @@ GROUP = Group(
     SELECT concat_ws('.', min(t.database), min(t.schema), min(t.table_name)) AS object,
         count(*) AS errors, count(DISTINCT e.query) AS loads, max(e.query_id) AS query_id, e.table_id,
         min(coalesce(t.database, e.database_name)) AS database,
-        (array_agg(concat_ws(': ', e.column_name, e.error_message) ORDER BY e.start_time DESC))[1] AS note
+        (array_agg(concat_ws(': ', e.column_name, e.error_message)
+            ORDER BY e.start_time DESC, e.query DESC, e.line_number, e.column_name, e.position, e.file_md5))[1] AS note
     FROM quper.load_errors AS e
     LEFT JOIN quper.table_stats AS t ON t.cluster = e.cluster AND t.table_id = e.table_id AND t.removed_at IS NULL
         AND t.database = coalesce(e.database_name, t.database)
