@@ -17,6 +17,7 @@ LOG = [  # minutes ago, event, process id, global session id
     (20, "set application_name", 2, "b"),
     (10, "set application_name", 2, "c"),
     (5, "authentication failure", 2, None),
+    (15, None, 3, None),
 ]
 VIEWS = {"svl_user_activity": [], "sys_connection_log": ["svl_user_activity"],
          "stl_connection_log": ["svl_user_activity", "sys_connection_log"]}  # fmt: skip
@@ -46,9 +47,10 @@ def logged(source: Query, request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("logged", VIEWS, indirect=True)
 @pytest.mark.parametrize("with_ids", [True, False])
 def test_sessions_are_counted(logged: str, with_ids: bool, sync: Sync, source: Query, target: Query) -> None:
+    is_stl = logged == "stl_connection_log"
+    table, time = (logged, "recordtime") if is_stl else ("sys_connection_log", "record_time")
     if not with_ids:
-        is_stl = logged == "stl_connection_log"
-        table, column = (logged, "sessionid") if is_stl else ("sys_connection_log", "global_session_id")
+        column = "sessionid" if is_stl else "global_session_id"
         source(f"UPDATE {table} SET {column} = ''")
     for _ in range(2):
         assert sync("applications").success
@@ -57,7 +59,14 @@ def test_sessions_are_counted(logged: str, with_ids: bool, sync: Sync, source: Q
         "SELECT application_name, user_name, sessions, round(extract(epoch FROM last_seen - first_seen) / 60) "
         "FROM quper.applications"
     )
-    assert row == ("app", "u", 4 if with_ids else 2, 30)
+    assert row == ("app", "u", 4 if with_ids else 3, 30)
+    # The log is kept for seven days; what it has shown is known.
+    seen = "SELECT first_seen, last_seen FROM quper.applications"
+    before = target(seen)
+    old, new = (f"getdate() - interval '{minutes} min'" for minutes in (31, 15))
+    source(f"DELETE FROM {table} WHERE {time} NOT BETWEEN {old} AND {new}")
+    assert sync("applications").success
+    assert target(seen) == before
 
 
 @pytest.mark.parametrize("logged", ["sys_connection_log"], indirect=True)

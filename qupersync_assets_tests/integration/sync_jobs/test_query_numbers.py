@@ -55,10 +55,12 @@ def test_times_distinguish_the_queries_of_a_transaction(sync: Sync, source: Quer
         (6, 30, 100, 50),
         (7, 40, 100, 90),  # long before the alert
         (8, 99, 100, 50),  # of another transaction
+        (10, 10, 110, 99),  # it ends when the first alert begins
+        (11, 50, 100, None),  # it still runs
     ]
     for row in sys_queries:
         source(SYS_QUERY, row)
-    for query, xid, start, end in [(101, 10, 99, 91), (102, 10, 79, 71), (103, 20, 89, 61), (104, 30, 99, 51), (105, 40, 60, 50)]:  # fmt: skip
+    for query, xid, start, end in [(101, 10, 99, 91), (102, 10, 79, 71), (103, 20, 89, 61), (104, 30, 99, 51), (105, 40, 60, 50), (106, 50, 99, 91)]:  # fmt: skip
         source(ALERT, [query, xid, start])
         if logged:
             source(STL_QUERY, [query, xid, start, end])
@@ -70,10 +72,15 @@ def test_times_distinguish_the_queries_of_a_transaction(sync: Sync, source: Quer
         (103, 4, "unique"),
         (104, None, "several"),
         (105, None, "none"),
+        (106, 11, "unique"),
     ]
     # A match that is found later replaces none; rows that Redshift deletes do not take it back.
     source(SYS_QUERY, (9, 40, 61, 49))
+    # A query that began long before the time from which alerts are read.
+    source(SYS_QUERY, (12, 60, 9000, 0))
+    source(ALERT, [107, 60, 10])
     assert sync("alert_events").success
+    assert target("SELECT query_id FROM quper.alert_events WHERE query = 107") == [(12,)]
     found = "SELECT query_id, query_match FROM quper.alert_events WHERE query = 105"
     assert target(found) == [(9, "unique")]
     source("DELETE FROM sys_query_history")

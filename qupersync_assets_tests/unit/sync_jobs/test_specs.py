@@ -34,6 +34,8 @@ UNREAD = {
 }
 # Sources whose rows are aggregated.
 AGGREGATED = {"stl_scan", "stv_slices", "svl_user_activity", "sys_query_detail"}
+# Jobs of the product, without one that a user adds.
+DEFINED = [spec for spec in all_specs() if spec.table.name in {*JOBS.values()} or spec.optional]
 SPECS = pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.sync_job_id)
 
 
@@ -88,6 +90,17 @@ def test_the_list_of_sensitive_columns() -> None:
         ("load_errors", "raw_field_value"): "data",
     }
     assert expected.items() <= sensitive.items()
+
+
+def test_histories_whose_rows_are_logged_late_are_read_from_the_start_of_long_queries() -> None:
+    # Rows of these have the time of their log, or are read again until they have ended.
+    in_time = {"vacuum_history", "auto_table_optimizations", "query_history", "load_history", "serverless_usage"}
+    late = {spec.table.name for spec in DEFINED if spec.late_arriving}
+    assert late == {spec.table.name for spec in DEFINED if spec.kind == "history"} - in_time
+
+
+def test_only_snapshots_of_rows_that_come_and_go_may_be_empty() -> None:
+    assert {spec.table.name for spec in DEFINED if spec.transient} == {"locks", "table_recommendations", "wlm_rules"}
 
 
 @SPECS
