@@ -143,6 +143,30 @@ def stored(postgres: PostgresResource, cluster: str) -> list[Any]:
         return list(connection.execute(sa.text(select), {"cluster": cluster}))
 
 
+@contextmanager
+def recorded() -> Iterator[list[str]]:
+    """Collect the statements that are executed."""
+    statements: list[str] = []
+
+    def record(_connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    sa.event.listen(sa.Engine, "after_cursor_execute", record)
+    try:
+        yield statements
+    finally:
+        sa.event.remove(sa.Engine, "after_cursor_execute", record)
+
+
+def test_unchanged_rows_of_two_databases_are_not_sent(postgres: PostgresResource) -> None:
+    pages: dict[str, Pages_] = {name: [[(name, "a", column, "date") for column in "xyz"]] for name in ("one", "two")}
+    source = Databases(pages, frozenset(pages), is_raw=True)
+    assert load_list(postgres, source, "cluster", SPEC).counts.inserted == 6
+    with recorded() as statements:
+        assert load_list(postgres, source, "cluster", SPEC).counts.unchanged == 6
+    assert statements and not [s for s in statements if "staging_" in s]
+
+
 def test_an_unchanged_snapshot_is_not_sent(
     sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,16 +180,8 @@ def test_an_unchanged_snapshot_is_not_sent(
         ("sandbox", 2500),
     ]
     before = target("SELECT * FROM quper.node_details ORDER BY cluster, node")
-    statements: list[str] = []
-
-    def record(_connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
-
-    sa.event.listen(sa.Engine, "after_cursor_execute", record)
-    try:
+    with recorded() as statements:
         assert sync("node_details").success
-    finally:
-        sa.event.remove(sa.Engine, "after_cursor_execute", record)
     assert statements and not [s for s in statements if "staging_" in s or "removed_at = now()" in s]
     assert target("SELECT * FROM quper.node_details ORDER BY cluster, node") == before
     counts = "SELECT rows_extracted, rows_unchanged, rows_removed FROM quper.sync_logs ORDER BY id DESC LIMIT 1"
