@@ -150,7 +150,8 @@ class ConnectionGate:
                         self._spare(known, used, started, now, is_main)
                     connected = connect(used)
                 except SyncError as error:
-                    failure = self._record(transaction, known, used, error, is_main)
+                    failure = error  # also if it cannot be recorded
+                    self._record(transaction, known, used, error, is_main)
                 else:
                     if is_main:
                         self._record_success(transaction, used)
@@ -184,10 +185,10 @@ class ConnectionGate:
         login: RedshiftSettings,
         error: SyncError,
         is_main: bool,
-    ) -> SyncError:
-        """Record a failed login; return the error of the job."""
+    ) -> None:
+        """Record a failed login, and complete its error."""
         if isinstance(error, _KnownError) or not (is_main or error.problem in LOGIN_REFUSED):
-            return error
+            return
         is_refused = error.error_class is ErrorClass.FATAL and error.problem != "HOST"
         state = ConnectionState.REFUSED if is_refused else ConnectionState.UNREACHABLE
         now = transaction.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
@@ -208,7 +209,6 @@ class ConnectionGate:
         error.connection = state
         if not is_refused and self._is_persistent(since, now):
             error.error_class = ErrorClass.FATAL
-        return error
 
     def _record_success(self, transaction: sa.Connection, login: RedshiftSettings) -> None:
         c = CLUSTER_CONNECTIONS.c

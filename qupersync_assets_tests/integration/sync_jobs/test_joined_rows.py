@@ -131,6 +131,7 @@ def test_columns_have_the_attributes_of_their_own_table(sync: Sync, source: Quer
     assert sync("column_stats").success
     columns = target("SELECT table_schema, table_id, distkey FROM quper.column_stats ORDER BY 1")
     assert columns == [("a", 1, True), ("b", 2, False), ("late", None, None)]
+    assert target("SELECT rows_extracted FROM quper.sync_logs") == [(3,)]
 
 
 def test_a_table_has_the_kind_of_its_last_finished_vacuum(sync: Sync, source: Query, target: Query) -> None:

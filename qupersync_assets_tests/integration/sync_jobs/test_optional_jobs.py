@@ -114,7 +114,7 @@ def test_changed_rows_are_merged(filled: Sandbox, mode: Any, sync: Sync, source:
 
 def test_stl_views_replace_missing_sys_views(filled: Sandbox, sync: Sync, source: Query, target: Query) -> None:
     source("UPDATE stl_analyze SET is_auto = 'f', is_background = 't' WHERE xid = (SELECT min(xid) FROM stl_analyze)")
-    source("INSERT INTO stl_load_errors (query, starttime) VALUES (1, getdate())")  # it has no line
+    source("INSERT INTO stl_load_errors (query, starttime) VALUES (1, getdate()), (2, NULL)")  # without a line
     views = "sys_load_error_detail", "sys_analyze_history"
     for view in views:
         source(f"ALTER TABLE {view} RENAME TO renamed_{view}")
