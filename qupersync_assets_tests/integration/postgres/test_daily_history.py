@@ -18,8 +18,8 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.retention import purge_daily
 from qupersync_assets.rows.page import Page, Pages
 from qupersync_assets.rows.source_read import SourceParts, SourceRead
-from qupersync_assets.spec import Window
-from qupersync_assets.sync_jobs import node_details, table_stats
+from qupersync_assets.spec import SyncSpec, Window
+from qupersync_assets.sync_jobs import all_specs, node_details, table_stats
 from qupersync_assets_tests.integration.postgres.test_isolation import Parts
 from qupersync_assets_tests.support.cluster_story import StorySource, rows
 from qupersync_assets_tests.support.integration import Query
@@ -187,6 +187,42 @@ def test_old_days_are_deleted_except_what_later_days_refer_to(postgres: Postgres
     assert purge_daily(postgres, "one", specs, 10) == counted
     assert counted["quper.node_details_daily"] > 15 and counted["quper.snapshot_days"] == 20
     assert target(kept, [today() - timedelta(days=10)]) == before and target(other) == second
+
+
+DAILY_SPECS = [spec for spec in all_specs() if spec.daily]
+
+
+@pytest.mark.parametrize("spec", DAILY_SPECS, ids=lambda spec: spec.sync_job_id)
+def test_the_kept_days_of_each_object_do_not_change(postgres: PostgresResource, target: Query, spec: SyncSpec) -> None:
+    """Objects of two clusters differ in one column of the key each, and change on other days."""
+    assert spec.daily
+    keys, table = ["cluster", *spec.daily.key], spec.daily.table.fullname
+    pairs = ", ".join(f"(VALUES ('1'), ('2')) AS v{n} (k{n})" for n in range(len(keys)))
+    values = ", ".join(f"k{n}::{spec.table.c[name].type.compile()}" for n, name in enumerate(keys))
+    target(
+        f"SELECT setseed(0.5); INSERT INTO {table} ({', '.join(keys)}, day, removed) "
+        f"SELECT {values}, %s::date + n, random() < 0.2 FROM {pairs}, generate_series(0, 30) AS n WHERE random() < 0.3",
+        [first()],
+    )
+    target(
+        "INSERT INTO quper.snapshot_days (cluster, table_name, day, last_read_at, is_complete) "
+        "SELECT c, %s, %s::date + n, now(), true FROM unnest(ARRAY['1', '2']) c, generate_series(0, 30) n",
+        [spec.table.name, first()],
+    )
+    shown = f"SELECT * FROM quper.{spec.daily.view.name} WHERE day >= %s OR cluster = '2' ORDER BY 1, 2, 3, 4, 5"
+    kept = today() - timedelta(days=10)
+    before, other = target(shown, [kept]), target(f"SELECT * FROM {table} WHERE cluster = '2' ORDER BY 1, 2, 3, 4")
+    counted = purge_daily(postgres, "1", DAILY_SPECS, 10, dry_run=True)
+    assert purge_daily(postgres, "1", DAILY_SPECS, 10) == counted and counted[table] > 5
+    assert target(shown, [kept]) == before
+    assert target(f"SELECT * FROM {table} WHERE cluster = '2' ORDER BY 1, 2, 3, 4") == other
+    # Of an object that was there, one older row is left at most: none if it changed on the first kept day.
+    older = (
+        f"SELECT count(*), bool_or(removed) FROM {table} WHERE cluster = '1' AND day < %s GROUP BY {', '.join(keys)}"
+    )
+    assert set(target(older, [kept])) == {(1, False)}
+    changed = f"SELECT {', '.join(keys)} FROM {table} WHERE day {{}} %s AND cluster = '1'"
+    assert not set(target(changed.format("<"), [kept])) & set(target(changed.format("="), [kept]))
 
 
 def test_a_removed_object_does_not_appear_again_while_its_rows_are_deleted(

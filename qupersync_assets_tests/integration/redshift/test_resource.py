@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
@@ -117,10 +119,36 @@ def test_an_error_leaves_a_usable_pool(redshift: RedshiftResource) -> None:
     assert next(pages_of(redshift, "SELECT 1 AS one", 1)).rows[0][0] == 1
 
 
-def test_sessions_have_a_name_and_use_utc(redshift: RedshiftResource, lenient: None) -> None:
-    (page,) = pages_of(
-        redshift,
-        "SELECT application_name, current_setting('TimeZone') FROM pg_stat_activity WHERE pid = pg_backend_pid()",
-        1,
-    )
-    assert list(page.rows[0]) == ["qupersync", "UTC"]
+def test_sessions_keep_their_name_and_settings_after_an_error(
+    redshift: RedshiftResource, lenient: None, source: Query
+) -> None:
+    redshift.settings = redshift.settings.model_copy(update={"statement_timeout": 77})
+    source("ALTER ROLE qupersync_reader SET timezone = 'Asia/Tokyo'")
+    try:
+        with redshift.session() as session:
+            with pytest.raises(SyncError, match="22012"):
+                session.rows("SELECT 1 / 0")
+            names = "application_name", "TimeZone", "statement_timeout"
+            shown = session.rows(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
+            assert list(shown[0]) == ["qupersync", "UTC", "77s"]
+            assert session._connection.dbapi_connection._usock.gettimeout() > 77
+    finally:
+        source("ALTER ROLE qupersync_reader RESET timezone")
+
+
+def test_a_session_of_another_database_is_closed(sandbox: Sandbox, redshift: RedshiftResource, source: Query) -> None:
+    sandbox.create_database("elsewhere")
+    sessions = "SELECT datname FROM pg_stat_activity WHERE usename = 'qupersync_reader' AND datname = 'elsewhere'"
+    try:
+        with redshift.session("elsewhere") as session:
+            assert session.rows("SELECT current_database()::varchar(9)")[0][0] == "elsewhere"
+            assert source(sessions) == [("elsewhere",)]
+        for _ in range(100):
+            if not (left := source(sessions)):
+                break
+            time.sleep(0.05)
+        assert left == []
+    finally:
+        with closing(sandbox.connect_quper()) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute("DROP DATABASE elsewhere WITH (FORCE)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydantic import SecretStr
 
 from qupersync_assets.redshift import authentication
 from qupersync_assets.redshift.authentication import LoginError, login_arguments, trusting, with_secret
-from qupersync_assets.redshift.resource import RedshiftResource
+from qupersync_assets.redshift.resource import RedshiftResource, session_settings
 from qupersync_assets.settings.redshift_login import (
     IamClusterLogin,
     IamServerlessLogin,
@@ -24,6 +25,7 @@ from qupersync_assets.settings.redshift_login import (
     RedshiftSettings,
     SecretLogin,
 )
+from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.unit.conftest import Build
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:quper-AbCdEf"
@@ -68,6 +70,13 @@ def test_arguments_of_the_driver(login: RedshiftSettings, arguments: dict[str, A
     assert login_arguments(login).keys() <= redshift_connector.connect.__annotations__.keys()
 
 
+def test_own_queries_have_the_label_by_which_jobs_leave_them_out() -> None:
+    label = session_settings(PasswordLogin(**HERE, user="reader"))["query_group"]
+    variants = [variant for spec in all_specs() for variant in spec.variants]
+    clauses = [v.from_clause for v in variants if re.search(r"include_own_queries.*label", v.from_clause, re.DOTALL)]
+    assert len(clauses) > 3 and all(f"label) <> {label}" in c or f"label) = {label}" in c for c in clauses)
+
+
 @pytest.mark.parametrize(
     "login",
     [
@@ -94,6 +103,7 @@ ENDPOINT = {"host": "s.example", "port": 5440, "dbname": "db"}
     [
         ({}, {**USER, **ENDPOINT}, ("s.example", 5440, "db")),
         ({}, {**USER, **ENDPOINT, "port": "5440"}, ("s.example", 5440, "db")),
+        ({"database": "dev"}, {**USER, **ENDPOINT, "port": "", "dbname": None}, ("s.example", 5439, "dev")),
         ({"port": 5441, "database": "dev"}, {**USER, "host": "s"}, ("s", 5441, "dev")),
         ({"host": "h", "database": "dev"}, {**USER, **ENDPOINT}, ("h", 5439, "dev")),
         ({"host": "h"}, {**USER, "dbName": "x"}, ("h", 5439, "x")),
