@@ -142,12 +142,15 @@ def test_an_incomplete_secret_is_refused(monkeypatch: pytest.MonkeyPatch, conten
     assert "hunter2" not in str(refusal.value)
 
 
-def test_the_default_ca_is_restored_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "before.pem")
+@pytest.mark.parametrize("before", ["before.pem", None])
+def test_the_default_ca_is_restored_after_an_error(monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", before or "")
+    if before is None:
+        monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(KeyError), trusting(Path("ca.pem")):
         assert os.environ["SSL_CERT_FILE"] == "ca.pem"
         raise KeyError
-    assert os.environ["SSL_CERT_FILE"] == "before.pem"
+    assert os.environ.get("SSL_CERT_FILE") == before
 
 
 def test_definitions_contain_no_secret_of_aws(build: Build) -> None:
