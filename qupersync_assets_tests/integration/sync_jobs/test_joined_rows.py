@@ -172,3 +172,10 @@ def test_vacuums_of_the_sys_view_have_a_start_and_an_end(sync: Sync, source: Que
     ]
     # Without a time a row has no key: it is recorded.
     assert target("SELECT row ->> 'xid' FROM quper.skipped_rows") == [("4",)]
+
+
+def test_of_two_rows_of_a_query_the_later_one_is_kept(sync: Sync, source: Query, target: Query) -> None:
+    rows = [(100, 1, elapsed, 0.5) for elapsed in (5, 9, 3)]
+    insert(source, "sys_query_history", "user_id, query_id, elapsed_time, start_time ago", rows)
+    assert sync("query_history").success
+    assert target("SELECT elapsed_time_us FROM quper.query_history") == [(9,)]
