@@ -138,7 +138,7 @@ def test_clusters_do_not_delay_each_other(logins: Logins) -> None:
 def test_the_delay_grows_with_the_time_since_the_first_failure(
     logins: Logins, target: Query, problem: str, delays: tuple[int, ...]
 ) -> None:
-    found = []
+    found: list[tuple[Any, ...]] = []
     for ago in ("0", "10 minutes", "1 hour", "10 hours"):
         logins.since(ago)
         logins.log_in(problem, run=ago)

@@ -52,7 +52,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_findings_that_were_resolved_long_ago_and_old_sums_are_deleted(
     postgres: PostgresResource, target: Query
 ) -> None:
-    for name, resolved in (("resolved", 31), ("gone", 400), ("just resolved", 29), ("open", None)):
+    for name, resolved in (("resolved", 31), ("long resolved", 400), ("just resolved", 29), ("open", None)):
         insert(
             target, HEALTH_FINDINGS, object=name, opened_at=500, first_seen=500, changed_at=500, resolved_at=resolved
         )
@@ -63,7 +63,7 @@ def test_findings_that_were_resolved_long_ago_and_old_sums_are_deleted(
     assert retention.purge_health(postgres, "one", None) == {}
     assert retention.purge_health(postgres, "one", 30, dry_run=True) == expected
     assert retention.purge_health(postgres, "one", 30) == expected
-    every = ["gone", "just resolved", "open", "resolved"]
+    every = ["just resolved", "long resolved", "open", "resolved"]
     assert left(target, HEALTH_FINDINGS, "object") == {"one": ["just resolved", "open"], "two": every}
     assert left(target, QUERY_HOURS, "user_name") == {"one": ["new"], "two": ["new", "old", "older"]}
     assert left(target, PATTERN_DAYS, "pattern") == {"one": ["new"], "two": ["new", "old", "older"]}

@@ -30,12 +30,13 @@ def test_a_query_has_the_application_name_that_its_session_had(sync: Sync, sourc
     source(
         f"{CONNECTION.replace(', 1,', ', 2,')}; {QUERY.replace(', 1,', ', 2,')}; {QUERY.replace(', 1,', ', 2,')}; "
         f"{CONNECTION.replace(', 1,', ', 2,')}",
-        ["initiating session", "psql", 85, 999, 5, "gone", 85, 100, 6, "", 84, "disconnecting session", "psql", 84],
+        ["initiating session", "psql", 85, 999, 5, "former", 85, 100, 6, "", 84, "disconnecting session", "psql", 84],
     )
     source(QUERY, (100, 7, "", None))  # it has no start
     assert sync("query_history").success
     expected = [(0, None), (1, "dbt"), (2, "dbt docs"), (3, None), (4, "Looker"), (5, "psql"), (6, None), (7, None)]
     assert [row[:2] for row in target(NAMES)] == expected
+    assert target("SELECT rows_duplicate FROM quper.sync_logs") == [(0,)]  # each query has one name
     source("TRUNCATE sys_connection_log")  # Redshift keeps it for seven days
     source("UPDATE sys_query_history SET returned_rows = 7")
     assert sync("query_history").success

@@ -43,6 +43,7 @@ CLUSTER_HOST = "quper.abc123.eu-west-1.redshift.amazonaws.com"
         (SECRET, SecretLogin),
         ({**SECRET, **KEYS, "REDSHIFT_HOST": None, "REDSHIFT_DATABASE": None}, SecretLogin),
         ({**SECRET, "REDSHIFT_SSL": "false"}, SecretLogin),
+        ({**SECRET, "REDSHIFT_SECRET_ARN": ARN.replace("aws:", "aws-us-gov:")}, SecretLogin),
     ],
 )
 def test_valid_variables_select_a_login(
@@ -74,9 +75,11 @@ def test_valid_variables_select_a_login(
         ({**IAM, "REDSHIFT_SECRET_ARN": ARN, **NO_USER}, {"REDSHIFT_SECRET_ARN": "REDSHIFT_IAM"}),
         (SERVERLESS, {"REDSHIFT_USER": "REDSHIFT_WORKGROUP"}),
         ({**SERVERLESS, **NO_USER, "REDSHIFT_ACCOUNT_ID": "12"}, {"REDSHIFT_ACCOUNT_ID": "12 digits"}),
+        ({**SERVERLESS, **NO_USER, "REDSHIFT_ACCOUNT_ID": 13 * "1"}, {"REDSHIFT_ACCOUNT_ID": "12 digits"}),
         ({**SECRET, "REDSHIFT_PASSWORD": "hunter2"}, {"REDSHIFT_PASSWORD": "REDSHIFT_SECRET_ARN"}),
         ({**SECRET, "REDSHIFT_USER": "u"}, {"REDSHIFT_USER": "REDSHIFT_SECRET_ARN"}),
         ({**SECRET, "REDSHIFT_SECRET_ARN": "quper"}, {"REDSHIFT_SECRET_ARN": "arn:aws"}),
+        ({**SECRET, "REDSHIFT_SECRET_ARN": ARN.replace("secretsmanager", "kms")}, {"REDSHIFT_SECRET_ARN": "arn:aws"}),
         ({**SECRET, "REDSHIFT_REGION": "eu-west-1"}, {"REDSHIFT_REGION": "REDSHIFT_IAM"}),
         ({"REDSHIFT_CLUSTER_IDENTIFIER": "c"}, {"REDSHIFT_CLUSTER_IDENTIFIER": "REDSHIFT_IAM"}),
         ({"REDSHIFT_WORKGROUP": "w"}, {"REDSHIFT_WORKGROUP": "REDSHIFT_IAM"}),
@@ -85,6 +88,18 @@ def test_valid_variables_select_a_login(
         ({"REDSHIFT_SSL_CA": "/no/such.pem"}, {"REDSHIFT_SSL_CA": "No such file"}),
         ({"REDSHIFT_SSL_CA": __file__}, {"REDSHIFT_SSL_CA": "PEM"}),
         ({"REDSHIFT_IAM": "perhaps"}, {"REDSHIFT_IAM": "true or false"}),
+        (
+            {"REDSHIFT_PORT": "0", "REDSHIFT_CONNECT_TIMEOUT": "0"},
+            {"REDSHIFT_PORT": "1", "REDSHIFT_CONNECT_TIMEOUT": "1"},
+        ),
+        (
+            {"REDSHIFT_PORT": "65536", "REDSHIFT_PRICE_PER_HOUR": "-1"},
+            {"REDSHIFT_PORT": "", "REDSHIFT_PRICE_PER_HOUR": "0"},
+        ),
+        (
+            {"REDSHIFT_SYNC_INTERVAL": "9", "REDSHIFT_QUIET_HOURS": "25:00"},
+            {"REDSHIFT_SYNC_INTERVAL": "10", "REDSHIFT_QUIET_HOURS": ""},
+        ),
         (
             {**IAM, "REDSHIFT_SSL": "false", "REDSHIFT_PASSWORD": "hunter2", "SYNC_INTERVAL": "x", **NO_USER},
             dict.fromkeys(["REDSHIFT_SSL", "REDSHIFT_PASSWORD", "SYNC_INTERVAL", "REDSHIFT_USER"], ""),
