@@ -185,3 +185,5 @@ def test_the_record_has_no_secret_and_changes_only_with_the_state(logins: Logins
     before = target("SELECT ctid, xmin FROM quper.cluster_connections")
     logins.log_in(run="last")
     assert target("SELECT ctid, xmin FROM quper.cluster_connections") == before
+    logins.since("2 minutes")
+    assert logins.count(run="next") == 1 and logins.count(login=OTHER, run="next") == 1

@@ -37,6 +37,7 @@ def test_a_query_has_the_application_name_that_its_session_had(sync: Sync, sourc
     expected = [(0, None), (1, "dbt"), (2, "dbt docs"), (3, None), (4, "Looker"), (5, "psql"), (6, None), (7, None)]
     assert [row[:2] for row in target(NAMES)] == expected
     assert target("SELECT rows_duplicate FROM quper.sync_logs") == [(0,)]  # each query has one name
+    assert {user for _, _, user in target(NAMES)} == {"former", "etl_airflow"}  # an empty name is none
     source("TRUNCATE sys_connection_log")  # Redshift keeps it for seven days
     source("UPDATE sys_query_history SET returned_rows = 7")
     assert sync("query_history").success
