@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +114,23 @@ def test_a_cluster_that_does_not_answer_is_tried_until_the_patience_ends(logins:
     assert logins.count(run="latest", is_main=False) == 1
 
 
+def test_a_login_that_waited_for_one_that_failed_is_not_tried(logins: Logins, target: Query) -> None:
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    later: list[Future[SyncError | None]] = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def wait() -> None:
+            later.append(pool.submit(logins.log_in, "PORT", run="another"))
+            for _ in range(400):
+                if target(waiting) == [(1,)]:
+                    break
+                time.sleep(0.05)
+
+        logins.log_in("PORT", during=wait)
+        known = later[0].result()
+    assert len(logins.tried) == 1 and known and known.error_class is ErrorClass.TRANSIENT
+
+
 def test_logins_to_other_databases_say_only_whether_the_password_is_right(logins: Logins) -> None:
     logins.log_in(INSUFFICIENT_PRIVILEGE, is_main=False)
     logins.log_in("PORT", is_main=False)
@@ -129,6 +148,7 @@ def test_clusters_do_not_delay_each_other(logins: Logins) -> None:
     # While one cluster hangs, the other one is tried, and its login recorded.
     assert logins.count(run="again", during=lambda: logins.log_in("28P01", cluster="two")) == 2
     assert logins.state("two") == ("refused", "28P01", False) and logins.state("one") == ("reachable", None, True)
+    logins.log_in(login=OTHER, cluster="two")
     assert logins.count(cluster="three") == 1 and logins.state("three") == ("reachable", None, True)
 
 

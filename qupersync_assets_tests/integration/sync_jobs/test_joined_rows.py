@@ -108,16 +108,20 @@ def test_steps_are_counted_without_sums_and_those_of_redshift(
         *[(100, 1, 0, "scan", 7, None, 1, "t"), (100, 1, 1, "scan", 8, 5, 1, "f"), (None, 2, 0, "scan", 7, 4, 1, "f")],
         *[(1, 3, 0, "scan", 7, 9, 9, "f"), (100, 1, -1, "scan", 7, 99, 99, "f")],  # of Redshift itself, a sum
         *[(100, 1, 2, "scan", 0, 50, 9, "f"), (100, 1, 3, "insert", 9, 99, 3, "t")],  # no scan of a table
+        (100, 4, 0, "scan", 0, 1, 1, "f"),
     ]
     names = "user_id, query_id, step_id, step_name, table_id, input_rows, output_rows, is_rrscan, segment_id, table_name, start_time ago"
     insert(source, "sys_query_detail", names, [(*step, 0, f"d.s.t{step[4]}", 0) for step in steps])
+    insert(source, "sys_query_detail", names, [(100, 5, 0, "scan", 7, 1, 1, "f", 0, "d.s.t7", None)])  # without a time
     assert sync("table_scan_stats", "query_metrics").success
     assert target(f"{SCANNED} ORDER BY 1") == [(7, 2, 2), (8, 1, 1)]
+    assert target("SELECT sync_job_id FROM quper.skipped_rows") == [("scan_stats_sync",)]
     metrics = target(
         "SELECT query_id, rows_scanned, rows_inserted, scans, range_restricted_scans, tables_scanned, "
         "largest_table_id, largest_table_name FROM quper.query_metrics ORDER BY 1"
     )
-    assert metrics == [(1, 55, 3, 3, 1, 2, 8, "t8"), (2, 4, 0, 1, 0, 1, 7, "t7")]
+    expected = [(1, 55, 3, 3, 1, 2, 8, "t8"), (2, 4, 0, 1, 0, 1, 7, "t7")]
+    assert metrics == [*expected, (4, 1, 0, 1, 0, 0, None, None), (5, 1, 0, 1, 0, 1, 7, "t7")]
 
 
 def test_columns_have_the_attributes_of_their_own_table(sync: Sync, source: Query, target: Query) -> None:
