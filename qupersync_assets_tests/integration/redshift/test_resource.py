@@ -8,14 +8,16 @@ from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from qupersync_assets.core.errors import SyncError
+from qupersync_assets.redshift.login_gate import OpenGate
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets.settings.redshift_login import PasswordLogin
+from qupersync_assets.settings.redshift_login import PasswordLogin, RedshiftSettings
 from qupersync_assets_tests.support.integration import Query, pages_of
 
 
@@ -136,13 +138,28 @@ def test_sessions_keep_their_name_and_settings_after_an_error(
         source("ALTER ROLE qupersync_reader RESET timezone")
 
 
+class Passed(OpenGate):
+    """Lets each login pass; `logins` are their databases, and whether each is the main one."""
+
+    def __init__(self) -> None:
+        self.logins: list[tuple[str | None, bool]] = []
+
+    def attempt(self, login: RedshiftSettings, *others: Any, is_main: bool) -> Any:
+        self.logins.append((login.database, is_main))
+        return super().attempt(login, *others, is_main=is_main)
+
+
 def test_a_session_of_another_database_is_closed(sandbox: Sandbox, redshift: RedshiftResource, source: Query) -> None:
     sandbox.create_database("elsewhere")
+    gate = Passed()
+    redshift = RedshiftResource(redshift.settings, gate)
     sessions = "SELECT datname FROM pg_stat_activity WHERE usename = 'qupersync_reader' AND datname = 'elsewhere'"
     try:
         with redshift.session("elsewhere") as session:
             assert session.rows("SELECT current_database()::varchar(9)")[0][0] == "elsewhere"
             assert source(sessions) == [("elsewhere",)]
+        with redshift.session(redshift.settings.database), redshift.session():
+            assert gate.logins == [("elsewhere", False), *2 * [("redshift", True)]]
         for _ in range(100):
             if not (left := source(sessions)):
                 break
