@@ -137,6 +137,7 @@ def test_each_cluster_is_a_partition(
     assert {name for (name,) in target("SELECT DISTINCT cluster FROM quper.health_signals")} == {"south"}
     # A job that hangs in one cluster does not delay the findings of the other.
     target(
+        "UPDATE quper.sync_logs SET completed_at = completed_at + interval '45 s'; "
         "UPDATE quper.sync_logs SET status = 'running', completed_at = NULL "
         "WHERE cluster = 'south' AND sync_job_id = 'node_details_sync'"
     )

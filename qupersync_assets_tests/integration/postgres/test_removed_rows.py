@@ -191,6 +191,11 @@ def test_an_emptied_table_is_not_marked(sync: Sync, source: Query, target: Query
         "SELECT n, 'c', 1, false FROM generate_series(1, 3) n"
     )
     assert sync("table_stats", "column_stats").success
+    # Another cluster still has the table.
+    target(
+        "INSERT INTO quper.column_stats (cluster, table_catalog, table_schema, table_name, column_name, table_id) "
+        "VALUES ('other', 'd', 's', 'dropped', 'c', 3)"
+    )
     source("DELETE FROM svv_table_info WHERE table_id > 1; DELETE FROM svv_columns WHERE table_name = 'dropped'")
     assert sync("column_stats").success
     assert sync("table_stats").success
