@@ -82,6 +82,10 @@ def test_vacuums_of_equal_tables_in_two_databases_are_distinguished(sync: Sync, 
             "INSERT INTO sys_vacuum_history (transaction_id, table_id, database_name) VALUES (%s, 7, %s)",
             [xid, database],
         )
+    # The transaction vacuumed another table, too.
+    source("INSERT INTO sys_vacuum_history (transaction_id, table_id, database_name) VALUES (1, 8, 'two')")
     assert sync("table_stats", "vacuum_history").success
+    assert target("SELECT xid, database_name FROM quper.vacuum_history ORDER BY 1") == [(1, "one"), (2, "two")]
+    assert target("SELECT sum(rows_duplicate) FROM quper.sync_logs") == [(0,)]
     dates: dict[str, Any] = dict(target("SELECT database, last_vacuum_date FROM quper.table_stats"))
     assert dates["one"] > dates["two"] and dates["three"] is None
