@@ -145,7 +145,7 @@ def test_a_table_has_the_kind_of_its_last_finished_vacuum(sync: Sync, source: Qu
         *[(7, 2, "Started Reindex", 48), (7, 2, "Started Sort Only", 47), (8, 2, "Started", 46.6), (8, 2, "Finished", 46.5)],
         *[(7, 3, "Started Recluster", 46.4), (7, 2, "Finished", 46), (7, 2, "Started", 45)],  # two were aborted
         *[(9, 4, "Started Recluster", 40), (9, 4, "Finished", 40)],
-        *[(10, 5, "Finished", 40), (11, 6, "Started", 40), (11, 6, "Failed", 39)],
+        *[(10, 5, "Finished", 40), (11, 6, "Started", 40), (11, 6, "Failed", 39), (11, 7, "Finished", None)],
     ]  # fmt: skip
     insert(source, "stl_vacuum", "table_id, xid, status, userid, eventtime ago", [(*v[:3], 100, v[3]) for v in vacuums])
     assert sync("vacuum_history").success and sync("table_stats").success
@@ -153,6 +153,7 @@ def test_a_table_has_the_kind_of_its_last_finished_vacuum(sync: Sync, source: Qu
         "SELECT table_id, round(extract(epoch FROM now() - last_vacuum_date) / 3600, 1), vacuum_type "
         "FROM quper.table_stats ORDER BY 1"
     )
+    assert target("SELECT row ->> 'xid' FROM quper.skipped_rows") == [("7",)]  # without a time it has no key
     assert linked == [(7, 46, "SORT ONLY"), (8, 46.5, "FULL"), (9, 40, "RECLUSTER"), (10, 40, None), (11, None, None)]
 
 

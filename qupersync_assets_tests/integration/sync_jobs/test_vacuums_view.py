@@ -30,7 +30,8 @@ def test_each_vacuum_is_one_row(postgres: PostgresResource, target: Query) -> No
             step,
         )
     target("INSERT INTO quper.table_stats (cluster, database, schema, table_id, table_name) VALUES "
-           "('one', 'd', 's', 7, 't'), ('two', 'd', 's', 7, 'other')")  # fmt: skip
+           "('one', 'd', 's', 7, 't'), ('two', 'd', 's', 7, 'other'), "
+           "('one', 'd', 's', 8, 'this'), ('one', 'e', 's', 8, 'or this')")  # fmt: skip
     rows = target(
         "SELECT xid, table_name, is_automatic, vacuum_type, outcome, duration_s::int, rows_reclaimed, mb_reclaimed "
         "FROM quper.vacuums ORDER BY started_at"
