@@ -57,6 +57,7 @@ def test_times_distinguish_the_queries_of_a_transaction(sync: Sync, source: Quer
         (8, 99, 100, 50),  # of another transaction
         (10, 10, 110, 99),  # it ends when the first alert begins
         (11, 50, 100, None),  # it still runs
+        (13, 50, 110, 99),  # before it
     ]
     for row in sys_queries:
         source(SYS_QUERY, row)
