@@ -105,6 +105,9 @@ def test_an_idle_tick_is_skipped_and_says_so(clusters: Clusters) -> None:
     ],
 )
 def test_data_that_were_not_read_completely_resolve_nothing(clusters: Clusters, status: str, expected: str) -> None:
+    clusters.synced(cluster="well")
+    clusters.evaluate("well")
+    clusters.now += timedelta(minutes=1)
     clusters.table(1, stats_off_pct=20)
     clusters.insert("node_details", {"node": 0, "used_mb": 60, "capacity_mb": 100})
     clusters.synced()
