@@ -69,9 +69,18 @@ def test_a_result_over_the_cursor_limit_is_read_in_slices(
     sandbox.gateway.refuse = lambda statement: fetched.append(statement) if statement.startswith("DECLARE") else None
     assert sync("query_history").success
     slices = [statement for statement in fetched if "AS whole WHERE" in statement]
-    assert len(slices) >= 4 and "IS NULL" in slices[0]
+    oldest = '"start_time" IS NULL'
+    assert len(slices) >= 4 and oldest in slices[0] and oldest not in slices[-1]
     assert target("SELECT count(*), count(DISTINCT query_id) FROM quper.query_history") == [(80, 80)]
     assert logged("query_history_sync")[:2] == (80, 80)
+
+
+def test_a_row_over_the_cursor_limit_is_an_error(sandbox: Sandbox, sync: Sync, source: Query, target: Query) -> None:
+    source(QUERIES)
+    sandbox.gateway.cursor_limit = 100
+    assert not sync("query_history").success
+    [(error,)] = target("SELECT error FROM quper.sync_logs")
+    assert "cursor data" in error
 
 
 def test_a_snapshot_over_the_cursor_limit_says_what_to_do(
