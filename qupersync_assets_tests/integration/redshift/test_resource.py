@@ -104,16 +104,6 @@ def test_no_row_is_lost_when_the_driver_evicts_prepared_statements(redshift: Red
             assert [len(page) for page in pages] == [10, 10, 5]
 
 
-def test_statements_of_a_session_have_rows_of_their_own_types(redshift: RedshiftResource) -> None:
-    with redshift.session() as session:
-        for sql, row in (
-            ("SELECT 1::bigint AS n", [1]),
-            ("SELECT 'x'::text AS t, 1.5::numeric AS d", ["x", Decimal("1.5")]),
-        ):
-            (page,) = session.pages(sql, 10)
-            assert [list(found) for found in page.decoded().rows] == [row]
-
-
 def test_a_dead_connection_is_replaced(redshift: RedshiftResource, source: Query) -> None:
     def backend() -> int:
         return next(pages_of(redshift, "SELECT pg_backend_pid()", 1)).rows[0][0]
