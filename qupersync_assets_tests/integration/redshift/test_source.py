@@ -297,6 +297,16 @@ def test_a_missing_grant_is_reported_as_a_statement(filled: None, sync: Sync, so
         assert sync("node_details").success
 
 
+def test_only_views_that_are_refused_are_to_be_granted(sync: Sync, source: Query, target: Query) -> None:
+    views = "stl_query, sys_query_detail"
+    with changed(
+        source, f"REVOKE SELECT ON {views} FROM qupersync_reader", f"GRANT SELECT ON {views} TO qupersync_reader"
+    ):
+        assert not sync("alert_events").success
+    [(error,)] = target("SELECT error FROM quper.sync_logs")
+    assert 'GRANT SELECT ON stl_query TO "qupersync_reader";' in error
+
+
 def test_a_column_of_another_type_is_coerced_row_by_row(sync: Sync, source: Query, target: Query) -> None:
     source("INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, 5) n")
     retyped = (
