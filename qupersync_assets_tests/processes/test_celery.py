@@ -23,12 +23,12 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.faults import Fault
 from qupersync_assets.sync_jobs import default_specs
-from qupersync_assets_tests.integration.conftest import bare, environment, filled, source, target
+from qupersync_assets_tests.integration.conftest import environment, filled, postgres, source, target
 from qupersync_assets_tests.support.demo_process import free_port, until
 from qupersync_assets_tests.support.expected_rows import oracle
 from qupersync_assets_tests.support.integration import Query
 
-__all__ = ["bare", "environment", "filled", "source", "target"]
+__all__ = ["environment", "filled", "postgres", "source", "target"]
 
 BIN = Path(sysconfig.get_path("scripts"))
 
@@ -126,7 +126,7 @@ def holder(target: Query, resource: PostgresResource) -> psutil.Process:
 
 @pytest.mark.parametrize("victim", ["process", pytest.param("worker", marks=pytest.mark.long)])
 def test_a_step_of_a_killed_worker_is_executed_by_another(
-    cluster: Cluster, sandbox: Sandbox, bare: PostgresResource, source: Query, target: Query, victim: str
+    cluster: Cluster, sandbox: Sandbox, postgres: PostgresResource, source: Query, target: Query, victim: str
 ) -> None:
     """At once if the worker's process has died, after CELERY_STEP_TIMEOUT if the whole worker has."""
     half_way = sandbox.gateway.fault = Fault(
@@ -138,7 +138,7 @@ def test_a_step_of_a_killed_worker_is_executed_by_another(
         running = "SELECT batches FROM quper.sync_logs WHERE sync_job_id = %s AND status = 'running' AND batches > 0"
         ((batches,),) = until(lambda: target(running, [JOB]), 20)
         assert batches < 15
-        process = holder(target, bare)
+        process = holder(target, postgres)
         (worker,) = [w for w in cluster.workers if w.process.pid == process.ppid()]
         if victim == "process":
             process.kill()

@@ -46,7 +46,9 @@ def test_second_demo_loads_only_new_rows(project: Path) -> None:
     assert "Traceback" not in first.stderr
     assert not remaining_processes(project)
     *_, heading, worst, next_one, third, page = first.stdout.splitlines()
-    assert heading == "Fix first:" and worst == "  critical: Storage of a node is full soon: node 1", first.stdout
+    assert heading == "Fix first:" and worst == "  critical: The storage of a node will soon be full: node 1", (
+        first.stdout
+    )
     assert all(re.fullmatch("  (critical|warning): .+: .+", line) for line in (next_one, third))
     file = project / ".qupersync" / "health.html"
     assert page == f"All findings, with plots: {file.resolve().as_uri()}" and "node 1" in file.read_text("utf-8")

@@ -45,7 +45,7 @@ def _aborted(id_: str, type_: str, what: str, remedy: str) -> Signal:
     columns = {name: name for name in ("object", "size_mb", "database", "table_id", "target")}
     return Signal(
         id_,
-        f"Automatic change of the {what} did not end",
+        f"Automatic change of the {what} was not completed",
         Severity.INFO,
         ("auto_table_optimizations_sync", "table_stats_sync"),
         source,

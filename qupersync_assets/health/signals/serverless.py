@@ -38,7 +38,7 @@ GROUP = Group(
     (
         Signal(
             "variable_serverless_load",
-            "Load of a Serverless workgroup varies much",
+            "Load of a Serverless workgroup varies a lot",
             Severity.INFO,
             ("serverless_usage_sync",),
             _RPU,

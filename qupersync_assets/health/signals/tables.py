@@ -197,7 +197,7 @@ GROUP = Group(
         ),
         _signal(
             "unused_table",
-            "Table that no query has read for long",
+            "Table that no query has read for a long time",
             _IS_UNUSED,
             "size_mb",
             "DROP TABLE {target}; -- after an UNLOAD, if it may be needed again",

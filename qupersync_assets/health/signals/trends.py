@@ -120,7 +120,7 @@ GROUP = Group(
     (
         Signal(
             "disk_full_soon",
-            "Storage of a node is full soon",
+            "The storage of a node will soon be full",
             Severity.CRITICAL,
             ("node_details_sync",),
             _FULL,
@@ -157,7 +157,7 @@ GROUP = Group(
         ),
         Signal(
             "statement_slower",
-            "Statement got slower than in the week before",
+            "Statement is slower than in the week before",
             Severity.WARNING,
             ("query_history_sync",),
             _WEEKS,
@@ -198,7 +198,7 @@ GROUP = Group(
         ),
         Signal(
             "user_without_queries",
-            "User has not connected for long",
+            "User has not connected for a long time",
             Severity.INFO,
             ("application_sync",),
             _USERS,

@@ -55,8 +55,8 @@ def test_both_connections_verify_a_private_ca(
 
 
 @pytest.mark.parametrize(("names", "trusted", "remedy"), [
-    (["127.0.0.1"], False, "Check POSTGRES_SSL_CA: no trusted CA signed the certificate"),
-    (["localhost"], True, "Check POSTGRES_HOST: the certificate has another name"),
+    (["127.0.0.1"], False, "No trusted CA signed the server.s certificate: set POSTGRES_SSL_CA"),
+    (["localhost"], True, "Check POSTGRES_HOST: the certificate is for another name"),
 ])  # fmt: skip
 def test_a_server_that_is_not_verified_gets_no_password(
     listen: Listen, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

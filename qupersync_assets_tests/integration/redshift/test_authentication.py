@@ -252,7 +252,7 @@ def test_a_private_ca_is_trusted_only_while_connecting(
 
 @pytest.mark.parametrize(
     ("names", "days", "variable"),
-    [(["elsewhere.example"], 30, "REDSHIFT_HOST"), (["127.0.0.1"], -1, "certificate is not valid now")],
+    [(["elsewhere.example"], 30, "REDSHIFT_HOST"), (["127.0.0.1"], -1, "certificate is not valid today")],
 )
 def test_a_certificate_is_verified(
     connect: Connect, serve: Serve, authority: Authority, names: list[str], days: int, variable: str
