@@ -170,8 +170,8 @@ def test_schedule_ticks_and_can_be_paused(page: Page, demo: Demo, target: Query)
 def test_the_first_page_shows_at_once_whether_all_is_well(any_page: Page) -> None:
     any_page.goto("/")
     verdict = any_page.get_by_text("All syncs are well").bounding_box()
-    height = any_page.viewport_size["height"]  # type: ignore[index]
-    assert verdict and verdict["y"] + verdict["height"] < height / 3
+    size = any_page.viewport_size
+    assert size and verdict and verdict["y"] + verdict["height"] < size["height"] / 3
     assert any_page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     any_page.get_by_role("link", name="table_stats").click()
     any_page.get_by_text("no_skipped_rows").first.wait_for()
