@@ -30,6 +30,7 @@ class Terminal:
         self._answered = 0  # characters of the screen at the last answer
         self._pid, self._file = pty.fork()
         if self._pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell lets its background jobs ignore it
             os.chdir(folder)
             os.execve(command[0], command, {**variables, "TERM": "xterm"})
 
