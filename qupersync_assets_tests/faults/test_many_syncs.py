@@ -24,6 +24,7 @@ def test_many_syncs_use_constant_resources(
     syncs: int, environment: dict[str, str], instance: dg.DagsterInstance, source: Query, target: Query
 ) -> None:
     source(NODES, [1, 1200])
+    target("DROP SCHEMA quper CASCADE")  # the table has statistics of earlier tests
     definitions = build_definitions(Settings.load())
     keys = {dg.AssetKey(["quper", "node_details"])}
     job = definitions.resolve_job_def(JOB_NAME).get_subset(asset_selection=keys)

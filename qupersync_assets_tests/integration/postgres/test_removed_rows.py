@@ -83,7 +83,7 @@ def test_a_skipped_row_with_a_known_key_stops_no_removal(
         source("UPDATE stv_node_storage_capacity SET capacity = 1e29 WHERE node = 4")  # refused by `transform`
         result = sync("node_details")
     finally:
-        source("TRUNCATE stv_node_storage_capacity; ALTER TABLE stv_node_storage_capacity ALTER capacity TYPE bigint")
+        source("TRUNCATE stv_node_storage_capacity; ALTER TABLE stv_node_storage_capacity ALTER capacity TYPE integer")
     assert target("SELECT row->>'node' FROM quper.skipped_rows ORDER BY 1") == [("3",), ("4",)]
     assert target("SELECT cluster, node FROM quper.node_details WHERE removed_at IS NOT NULL") == [("sandbox", 1)]
     assert target(UNDECIDED) == [(0,)] and checks(result, "finds_removed_rows")["node_details"].passed
