@@ -39,21 +39,21 @@ UV := $(BIN)/uv pip install --python $(BIN)/python
 # The certificates of the system, as pip: a company's proxy may have one of its own.
 export UV_SYSTEM_CERTS := true
 ITSELF := --no-deps --no-build-isolation --editable .
-# After a command: show that it is running, and return its exit code.
-WITH_DOTS := & command=$$!; while kill -0 $$command 2> /dev/null; do printf .; sleep 1; done; echo; wait $$command
+# Before a command: show each second that it runs. The dots end with their shell, also after Ctrl-C.
+DOTS := while kill -0 $$$$ 2> /dev/null; do printf .; sleep 1; done & trap "kill $$!; echo" EXIT;
 INSTALLED = echo "Installed: $$(du -sm .venv | cut -f1) MB in .venv"
 
 .venv/uv: deploy/requirements/uv.txt
 	@test -w . || { echo "This folder is read-only; QuperSync keeps .venv and .qupersync in it."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "QuperSync needs Python 3.11 or later; name it with PYTHON=python3.x."; exit 1; }
-	@printf "Creating .venv "; { $(PYTHON) -m venv .venv && $(PIP) --quiet $(PACKAGES)/uv.txt; } $(WITH_DOTS)
+	@printf "Creating .venv "; $(DOTS) $(PYTHON) -m venv .venv && $(PIP) --quiet $(PACKAGES)/uv.txt
 	@touch $@
 
 .venv/demo: .venv/uv pyproject.toml deploy/requirements/demo.txt
 	@echo "Installing the packages of the demo: 130 MB to download unless they are cached, 520 MB in .venv"
 	@$(UV) $(PACKAGES)/demo.txt || $(PIP) $(PACKAGES)/demo.txt
-	@printf "Installing QuperSync "; { $(UV) --quiet $(ITSELF) || $(PIP) $(ITSELF); } $(WITH_DOTS)
+	@printf "Installing QuperSync "; $(DOTS) $(UV) --quiet $(ITSELF) || $(PIP) $(ITSELF)
 	@$(INSTALLED)
 	@touch $@
 

@@ -22,7 +22,7 @@ from qupersync_assets.core.redaction import redact
 from qupersync_assets.postgres.advisory_lock import lock_key
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.settings.redshift_login import RedshiftSettings
-from qupersync_assets.spec import METADATA
+from qupersync_assets.spec import CLUSTER_COMMENT, METADATA
 
 T = TypeVar("T")
 _UTC = sa.DateTime(timezone=True)
@@ -40,9 +40,7 @@ class ConnectionState(StrEnum):
 CLUSTER_CONNECTIONS = sa.Table(
     "cluster_connections",
     METADATA,
-    sa.Column(
-        "cluster", sa.Text, primary_key=True, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
-    ),
+    sa.Column("cluster", sa.Text, primary_key=True, comment=CLUSTER_COMMENT),
     sa.Column("state", sa.Text, nullable=False, comment=", ".join(ConnectionState)),
     sa.Column("since", _UTC, nullable=False, comment="start of this state (UTC)"),
     sa.Column("checked_at", _UTC, nullable=False, comment="last attempt to log in (UTC)"),

@@ -10,14 +10,12 @@ from datetime import date
 import sqlalchemy as sa
 
 from qupersync_assets.core.sql import quote_identifier as quote
-from qupersync_assets.spec import METADATA, UTC_TIME, DailyHistory, SyncSpec
+from qupersync_assets.spec import CLUSTER_COMMENT, METADATA, UTC_TIME, DailyHistory, SyncSpec
 
 SNAPSHOT_DAYS = sa.Table(
     "snapshot_days",
     METADATA,
-    sa.Column(
-        "cluster", sa.Text, primary_key=True, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
-    ),
+    sa.Column("cluster", sa.Text, primary_key=True, comment=CLUSTER_COMMENT),
     sa.Column("table_name", sa.Text, primary_key=True, comment="the snapshot table"),
     sa.Column("day", sa.Date, primary_key=True, comment="the day (UTC)"),
     sa.Column("last_read_at", UTC_TIME, nullable=False, comment="end of the last successful read of that day (UTC)"),

@@ -8,16 +8,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from qupersync_assets.spec import METADATA, UTC_TIME
+from qupersync_assets.spec import CLUSTER_COMMENT, METADATA, UTC_TIME
 
 # Names are compared byte by byte, which is fast.
 _NAME = sa.Text(collation="C")
 
 
 def _cluster() -> sa.Column[Any]:
-    return sa.Column(
-        "cluster", sa.Text, primary_key=True, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
-    )
+    return sa.Column("cluster", sa.Text, primary_key=True, comment=CLUSTER_COMMENT)
 
 
 def _key(name: str, type_: Any, comment: str) -> sa.Column[Any]:

@@ -1,7 +1,7 @@
 """The views of quper for readers of findings; one row per finding or group."""
 
 from qupersync_assets.postgres.health_tables import PRIORITY, SEVERITY_RANK
-from qupersync_assets.spec import View
+from qupersync_assets.spec import CLUSTER_COMMENT, View
 
 _FINDINGS = f"""
 SELECT f.cluster, s.group_id, f.signal_id, f.severity,
@@ -16,7 +16,7 @@ LEFT JOIN quper.health_signals AS s ON s.cluster = f.cluster AND s.signal_id = f
 LEFT JOIN quper.health_evaluations AS e ON e.cluster = f.cluster"""
 
 _COLUMNS = {
-    "cluster": "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS",
+    "cluster": CLUSTER_COMMENT,
     "group_id": "group of the signal: tables, nodes, usage ...",
     "signal_id": "the signal",
     "severity": "critical, warning or info",
@@ -94,7 +94,7 @@ HEALTH_VIEWS = (
         _SHARES,
         "Share of each user, application and statement pattern in the execution time of seven days.",
         {
-            "cluster": "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS",
+            "cluster": CLUSTER_COMMENT,
             "kind": "user, application or statement",
             "name": "the user, the application, or the pattern of the statement; empty: unknown",
             "queries": "queries",
@@ -109,7 +109,7 @@ HEALTH_VIEWS = (
         _STATEMENTS,
         "Statement patterns of the last seven days, compared with the seven days before.",
         {
-            "cluster": "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS",
+            "cluster": CLUSTER_COMMENT,
             "pattern": "generic_query_hash of the statement",
             "query_type": "SELECT, INSERT, COPY ...",
             "queries": "queries of the last seven days",
@@ -147,7 +147,7 @@ LEFT JOIN (
 GROUP BY s.cluster, s.group_id""",
         "Open findings by cluster and group of signals.",
         {
-            "cluster": "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS",
+            "cluster": CLUSTER_COMMENT,
             "group_id": "the group: tables, nodes, usage ...",
             "position": "position in the list of groups",
             "signals": "signals of the group",

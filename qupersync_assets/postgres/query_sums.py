@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qupersync_assets.spec import METADATA, UTC_TIME
+from qupersync_assets.spec import CLUSTER_COMMENT, METADATA, UTC_TIME
 
 
 def _key(name: str, type_: Any, comment: str) -> sa.Column[Any]:
@@ -15,12 +15,10 @@ def _sum(name: str, comment: str) -> sa.Column[Any]:
     return sa.Column(name, sa.BigInteger, nullable=False, comment=comment)
 
 
-_CLUSTER = "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
-
 QUERY_HOURS = sa.Table(
     "health_query_hours",
     METADATA,
-    _key("cluster", sa.Text, _CLUSTER),
+    _key("cluster", sa.Text, CLUSTER_COMMENT),
     _key("hour", UTC_TIME, "hour in which the queries started (UTC)"),
     _key("service_class_id", sa.Integer, "WLM service class; -1 on Serverless, 0: unknown"),
     _key("database_name", sa.Text, "database"),
@@ -48,7 +46,7 @@ QUERY_HOURS = sa.Table(
 PATTERN_DAYS = sa.Table(
     "health_pattern_days",
     METADATA,
-    _key("cluster", sa.Text, _CLUSTER),
+    _key("cluster", sa.Text, CLUSTER_COMMENT),
     _key("day", sa.Date, "day on which the queries started (UTC)"),
     _key("pattern", sa.Text, "generic_query_hash of the statement; without one its query_hash, or md5 of its text"),
     sa.Column("query_type", sa.Text, comment="SELECT, INSERT, COPY ..."),

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from qupersync_assets.rows.row_counts import SkippedRow
-from qupersync_assets.spec import METADATA, SyncSpec
+from qupersync_assets.spec import CLUSTER_COMMENT, METADATA, SyncSpec
 
 _UTC = sa.DateTime(timezone=True)
 REFUSED = "PostgreSQL: "  # the reason starts with it if the row is valid, and PostgreSQL or a trigger refuses it
@@ -18,9 +18,7 @@ REFUSED = "PostgreSQL: "  # the reason starts with it if the row is valid, and P
 SKIPPED_ROWS = sa.Table(
     "skipped_rows",
     METADATA,
-    sa.Column(
-        "cluster", sa.Text, primary_key=True, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
-    ),
+    sa.Column("cluster", sa.Text, primary_key=True, comment=CLUSTER_COMMENT),
     sa.Column("sync_job_id", sa.Text, primary_key=True, comment="job that skipped the row"),
     sa.Column("fingerprint", sa.Text, primary_key=True, comment="identifies the row (SHA-256)"),
     sa.Column("run_id", sa.Text, nullable=False, comment="Dagster run that read it last"),

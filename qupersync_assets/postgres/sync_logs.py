@@ -15,7 +15,7 @@ from qupersync_assets.postgres.sync_status import SyncStatus
 from qupersync_assets.postgres.sync_totals import close_and_add
 from qupersync_assets.rows.row_counts import RowCounts
 from qupersync_assets.rows.source_read import PartFailure, SourceRead
-from qupersync_assets.spec import METADATA, Window
+from qupersync_assets.spec import CLUSTER_COMMENT, METADATA, Window
 
 Gap = tuple[datetime, datetime]  # start and end of the time whose rows are lost
 STALE = "the process that loaded this job ended without closing this row"
@@ -41,9 +41,7 @@ SYNC_LOGS = sa.Table(
     "sync_logs",
     METADATA,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-    sa.Column(
-        "cluster", sa.Text, nullable=False, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
-    ),
+    sa.Column("cluster", sa.Text, nullable=False, comment=CLUSTER_COMMENT),
     sa.Column("sync_job_id", sa.Text, nullable=False, comment="the job"),
     sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run"),
     sa.Column("status", sa.Text, nullable=False, comment=f"{', '.join(SyncStatus)[: -len(', skipped')]} or skipped"),

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from qupersync_assets.rows.row_counts import RowCounts
-from qupersync_assets.spec import METADATA
+from qupersync_assets.spec import CLUSTER_COMMENT, METADATA
 
 # Upper limits of durations (seconds), for a histogram.
 BUCKETS = (1, 5, 15, 60, 300, 900, 3600)
@@ -28,9 +28,7 @@ def _total(name: str, comment: str) -> sa.Column[int]:
 SYNC_TOTALS = sa.Table(
     "sync_totals",
     METADATA,
-    sa.Column(
-        "cluster", sa.Text, primary_key=True, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
-    ),
+    sa.Column("cluster", sa.Text, primary_key=True, comment=CLUSTER_COMMENT),
     sa.Column("sync_job_id", sa.Text, primary_key=True, comment="the job"),
     sa.Column("status", sa.Text, primary_key=True, comment="how the runs ended"),
     _total("runs", "number of runs"),

@@ -100,7 +100,8 @@ def dagster_processes(
     with tempfile.TemporaryDirectory(prefix="qupersync-") as sockets:  # whose path is short enough for a socket
         try:
             if sys.platform == "linux":  # elsewhere runs are new processes: a fork would outlive its run
-                code_address, of_server = Path(sockets, "code.sock"), Path(sockets, "workspace.yaml")
+                # Systems delete old files of temporary folders, but no socket that a process uses.
+                code_address, of_server = Path(sockets, "code.sock"), folder / "workspace.yaml"
                 if write_workspace(workspace, code_address, of_server):
                     workspace = of_server
                     start(RUN_SERVER_NAME, "-m", RUN_SERVER, code_address)

@@ -10,6 +10,7 @@ from qupersync_assets.spec.select_statement import read_since, select_statement,
 from qupersync_assets.spec.source_variant import Variant, source_expression
 from qupersync_assets.spec.sync_spec import SyncSpec
 from qupersync_assets.spec.target_table import (
+    CLUSTER_COMMENT,
     METADATA,
     SCHEMA,
     UTC_TIME,
@@ -26,6 +27,7 @@ from qupersync_assets.spec.view import View
 from qupersync_assets.spec.window import FULL_READ, RETENTION, ReadMode, Window
 
 __all__ = [
+    "CLUSTER_COMMENT",
     "FULL_READ",
     "METADATA",
     "RETENTION",

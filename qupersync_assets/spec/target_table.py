@@ -11,6 +11,8 @@ SCHEMA = "quper"
 METADATA = sa.MetaData(schema=SCHEMA)
 # The type of times, which are in UTC.
 UTC_TIME = sa.DateTime(timezone=True)
+# Of the column `cluster` of all tables and views.
+CLUSTER_COMMENT = "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
 ColumnType: TypeAlias = sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]
 Merge = Literal["replace", "least", "greatest", "coalesce"]
 Sensitive = Literal["sql", "message", "data"]
@@ -81,9 +83,7 @@ def quper_table(
     `shared_indexes` have no `cluster`, for queries over all clusters. A last term `WHERE ...` makes a partial index.
     `finds_written` adds an index of a few pages that finds the rows that were written last.
     """
-    cluster = sa.Column(
-        "cluster", sa.Text, nullable=False, comment="name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS"
-    )
+    cluster = sa.Column("cluster", sa.Text, nullable=False, comment=CLUSTER_COMMENT)
     written = "when this version of the row was written (UTC)"
     synced_at = sa.Column("synced_at", UTC_TIME, nullable=False, server_default=sa.func.now(), comment=written)
     table = sa.Table(name, METADATA, cluster, *columns, synced_at, comment=comment)

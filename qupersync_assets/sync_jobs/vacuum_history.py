@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Integer, Text
 
 from qupersync_assets.spec import (
+    CLUSTER_COMMENT,
     UTC_TIME,
     SyncSpec,
     Variant,
@@ -147,7 +148,7 @@ LEFT JOIN LATERAL (
 WHERE s.outcome IN ('started', 'skipped')""",
     "Vacuums: one row per vacuum of a table, from its start and its end in quper.vacuum_history.",
     {
-        "cluster": "name of the Redshift cluster: CLUSTER_NAME, or one of CLUSTERS",
+        "cluster": CLUSTER_COMMENT,
         "database_name": "database of the table",
         "schema_name": "schema of the table",
         "table_name": "name of the table; NULL if neither sys_vacuum_history nor quper.table_stats has it",

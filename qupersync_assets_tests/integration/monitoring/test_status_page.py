@@ -75,6 +75,29 @@ def test_an_outage_is_one_problem_of_all_tables(
     assert f"0 of {number} tables are synced without problems." in text
 
 
+def test_each_cluster_has_its_own_problems_and_findings(
+    shown: Shown, filled: object, two_clusters: None, qupersync: Command, target: Query
+) -> None:
+    for cluster in ("north", "south"):
+        assert qupersync("sync", "--cluster", cluster).code == 0
+    target("UPDATE quper.sync_logs SET status = 'failed', error = 'Redshift is away.' WHERE cluster = 'north'")
+    target("DELETE FROM quper.health_findings WHERE cluster = 'north'")
+    text, number = shown(), len(default_specs())
+    assert "▲ 1 problem " in text and f"{number} tables of cluster north: Redshift is away." in text
+    assert f"{number} of {2 * number} tables are synced without problems." in text
+    assert "north: table_stats failed" in text and "south: table_stats success" in text
+    of_north, of_south = text.partition("Health of cluster north")[2].split("Health of cluster south")
+    assert "The most urgent" in of_south and "The most urgent" not in of_north
+    target(
+        "UPDATE quper.health_findings SET cluster = 'north', object = 'of north' WHERE ctid IN ("
+        "SELECT min(ctid) FROM quper.health_findings)"
+    )
+    assert shown().count("of north") == 1
+    target("UPDATE quper.sync_logs SET status = 'failed', error = 'Redshift is away.'")
+    text = shown()
+    assert "▲ 2 problems" in text and f"{number} tables of cluster south: Redshift is away." in text
+
+
 def test_the_state_of_dagster_is_shown(shown: Shown, filled: object, qupersync: Command) -> None:
     assert qupersync("sync").code == 0
     assert "◆ 1 warning" in (text := shown(None)) and "not known whether the next sync starts" in text
