@@ -56,6 +56,8 @@ def served(
     refused = f"json://bot:{quote(made.make('@:/ '), safe='')}@127.0.0.1:1/{made.make('')}"
     # A run that is silent for longer than the delays before retries is dead.
     more = {"SYNC_MAX_RETRIES": "0", "SYNC_RETRY_DELAY": "1", "ALERT_URLS": f"{refused} {webhook.url}"}
+    # An evaluation that is killed with a sync has the same cause, and would be reported instead of it.
+    more["HEALTH_FINDINGS"] = "false"
     server = Served(sandbox, new_project(), **passwords, **more)
     try:
         until(lambda: "QuperSync is up" in server.output() or server.process.poll() is not None, 120)
