@@ -24,7 +24,7 @@ def bars(caption: str, legend: Sequence[str], values: Mapping[str, Sequence[floa
         for index, value in shown:
             length = _WIDTH * value / most
             parts.append(_bar(_LEFT, y, length, _BAR - 2, index))
-            parts.append(_text(_LEFT + length + 5, y + _BAR - 3, f"{value:,.0f}", size=10))
+            parts.append(_text(_LEFT + length + 5, y + _BAR - 3, f"{value:,.1f}", size=10))
             y += _BAR
         y += _GAP
     return (

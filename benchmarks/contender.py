@@ -1,13 +1,12 @@
-"""A contender: a pipeline that loads the source's rows into a table."""
+"""A contender: a pipeline that loads the source's rows into a table, as a process of its own."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.process import Measured, run
+from benchmarks.process import Measured
 from benchmarks.world import World
 
 PROJECT = Path(__file__).parents[1]
@@ -20,27 +19,22 @@ class Contender:
     Attributes:
         name: name of the pipeline.
         setting: its setting, which distinguishes contenders of the same name.
-        table: the target table; None if it writes none.
+        table: the target table.
         reset: restores the target's state before a first load.
-        load: loads the rows; the flag is set if the target has them already.
-        repeats: whether a repeated load is measured.
-        share: the loaded part of the source, less than 1 for slow pipelines.
+        load: loads the rows; the flag is set if all are to be read although the target has them.
+        prepare: does a first load faster, before a load of new rows is measured, if it is not `load`.
+        once: whether the large loads are measured in the first round only, because they take minutes.
     """
 
     name: str
     setting: str
-    table: str | None
+    table: str
     reset: Callable[[World], None]
     load: Callable[[World, bool], Measured]
-    repeats: bool = True
-    share: float = 1
+    prepare: Callable[[World, bool], Measured] | None = None
+    once: bool = False
 
     @property
     def title(self) -> str:
         """Name and setting, for the report."""
         return f"{self.name}, {self.setting}" if self.setting else self.name
-
-
-def python(world: World, module: str, *arguments: str, **variables: str) -> Measured:
-    """Run a module of this package with QuperSync's environment."""
-    return run([sys.executable, "-m", f"benchmarks.{module}", *arguments], world.environment | variables, PROJECT)

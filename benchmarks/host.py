@@ -14,8 +14,13 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.sandbox.server.postgres_server import PostgresServer
 
-# One server contains both databases, with the memory of a dedicated server.
+# One server contains both databases, with the memory of a dedicated server, and with durable commits.
 SETTINGS = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "wal_level": "replica",
+    "max_wal_senders": "10",
     "shared_buffers": "512MB",
     "work_mem": "64MB",
     "maintenance_work_mem": "256MB",

@@ -1,63 +1,66 @@
-"""Measures the first load and an unchanged repeat of all contenders, round by round."""
+"""Measures loads as processes: the first load and an unchanged repeat, and few new rows of a large source."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 from benchmarks.contender import Contender
-from benchmarks.process import Measured
+from benchmarks.contenders import loaders, seed
+from benchmarks.rounds import Log, Results, measured, rotated
 from benchmarks.world import World
 
-Log = Callable[[str], None]
-# The values of one contender per round, by name; `load` and `repeat` in rows/s.
-Rounds = dict[str, list[float]]
+FIRST, REPEAT = "first load", "repeat"
+NEW_ROWS = 500
+# Rows of a small load, and of a source with few new rows, for each row of a large load.
+SMALL, LARGE = 1 / 60, 10 / 3
 
 
-class Mismatch(Exception):
-    """A target has other rows than the source."""
+def large(world: World, rows: int, rounds: int, log: Log) -> Results:
+    """Measure the first load of all rows and the repeat."""
+    return _loads(world, loaders(), rows, rounds, log, repeats=True)
 
 
-def measure(world: World, contenders: Sequence[Contender], rows: int, rounds: int, log: Log) -> dict[str, Rounds]:
-    """Return the measured values of each contender, by its title.
+def small(world: World, rows: int, rounds: int, log: Log) -> Results:
+    """Measure the first load of few rows, of the predecessor, too."""
+    return _loads(world, [*loaders(), seed()], int(rows * SMALL), rounds, log, repeats=False)
 
-    Raises:
-        Mismatch: a target has other rows than the source.
-    """
+
+def _loads(
+    world: World, contenders: Sequence[Contender], rows: int, rounds: int, log: Log, *, repeats: bool
+) -> Results:
     world.fill(rows)
-    results: dict[str, Rounds] = defaultdict(lambda: defaultdict(list))
-    for number in range(1, rounds + 1):
-        for contender in contenders:
+    results = Results(log)
+    for number in range(rounds):
+        for contender in rotated(contenders, number):
+            if contender.once and repeats and number:
+                continue
             contender.reset(world)
-            found = once(world, contender, repeat=False)
-            if contender.repeats:
-                found |= once(world, contender, repeat=True)
-            for name, value in found.items():
-                results[contender.title][name].append(value)
-            figures = ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
-            log(f"round {number}: {contender.title}: {figures}")
+            results.add(contender.title, FIRST, measured(world, partial(contender.load, world, False)))
+            world.check(contender.table)
+            if repeats:
+                since = world.settle(contender.table)
+                took = measured(world, partial(contender.load, world, True))
+                world.check(contender.table)
+                results.add(contender.title, REPEAT, took | {"rewritten": world.rewritten(contender.table, since)})
     return results
 
 
-def once(world: World, contender: Contender, repeat: bool) -> dict[str, float]:
-    """Load or repeat the load, and compare the target with the source."""
-    prefix = "repeat" if repeat else "load"
-    since = world.settle(contender.table) if repeat and contender.table else 0
-    busy = world.cpu_seconds()
-    took: Measured = contender.load(world, repeat)
-    busy = world.cpu_seconds() - busy + took.cpu_seconds
-    rows = int(world.rows * contender.share)
-    found = {
-        prefix: rows / took.seconds,
-        f"{prefix} seconds": took.seconds,
-        f"{prefix} process seconds": took.process_seconds,
-        f"{prefix} CPU seconds": busy,
-        f"{prefix} peak MB": took.peak_mb,
-    }
-    if contender.table:
-        target, source = world.target(contender.table), world.source(rows)
-        if target != source:
-            raise Mismatch(f"{contender.title}, {prefix}: the target has {target}, the source {source}.")
-        if repeat:
-            found["rewritten"] = world.rewritten(contender.table, since)
-    return found
+def new_rows(world: World, rows: int, rounds: int, log: Log) -> Results:
+    """Measure loads of 500 new rows each, of a source of which the rest is loaded."""
+    world.fill(int(rows * LARGE))
+    results = Results(log)
+    contenders = loaders(incremental=True)
+    for contender in contenders:
+        contender.reset(world)
+        (contender.prepare or contender.load)(world, True)
+        world.settle(contender.table)  # as autovacuum does
+        log(f"{contender.title}: has {world.rows:,} rows")
+    for number in range(rounds):
+        world.add(NEW_ROWS)
+        for contender in rotated(contenders, number):
+            took = measured(world, partial(contender.load, world, False))
+            results.add(contender.title, f"{NEW_ROWS} new rows", took)
+    for contender in contenders:
+        world.check(contender.table)
+    return results

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import health
-from benchmarks.loads import Log
+from benchmarks.rounds import Log
 from benchmarks.world import World
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.postgres.schema import ensure_schema
@@ -40,10 +40,10 @@ ORDER BY day, table_id
 """
 
 
-def measure(world: World, rounds: int, log: Log) -> dict[str, Any]:
+def measure(world: World, rows: int, rounds: int, log: Log) -> dict[str, Any]:
     """Return the milliseconds of each page, of one cluster and of both, of each panel of the dashboards on PostgreSQL,
     and the size of the daily history."""
-    found: dict[str, Any] = {"begun": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "queries": QUERIES, "tables": TABLES}
+    found: dict[str, Any] = {"queries": QUERIES, "tables": TABLES}
     found |= _fill(world, rounds)
     log(f"daily history: {found['daily rows']:,} rows, {found['daily MB']:,.0f} MB")
     log(f"evaluation of findings: {found['health']['next']:.2f} s, the first one {found['health']['first']:.2f} s")

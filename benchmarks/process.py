@@ -22,45 +22,55 @@ _SAMPLE_SECONDS = 0.1
 
 @dataclass
 class Measured:
-    """One run of a pipeline.
+    """One run of a process.
 
     Attributes:
-        seconds: duration of the load, measured by the pipeline: without starting Python and importing.
-        process_seconds: duration of the whole process.
+        seconds: duration of the whole process.
+        inner_seconds: duration of its work without starting and importing, if it prints that, else None.
         cpu_seconds: CPU time of the process and of the children that it has waited for.
         peak_mb: highest resident memory of the process and its children.
-        output_json: the JSON object on the last line of its output, empty if there is none.
+        output_json: the JSON object that it prints, or prints on its last line; empty if there is none.
     """
 
     seconds: float
-    process_seconds: float
+    inner_seconds: float | None
     cpu_seconds: float
     peak_mb: float
     output_json: dict[str, Any] = field(default_factory=dict)
 
 
-def run(command: Sequence[str | Path], environment: Mapping[str, str], folder: Path | None = None) -> Measured:
-    """Run a command to its end; `seconds` of its JSON output is its duration, if present.
+def run(
+    command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, accepted: Sequence[int] = (0,)
+) -> Measured:
+    """Run a command in a folder to its end; `inner_seconds` of its JSON output are its own.
 
     Raises:
-        RuntimeError: the command failed; the text is the end of its output.
+        RuntimeError: the exit code is not accepted; the text is the end of the output.
     """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         began = time.monotonic()
-        process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=folder, stdout=output, stderr=errors)
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+        )
         memory = _Memory(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began
         peak = memory.stop()
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
-        lines = output.read().splitlines()
-        if process.returncode != 0:
+        text = output.read()
+        if process.returncode not in accepted:
             errors.seek(0)
-            ends = [*lines[-20:], *errors.read().splitlines()[-60:]]
+            ends = [*text.splitlines()[-20:], *errors.read().splitlines()[-60:]]
             raise RuntimeError(f"{Path(command[0]).name} ended with {process.returncode}:\n" + "\n".join(ends))
-    output_json = _json(lines[-1]) if lines else {}
-    return Measured(output_json.get("seconds", seconds), seconds, usage.ru_utime + usage.ru_stime, peak, output_json)
+    output_json = _json(text) or _json(text.rstrip().rpartition("\n")[2])
+    inner = output_json.get("inner_seconds")
+    return Measured(seconds, inner, usage.ru_utime + usage.ru_stime, peak, output_json)
 
 
 def family_cpu_seconds(family: Sequence[psutil.Process]) -> float:
@@ -72,9 +82,9 @@ def family_cpu_seconds(family: Sequence[psutil.Process]) -> float:
     return total
 
 
-def _json(line: str) -> dict[str, Any]:
+def _json(text: str) -> dict[str, Any]:
     with contextlib.suppress(ValueError):
-        output_json = json.loads(line)
+        output_json = json.loads(text)
         if isinstance(output_json, dict):
             return output_json
     return {}

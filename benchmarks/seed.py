@@ -2,7 +2,8 @@
 
 It reads pages by LIMIT and OFFSET, each with a new connection, and converts rows to dicts and dicts to
 entities, field by field. A page of entities is one INSERT ... VALUES ... ON CONFLICT DO UPDATE. It reads the
-first ROWS rows by their key, and prints JSON with `seconds`.
+first ROWS rows by their key, and prints JSON with `inner_seconds`; with `--serve`
+for each line of its input.
 """
 
 from __future__ import annotations
@@ -66,15 +67,16 @@ def load(engine: sa.Engine, entities: list[Any]) -> None:
 
 
 def main() -> None:
-    """Load the rows once."""
+    """Load the rows once, or once for each line of the input."""
     url = os.environ["TARGET_URL"].replace("postgresql:", "postgresql+psycopg2:")
     engine = sa.create_engine(url, connect_args={"options": "-c timezone=UTC"})
     TABLE.metadata.create_all(engine)
     rows = int(sys.argv[1])
-    began = time.monotonic()
-    for offset in range(0, rows, PAGE):
-        load(engine, transform(extract(offset, min(PAGE, rows - offset))))
-    print(json.dumps({"seconds": time.monotonic() - began}))
+    for _ in sys.stdin if "--serve" in sys.argv else "1":
+        began = time.monotonic()
+        for offset in range(0, rows, PAGE):
+            load(engine, transform(extract(offset, min(PAGE, rows - offset))))
+        print(json.dumps({"inner_seconds": time.monotonic() - began}), flush=True)
 
 
 if __name__ == "__main__":

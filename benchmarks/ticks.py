@@ -1,5 +1,5 @@
-"""Measures a run of all default jobs without new rows: of QuperSync with its run server, of QuperSync whose runs are
-new processes, and of `eager.py`.
+"""Measures a run of all default jobs without new rows: of QuperSync, of the same assets with Dagster's default run
+launcher, executor and storage, and of the predecessor, which reads 5,000 rows again.
 
 The runs are launched through the API of a webserver, at once.
 """
@@ -16,24 +16,29 @@ import sys
 import sysconfig
 import time
 import urllib.request
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, NamedTuple
 
 import psutil
 import yaml
 
 from benchmarks.contender import PROJECT
-from benchmarks.loads import Log, Rounds
+from benchmarks.contenders import SEED, seed_environment
 from benchmarks.process import family_cpu_seconds
+from benchmarks.rounds import Log, Results, rotated
 from benchmarks.world import World
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.serve.dagster_processes import RUN_SERVER
 from qupersync_assets.serve.run_server_socket import NAME as SOCKET_NAME
 
-QUPERSYNC, NEW_PROCESSES, EAGER = "QuperSync", "a new process per run", "default executor, eager imports"
+QUPERSYNC, DEFAULT = "QuperSync", "Dagster's default launcher, executor and storage"
+TASK = "tick"
+SEED_ROWS = 5000
 
 
 class Kind(NamedTuple):
@@ -49,15 +54,14 @@ _AT_ONCE = """
 run_coordinator: { module: dagster._core.run_coordinator, class: DefaultRunCoordinator }
 """
 _DEFAULT = """
-storage: { postgres: { postgres_url: "postgresql+qupersync://" } }
+storage: { postgres: { postgres_url: "STORAGE" } }
 run_launcher: { module: dagster._core.launcher, class: DefaultRunLauncher }
 compute_logs: { module: dagster._core.storage.local_compute_log_manager, class: LocalComputeLogManager,
   config: { base_dir: FOLDER } }
 """
 KINDS = {
     QUPERSYNC: Kind("qupersync_assets.definitions", _AT_ONCE, True),
-    NEW_PROCESSES: Kind("qupersync_assets.definitions", _AT_ONCE + _DEFAULT, False),
-    EAGER: Kind("benchmarks.eager", _AT_ONCE + _DEFAULT, False),
+    DEFAULT: Kind("benchmarks.default_executor", _AT_ONCE + _DEFAULT, False),
 }
 _LOCATION = "measured"
 _SUBREAPER = 36  # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
@@ -70,36 +74,58 @@ _STATUS = """query ($id: ID!) { runOrError(runId: $id) { ... on Run { status cre
 _STATEMENT = re.compile(r"^db=(\S*) app=(.*?) LOG:  (?:statement|execute [^:]*): ")
 
 
-def measure(world: World, folder: Path, rounds: int, log: Log) -> dict[str, Rounds]:
-    """Measure seconds, CPU seconds and statements of an idle tick, for all; `folder` is a new one."""
-    world.history(3000)
+def measure(world: World, rows: int, rounds: int, log: Log) -> Results:
+    """Measure seconds, CPU seconds and statements of an idle tick, for all."""
+    world.history(SEED_ROWS)
     with world.cursor("quper") as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS quper CASCADE")
-    results: dict[str, Rounds] = defaultdict(lambda: defaultdict(list))
+    results = Results(log)
     # Adopt processes whose parent has ended, so that their CPU seconds are counted.
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     with ExitStack() as stack:
-        asks = {
-            name: stack.enter_context(_service(world, folder / str(number), kind))
-            for number, (name, kind) in enumerate(KINDS.items())
-        }
-        for ask in asks.values():  # loads all existing rows
-            _tick(ask, world)
-        with _logging(world):
-            for name, ask in asks.items():
+        ticks: dict[str, Callable[[], dict[str, float]]] = {}
+        for number, (name, kind) in enumerate(KINDS.items()):
+            ask = stack.enter_context(_service(world, world.folder / f"dagster_{number}", kind))
+            ticks[name] = partial(_tick, ask, world)
+        for name, tick in ticks.items():  # the first one loads all existing rows
+            tick()
+            with _logging(world):
                 before = _statements(world)
-                _tick(ask, world)
-                for side, count in (_statements(world) - before).items():
-                    results[name][side].append(count)
-        for number in range(1, rounds + 1):
-            for name, ask in asks.items():
-                servers = world.cpu_seconds()
-                found = _tick(ask, world)
-                found["CPU seconds of the servers"] = world.cpu_seconds() - servers
-                for what, value in found.items():
-                    results[name][what].append(value)
-                log(f"tick {number}: {name}: " + ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
+                tick()
+                statements = _statements(world) - before
+            results.add(name, "statements", {side: float(count) for side, count in statements.items()})
+        ticks[SEED] = stack.enter_context(_predecessor(world))
+        ticks[SEED]()
+        for tick in ticks.values():
+            tick()
+        for number in range(rounds):
+            for name in rotated(list(ticks), number):
+                world.checkpoint()
+                busy = world.cpu_seconds()
+                took = ticks[name]()
+                results.add(name, TASK, took | {"CPU s": took["CPU s"] + world.cpu_seconds() - busy})
     return results
+
+
+@contextmanager
+def _predecessor(world: World) -> Iterator[Callable[[], dict[str, float]]]:
+    """Start the predecessor; yield what measures one of its ticks."""
+    world.drop("bench_seed")
+    command = [sys.executable, "-m", "benchmarks.seed", str(SEED_ROWS), "--serve"]
+    with subprocess.Popen(
+        command, env=os.environ | seed_environment(world), cwd=PROJECT, stdin=PIPE, stdout=PIPE, text=True
+    ) as service:
+        assert service.stdin and service.stdout
+        requests, answers, process = service.stdin, service.stdout, psutil.Process(service.pid)
+
+        def tick() -> dict[str, float]:
+            busy = family_cpu_seconds([process])
+            print(file=requests, flush=True)
+            took = json.loads(answers.readline())
+            return {"s": took["inner_seconds"], "CPU s": family_cpu_seconds([process]) - busy}
+
+        yield tick
+        requests.close()
 
 
 def _tick(ask: Callable[..., Any], world: World) -> dict[str, float]:
@@ -118,7 +144,7 @@ def _tick(ask: Callable[..., Any], world: World) -> dict[str, float]:
         raise RuntimeError(f"Run {run_id} is {run['status']}.")
     while time.monotonic() < deadline and len(_running(_family(world))) > len(_running(before)):
         time.sleep(0.1)
-    return {"seconds": run["endTime"] - run["creationTime"], "CPU seconds": family_cpu_seconds(_family(world)) - busy}
+    return {"s": run["endTime"] - run["creationTime"], "CPU s": family_cpu_seconds(_family(world)) - busy}
 
 
 def _family(world: World) -> list[psutil.Process]:
@@ -144,7 +170,9 @@ def _service(world: World, folder: Path, kind: Kind) -> Iterator[Callable[..., A
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "storage").mkdir()
     instance = yaml.safe_load((PROJECT / "dagster.yaml").read_text())
-    instance |= yaml.safe_load(kind.instance.replace("FOLDER", str(folder / "storage")))
+    storage = world.urls()[1].replace("postgresql:", "postgresql+psycopg2:")
+    changed = kind.instance.replace("FOLDER", str(folder / "storage")).replace("STORAGE", storage)
+    instance |= yaml.safe_load(changed)
     (folder / "dagster.yaml").write_text(json.dumps(instance))  # JSON is YAML
     module = {"module_name": kind.module, "attribute": "defs", "location_name": _LOCATION}
     workspace = folder / "workspace.yaml"

@@ -55,12 +55,6 @@ SET start_time = start_time + interval '2 hours', end_time = end_time + interval
 WHERE start_time < redshift.getdate() - interval '7 days' + interval '2 hours'
 """
 
-# Replace Redshift's zone maps: a few new rows are found without reading all rows.
-_INDEXES = """
-CREATE INDEX IF NOT EXISTS bench_start ON redshift.sys_query_history (start_time, query_id, elapsed_time);
-CREATE INDEX IF NOT EXISTS bench_query ON redshift.sys_query_history (query_id)
-"""
-
 
 class Content(NamedTuple):
     """The content of a relation: number of rows, and a sum of hashes over the common columns."""
@@ -69,11 +63,16 @@ class Content(NamedTuple):
     hashes: int
 
 
+class Mismatch(Exception):
+    """A target has other rows than the source."""
+
+
 class World:
     """A running sandbox in `folder`, as a separate process.
 
     Attributes:
         environment: QuperSync's variables, for the strict gateway.
+        folder: where commands run; it has no Dagster instance.
         lenient: port of a gateway that accepts all statements.
         slow: port of a gateway with 20 ms latency.
         log: the log of PostgreSQL.
@@ -81,8 +80,10 @@ class World:
     """
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
         self._host = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.host", str(folder)],
+            [sys.executable, "-m", "benchmarks.host", str(folder / "sandbox")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -92,8 +93,9 @@ class World:
         self.environment: dict[str, str] = connection["environment"]
         self.lenient: int = connection["lenient"]
         self.slow: int = connection["slow"]
-        self.log = folder / "postgres.log"
+        self.log = folder / "sandbox" / "postgres.log"
         self.rows = 0
+        self._content: Content | None = None  # of the source
         self._dsn: dict[str, str] = connection["dsn"]
         self._prepare()
 
@@ -120,20 +122,6 @@ class World:
             f"postgresql://{writer}@127.0.0.1:{own['POSTGRES_PORT']}/quper?sslmode=disable",
         )
 
-    def dsns(self) -> dict[str, str]:
-        """Return the connection strings of a superuser for both databases, without the gateway."""
-        return {"SOURCE_DSN": self._dsn["redshift"], "TARGET_DSN": self._dsn["quper"]}
-
-    def columns(self) -> str:
-        """Return the source's columns as in CREATE TABLE."""
-        with self.cursor("redshift") as cursor:
-            cursor.execute(
-                "SELECT string_agg(format('%%I %%s', attname, format_type(atttypid, atttypmod)), ', '"
-                " ORDER BY attnum) FROM pg_catalog.pg_attribute WHERE attrelid = %s::regclass AND attnum > 0",
-                [SOURCE],
-            )
-            return str(cursor.fetchone()[0])
-
     def drop(self, schema: str) -> None:
         """Drop a tool's schemas of the target, and create its schema again, empty."""
         owner = self.environment["POSTGRES_USER"]
@@ -149,7 +137,7 @@ class World:
             self._workload().bulk_queries(rows, datetime.now(UTC))
             cursor.execute(_LATER)
         self._settle("redshift", "redshift.sys_query_history")
-        self.rows = rows
+        self.rows, self._content = rows, None
 
     def history(self, queries: int) -> None:
         """Fill all views of the source with a week of activity with this number of queries."""
@@ -170,24 +158,39 @@ class World:
                 """,
                 [rows],
             )
-        self.rows += rows
+        self.rows, self._content = self.rows + rows, None
 
-    def source(self, rows: int) -> Content:
-        """Return the expected content of a target: all rows, or the first ones by their key."""
-        with self.cursor("redshift") as cursor:
-            cursor.execute("SET search_path = redshift, pg_catalog")
-            if rows == self.rows:
-                return _content(cursor, SOURCE)
-            return _content(cursor, f"(SELECT * FROM {SOURCE} ORDER BY query_id LIMIT {rows}) AS first")
-
-    def target(self, table: str) -> Content:
-        """Return the content of a target table."""
+    def create_database(self, name: str) -> dict[str, str]:
+        """Create an empty target database; return the variables for it."""
         with self.cursor("quper") as cursor:
-            return _content(cursor, table)
+            cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+            cursor.execute(f"CREATE DATABASE {name} OWNER {self.environment['POSTGRES_USER']}")
+        self._dsn[name] = self._dsn["quper"].replace("dbname='quper'", f"dbname='{name}'")
+        return {"POSTGRES_DATABASE": name}
 
-    def settle(self, table: str) -> int:
+    def check(self, table: str, condition: str = "true", database: str = "quper") -> None:
+        """Compare a target table, or the rows of it under a condition, with the source.
+
+        Raises:
+            Mismatch: the target has other rows.
+        """
+        if self._content is None:
+            with self.cursor("redshift") as cursor:
+                cursor.execute("SET search_path = redshift, pg_catalog")
+                self._content = _content(cursor, SOURCE)
+        with self.cursor(database) as cursor:
+            found = _content(cursor, f"(SELECT * FROM {table} WHERE {condition}) AS target")
+        if found != self._content:
+            raise Mismatch(f"{table} has {found}, the source {self._content}.")
+
+    def checkpoint(self) -> None:
+        """Write what was changed to the disk, so that no later measurement contains it."""
+        with self.cursor("quper") as cursor:
+            cursor.execute("CHECKPOINT")
+
+    def settle(self, table: str, database: str = "quper") -> int:
         """Vacuum a target table and write a checkpoint; return the transaction id for `rewritten`."""
-        self._settle("quper", table)
+        self._settle(database, table)
         with self.cursor("quper") as cursor:
             cursor.execute("SELECT pg_current_xact_id()::text::bigint")
             return int(cursor.fetchone()[0])
@@ -199,8 +202,8 @@ class World:
             return int(cursor.fetchone()[0])
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time of PostgreSQL and the gateways."""
-        return family_cpu_seconds(self.processes())
+        """Return the CPU time of PostgreSQL, which is the source and the target."""
+        return family_cpu_seconds(self.processes()[1:])
 
     def processes(self) -> list[psutil.Process]:
         """Return the processes of PostgreSQL and the gateways."""
@@ -213,7 +216,6 @@ class World:
             (changes,) = cursor.fetchone()
             if changes:
                 cursor.execute(f"ALTER TABLE redshift.sys_query_history {changes}")
-            cursor.execute(_INDEXES)
             # The rows of QuperSync's own statement, under the column names of its table.
             statement = select_statement(SPEC, SPEC.variants[0], set(), FULL_READ, False).rpartition("ORDER BY")[0]
             cursor.execute("SET search_path = redshift_catalog, redshift, pg_catalog")

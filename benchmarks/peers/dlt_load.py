@@ -1,8 +1,9 @@
 """Merges a table into another database with dlt; runs in the environment of dlt.txt.
 
-Its argument is a JSON object: `source` and `target` (URLs), `relation`, `schema`, `folder` (dlt's files), and
-the settings `backend`, `chunk`, `format`, `strategy`, null for dlt's default. Prints JSON with `seconds`,
-without the imports.
+Its argument is a JSON object: `source` and `target` (URLs), `relation`, `schema`, `folder` (dlt's files),
+`cursor` (column to read new rows by; null: all rows), and the settings `backend`, `format`, `strategy`, null for dlt's
+default. `ids` adds the columns of the default backend, whose load of new rows follows. Prints JSON with
+`inner_seconds`, without the imports.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ def main() -> None:
     from dlt.sources.sql_database import sql_table
 
     began = time.monotonic()
-    setting = {name: options[name] for name in ("backend", "chunk") if options[name]}
-    setting = {"chunk_size" if name == "chunk" else name: value for name, value in setting.items()}
+    setting: dict[str, Any] = {"backend": options["backend"]} if options["backend"] else {}
+    for column in ("id", "load_id") if options["ids"] else ():
+        dlt.config[f"normalize.parquet_normalizer.add_dlt_{column}"] = True
+    if options["cursor"]:
+        setting["incremental"] = dlt.sources.incremental(options["cursor"])
     schema, table = options["relation"].split(".")
     resource = sql_table(credentials=options["source"], schema=schema, table=table, reflection_level="full", **setting)
     strategy = options["strategy"]
@@ -37,7 +41,7 @@ def main() -> None:
     )
     form = {"loader_file_format": options["format"]} if options["format"] else {}
     pipeline.run(resource, **form).raise_on_failed_jobs()
-    print(json.dumps({"seconds": time.monotonic() - began}))
+    print(json.dumps({"inner_seconds": time.monotonic() - began}))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,8 @@
-"""A code location for comparison: the same assets with Dagster's default executor and eager imports.
-
-Its steps are new processes, one per CPU at a time, and each imports all modules.
-"""
+"""A code location for comparison: the same assets with Dagster's default executor, each step a new process."""
 
 from __future__ import annotations
 
-import alembic.command  # noqa: F401
-import boto3  # noqa: F401
 import dagster as dg
-import pandas as pd  # noqa: F401
-import redshift_connector  # noqa: F401
 
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.settings import Settings
