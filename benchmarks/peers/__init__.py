@@ -46,7 +46,7 @@ def ingestr(setting: str, incremental: bool, *options: str) -> Contender:
             command += ["--interval-start", f"{datetime.now(UTC) - LOOKBACK:%Y-%m-%dT%H:%M:%SZ}"]
         return run(command, {"TELEMETRY_DISABLED": "true", "DISABLE_TELEMETRY": "true"}, HOME)
 
-    return _contender("ingestr", setting, load)
+    return _contender("ingestr", setting, load, once=incremental and setting == "default")
 
 
 def sling(setting: str, incremental: bool, **options: Any) -> Contender:
@@ -93,12 +93,22 @@ def dlt(setting: str, incremental: bool, **options: Any) -> Contender:
     table = f"bench_dlt_{setting}.queries"
     # The default reads 7,000 rows a second.
     prepare = partial(load, backend="pyarrow", format="parquet", ids=True)
-    return Contender("dlt", setting, table, reset, partial(load, **options), None if options else prepare, not options)
+    return Contender(
+        "dlt",
+        setting,
+        table,
+        reset,
+        partial(load, **options),
+        None if options else prepare,
+        not (options or incremental),
+    )
 
 
-def _contender(peer: str, setting: str, load: Any) -> Contender:
+def _contender(peer: str, setting: str, load: Any, once: bool = False) -> Contender:
     schema = f"bench_{peer}_{setting}"
-    return Contender(peer, setting, f"{schema}.queries", lambda world: world.drop(schema), partial(load, schema=schema))
+    return Contender(
+        peer, setting, f"{schema}.queries", lambda world: world.drop(schema), partial(load, schema=schema), None, once
+    )
 
 
 def versions() -> dict[str, str]:
