@@ -100,11 +100,14 @@ def reused_key_statement(spec: SyncSpec, staging: Staging) -> str:
     (key,), (start, end) = spec.source_key, spec.times or ("", "")
     values = {name: f"{staging.values[name]} AS {quote(name)}" for name in (key.name, start, end)}
     name, start, end = map(quote, (key.name, start, end))
+    # LIMIT makes the planner look up each key, as in the merge.
     return f"""
 SELECT t.{name}, t.{start}, s.{start} FROM (
     SELECT {", ".join(values.values())} FROM {staging.name} WHERE NOT coalesce({staging.needs_coercion}, false)
 ) AS s
-JOIN {spec.table.fullname} AS t ON t.cluster = {_CLUSTER} AND t.{name} = s.{name}
+CROSS JOIN LATERAL (
+    SELECT * FROM {spec.table.fullname} AS t WHERE t.cluster = {_CLUSTER} AND t.{name} = s.{name} LIMIT 1
+) AS t
 WHERE least(s.{start}, s.{end}) > greatest(t.{start}, t.{end}) + interval '1 hour'
    OR greatest(s.{start}, s.{end}) < least(t.{start}, t.{end}) - interval '1 hour'
 LIMIT 1"""
