@@ -26,7 +26,7 @@ help:
 	@echo "make site            documentation as web pages;  make dist  wheel and source distribution, in build"
 	@echo "make lock            pin the versions of deploy/constraints.txt with hashes;  make sbom  list them (CycloneDX)"
 	@echo "make audit           look up known vulnerabilities of the packages"
-	@echo "make bench           compare with other tools in half an hour; short: ROWS=20000 ROUNDS=1 PARTS=loads"
+	@echo "make bench           compare with other tools in half an hour; one part: PARTS=loads; short: ROWS=20000 ROUNDS=1"
 
 install: .venv/installed
 

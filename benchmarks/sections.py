@@ -134,6 +134,7 @@ def _service(part: Part) -> Iterator[str]:
 def _clusters(part: Part) -> Iterator[str]:
     yield from (f"### {part['rows']:,} queries of a second cluster", "")
     yield f"Beside {part['rows'] * LARGE:,.0f} of another one. Statistics of the table do not know the second cluster."
+    yield "Findings are not evaluated, which takes as long for both."
     rows = _processes(part)
     entries = part["results"][clusters.BESIDE][FIRST]["index entries per row"]
     yield from ("", *table(_HEAD, rows), "", f"Index entries read for each row: {spread(entries)}.")
@@ -156,6 +157,7 @@ def _growth(part: Part) -> Iterator[str]:
 
 def _latency(part: Part) -> Iterator[str]:
     yield from (f"### {1000 * LATENCY:.0f} ms of latency for each response of Redshift", "")
+    yield from (f"{part['rows']:,} queries.", "")
     yield from table(["rows per page", "first load", "s", "CPU s", "peak MB"], _processes(part))
 
 
