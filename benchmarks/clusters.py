@@ -7,7 +7,7 @@ from functools import partial
 from benchmarks.contenders import reset, sync
 from benchmarks.loads import FIRST, LARGE, REPEAT
 from benchmarks.process import Measured
-from benchmarks.rounds import Log, Results, measured, rotated
+from benchmarks.rounds import FEW, Log, Results, measured, rotated
 from benchmarks.world import Mismatch, World
 
 ALONE, BESIDE = "empty table", "table with another cluster"
@@ -62,7 +62,7 @@ def bad_rows(world: World, rows: int, rounds: int, log: Log) -> Results:
     """Measure first loads and repeats without and with bad rows of both kinds."""
     rows = int(rows * BAD_SHARE)
     results = Results(log)
-    for number in range(rounds):
+    for number in range(min(rounds, FEW)):
         for title in rotated((CLEAN, INVALID, REFUSED), number):
             world.fill(rows)
             bad = _add_bad(world, title)

@@ -6,12 +6,11 @@ from functools import partial
 
 from benchmarks.contenders import SIZES, reset, sync
 from benchmarks.loads import FIRST
-from benchmarks.rounds import Log, Results, measured, rotated
+from benchmarks.rounds import FEW, Log, Results, measured, rotated
 from benchmarks.world import World
 
 # The most rows, for each row of a large load, and the fewest.
 MOST, FEWEST = 50 / 3, 1 / 6
-_MOST_ROUNDS = 3
 WITH, WITHOUT = "with latency", "without"
 
 
@@ -31,7 +30,7 @@ def latency(world: World, rows: int, rounds: int, log: Log) -> Results:
     world.fill(rows)
     results = Results(log)
     ports = {WITHOUT: world.environment["REDSHIFT_PORT"], WITH: str(world.slow)}
-    for number in range(min(rounds, _MOST_ROUNDS)):
+    for number in range(min(rounds, FEW)):
         for size in SIZES:
             for task in rotated(list(ports), number):
                 reset(world)

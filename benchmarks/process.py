@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 
 _SAMPLE_SECONDS = 0.1
+# A process that takes longer is killed.
+_MOST_SECONDS = 900.0
 
 
 @dataclass
@@ -57,8 +59,10 @@ def run(
             stdout=output,
             stderr=errors,
         )
-        memory = _Memory(process.pid)
+        memory, limit = _Memory(process.pid), threading.Timer(_MOST_SECONDS, process.kill)
+        limit.start()
         _, status, usage = os.wait4(process.pid, 0)
+        limit.cancel()
         seconds = time.monotonic() - began
         peak = memory.stop()
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -105,7 +105,7 @@ def _sections(parts: dict[str, Any], title: str, sections: dict[str, Any]) -> It
             part = parts[name]
             yield from ("", *section(part), "")
             yield (
-                f"Measured {part['begun']}, rounds: {part['rounds']}, load average at the start "
+                f"Measured {part['begun']}, rounds: {part['rounds']} at most, load average at the start "
                 f"{part['load average']:.1f}, duration {part['minutes']:.0f} minutes."
             )
     yield ""

@@ -13,6 +13,8 @@ Log = Callable[[str], None]
 # Values per round, by name.
 Rounds = dict[str, list[float]]
 T = TypeVar("T")
+# Rounds of parts that take long for what they say.
+FEW = 3
 
 
 class Results(defaultdict[str, dict[str, Rounds]]):

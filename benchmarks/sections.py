@@ -63,6 +63,9 @@ QuperSync's predecessor is a running service that reads {rows:,} rows of one tab
 _SERVICE = """\
 `make up` with one cluster: webserver, daemon, run server and code server. Memory is the sum of Pss, in which shared
 pages count once, without PostgreSQL."""
+_BAD_ROWS = """\
+Invalid in the source is an infinite time. PostgreSQL refuses a row because of a constraint that a user has added:
+QuperSync finds such rows by halves, and keeps their keys for the next loads."""
 _INNER = """\
 Those of QuperSync are in its row of `quper.sync_logs`, those of dlt are of its pipeline after the imports. Those of
 other tools, which do not report them, are of the process."""
@@ -142,7 +145,7 @@ def _clusters(part: Part) -> Iterator[str]:
 
 def _bad_rows(part: Part) -> Iterator[str]:
     yield from (f"### Bad rows among {part['rows'] * clusters.BAD_SHARE:,.0f} queries", "")
-    yield from table(_HEAD, _processes(part))
+    yield from (_BAD_ROWS, "", *table(_HEAD, _processes(part)))
 
 
 def _growth(part: Part) -> Iterator[str]:

@@ -16,12 +16,12 @@ import psutil
 
 from benchmarks.contenders import PROGRAM
 from benchmarks.process import family_cpu_seconds, run
-from benchmarks.rounds import Log, Results
+from benchmarks.rounds import FEW, Log, Results
 from benchmarks.world import World
 
 TITLE, TASK = "service", "one minute without work"
 LIMIT_CPU, LIMIT_MB = 2.0, 450.0
-_START_SECONDS, _SETTLE_SECONDS, _SECONDS, _MOST_ROUNDS = 120.0, 60.0, 60.0, 3
+_START_SECONDS, _SETTLE_SECONDS, _SECONDS = 120.0, 60.0, 60.0
 
 
 def measure(world: World, rows: int, rounds: int, log: Log) -> Results:
@@ -42,7 +42,7 @@ def measure(world: World, rows: int, rounds: int, log: Log) -> Results:
     try:
         _wait_for(f"http://127.0.0.1:{port}/server_info", service, folder / "log")
         time.sleep(_SETTLE_SECONDS)
-        for _ in range(min(rounds, _MOST_ROUNDS)):
+        for _ in range(min(rounds, FEW)):
             world.checkpoint()
             took = -_cpu_seconds(service.pid), -world.cpu_seconds()
             time.sleep(_SECONDS)
