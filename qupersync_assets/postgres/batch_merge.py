@@ -76,28 +76,24 @@ class BatchMerge:
         skipped = Batch(RowCounts(skipped=len(invalid)), invalid)
         return skipped + self._merge(staging, len(page) - len(invalid), connection)
 
-    def rows(self, rows: Sequence[Row], on_conflict: bool, connection: sa.Connection, is_part: bool = False) -> Batch:
-        """Merge coerced rows; without `on_conflict` the target needs no unique index. `is_part` says that these rows
-        have been in the staging table of the same transaction before."""
+    def rows(self, rows: Sequence[Row], on_conflict: bool, connection: sa.Connection) -> Batch:
+        """Merge coerced rows; without `on_conflict` the target needs no unique index."""
         if not rows:
             return Batch(RowCounts())
-        self._fill(self._typed, "text", copy_text(rows), connection, exists=is_part)
-        return self._merge(self._typed, len(rows), connection, by_lookup=not on_conflict, is_checked=is_part)
+        self._fill(self._typed, "text", copy_text(rows), connection)
+        return self._merge(self._typed, len(rows), connection, by_lookup=not on_conflict)
 
     def accepted(self, rows: Sequence[Row], parts: int, on_conflict: bool, connection: sa.Connection) -> Batch:
         """Merge coerced rows except those that PostgreSQL refuses: if it refuses some, merge the rows in so many parts,
         and each of these likewise."""
         # A deferred trigger would refuse the whole batch at its end.
         connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
-        connection.execute(sa.text(self._typed.definition))  # no savepoint undoes it
         return self._split(rows, parts, on_conflict, connection)
 
-    def _split(
-        self, rows: Sequence[Row], parts: int, on_conflict: bool, connection: sa.Connection, is_part: bool = False
-    ) -> Batch:
+    def _split(self, rows: Sequence[Row], parts: int, on_conflict: bool, connection: sa.Connection) -> Batch:
         try:
             with connection.begin_nested():
-                batch = self.rows(rows, on_conflict, connection, is_part)
+                batch = self.rows(rows, on_conflict, connection)
                 connection.execute(sa.text(f"TRUNCATE {self._typed.name}"))
                 return batch
         except (RowsNotWritten, *DATABASE_ERRORS) as error:
@@ -107,27 +103,16 @@ class BatchMerge:
                 return Batch(RowCounts(skipped=1), (self._refused(rows[0], error),))
             size = -(-len(rows) // parts)
             pieces = (rows[start : start + size] for start in range(0, len(rows), size))
-            return reduce(Batch.__add__, (self._split(piece, parts, on_conflict, connection, True) for piece in pieces))
+            return reduce(Batch.__add__, (self._split(piece, parts, on_conflict, connection) for piece in pieces))
 
-    def _fill(
-        self, staging: Staging, form: str, data: bytes, connection: sa.Connection, *, exists: bool = False
-    ) -> None:
-        if not exists:
-            connection.execute(sa.text(staging.definition))
+    def _fill(self, staging: Staging, form: str, data: bytes, connection: sa.Connection) -> None:
+        connection.execute(sa.text(staging.definition))
         cursor: Any = connection.connection.cursor()
         with cursor:
             cursor.copy_expert(staging.copy(form), io.BytesIO(data), 1 << 20)
 
-    def _merge(
-        self,
-        staging: Staging,
-        size: int,
-        connection: sa.Connection,
-        *,
-        by_lookup: bool = False,
-        is_checked: bool = False,
-    ) -> Batch:
-        if self._spec.times and not is_checked:
+    def _merge(self, staging: Staging, size: int, connection: sa.Connection, *, by_lookup: bool = False) -> Batch:
+        if self._spec.times:
             self._check_keys(staging, connection)
         keys, inserted, updated, written, needs_coercion = self._execute(staging, connection, by_lookup)
         if needs_coercion:
