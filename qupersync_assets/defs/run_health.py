@@ -160,7 +160,7 @@ def failed_jobs(
     done = set()
     kinds = (
         *(Kind.ASSET_MATERIALIZATION_PLANNED, Kind.ASSET_MATERIALIZATION),
-        *(Kind.STEP_FAILURE, Kind.STEP_WORKER_STARTING, Kind.ENGINE_EVENT),
+        *(Kind.STEP_FAILURE, Kind.STEP_UP_FOR_RETRY, Kind.ENGINE_EVENT),
     )
     for event in run_events(instance, run, *kinds):
         key = event.step_key or ""
@@ -168,7 +168,7 @@ def failed_jobs(
             if key in steps:
                 error = event.step_failure_data.error
                 errors[steps[key]] = crashes.get(key) or (redact(reason(error)) if error else default)
-        elif event.event_type == Kind.STEP_WORKER_STARTING:
+        elif event.event_type == Kind.STEP_UP_FOR_RETRY:
             crashes.pop(key, None)
         elif event.event_type == Kind.ENGINE_EVENT:
             message = event.message or ""

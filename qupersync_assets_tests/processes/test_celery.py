@@ -22,6 +22,7 @@ from qupersync_assets.postgres.advisory_lock import JobConnection, JobLocked
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway.faults import Fault
+from qupersync_assets.serve.event_storage import decompress
 from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.integration.conftest import environment, filled, postgres, source, target
 from qupersync_assets_tests.support.demo_process import free_port, until
@@ -147,7 +148,7 @@ def test_a_step_of_a_killed_worker_is_executed_by_another(
         assert run.process.wait(150) == 0, run.output()
     output = "".join(w.output() for w in cluster.workers)
     assert ("signal 9 (SIGKILL)" in output) == (victim == "process")
-    events = "".join(str(row) for row in target("SELECT event FROM event_logs UNION SELECT run_body FROM runs"))
+    events = "".join(decompress(e) for (e,) in target("SELECT event FROM event_logs UNION SELECT run_body FROM runs"))
     with Redis(port=cluster.port, password=cluster.password, decode_responses=True) as broker:
         answers = "".join(str(broker.get(key)) for key in broker.scan_iter("celery-task-meta-*"))
     for text in (output, run.output(), events, answers):

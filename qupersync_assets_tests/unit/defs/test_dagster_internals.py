@@ -15,6 +15,7 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._grpc.impl import core_execute_run
 from dagster._utils.hosted_user_process import recon_job_from_origin
+from dagster_postgres import PostgresEventLogStorage
 from dagster_shared.serdes import unpack_value
 
 import qupersync_assets
@@ -34,6 +35,7 @@ USED = {
     },
     # Classes that dagster.yaml names; the daemon and the webserver import nothing else for them. What they extend has
     # no public path.
+    "serve/event_storage.py": {("dagster._core.storage.event_log.schema", "AssetCheckExecutionsTable")},
     "serve/run_launcher.py": {("dagster._core.launcher", "CheckRunHealthResult")},
     "serve/step_output.py": {
         ("dagster._core.storage.compute_log_manager", "CapturedLogContext"),
@@ -65,6 +67,9 @@ def test_private_interfaces_are_used_in_few_places() -> None:
         (SqlEventLogStorage.has_table, ["self", "table_name"]),
         (SqlEventLogStorage.has_asset_key_col, ["self", "column_name"]),
         (SqlEventLogStorage.index_connection, ["self"]),
+        (SqlEventLogStorage.store_asset_check_event, ["self", "event", "event_id"]),
+        (PostgresEventLogStorage, ["postgres_url", "should_autocreate_tables"]),
+        (PostgresEventLogStorage.store_event, ["self", "event"]),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
