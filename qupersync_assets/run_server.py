@@ -30,7 +30,7 @@ import dagster as dg
 from qupersync_assets.core.forks import become_run
 from qupersync_assets.core.signals import STOP_SIGNALS, stop_on_signals
 from qupersync_assets.postgres.kept_connections import close_kept
-from qupersync_assets.serve.code_server import ImportedCode, serve_code
+from qupersync_assets.serve.code_server import CodeServer, ImportedCode
 from qupersync_assets.serve.dagster_storage import share_with_forks
 from qupersync_assets.serve.run_server_socket import LOCK_NAME, is_own_user, listen, receive, send
 
@@ -80,13 +80,9 @@ class RunServer:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self._is_broken = not _preload()
         self._code = ImportedCode()
-        self._code_address = code_address
         self._look_at = 0.0
-        self._code_server: int | None = state.get("code_server")
-        if self._code_server:  # of the code before
-            os.kill(self._code_server, signal.SIGKILL)
-            os.waitpid(self._code_server, 0)
-            self._code_server = None
+        earlier = state.get("code_server")
+        self._code_server = CodeServer(code_address, self._fork, earlier) if code_address else None
 
     def serve(self) -> None:
         """Answer requests until a signal, and then wait for the end of all runs."""
@@ -95,17 +91,16 @@ class RunServer:
                 self._listener.close()  # the launcher finds no server any more
             listening = [] if self._stopping else [self._listener]
             busy = self._waiting or self._kill_at
-            idle = LOOK_SECONDS if self._code_address else None
+            idle = LOOK_SECONDS if self._code_server else None
             ready, _, _ = select.select([*listening, self._wakeup], [], [], 0.2 if busy else idle)
             with suppress(BlockingIOError):
                 self._wakeup.recv(4096)
             self._reap()
-            if self._code_address and not self._stopping and time.monotonic() > self._look_at:
+            if self._code_server and not self._stopping and time.monotonic() > self._look_at:
                 self._look_at = time.monotonic() + LOOK_SECONDS
                 if self._code.has_changed():
                     self._replace()
-                if self._code_server is None:
-                    self._code_server = self._fork(partial(serve_code, self._code_address))
+                self._code_server.look()
             if self._listener in ready and not self._stopping:
                 if not self._is_successor and (self._is_broken or self._code.has_changed()):
                     self._replace()
@@ -166,11 +161,11 @@ class RunServer:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                if pid == self._code_server:
-                    self._code_server = None
+                if self._code_server:
+                    self._code_server.reaped(pid)
                 run_id = self._runs.pop(pid, None)
                 if run_id is None:
-                    continue  # a report
+                    continue  # a report, or of the code server
                 code = os.waitstatus_to_exitcode(status)
                 how = _how_ended(code)
                 self._started.pop(run_id, None)
@@ -227,7 +222,7 @@ class RunServer:
             "started": self._started,
             "waiting": list(self._waiting),
             "ended": self._ended,
-            "code_server": self._code_server,
+            "code_server": self._code_server.pid if self._code_server else None,
         }
         for handle in (self._listener.fileno(), self._lock):
             os.set_inheritable(handle, True)

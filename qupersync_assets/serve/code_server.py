@@ -3,14 +3,21 @@
 Else webserver and daemon each start one of their own, which imports everything again.
 """
 
+import os
 import runpy
+import signal
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import yaml
 
 MODULE, LOCATION_NAME = "qupersync_assets.definitions", "qupersync"
+# Seconds between two questions whether it lives, and without an answer before it is killed.
+ASK_SECONDS, SILENT_SECONDS = 30.0, 60.0
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -31,6 +38,66 @@ class ImportedCode:
             with suppress(OSError):
                 found[name] = Path(name).stat().st_mtime_ns
         return found
+
+
+class CodeServer:
+    """The code server at a Unix socket as a child of this process: there is always one, and one that hangs is killed.
+
+    Args:
+        address: the path of the socket.
+        fork: executes a function in a fork of this process, and returns its number.
+        earlier: the number of a code server of earlier code, which is killed.
+    """
+
+    def __init__(self, address: str, fork: Callable[[Callable[[], None]], int], earlier: int | None = None) -> None:
+        import dagster._grpc.client  # noqa: F401 (for all forks)
+
+        self._address = address
+        self._fork = fork
+        self.pid = earlier
+        self._question: int | None = None  # the fork that asks
+        self._asked_at = 0.0
+        self._kill(earlier)
+
+    def look(self) -> None:
+        """Start the code server if there is none, ask it whether it lives if it is time, kill it if it hangs."""
+        now = time.monotonic()
+        if self.pid is None:
+            self.pid = self._fork(partial(serve_code, self._address))
+            self._asked_at = now
+        elif self._question is None and now - self._asked_at > ASK_SECONDS:
+            self._question = self._fork(partial(_ask, self._address))
+            self._asked_at = now
+        elif self._question is not None and now - self._asked_at > SILENT_SECONDS:
+            text = f"The code server has not answered for {SILENT_SECONDS:.0f} s: it is killed and started again."
+            print(text, file=sys.stderr, flush=True)
+            self._kill(self._question)
+            self._kill(self.pid)
+
+    def reaped(self, pid: int) -> None:
+        """Note that a child of this process has ended."""
+        if pid == self.pid:
+            self.pid = None
+        elif pid == self._question:
+            self._question = None
+
+    def _kill(self, pid: int | None) -> None:
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self.reaped(pid)
+
+
+def _ask(address: str) -> None:
+    """Return as soon as the code server has answered."""
+    from dagster import DagsterError
+    from dagster._grpc.client import DagsterGrpcClient
+
+    while True:
+        with suppress(DagsterError):
+            DagsterGrpcClient(socket=address).ping("")
+            return
+        time.sleep(1)
 
 
 def serve_code(address: str) -> None:

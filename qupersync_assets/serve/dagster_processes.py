@@ -24,7 +24,8 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.serve.code_server import write_workspace
 from qupersync_assets.serve.logins import REFUSED, LoginRefused, check_logins
 from qupersync_assets.serve.only_service import only_service
-from qupersync_assets.serve.supervisor import STOP_SECONDS, Command, ServeError, Service, Supervisor
+from qupersync_assets.serve.run_server_socket import ANSWER_SECONDS, ask_for_life
+from qupersync_assets.serve.supervisor import STOP_SECONDS, Command, Question, ServeError, Service, Supervisor
 from qupersync_assets.settings import Settings, SettingsError
 
 # The folder of the log files of webserver and daemon.
@@ -93,8 +94,8 @@ def dagster_processes(
     workspace = dagster_file("workspace.yaml")
     commands: list[Command] = []
 
-    def start(name: str, *arguments: str | Path) -> None:
-        commands.append(Command(name, [sys.executable, "-m", LOGGED, *arguments], folder, logs))
+    def start(name: str, *arguments: str | Path, question: Question | None = None) -> None:
+        commands.append(Command(name, [sys.executable, "-m", LOGGED, *arguments], folder, logs, question))
         commands[-1].start()
 
     with tempfile.TemporaryDirectory(prefix="qupersync-") as sockets:  # whose path is short enough for a socket
@@ -102,12 +103,13 @@ def dagster_processes(
             if sys.platform == "linux":  # elsewhere runs are new processes: a fork would outlive its run
                 # Systems delete old files of temporary folders, but no socket that a process uses.
                 code_address, of_server = Path(sockets, "code.sock"), folder / "workspace.yaml"
+                question = Question(partial(ask_for_life, folder), ANSWER_SECONDS)
                 if write_workspace(workspace, code_address, of_server):
                     workspace = of_server
-                    start(RUN_SERVER_NAME, "-m", RUN_SERVER, code_address)
+                    start(RUN_SERVER_NAME, "-m", RUN_SERVER, code_address, question=question)
                     _wait_until(partial(_is_listening, code_address), commands)
                 else:
-                    start(RUN_SERVER_NAME, "-m", RUN_SERVER)
+                    start(RUN_SERVER_NAME, "-m", RUN_SERVER, question=question)
             # At INFO the daemon writes a line for each evaluation of a sensor.
             daemon = Path(sysconfig.get_path("scripts")) / "dagster-daemon"
             start("dagster-daemon", daemon, "run", "-w", workspace, "--log-level", "warning")

@@ -74,6 +74,24 @@ def ask(connection: socket.socket, action: str, run_id: str) -> dict[str, Any]:
         raise RunServerSilent(f"The run server does not answer: {error}") from error
 
 
+def ask_for_life(folder: Path) -> socket.socket:
+    """Ask the run server of a storage folder for an answer, without waiting for it; return the connection that gets it.
+
+    Raises:
+        OSError: none listens, or the question cannot be sent at once.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(0)
+        with _address(folder) as address:
+            connection.connect(address)
+        send(connection, {"action": "status", "run_id": str(uuid.UUID(int=0))})
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
 def is_own_user(connection: socket.socket) -> bool:
     """Return whether the process at the other end has the user of this one."""
     # https://man7.org/linux/man-pages/man7/unix.7.html: a struct ucred of pid, uid and gid.

@@ -3,8 +3,10 @@
 # No library: honcho stops everything when one process ends; circus and supervisor are servers of their own.
 import contextlib
 import os
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +19,8 @@ from qupersync_assets.core.signals import uninterrupted
 
 STOP_SECONDS = 15
 POLL_SECONDS = 0.5
+# Between two questions whether a process lives.
+ASK_SECONDS = 15.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 # After so long without an end, the next pause is the first one again.
@@ -71,6 +75,10 @@ class ProcessGroup:
             shutil.copyfile(self.log, f"{self.log}.1")
             os.truncate(self.log, 0)  # its writers append, so that they continue at the start
 
+    def kill(self) -> None:
+        """Kill the command alone."""
+        self._process.kill()
+
     def terminate(self) -> None:
         """Send SIGTERM to the command and all its descendants."""
         self._signal(signal.SIGTERM)
@@ -110,18 +118,57 @@ class Service(Protocol):
         """Return whether it ended with an error and was not killed."""
 
 
+class Question:
+    """Asks a process again and again whether it lives, without waiting for the answer.
+
+    Args:
+        ask: sends a question, and returns the socket that gets the answer; an OSError if it cannot be sent.
+        seconds: the time that an answer may take.
+    """
+
+    def __init__(self, ask: Callable[[], socket.socket], seconds: float) -> None:
+        self._ask = ask
+        self.seconds = seconds
+        self._connection: socket.socket | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Begin again, with a process that lives or starts."""
+        self._close()
+        self._ask_at = time.monotonic() + ASK_SECONDS
+        self._silent_since: float | None = None
+
+    def is_overdue(self) -> bool:
+        """Return whether the process has not answered in time; ask it if it is time."""
+        now = time.monotonic()
+        if self._connection and select.select([self._connection], [], [], 0)[0]:
+            self.start()
+        elif self._connection is None and now > self._ask_at:
+            self._ask_at, self._silent_since = now + ASK_SECONDS, self._silent_since or now
+            with contextlib.suppress(OSError):
+                self._connection = self._ask()
+        return self._silent_since is not None and now - self._silent_since > self.seconds
+
+    def _close(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+
 @dataclass
 class Command:
     """A command as a Service.
 
     A restart does not stop descendants of the previous process: runs of a killed daemon complete, and
-    Dagster's code servers end by themselves when they have no clients.
+    Dagster's code servers end by themselves when they have no clients. A process that does not answer `question` is
+    killed.
     """
 
     name: str
     command: Sequence[str | Path]
     cwd: Path
     logs: Path | None
+    question: Question | None = None
     _groups: list[ProcessGroup] = field(default_factory=list)  # the last one is current
 
     def start(self) -> None:
@@ -130,10 +177,16 @@ class Command:
             alive = [group for group in self._groups if group.alive()]
             new = ProcessGroup(self.name, self.command, self.cwd, self.logs, append=bool(self._groups))
             self._groups = [*alive, new]
+        if self.question:
+            self.question.start()
 
     def ended(self) -> str | None:
-        self._groups[-1].limit_log()
-        return how_ended(self._groups[-1].poll(), self._groups[-1].log)
+        group = self._groups[-1]
+        group.limit_log()
+        if group.poll() is None and self.question and self.question.is_overdue():
+            group.kill()
+            return f"did not answer for {self.question.seconds:.0f} s, and was killed"
+        return how_ended(group.poll(), group.log)
 
     def failed(self) -> bool:
         return (self._groups[-1].poll() or 0) > 0

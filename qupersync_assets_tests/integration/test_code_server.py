@@ -21,7 +21,7 @@ from dagster_shared.serdes import deserialize_value
 
 from qupersync_assets.serve.code_server import write_workspace
 from qupersync_assets_tests.conftest import PROJECT
-from qupersync_assets_tests.support.demo_process import until
+from qupersync_assets_tests.support.demo_process import has_ended, until
 
 CODE = """
 import dagster as dg
@@ -37,6 +37,7 @@ from qupersync_assets import run_server
 from qupersync_assets.serve import code_server
 run_server.PRELOADED = code_server.MODULE = "some_code"
 run_server.LOOK_SECONDS = 0.5
+code_server.ASK_SECONDS, code_server.SILENT_SECONDS = 1.0, 3.0
 sys.exit(run_server.main())
 """
 
@@ -47,7 +48,8 @@ class Running:
 
     folder: Path
     address: Path
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
+    log: Path
 
     def names(self) -> list[str]:
         """The names of the repositories in the code; empty while no server answers."""
@@ -58,8 +60,7 @@ class Running:
         return []
 
     def code_server(self) -> psutil.Process:
-        (process,) = psutil.Process(self.process.pid).children()
-        return process
+        return psutil.Process(self.process.pid).children()[0]  # the oldest; another one asks it
 
 
 @pytest.fixture
@@ -69,9 +70,11 @@ def running(tmp_path: Path) -> Iterator[Running]:
     with tempfile.TemporaryDirectory() as sockets:
         address = Path(sockets, "code.sock")
         command = [sys.executable, "-c", SERVER, str(tmp_path), str(address)]
-        process = subprocess.Popen(command, env={**os.environ, "DAGSTER_HOME": str(tmp_path)})
+        environment = {**os.environ, "DAGSTER_HOME": str(tmp_path)}
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, text=True)
         try:
-            yield Running(tmp_path, address, process)
+            yield Running(tmp_path, address, process, tmp_path / "log")
         finally:
             process.terminate()
             assert process.wait(30) == 0
@@ -84,6 +87,16 @@ def test_it_follows_the_code_and_is_replaced_when_it_ends(running: Running) -> N
     until(lambda: running.names() == ["first"] and running.code_server() != killed, 30)
     (running.folder / "some_code.py").write_text(CODE.replace("first", "second"))
     until(lambda: running.names() == ["second"], 60)
+    assert "not answered" not in running.log.read_text()  # it was asked several times
+
+
+def test_one_that_hangs_is_killed_and_replaced(running: Running) -> None:
+    until(lambda: running.names() == ["first"], 60)
+    stopped = running.code_server()
+    stopped.suspend()
+    until(lambda: "The code server has not answered for 3 s" in running.log.read_text(), 30)
+    until(lambda: has_ended(stopped), 10)
+    until(lambda: running.names() == ["first"] and running.code_server() != stopped, 30)
 
 
 def test_dagster_loads_a_workspace_with_other_code_itself(tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,7 +23,9 @@ from dagster._core.launcher import WorkerStatus
 from dagster._core.test_utils import create_run_for_test
 
 from qupersync_assets.defs.run_health import why_failed
-from qupersync_assets.serve.run_server_socket import NAME, RunServerGone, RunServerSilent, ask, connected
+from qupersync_assets.serve import supervisor
+from qupersync_assets.serve.run_server_socket import NAME, RunServerGone, RunServerSilent, ask, ask_for_life, connected
+from qupersync_assets.serve.supervisor import Command, Question, Supervisor
 from qupersync_assets_tests.support.demo_process import has_ended, until
 
 Status = dg.DagsterRunStatus
@@ -97,14 +103,15 @@ class Server:
         with self.log.open("a") as log:
             command = [sys.executable, "-c", SERVER, str(self.folder)]
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        until(self.is_up, 60)
+        self.pid = self.process.pid
+        until(lambda: self.is_up() or self.process.poll() is not None, 60)
+        assert self.process.poll() is None, self.log.read_text()
 
     def is_up(self) -> bool:
         try:
             with connected(self.folder / "storage") as server:
                 return ask(server, "status", str(uuid4()))["found"] is False
         except RunServerGone:
-            assert self.process.poll() is None, self.log.read_text()
             return False
 
     def launch(self, mode: str, job: str = "acting") -> str:
@@ -116,10 +123,10 @@ class Server:
 
     def start_run(self, mode: str) -> tuple[str, psutil.Process]:
         """Launch a run, and wait for its output; return its process too."""
-        before = set(psutil.Process(self.process.pid).children())
+        before = set(psutil.Process(self.pid).children())
         run_id = self.launch(mode)
         until(lambda: self.output(run_id), 60, 0.05)
-        (process,) = set(psutil.Process(self.process.pid).children()) - before
+        (process,) = set(psutil.Process(self.pid).children()) - before
         return run_id, process
 
     def steps(self, run_id: str) -> dict[str, int]:
@@ -282,3 +289,39 @@ def test_runs_end_with_their_server_and_another_takes_its_place(server: Server) 
     server.start()
     assert server.health(run_id) == WorkerStatus.FAILED
     server.ends(server.launch("quick"), Status.SUCCESS)
+
+
+def test_a_server_that_hangs_is_killed_and_replaced(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its runs end, and the supervisor says why; so does a launch that it does not answer."""
+    server.process.terminate()
+    server.process.wait(30)
+    monkeypatch.setattr(supervisor, "ASK_SECONDS", 0.5)
+    question = Question(partial(ask_for_life, server.folder / "storage"), 3.0)
+    command = Command("runs", [sys.executable, "-c", SERVER, str(server.folder)], server.folder, None, question)
+    lines: list[str] = []
+    watched = Supervisor([command], lines.append)
+    command.start()
+    try:
+        until(server.is_up, 60)
+        (process,) = [child for child in psutil.Process().children() if str(server.folder) in child.cmdline()]
+        server.pid = process.pid
+        run_id, run = server.start_run("waits")
+        for _ in range(5):
+            watched.poll()
+            time.sleep(0.5)
+        assert not lines and not has_ended(process)
+        process.suspend()
+        with ThreadPoolExecutor() as pool:
+            launched = pool.submit(server.launch, "quick")
+            until(lambda: watched.poll() or len(lines) == 1, 30)
+            with pytest.raises(RunServerSilent):
+                launched.result(20)
+        assert re.search(r"UTC runs did not answer for 3 s, and was killed; it is started again in 1 s\.$", lines[0])
+        until(lambda: has_ended(run), 20)
+        until(lambda: watched.poll() or server.is_up(), 60)
+        assert server.health(run_id) == WorkerStatus.FAILED
+        server.ends(server.launch("quick"), Status.SUCCESS)
+    finally:
+        command.terminate()
+        command.wait(30)
+        server.start()

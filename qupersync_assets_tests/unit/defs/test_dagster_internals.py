@@ -13,6 +13,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.impl import core_execute_run
 from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster_postgres import PostgresEventLogStorage
@@ -35,6 +36,7 @@ USED = {
     },
     # Classes that dagster.yaml names; the daemon and the webserver import nothing else for them. What they extend has
     # no public path.
+    "serve/code_server.py": {("dagster._grpc.client", ""), ("dagster._grpc.client", "DagsterGrpcClient")},
     "serve/event_storage.py": {("dagster._core.storage.event_log.schema", "AssetCheckExecutionsTable")},
     "serve/run_launcher.py": {("dagster._core.launcher", "CheckRunHealthResult")},
     "serve/step_output.py": {
@@ -60,6 +62,8 @@ def test_private_interfaces_are_used_in_few_places() -> None:
         (dg.DagsterInstance.from_ref, ["instance_ref"]),
         (core_execute_run, ["recon_job", "dagster_run", "instance", "inject_env_vars"]),
         (recon_job_from_origin, ["origin"]),
+        (DagsterGrpcClient, ["socket"]),
+        (DagsterGrpcClient.ping, ["self", "echo"]),
         (LocalComputeLogManager, ["base_dir", "inst_data"]),
         (LocalComputeLogManager.get_captured_local_path, ["self", "log_key", "extension"]),
         (LocalComputeLogManager.complete_artifact_path, ["self", "log_key"]),
