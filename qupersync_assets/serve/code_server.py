@@ -25,19 +25,22 @@ class ImportedCode:
     """The files of all modules that are imported now, and of this package."""
 
     def __init__(self) -> None:
-        self._modules = {file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
-        self._found = self._times()
+        files = {file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+        # One text: to look at many would write to the memory of each, which forks share.
+        self._files = "\n".join(files)
+        self._found = self._digest()
 
     def has_changed(self) -> bool:
         """Return whether a file has changed, or the package has a new one or has lost one."""
-        return self._times() != self._found
+        return self._digest() != self._found
 
-    def _times(self) -> dict[str, int]:
-        found = {}
-        for name in {*self._modules, *map(str, _PACKAGE.rglob("*.py"))}:
+    def _digest(self) -> int:
+        own = (f"{folder}/{name}" for folder, _, names in os.walk(_PACKAGE) for name in names if name.endswith(".py"))
+        times = set()
+        for file in {*self._files.split("\n"), *own}:
             with suppress(OSError):
-                found[name] = Path(name).stat().st_mtime_ns
-        return found
+                times.add((file, Path(file).stat().st_mtime_ns))
+        return hash(frozenset(times))
 
 
 class CodeServer:

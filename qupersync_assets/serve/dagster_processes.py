@@ -169,6 +169,8 @@ def main(as_json: bool = False) -> int:
         # A dagster.yaml of the user may read variables that have defaults; and files have absolute paths here.
         os.environ.update(settings.environment())
         os.environ.setdefault("POSTGRES_PASSWORD", "")
+        # The C library gives each thread an arena of its own; most threads of Dagster wait.
+        os.environ.setdefault("MALLOC_ARENA_MAX", "1")
         check_logins(settings, report)  # a login that cannot work is reported once, before anything is started
         lock = locks.enter_context(only_service(PostgresResource(settings)))
         free_port(settings.ui_host, str(settings.ui_port))

@@ -1,4 +1,5 @@
-"""`python -m qupersync_assets.serve.logged COMMAND`: a command of Dagster whose logs have the format of LOG_FORMAT.
+"""`python -m qupersync_assets.serve.logged COMMAND`: a command of Dagster whose logs have the format of LOG_FORMAT, and
+which takes less memory.
 
 COMMAND is the path of a Python script, or -m and a module, with its arguments.
 """
@@ -8,11 +9,13 @@ import runpy
 import sys
 
 from qupersync_assets.core.log_format import TEXT, configure_logs
+from qupersync_assets.serve.late_alembic import import_late
 
 
 def main() -> None:
     """Run the command in this process."""
     configure_logs(os.environ.get("LOG_FORMAT") or TEXT)
+    import_late()
     del sys.argv[0]
     if sys.argv[0] == "-m":
         del sys.argv[0]
