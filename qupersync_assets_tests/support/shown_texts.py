@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +15,7 @@ from psycopg2 import sql
 
 from qupersync_assets.defs.names import JOB_NAME
 from qupersync_assets.sandbox import Sandbox
+from qupersync_assets.serve.event_storage import decompress
 from qupersync_assets_tests.support.demo_process import Served
 
 REPOSITORY = '{repositoryLocationName: "qupersync", repositoryName: "__repository__"}'
@@ -42,6 +44,8 @@ PAGES = {
 LOGS = """{ logsForRun(runId: "%s") { ... on EventConnection { events { __typename ... on MessageEvent { message }
   ... on ErrorEvent { error %s } ... on EngineEvent { metadataEntries { label description } }
   ... on LogsCapturedEvent { fileKey stepKey externalStdoutUrl } } } } }"""
+# The texts of Dagster's events in the rows of its tables.
+COMPRESSED = re.compile(r"z1:[\w+/=]+")
 CAPTURED = '{ capturedLogs(logKey: ["%s", "compute_logs", "%s"]) { stdout stderr } }'
 
 
@@ -51,7 +55,7 @@ def stored(sandbox: Sandbox) -> Iterator[str]:
         cursor.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('quper', 'public')")
         for schema, table in cursor.fetchall():
             cursor.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(schema, table)))
-            yield from (text for (text,) in cursor.fetchall())
+            yield from (COMPRESSED.sub(lambda found: decompress(found[0]), text) for (text,) in cursor.fetchall())
 
 
 def command_of(process: psutil.Process) -> str:
