@@ -11,6 +11,7 @@ keeps its socket with the requests, and its runs. Its code server starts again.
 import fcntl
 import importlib
 import json
+import logging
 import os
 import select
 import signal
@@ -43,6 +44,7 @@ YOUNG_SECONDS = 10.0
 # Seconds between two looks at the files, and before a code server that has ended is started again.
 LOOK_SECONDS = 5.0
 _REQUEST_SECONDS = 5.0
+_log = logging.getLogger(__name__)
 _REMEMBERED = 100
 # What a server that replaces itself leaves to its successor.
 _STATE = "QUPERSYNC_RUN_SERVER"
@@ -207,7 +209,7 @@ class RunServer:
             execute()
             code = 0
         except BaseException as error:  # there is no other place to show it
-            print(f"A process of the run server failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            _log.error("A process of the run server failed: %s: %s", type(error).__name__, error)
         finally:
             with suppress(Exception):
                 sys.stdout.flush()
@@ -228,7 +230,7 @@ class RunServer:
             os.set_inheritable(handle, True)
         os.environ[_STATE] = json.dumps(state)
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        print("The code has changed: the run server imports it again.", file=sys.stderr, flush=True)
+        _log.warning("The code has changed: the run server imports it again.")
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (our own command)
 
 
@@ -259,7 +261,7 @@ def _preload() -> bool:
     try:
         importlib.import_module(PRELOADED)
     except Exception as error:
-        print(f"The code cannot be imported: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        _log.error("The code cannot be imported: %s: %s", type(error).__name__, error)
         return False
     share_with_forks()
     with suppress(Exception), dg.DagsterInstance.get() as instance:  # PostgreSQL may be away: each run tries again

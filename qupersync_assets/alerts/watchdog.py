@@ -13,7 +13,6 @@ import sqlalchemy as sa
 
 from qupersync_assets.alerts.apprise_notifier import Alert, send_alert
 from qupersync_assets.alerts.open_problems import OpenProblems, end, is_sent, report, wanted
-from qupersync_assets.core.errors import InstanceError, SyncError
 from qupersync_assets.core.log_format import log_reporter
 from qupersync_assets.core.redaction import redact
 from qupersync_assets.core.signals import stop_on_signals
@@ -40,7 +39,7 @@ class Watchdog:
         self._stack = ExitStack()
         self._instance: dg.DagsterInstance | None = None
         self._lock: sa.Connection | None = None
-        self._leads = False
+        self._leads = True  # unless PostgreSQL says otherwise: its outage must be reported
         self._seen: dict[str, int] = {}  # in how many polls in a row each problem was found
         self._reported: dict[AlertUrl, OpenProblems] = {url: {} for url in parse_alert_urls(settings.alert_urls)}
         self._unsent: dict[AlertUrl, list[Alert]] = {url: [] for url in self._reported}
@@ -61,9 +60,8 @@ class Watchdog:
         """Find problems and send what is new; return what could not be sent, one line each."""
         problems = {problem.key: problem for problem in self._find()}
         self._seen = {key: self._seen.get(key, 0) + 1 for key in problems}
-        if not self._is_leader():
-            return []
-        lasting = [problem for key, problem in problems.items() if self._seen[key] >= _POLLS]
+        # One that has reported a problem also reports its end.
+        lasting = [p for key, p in problems.items() if self._seen[key] >= _POLLS] if self._is_leader() else []
         lines = []
         for url, reported in self._reported.items():
             new = [report(reported, problem) for problem in lasting if is_sent(problem, self._settings.alert_severity)]
@@ -79,6 +77,7 @@ class Watchdog:
 
     def _find(self) -> list[Problem]:
         try:
+            self._postgres.check()
             if self._instance is None:
                 self._instance = self._stack.enter_context(configured_instance(self._settings))
             if self._instance is None:
@@ -86,8 +85,8 @@ class Watchdog:
             return find_problems(
                 read_state(self._instance), self._postgres, self._settings, self._since, with_failed=False
             )
-        except (SyncError, InstanceError, sa.exc.SQLAlchemyError) as error:
-            action = "No sync runs. Start PostgreSQL, or check POSTGRES_*; `qupersync doctor` says more."
+        except Exception as error:  # also of whichever storage the instance has
+            action = "No sync runs. Repair or start PostgreSQL, or check POSTGRES_*; `qupersync doctor` says more."
             return [Problem("postgres", "PostgreSQL cannot be used", redact(str(error)), action)]
 
     def _is_leader(self) -> bool:

@@ -1,16 +1,19 @@
 """The format of the logs of all processes: one line per record, as text or as JSON, without colours in files.
 
 Dagster writes a failed step as a stack trace of each of its causes, eight times for one outage; the UI has them. Its
-loggers take their formatters from coloredlogs, in each of its processes: replaced there, they need no configuration.
+loggers take their formatters from coloredlogs, in each of its processes: replaced there, they need no configuration. A
+message that repeats within a minute is written once: in an outage each of the daemon's threads tries again and again.
 """
 
 import json
 import logging
+import re
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from qupersync_assets.core.redaction import redact
 
@@ -18,8 +21,14 @@ TEXT, JSON = "text", "json"
 # Dagster's loggers whose handlers exist before this module is imported.
 _LOGGERS = ("dagster", "dagit", "dagster-webserver")
 _OWN_ERRORS = ("Failure", "SyncError")
+_STEP_FAILURES = ("STEP_FAILURE", "STEP_UP_FOR_RETRY")
 _MAX_CHARACTERS = 1000  # warnings of Dagster may contain whole stack traces
+# What lines of a stack trace begin with.
+_OF_TRACES = (" ", "Stack Trace:", "The above exception", "[", "(Background on this error")
 _TIME = "%Y-%m-%d %H:%M:%S"
+# So long, and by so many of its first characters, a message repeats another one; numbers in it may differ.
+_REPEAT_SECONDS, _REPEAT_CHARACTERS = 60.0, 300
+_log = logging.getLogger(__name__)
 
 
 class LineFormatter(logging.Formatter):
@@ -54,12 +63,67 @@ def message(record: logging.LogRecord) -> str:
         text = f"{text.partition(chr(10))[0]} {_cause(error)}"
     elif record.exc_info and record.exc_info[1] is not None:
         text = f"{text} {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-    elif "\nStack Trace:\n" in text:  # Dagster has put an error into the message
-        head, _, trace = text.partition("\nStack Trace:\n")
-        last = [line for line in trace.splitlines() if line and not line.startswith(" ")]
-        text = f"{head} {last[-1] if last else ''}"
-    text = redact(" ".join(text.split()))
+    if (trace := text.partition("\nStack Trace:\n"))[1]:  # Dagster puts an error and its causes into texts
+        causes = [line for line in trace[2].splitlines() if line and not line.startswith(_OF_TRACES)]
+        text = " ".join([trace[0], *causes[-1:]])
+    text = redact(" ".join(text.partition("\n[SQL: ")[0].split()))  # SQLAlchemy appends statement and values
     return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]} ..."
+
+
+class StepFailures:
+    """Writes the cause of failed steps in the process of their run, once for all steps that have it.
+
+    Each step has a process of its own, which would write it again: these write none from now on.
+    """
+
+    are_written: ClassVar[bool] = False
+
+    def __init__(self, run_id: str, job_name: str) -> None:
+        self._meta = {"run_id": run_id, "job_name": job_name}
+        self._written: set[tuple[str, str]] = set()
+        StepFailures.are_written = True
+
+    def see(self, event: Any) -> None:
+        """Write a line if the event has a new cause."""
+        error = getattr(event.event_specific_data, "error", None)
+        if event.event_type_value not in _STEP_FAILURES or error is None:
+            return
+        cause = _cause(error)
+        new = event.event_type_value, _without_numbers(cause)
+        if new not in self._written:
+            self._written.add(new)
+            text = f"{self._meta['job_name']} - {self._meta['run_id']} - {event.step_key} - {new[0]} - {cause}"
+            _log.error(text, extra={"dagster_meta": {**self._meta, "step_key": event.step_key}})
+
+
+def _handle_once(handler: logging.Handler, record: logging.LogRecord) -> bool | logging.LogRecord:
+    """What handlers of streams do: drop what one of them has written in the last minute, as far as it is a warning.
+
+    It concerns the formats of this module only. Loggers of a class of our own would not do: structlog sets another one.
+    """
+    if isinstance(handler.formatter, (LineFormatter, JsonFormatter)):
+        kind = getattr(_event(record), "event_type_value", None)
+        if kind in _STEP_FAILURES and StepFailures.are_written:
+            return False
+        if record.levelno >= logging.WARNING and not _is_new(record):
+            return False
+    return logging.Handler.handle(handler, record)
+
+
+_written: dict[str, float] = {}
+
+
+def _is_new(record: logging.LogRecord) -> bool:
+    """Return whether no such record was written in the last minute, and note it."""
+    text, now = _without_numbers(message(record)), time.monotonic()
+    for old, at in list(_written.items()):
+        if now - at > _REPEAT_SECONDS:
+            _written.pop(old, None)
+    return _written.setdefault(text, now) == now
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\d+", "#", text)[:_REPEAT_CHARACTERS]
 
 
 def configure_logs(log_format: str) -> None:
@@ -67,6 +131,12 @@ def configure_logs(log_format: str) -> None:
     import coloredlogs  # type: ignore[import-untyped]
 
     make = JsonFormatter if log_format == JSON else LineFormatter
+    logging.StreamHandler.handle = _handle_once  # type: ignore[assignment,method-assign]
+    if not logging.root.handlers:  # `logging.warning` would add one, with stack traces, and for Dagster's lines too
+        others = logging.StreamHandler()
+        others.setLevel(logging.WARNING)
+        others.setFormatter(make())
+        logging.root.addHandler(others)
 
     def formatter(*_: Any, **__: Any) -> logging.Formatter:
         return make()

@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from qupersync_assets.core.forks import FORK_LOCK, is_forked_run
+from qupersync_assets.core.log_format import StepFailures
 from qupersync_assets.defs.dagster_internals import use_context
 from qupersync_assets.defs.run_health import step_timeout_message
 from qupersync_assets.defs.step_workers import StepContext
@@ -51,9 +52,13 @@ class _LimitedExecutor(WrappedExecutor):
         watch = _Watch(plan_context.instance, plan_context.dagster_run, self._seconds)
         thread = threading.Thread(target=watch.run, name="step-timeout", daemon=True)
         thread.start()
+        run = plan_context.dagster_run
+        failures = StepFailures(run.run_id, run.job_name) if self._context else None
         try:
             for event in self.inner.execute(plan_context, execution_plan):
                 watch.see(event)
+                if failures:
+                    failures.see(event)
                 yield event
         finally:
             watch.ended.set()

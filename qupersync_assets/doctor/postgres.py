@@ -62,12 +62,13 @@ def examine(postgres: PostgresResource, specs: Sequence[SyncSpec], clusters: Seq
             path = connection.scalar(sa.text("SHOW search_path"))
             session: Any = connection.connection.dbapi_connection
             pooled, encrypted = is_pooled(session), session.info.ssl_in_use
+            used = f", now at {session.info.host}:{session.info.port}" if "," in settings.postgres_endpoint else ""
     except SyncError as error:
         yield Finding("postgres", "login", login, redact(str(error)))
         return
     major, version, now, is_read_only, user, database, temporary, create, *schema = server
     grantee, quoted_database = quote_identifier(user), quote_identifier(database)
-    yield Finding("postgres", "login", f"{login}, {'TLS' if encrypted else 'no TLS'} (sslmode {settings.tls})")
+    yield Finding("postgres", "login", f"{login}{used}, {'TLS' if encrypted else 'no TLS'} (sslmode {settings.tls})")
     yield Finding("postgres", "path", "through a pooler in session mode" if pooled else "no pooler")
     others = ", ".join(f"{name} {PINNED[name]} instead of {value}" for name, value in given if value != PINNED[name])
     yield Finding("postgres", "session", f"pinned: search_path {path}; {others or 'the server sets the same'}")

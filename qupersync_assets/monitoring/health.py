@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -42,7 +43,7 @@ class Health:
         """Return whether everything is healthy, and `ok` and `detail` of each part; Redshift is contacted on request
         only."""
         with self._lock:
-            postgres = _connect(self._postgres.transaction)
+            postgres = _tried(self._postgres.check)
             redshift = {name: self._redshift(name) for name in self._redshifts if with_redshift}
             daemon = self._daemon() if postgres["ok"] else _finding(False, "unknown: PostgreSQL does not answer")
             syncs = self._syncs() if postgres["ok"] and daemon["ok"] else _finding(False, "unknown")
@@ -57,7 +58,7 @@ class Health:
     def _redshift(self, name: str) -> Finding:
         cached = self._cache.get(name)
         if cached is None or time.monotonic() - cached[0] >= REDSHIFT_SECONDS:
-            cached = self._cache[name] = (time.monotonic(), _connect(self._redshifts[name].session))
+            cached = self._cache[name] = (time.monotonic(), _tried(partial(_log_in, self._redshifts[name])))
         asked_at, finding = cached
         return {**finding, "asked_seconds_ago": round(time.monotonic() - asked_at, 1)}
 
@@ -87,13 +88,18 @@ class Health:
         return _finding(not found, " ".join(map(str, found)) or "no success is missing")
 
 
-def _connect(session: Callable[[], AbstractContextManager[object]]) -> Finding:
+def _log_in(redshift: RedshiftResource) -> None:
     """Open a session: a new one logs in, a pooled one is tested with a query."""
+    with redshift.session():
+        pass
+
+
+def _tried(connect: Callable[[], None]) -> Finding:
     try:
-        with session():
-            return _finding(True, "answers")
+        connect()
     except (SyncError, sa.exc.SQLAlchemyError) as error:
         return _finding(False, str(error))
+    return _finding(True, "answers")
 
 
 def _finding(ok: bool, detail: str) -> Finding:

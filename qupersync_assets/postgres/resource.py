@@ -58,6 +58,17 @@ class PostgresResource:
         if self._engine is not None:
             self._engine.dispose()
 
+    def check(self) -> None:
+        """Log in again, and write a temporary file: sessions that are open show neither a new password nor a full disk.
+
+        Raises:
+            SyncError: a run could not use PostgreSQL now.
+        """
+        self.dispose()
+        with self.transaction() as connection:
+            connection.execute(_LEAST_MEMORY)
+            connection.execute(_WRITE)
+
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """A connection in a transaction that is committed at the end, or rolled back by an error.
@@ -68,6 +79,11 @@ class PostgresResource:
         doing = f"PostgreSQL at {self.settings.postgres_endpoint} failed"
         with postgres_errors(doing), self.engine().begin() as connection:
             yield connection
+
+
+# Needs more than the least memory for a statement: the rest is written to a temporary file.
+_LEAST_MEMORY = sa.text("SET LOCAL work_mem = '64kB'")
+_WRITE = sa.text("SELECT pg_catalog.count(*) FROM pg_catalog.generate_series(1, 20000)")
 
 
 def count_rows(connection: sa.Connection, table: sa.Table, cluster: str) -> int:

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from qupersync_assets.core.environment import DAGSTER_FOLDER, EnvFileError, env_file_hint, load_env_file
 from qupersync_assets.core.errors import SyncError
-from qupersync_assets.core.log_format import log_reporter
+from qupersync_assets.core.log_format import configure_logs, log_reporter
 from qupersync_assets.core.redaction import redact
 from qupersync_assets.core.signals import stop_on_signals, uninterrupted
 from qupersync_assets.postgres.resource import PostgresResource
@@ -165,6 +165,7 @@ def main(as_json: bool = False) -> int:
     try:
         load_env_file()
         settings = Settings.load()
+        configure_logs(settings.log_format)
         report = report if as_json else log_reporter(settings.log_format)
         # A dagster.yaml of the user may read variables that have defaults; and files have absolute paths here.
         os.environ.update(settings.environment())

@@ -34,12 +34,18 @@ _START = "`make up`, or the container or service of dagster-daemon"
 
 
 def find_problems(
-    dagster: DagsterState, postgres: PostgresResource, settings: Settings, watched_since: datetime, *, with_failed: bool
+    dagster: DagsterState,
+    postgres: PostgresResource,
+    settings: Settings,
+    watched_since: datetime | None,
+    *,
+    with_failed: bool,
 ) -> list[Problem]:
     """Return what keeps syncs from succeeding now; a problem that explains others stands for them.
 
     A job that never succeeded counts from its first run, or from `watched_since` if it had none, and a daemon that
-    starts as late as this process is no problem. `with_failed` includes jobs whose last run failed, and clusters that
+    starts as late as this process is no problem. None says that this process looks once: a daemon that has stopped is a
+    problem, and one that never ran is none. `with_failed` includes jobs whose last run failed, and clusters that
     cannot be reached: the runs report these too.
 
     Raises:
@@ -47,9 +53,10 @@ def find_problems(
     """
     now = datetime.now(UTC)
     problems = [*_schedule(dagster), *_queue(dagster, now)]
-    if (now - watched_since).total_seconds() > FRESH_SECONDS:
+    looks_once = watched_since is None and dagster.heartbeat.age is not None
+    if looks_once or (now - (watched_since or now)).total_seconds() > FRESH_SECONDS:
         problems += _daemon(dagster, now)
-    return problems or list(_missing(postgres, settings, now, watched_since, with_failed))
+    return problems or list(_missing(postgres, settings, now, watched_since or now, with_failed))
 
 
 def connection_problem(cluster: str, failed: Connection, jobs: Sequence[str] = ()) -> Problem:

@@ -54,7 +54,7 @@ def read_overview(
     """
     states = job_states(postgres, dict.fromkeys(clusters, all_specs()))
     states = _with_jobs_off(states, jobs_by_cluster(settings), {spec.sync_job_id for spec in default_specs()})
-    problems = find_problems(dagster, postgres, settings, states[0].now, with_failed=True) if dagster else []
+    problems = find_problems(dagster, postgres, settings, None, with_failed=True) if dagster else []
     checks = {(s.cluster, s.sync_job_id): latest_checks(s, spec_of(s.sync_job_id)) for s in states if not s.is_off}
     late = {(problem.cluster, job): problem.summary for problem in problems for job in problem.jobs}
     why = {(s.cluster, s.sync_job_id): _attention(s, checks, late) for s in states}

@@ -18,7 +18,10 @@ from typing import Any
 import psycopg2
 import pytest
 
+from qupersync_assets.core.errors import SyncError
+from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox.server.postgres_server import PostgresServer
+from qupersync_assets.settings import Settings
 from qupersync_assets_tests.faults.conftest import NODES, Check, holding, meanwhile, until
 from qupersync_assets_tests.support.integration import Query, Sync
 
@@ -359,6 +362,8 @@ def test_the_limit_of_temporary_files_is_an_error(
     assert target("SELECT count(*) FROM quper.node_details") == [(0,)]
     ((error, attempts),) = target("SELECT error, attempts FROM quper.sync_logs WHERE run_id = %s", [result.run_id])
     assert "53400" in error and attempts == 2
+    with pytest.raises(SyncError, match="53400"):
+        PostgresResource(Settings.load()).check()
     sound()
     target("ALTER ROLE qupersync RESET ALL")
     converges("node_details")

@@ -24,6 +24,7 @@ def metrics(
     """
     with exit_on_errors(as_json):
         from qupersync_assets.alerts.watchdog import start_watchdog
+        from qupersync_assets.core.log_format import configure_logs
         from qupersync_assets.core.signals import stop_on_signals
         from qupersync_assets.monitoring.server import metrics_server
         from qupersync_assets.settings import Settings
@@ -32,6 +33,7 @@ def metrics(
         host = host or settings.metrics_host
         port = settings.metrics_port if port is None else port
         stop_on_signals()
+        configure_logs(settings.log_format)
         start_watchdog(settings)
         try:
             with metrics_server(settings, host, port) as server:

@@ -27,9 +27,9 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
 
     A job needs attention if its last run failed or left out a database, if a check has an error, or if it had
     no success for SYNC_MAX_MISSED intervals although the schedule is on; the exit code is then 1, and also if
-    runs are queued and do not start. `lag` is the age of the newest row of a history table, and the time since
-    the last read of a snapshot table. The schedule, the daemon and the queue are those of the Dagster instance of
-    DAGSTER_HOME, or of `make up` in this folder. Times are UTC.
+    the daemon has stopped, or runs are queued and do not start. `lag` is the age of the newest row of a history
+    table, and the time since the last read of a snapshot table. The schedule, the daemon and the queue are those of
+    the Dagster instance of DAGSTER_HOME, or of `make up` in this folder. Times are UTC.
     """
     with exit_on_errors(as_json):
         from qupersync_assets.cli.dagster_state import dagster_state
@@ -58,7 +58,8 @@ def status(cluster: Cluster = None, as_json: Json = False) -> None:
         else:
             console = out()
             several = len(settings.by_cluster()) > 1
-            print_line(console, _headline(overview, several), "red" if overview.attention else "green")
+            if overview.attention or not others:
+                print_line(console, _headline(overview, several), "red" if overview.attention else "green")
             for text in others:
                 print_line(console, text, "red")
             print_line(console, _next_sync(states[0].now, schedule))
@@ -155,7 +156,7 @@ def _next_sync(now: datetime, schedule: dict[str, Any]) -> str:
     if schedule["on"] is None:
         return f"{text}, if a daemon runs (unknown: DAGSTER_HOME is not set)."
     daemon = schedule["daemon"]
-    return f"{text}." if daemon["fresh"] else f"{text}, but {daemon['detail']}."
+    return f"{text}." if daemon["fresh"] else f"No next sync: {daemon['detail']}."
 
 
 def _check_summary(checks: Mapping[str, Mapping[str, str | None]]) -> str:

@@ -113,6 +113,16 @@ def test_a_dead_daemon_explains_the_missing_successes(find: Find, home: dg.Dagst
     assert "daemon" not in find(hours=0.01), "a daemon that starts at the same time"
 
 
+def test_a_command_that_looks_once_finds_a_daemon_that_has_stopped(
+    home: dg.DagsterInstance, postgres: PostgresResource, succeeded: Callable[[str], None]
+) -> None:
+    succeeded("1 minute")
+    for age, found in ((5, []), (600, ["daemon"])):
+        beat(home, age=age)
+        problems = find_problems(read_state(home), postgres, Settings.load(), None, with_failed=True)
+        assert [problem.key for problem in problems] == found
+
+
 def test_a_schedule_that_is_off_is_found(find: Find, home: dg.DagsterInstance) -> None:
     switch_off(home, SCHEDULE_NAME)
     (problem,) = find().values()
@@ -172,6 +182,19 @@ def test_an_unreachable_target_is_reported(
         assert "PostgreSQL cannot be used" in webhook.messages[0]
     watchdog.poll()
     assert "Recovered at" in webhook.messages[1]
+    watchdog.close()
+
+
+def test_an_outage_that_began_before_the_watchdog_is_reported(
+    webhook: Webhook, home: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as outage:
+        outage.setenv("POSTGRES_PORT", "1")
+        watchdog = Watchdog(Settings.load())
+        for _ in range(2):
+            assert watchdog.poll() == []
+    (message,) = webhook.messages
+    assert "PostgreSQL cannot be used" in message and "Check POSTGRES_HOST and POSTGRES_PORT" in message
     watchdog.close()
 
 

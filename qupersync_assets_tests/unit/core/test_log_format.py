@@ -72,3 +72,29 @@ def test_a_command_of_dagster_has_the_format(tmp_path: Path) -> None:
         arguments, env={**os.environ, "LOG_FORMAT": "json"}, capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout)["message"] == "['run']"
+
+
+OUTAGE = """
+import logging
+from dagster._utils.log import configure_loggers
+from qupersync_assets.core.log_format import configure_logs
+
+configure_logs("json")
+configure_loggers()
+cause = "\\nStack Trace:\\n  File x\\n\\nThe above exception was caused by:\\nOutage: no answer\\n[SQL: SELECT 1]\\n\\nStack Trace:\\n  y"
+for attempt in range(100):
+    logging.warning("Retrying, attempt %s: no\\nanswer", attempt)
+    for name in ("dagster.daemon.SensorDaemon", "dagster.daemon.AssetDaemon"):
+        logging.getLogger(name).error("Failed to add heartbeat: %s", cause)
+logging.getLogger("dagster.daemon.AssetDaemon").error("another cause")
+logging.getLogger("sqlalchemy.pool").error("once")
+"""
+
+
+def test_in_an_outage_each_cause_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", OUTAGE], cwd=tmp_path, capture_output=True, text=True, check=True)
+    of_dagster, others = (
+        [json.loads(line)["message"] for line in out.splitlines()] for out in (done.stdout, done.stderr)
+    )
+    assert of_dagster == ["Failed to add heartbeat: Outage: no answer", "another cause"]
+    assert others == ["Retrying, attempt 0: no answer", "once"]
