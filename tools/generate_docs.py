@@ -103,7 +103,8 @@ def _sections() -> dict[str, dict[str, FieldInfo]]:
 def _env_example() -> Iterator[str]:
     yield (
         "# Copy to .env and fill in. Lines that are commented out show the default. Put a value with spaces\n"
-        "# or quotes or # in single quotes; there, \\' is a quote and \\\\ a backslash.\n"
+        "# or quotes or # in single quotes; there, \\' is a quote and \\\\ a backslash. Each secret NAME can be\n"
+        "# in a file instead, which NAME_FILE names.\n"
         "# Written by `make docs`; changes belong in qupersync_assets/settings/."
     )
     for title, fields in _sections().items():
@@ -128,7 +129,9 @@ def _settings() -> Iterator[str]:
         "QuperSync reads environment variables once, when it starts; `make up` and `qupersync` add those that are "
         "not set from the file `.env` of their folder, for which [.env.example](../../.env.example) is the template. "
         "An empty variable counts as not set. All invalid settings are reported together, each with its variable, "
-        "allowed values and purpose. Secrets are never shown. The required variables of Redshift depend on "
+        "allowed values and purpose. Secrets are never shown. Each secret can be in a file, which the variable with "
+        "the suffix `_FILE` names, such as `POSTGRES_PASSWORD_FILE`, `REDSHIFT_<NAME>_PASSWORD_FILE` or "
+        "`ALERT_URLS_FILE`. Each login reads its file again. The required variables of Redshift depend on "
         "the login: [installation.md](../installation.md#log-in-to-redshift)."
     )
     for title, fields in _sections().items():

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from qupersync_assets.core.redaction import SECRET_SUFFIXES, URL_SUFFIXES, learn_secret
+
 ENV_FILE = Path(".env")
 # The folder of the Dagster instance of `make up` and `make demo`, unless DAGSTER_HOME names another one.
 DAGSTER_FOLDER = Path(".qupersync/dagster")
@@ -14,10 +16,12 @@ DAGSTER_FOLDER = Path(".qupersync/dagster")
 DEMO_ENV_FILE = Path(".qupersync/demo.env")
 # The file and the names of the variables that were taken from it, for child processes.
 _FILE, _NAMES = "QUPERSYNC_ENV_FILE", "QUPERSYNC_ENV_FILE_NAMES"
+# The names of the secrets that were taken from files of their own, for child processes.
+_SECRET_NAMES, _SECRET_FILE = "QUPERSYNC_SECRET_FILES", "_FILE"
 # Permissions of others than the file's user.
 _OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _loaded: list[Path] = []
-_OWN = ("REDSHIFT_", "POSTGRES_", "CELERY_")
+_OWN = ("REDSHIFT_", "POSTGRES_", "CELERY_", "ALERT_URLS")
 
 
 class EnvFileError(ValueError):
@@ -58,12 +62,70 @@ def current_value(name: str) -> str | None:
     A password that is changed in the file is thereby used without a restart. None if it is set nowhere.
     """
     value = os.environ.get(name)
-    if name not in os.environ.get(_NAMES, "").split(","):
-        return value
     try:
-        return (_read(Path(os.environ[_FILE])).get(name) or "").rstrip("\r\n") or value
+        if name in _listed(_SECRET_NAMES):
+            return _read_secret(Path(os.environ[name + _SECRET_FILE]))
+        if name in _listed(_NAMES):
+            return (_read(Path(os.environ[_FILE])).get(name) or "").rstrip("\r\n") or value
     except EnvFileError:
-        return value
+        pass
+    return value
+
+
+def current_secret(name: str) -> str | None:
+    """Return the present value of a variable with a secret, which texts do not show from now on."""
+    value = current_value(name)
+    learn_secret(value)
+    return value
+
+
+def read_secrets() -> dict[str, str]:
+    """Set each secret NAME to the content of the file of NAME_FILE, for this process and its children.
+
+    Line ends at the end of a value, which files of secrets have, are removed.
+
+    Returns:
+        What is wrong, by the name of the variable: the file cannot be read or is empty, or NAME is set too.
+    """
+    taken, problems = _listed(_SECRET_NAMES), {}
+    for variable, path in list(os.environ.items()):
+        name = variable.removesuffix(_SECRET_FILE)
+        if name == variable or not path or not _is_secret(name):
+            continue
+        if os.environ.get(name) and name not in taken:
+            problems[variable] = f"allowed is this or {name}, not both"
+            continue
+        try:
+            os.environ[name] = _read_secret(Path(path))
+        except EnvFileError as error:
+            problems[variable] = str(error)
+            continue
+        os.environ[variable] = str(Path(path).resolve())  # other processes work in other folders
+        taken.add(name)
+        os.environ[_SECRET_NAMES] = ",".join(sorted(taken))
+    for name, value in os.environ.items():
+        if name.upper().startswith(_OWN) and value.endswith(("\n", "\r")):
+            os.environ[name] = value.rstrip("\r\n")
+    return problems
+
+
+def _is_secret(name: str) -> bool:
+    return name.startswith(_OWN) and name.endswith((*SECRET_SUFFIXES, *URL_SUFFIXES))
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        text = path.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or "it is not in UTF-8"
+        raise EnvFileError(f"{path} cannot be read: {why}") from None
+    if not text:
+        raise EnvFileError(f"{path} is empty")
+    return text
+
+
+def _listed(variable: str) -> set[str]:
+    return {name for name in os.environ.get(variable, "").split(",") if name}
 
 
 def _read(path: Path) -> dict[str, str | None]:
@@ -89,13 +151,6 @@ def exposed_env_file() -> tuple[Path | None, str | None]:
             mode = path.stat().st_mode
             return path, stat.filemode(mode) if mode & _OF_OTHERS else None
     return None, None
-
-
-def remove_line_ends() -> None:
-    """Remove the line ends that values from secret files have, in this process and for its children."""
-    for name, value in os.environ.items():
-        if name.upper().startswith(_OWN) and value.endswith(("\n", "\r")):
-            os.environ[name] = value.rstrip("\r\n")
 
 
 def write_private(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ QuperSync. Settings are pinned by a statement, because poolers refuse startup `o
 """
 
 import ctypes
+import os
 import re
 import select
 import time
@@ -20,7 +21,7 @@ import sqlalchemy as sa
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
-from qupersync_assets.core.environment import env_file_hint
+from qupersync_assets.core.environment import current_secret, current_value, env_file_hint
 from qupersync_assets.core.errors import sqlstate
 from qupersync_assets.core.sql import quote_identifier
 from qupersync_assets.postgres.kept_connections import keep, open_connection, take
@@ -112,6 +113,7 @@ class Dialect(PGDialect_psycopg2):
         Raises:
             psycopg2.Error: PostgreSQL cannot be reached, refuses the login, or is not supported.
         """
+        parameters = _current(parameters)
         if self._postgres is None and (kept := take(parameters)):
             return kept
         connection = _open(parameters)
@@ -138,6 +140,16 @@ class Dialect(PGDialect_psycopg2):
         # The end of a session of the target releases its locks.
         if self._postgres is not None or not keep(dbapi_connection):
             super().do_close(dbapi_connection)  # type: ignore[no-untyped-call]
+
+
+def _current(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters with the user and the password that their file has now, if they are from there."""
+    now = {}
+    if parameters.get("password") and parameters["password"] == os.environ.get("POSTGRES_PASSWORD"):
+        now["password"] = current_secret("POSTGRES_PASSWORD")
+    if parameters.get("user") == os.environ.get("POSTGRES_USER", "").strip():
+        now["user"] = (current_value("POSTGRES_USER") or "").strip()
+    return {**parameters, **now}
 
 
 def _search_path(connection: Any, *, is_target: bool) -> dict[str, str]:

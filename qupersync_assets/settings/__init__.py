@@ -11,10 +11,18 @@ from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, SecretStr, 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from qupersync_assets.core.environment import remove_line_ends
+from qupersync_assets.core.environment import read_secrets
 from qupersync_assets.core.redaction import keep_secret
 from qupersync_assets.settings.alerts import check_alert_urls
-from qupersync_assets.settings.errors import COMBINATION, REDSHIFT, SettingsError, check_names, explain, message_of
+from qupersync_assets.settings.errors import (
+    COMBINATION,
+    REDSHIFT,
+    SettingsError,
+    check_names,
+    explain,
+    message_of,
+    secret_lines,
+)
 from qupersync_assets.settings.executor import ExecutorSettings
 from qupersync_assets.settings.health import check_thresholds
 from qupersync_assets.settings.postgres import PostgresSettings
@@ -132,8 +140,7 @@ class Settings(ExecutorSettings, PostgresSettings, UiSettings):
         Without `logins` the settings of Redshift's logins are not read, and need not be there: the clusters have their
         names, jobs and intervals only.
         """
-        remove_line_ends()
-        lines: list[str] = []
+        lines = secret_lines(read_secrets())
         given = {name.lower(): value for name, value in os.environ.items() if value}
         try:
             settings: Settings = _EnvironmentSettings()

@@ -44,6 +44,11 @@ def check_names(text: str) -> str:
     return ",".join(names)
 
 
+def secret_lines(problems: Mapping[str, str]) -> list[str]:
+    """Return the lines about files of secrets, by the variables that name them."""
+    return [f"  {variable}: {text}." for variable, text in problems.items()]
+
+
 def is_secret(field: FieldInfo) -> bool:
     """Return whether a field contains a secret."""
     return "SecretStr" in str(field.annotation)

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from qupersync_assets.core.environment import remove_line_ends
-from qupersync_assets.settings.errors import SettingsError, combination_error, explain
+from qupersync_assets.core.environment import read_secrets
+from qupersync_assets.settings.errors import SettingsError, combination_error, explain, secret_lines
 from qupersync_assets.settings.redshift_login import Port, Seconds, check_pem
 
 Name = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
@@ -126,7 +126,9 @@ class StorageSettings(BaseSettings, PostgresSettings):
     @classmethod
     def load(cls, **given: Any) -> StorageSettings:
         """Load them from the environment, except those that are given; SettingsError names all problems."""
-        remove_line_ends()
+        lines = [line for line in secret_lines(read_secrets()) if "POSTGRES_" in line]
+        if lines:
+            raise SettingsError(lines)
         try:
             return cls(**given)
         except ValidationError as error:

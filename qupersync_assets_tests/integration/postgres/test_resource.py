@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from qupersync_assets.core.errors import SyncError
 from qupersync_assets.postgres.connection import URL
 from qupersync_assets.postgres.resource import PostgresResource, count_rows
+from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs.node_details import SPEC
 from qupersync_assets_tests.support.integration import Query
 
@@ -40,3 +44,31 @@ def test_rows_of_a_large_neighbor_do_not_make_the_count_an_estimate(postgres: Po
     with postgres.transaction() as connection:
         assert count_rows(connection, SPEC.table, "small") == 3
         assert 90_000 < count_rows(connection, SPEC.table, "large") < 110_000
+
+
+@pytest.fixture
+def secret(target: Query, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file with the password of POSTGRES_USER, a role of its own whose password is `first`."""
+    target("CREATE ROLE rotated LOGIN PASSWORD 'hunter2-first' IN ROLE qupersync")
+    path = tmp_path / "password"
+    path.write_text("hunter2-first\n")
+    for name, value in {"PASSWORD": "", "PASSWORD_FILE": str(path), "USER": "rotated"}.items():
+        monkeypatch.setenv(f"POSTGRES_{name}", value)
+    monkeypatch.setenv("QUPERSYNC_SECRET_FILES", "")
+    yield path
+    target("DROP ROLE rotated")
+
+
+def test_a_new_password_in_a_file_needs_no_restart(secret: Path, target: Query) -> None:
+    postgres, storage = PostgresResource(Settings.load()), sa.create_engine(URL, poolclass=sa.pool.NullPool)
+    postgres.check()
+    target("ALTER ROLE rotated PASSWORD 'hunter2-second'")
+    with postgres.transaction():
+        pass  # the session is open
+    with pytest.raises(SyncError, match="28P01"):
+        postgres.check()
+    secret.write_text("hunter2-second\n")
+    postgres.check()
+    with storage.connect() as connection:
+        assert connection.scalar(sa.text("SELECT current_user")) == "rotated"
+    postgres.dispose()

@@ -9,7 +9,16 @@ import pytest
 from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
-from qupersync_assets.core.environment import EnvFileError, exposed_env_file, load_env_file
+from qupersync_assets.core.environment import (
+    EnvFileError,
+    current_secret,
+    current_value,
+    exposed_env_file,
+    load_env_file,
+    read_secrets,
+)
+from qupersync_assets.core.redaction import redact
+from qupersync_assets.settings import Settings, SettingsError
 
 
 @pytest.fixture
@@ -80,3 +89,32 @@ def test_a_file_that_others_may_read_is_reported(tmp_path: Path, mode: int, show
     file.unlink()
     load_env_file(file)
     assert exposed_env_file() == (None, None)
+
+
+@pytest.fixture
+def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of REDSHIFT_OTHER_PASSWORD_FILE; what the product sets disappears after the test."""
+    for name in ("REDSHIFT_OTHER_PASSWORD", "QUPERSYNC_SECRET_FILES"):
+        monkeypatch.setenv(name, "")
+    path = tmp_path / "secret"
+    monkeypatch.setenv("REDSHIFT_OTHER_PASSWORD_FILE", str(path))
+    return path
+
+
+def test_a_secret_in_a_file_is_read_again(secret: Path) -> None:
+    secret.write_text("hunter2-first\n")
+    assert read_secrets() == {} and os.environ["REDSHIFT_OTHER_PASSWORD"] == "hunter2-first"
+    secret.write_text("hunter2-second\n")
+    assert current_secret("REDSHIFT_OTHER_PASSWORD") == "hunter2-second" and redact("hunter2-second") == "***"
+    secret.unlink()
+    assert current_value("REDSHIFT_OTHER_PASSWORD") == "hunter2-first"
+
+
+def test_a_secret_in_a_file_that_cannot_be_used_is_explained(secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = "REDSHIFT_OTHER_PASSWORD_FILE"
+    assert "cannot be read: No such file" in read_secrets()[variable]
+    secret.write_text("\n")
+    assert "is empty" in read_secrets()[variable]
+    monkeypatch.setenv("REDSHIFT_OTHER_PASSWORD", "hunter2")
+    with pytest.raises(SettingsError, match=f"{variable}: allowed is this or REDSHIFT_OTHER_PASSWORD, not both"):
+        Settings.load()
