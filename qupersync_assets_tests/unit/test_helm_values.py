@@ -17,6 +17,7 @@ from qupersync_assets.settings.errors import is_secret
 from qupersync_assets.settings.ui import UiSettings
 
 FILE = Path(__file__).parents[2] / "deploy" / "helm" / "values.yaml"
+DOCKERFILE = (FILE.parents[1] / "Dockerfile").read_text("utf-8")
 VALUES = yaml.safe_load(FILE.read_text("utf-8"))
 (CODE,) = VALUES["dagster-user-deployments"]["deployments"]
 PODS = [CODE, VALUES["dagsterWebserver"], VALUES["dagsterDaemon"]]
@@ -30,7 +31,9 @@ def test_fields_of_pods_are_valid_in_kubernetes() -> None:
         probes = {n: pod[n] for n in ("livenessProbe", "readinessProbe") if n in pod}
         k8s_snake_case_dict(k8s.V1Container, {"name": "container", **container, **probes})
     runs = VALUES["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
-    UserDefinedDagsterK8sConfig(container_config=runs["containerConfig"], job_spec_config=runs["jobSpecConfig"])
+    assert runs["podSpecConfig"]["securityContext"] == CODE["podSecurityContext"], "runs do not inherit it"
+    pod, container, job = (runs[f"{part}Config"] for part in ("podSpec", "container", "jobSpec"))
+    UserDefinedDagsterK8sConfig(pod_spec_config=pod, container_config=container, job_spec_config=job)
 
 
 def test_settings_exist_and_secrets_are_references() -> None:
@@ -66,8 +69,10 @@ def test_the_webservers_have_a_read_only_twin_and_probes_by_an_allowed_name() ->
     hosts = UiSettings(**{name.lower(): value for name, value in given.items()}).allowed_hosts()
     (header,) = webserver["readinessProbe"]["httpGet"]["httpHeaders"]
     assert header["name"] == "Host" and {header["value"], "dagster.example.com"} <= {*hosts}
-    script = (FILE.parents[1] / "dagster-webserver").read_text("utf-8")
-    assert script.endswith('exec python -m qupersync_assets.serve.webserver "$@"\n')
+    script = (FILE.parents[1] / "dagster").read_text("utf-8")
+    assert (
+        "-m qupersync_assets.serve.webserver" in script and "ln --symbolic dagster bin/dagster-webserver" in DOCKERFILE
+    )
 
 
 def test_only_dagster_reaches_the_code_server_and_only_the_proxy_the_ui() -> None:
