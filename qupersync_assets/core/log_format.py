@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from qupersync_assets.core.redaction import redact
+from qupersync_assets.core.retries import FAILED_ATTEMPT
 
 TEXT, JSON = "text", "json"
 # Dagster's loggers whose handlers exist before this module is imported.
@@ -102,12 +103,17 @@ def _handle_once(handler: logging.Handler, record: logging.LogRecord) -> bool | 
     It concerns the formats of this module only. Loggers of a class of our own would not do: structlog sets another one.
     """
     if isinstance(handler.formatter, (LineFormatter, JsonFormatter)):
-        kind = getattr(_event(record), "event_type_value", None)
-        if kind in _STEP_FAILURES and StepFailures.are_written:
+        if StepFailures.are_written and _is_failure_of_step(record):
             return False
         if record.levelno >= logging.WARNING and not _is_new(record):
             return False
     return logging.Handler.handle(handler, record)
+
+
+def _is_failure_of_step(record: logging.LogRecord) -> bool:
+    return getattr(_event(record), "event_type_value", None) in _STEP_FAILURES or bool(
+        FAILED_ATTEMPT.search(record.getMessage())
+    )
 
 
 _written: dict[str, float] = {}

@@ -1,6 +1,7 @@
 """Calls a function again after transient errors."""
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -9,6 +10,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 T = TypeVar("T")
 ATTEMPTS = 5
+# The sentence of `Attempt.failure`.
+FAILED_ATTEMPT = re.compile(r"attempt \d+ of \d+ failed: .*; next attempt in \d+ s$", re.DOTALL)
 
 
 @dataclass(frozen=True)

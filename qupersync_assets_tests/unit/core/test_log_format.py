@@ -98,3 +98,28 @@ def test_in_an_outage_each_cause_is_one_line(tmp_path: Path) -> None:
     )
     assert of_dagster == ["Failed to add heartbeat: Outage: no answer", "another cause"]
     assert others == ["Retrying, attempt 0: no answer", "once"]
+
+
+RETRY = """
+import logging
+from types import SimpleNamespace as Of
+from qupersync_assets.core.log_format import StepFailures, configure_logs
+from qupersync_assets.core.retries import Attempt
+
+configure_logs("json")
+failures = StepFailures("a-run", "a-job")
+for step in ("one", "two"):
+    logging.getLogger("console").warning("a-job - %s - %s", step, Attempt(1, 2, 5).failure("No connection."))
+    for kind in ("STEP_UP_FOR_RETRY", "STEP_FAILURE"):
+        error = Of(cls_name="Failure", cause=None, message="Failure: No connection.")
+        failures.see(Of(event_type_value=kind, step_key=step, event_specific_data=Of(error=error)))
+"""
+
+
+def test_steps_of_a_run_that_fail_alike_are_one_line_each_time(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in run(RETRY, tmp_path)]
+    assert [line["message"].split(" - ", 2)[2] for line in lines] == [
+        "one - STEP_UP_FOR_RETRY - No connection.",
+        "one - STEP_FAILURE - No connection.",
+    ]
+    assert lines[0]["run_id"] == "a-run" and lines[0]["step_key"] == "one"
