@@ -64,7 +64,7 @@ def current_value(name: str) -> str | None:
     value = os.environ.get(name)
     try:
         if name in _listed(_SECRET_NAMES):
-            return _read_secret(Path(os.environ[name + _SECRET_FILE]))
+            return _read_secret(Path(os.environ.get(name + _SECRET_FILE, "")))
         if name in _listed(_NAMES):
             return (_read(Path(os.environ[_FILE])).get(name) or "").rstrip("\r\n") or value
     except EnvFileError:
