@@ -192,7 +192,7 @@ PAGES: dict[str, Any] = {
     "/runs": "qupersync/trigger: cli",
     "/automation": "qupersync_close_stale_rows",
     SCHEDULE: "A tick is skipped if it is late, or while a sync runs.",
-    "/locations": "qupersync_assets.definitions",
+    "/locations": "Loaded",
 }
 
 
