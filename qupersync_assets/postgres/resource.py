@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 
 import psycopg2
 import sqlalchemy as sa
+from sqlalchemy.util import LRUCache
 
 from qupersync_assets.core.errors import sync_error
 from qupersync_assets.core.redaction import redacted
@@ -20,6 +23,25 @@ def postgres_errors(doing: str) -> Iterator[None]:
         yield
     except (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg2.Error) as error:
         raise sync_error(error, "POSTGRES", doing) from redacted(error)
+
+
+@lru_cache(maxsize=16)
+def _first_engine(settings: PostgresSettings) -> tuple[sa.Engine, Any]:
+    """Return an engine that never connects, and the compiled statements of all engines with these settings.
+
+    Each resource has its own pool. What SQLAlchemy compiled, and what it asked the server at its first connection, is
+    kept: https://docs.sqlalchemy.org/en/21/core/connections.html#sql-compilation-caching.
+    """
+    session = {
+        "application_name": "qupersync",
+        "idle_session_timeout": "0",  # a load holds its lock while it waits for Redshift
+        "statement_timeout": f"{settings.postgres_statement_timeout}s",
+    }
+    # Parameters are customers' data.
+    engine = sa.create_engine(
+        URL, postgres=settings, session=session, pool_size=2, pool_pre_ping=True, hide_parameters=True
+    )
+    return engine, LRUCache(500)
 
 
 class PostgresResource:
@@ -38,18 +60,10 @@ class PostgresResource:
     def engine(self) -> sa.Engine:
         """The engine, with a small pool that replaces dead connections; it does not connect yet."""
         if self._engine is None:
-            session = {
-                "application_name": "qupersync",
-                "idle_session_timeout": "0",  # a load holds its lock while it waits for Redshift
-                "statement_timeout": f"{self.settings.postgres_statement_timeout}s",
-            }
-            self._engine = sa.create_engine(
-                URL,
-                postgres=self.settings,
-                session=session,
-                pool_size=2,
-                pool_pre_ping=True,
-                hide_parameters=True,  # parameters are customers' data
+            first, statements = _first_engine(self.settings)
+            options = {"compiled_cache": statements}
+            self._engine = sa.Engine(
+                first.pool.recreate(), first.dialect, first.url, execution_options=options, hide_parameters=True
             )
         return self._engine
 
