@@ -21,15 +21,15 @@ from qupersync_assets_tests.integration.conftest import (
     environment,
     instance,
     logged,
+    materialize,
     shared_instance,
     source,
-    sync,
     target,
 )
 from qupersync_assets_tests.support.expected_rows import oracle
-from qupersync_assets_tests.support.integration import LOG_COLUMNS, Query, Sync
+from qupersync_assets_tests.support.integration import LOG_COLUMNS, Materialize, Query
 
-__all__ = ["LOG_COLUMNS", "environment", "instance", "logged", "shared_instance", "source", "sync", "target"]
+__all__ = ["LOG_COLUMNS", "environment", "instance", "logged", "materialize", "shared_instance", "source", "target"]
 
 SPECS = {spec.table.name: spec for spec in all_specs()}
 NODES = "INSERT INTO stv_node_storage_capacity SELECT n, 7 * n, 9000 FROM generate_series(%s, %s) n"
@@ -124,12 +124,12 @@ def sound(environment: dict[str, str], target: Query, instance: dg.DagsterInstan
 
 
 @pytest.fixture
-def converges(sync: Sync, source: Query, target: Query, sound: Check, sandbox: Sandbox) -> Check:
+def converges(materialize: Materialize, source: Query, target: Query, sound: Check, sandbox: Sandbox) -> Check:
     """Assert that the next run of a table succeeds and that the table then equals its source."""
 
     def check(table: str) -> None:
         sandbox.gateway.fault = None
-        assert sync(table).success
+        assert materialize(table).success
         same(table)
         sound()
 

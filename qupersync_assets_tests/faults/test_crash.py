@@ -14,7 +14,7 @@ import pytest
 
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets_tests.faults.conftest import NODES, Check, holding, until
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 PROJECT = Path(__file__).parents[2]
 Logged = Callable[[str], tuple[Any, ...]]
@@ -82,7 +82,7 @@ def test_a_load_killed_within_a_batch_is_completed_by_the_next(
 
 def test_a_load_killed_after_its_last_batch_is_completed_by_the_next(
     sandbox: Sandbox,
-    sync: Sync,
+    materialize: Materialize,
     source: Query,
     target: Query,
     logged: Logged,
@@ -94,7 +94,7 @@ def test_a_load_killed_after_its_last_batch_is_completed_by_the_next(
         'INSERT INTO svv_table_info ("database", "schema", table_id, "table", tbl_rows, estimated_visible_rows) '
         "VALUES ('d', 's', 1, 't', 10, 10)"
     )
-    assert sync("table_stats").success
+    assert materialize("table_stats").success
     source(
         "INSERT INTO stl_vacuum (xid, table_id, status, eventtime) "
         "SELECT n, 1, 'Finished', timestamp '2026-01-01' + n * interval '1 second' FROM generate_series(1, 1500) n"

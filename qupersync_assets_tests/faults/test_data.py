@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from qupersync_assets_tests.faults.conftest import NODES, Check, SetFault
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 Logged = Callable[[str], tuple[Any, ...]]
 
@@ -29,7 +29,7 @@ QUERY_TEXT = 104
 
 
 def test_invalid_utf8_costs_one_character(
-    fault: SetFault, sync: Sync, source: Query, target: Query, logged: Logged, converges: Check
+    fault: SetFault, materialize: Materialize, source: Query, target: Query, logged: Logged, converges: Check
 ) -> None:
     source(
         "INSERT INTO sys_query_history (user_id, query_id, start_time, query_text) "
@@ -38,7 +38,7 @@ def test_invalid_utf8_costs_one_character(
     )
     # The flipped bit turns the letter into the first byte of an incomplete character.
     flipped = fault("corrupt", "FETCH", after=QUERY_TEXT + 50, flip=0x80)
-    assert sync("query_history").success
+    assert materialize("query_history").success
     assert flipped.fired == 1
     texts = target("SELECT query_text FROM quper.query_history ORDER BY query_id")
     whole = "a" * 100
@@ -57,7 +57,7 @@ def long_texts(source: Query) -> Iterator[None]:
 
 
 def test_long_and_unusual_texts_are_loaded(
-    long_texts: None, sync: Sync, source: Query, target: Query, logged: Logged, sound: Check
+    long_texts: None, materialize: Materialize, source: Query, target: Query, logged: Logged, sound: Check
 ) -> None:
     texts = [
         "select '" + "x" * 14_000_000 + "ż" * 1_000_000 + "'",  # 16 MB
@@ -73,7 +73,7 @@ def test_long_and_unusual_texts_are_loaded(
             "INSERT INTO sys_query_history (user_id, query_id, start_time, query_text) VALUES (100, %s, getdate(), %s)",
             [number, text],
         )
-    assert sync("query_history").success
+    assert materialize("query_history").success
     assert logged("query_history_sync") == (7, 7, 0, 0, 0, 0, 1, "success")
     arrived = target("SELECT query_text FROM quper.query_history ORDER BY query_id")
     assert [text for (text,) in arrived] == texts
@@ -93,7 +93,7 @@ def in_kolkata(source: Query) -> Iterator[None]:
 
 
 def test_times_are_utc_in_any_session_time_zone(
-    in_kolkata: None, sync: Sync, source: Query, target: Query, converges: Check
+    in_kolkata: None, materialize: Materialize, source: Query, target: Query, converges: Check
 ) -> None:
     times = [
         "2026-03-08 02:30:00",  # does not exist in New York
@@ -109,7 +109,7 @@ def test_times_are_utc_in_any_session_time_zone(
             "INSERT INTO stl_vacuum (xid, table_id, status, eventtime) VALUES (%s, 1, 'Started', %s)", [number, time]
         )
     source("INSERT INTO sys_query_history (user_id, query_id, start_time) VALUES (100, 1, getdate())")
-    assert sync("vacuum_history", "query_history").success
+    assert materialize("vacuum_history", "query_history").success
     arrived = target("SELECT (eventtime AT TIME ZONE 'UTC')::text FROM quper.vacuum_history ORDER BY xid")
     assert [time for (time,) in arrived] == times
     assert target(
@@ -125,14 +125,14 @@ POSITIONS = {"n IN (1, 2000)": 2, "n IN (1000, 1001)": 2, "n > 1000": 1000, "tru
 
 @pytest.mark.parametrize(("bad", "count"), POSITIONS.items())
 def test_invalid_rows_are_skipped_at_any_position(
-    sync: Sync, source: Query, target: Query, logged: Logged, sound: Check, bad: str, count: int
+    materialize: Materialize, source: Query, target: Query, logged: Logged, sound: Check, bad: str, count: int
 ) -> None:
     source(
         f"INSERT INTO stv_node_storage_capacity SELECT CASE WHEN {bad} THEN NULL ELSE n END, 7 * n, 9000 "
         "FROM generate_series(1, 2000) n"
     )
     for inserted, unchanged in ((2000 - count, 0), (0, 2000 - count)):
-        assert sync("node_details").success
+        assert materialize("node_details").success
         assert logged("node_details_sync") == (2000, inserted, 0, unchanged, 0, count, 2, "success")
         good = source("SELECT node, used FROM stv_node_storage_capacity WHERE node IS NOT NULL ORDER BY 1")
         assert target("SELECT node, used_mb FROM quper.node_details ORDER BY 1") == good
@@ -141,13 +141,18 @@ def test_invalid_rows_are_skipped_at_any_position(
 
 
 def test_a_batch_with_only_refused_rows_is_skipped(
-    sync: Sync, source: Query, target: Query, logged: Logged, monkeypatch: pytest.MonkeyPatch, sound: Check
+    materialize: Materialize,
+    source: Query,
+    target: Query,
+    logged: Logged,
+    monkeypatch: pytest.MonkeyPatch,
+    sound: Check,
 ) -> None:
     monkeypatch.setenv("SYNC_BATCH_SIZE", "200")
-    assert sync("node_details").success
+    assert materialize("node_details").success
     target("ALTER TABLE quper.node_details ADD CONSTRAINT late CHECK (node > 200)")
     source(NODES, [1, 300])
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert logged("node_details_sync") == (300, 100, 0, 0, 0, 200, 2, "success")
     assert target("SELECT min(node), count(*) FROM quper.node_details") == [(201, 100)]
     assert target("SELECT count(*), bool_and(reason LIKE %s) FROM quper.skipped_rows", ["%late%"]) == [(200, True)]

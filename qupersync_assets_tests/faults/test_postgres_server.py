@@ -23,7 +23,7 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox.server.postgres_server import PostgresServer
 from qupersync_assets.settings import Settings
 from qupersync_assets_tests.faults.conftest import NODES, Check, holding, meanwhile, until
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 PASSWORD = secrets.token_hex(16)
 CONNECTIONS = 16  # PostgreSQL reserves three for superusers
@@ -121,7 +121,7 @@ Logged = Callable[[str], tuple[Any, ...]]
 def test_a_batch_that_times_out_is_retried(
     blocker: Any,
     errors: Callable[[str], int],
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     logged: Logged,
     converges: Check,
@@ -139,7 +139,7 @@ def test_a_batch_that_times_out_is_retried(
         blocker.rollback()
 
     with meanwhile(release):
-        assert sync("node_details").success
+        assert materialize("node_details").success
     assert logged("node_details_sync") == FULL_READ
     converges("node_details")
 
@@ -149,7 +149,7 @@ def test_a_timeout_while_a_batch_is_split_skips_no_row(
     nodes: None,
     server: PostgresServer,
     errors: Callable[[str], int],
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     logged: Logged,
     monkeypatch: pytest.MonkeyPatch,
@@ -171,7 +171,7 @@ def test_a_timeout_while_a_batch_is_split_skips_no_row(
             blocker.rollback()
 
         with meanwhile(release):
-            assert sync("node_details").success
+            assert materialize("node_details").success
     assert errors("23514") > 3
     assert logged("node_details_sync") == (2500, 2499, 0, 0, 0, 1, 3, "success")
     assert target("SELECT row->>'node' FROM quper.skipped_rows") == [("1100",)]
@@ -181,7 +181,7 @@ def test_a_deadlock_is_retried(
     blocker: Any,
     waiting: Waiting,
     errors: Callable[[str], int],
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     logged: Logged,
     converges: Check,
@@ -197,14 +197,14 @@ def test_a_deadlock_is_retried(
         blocker.rollback()
 
     with meanwhile(lock_out):
-        assert sync("node_details").success
+        assert materialize("node_details").success
     assert errors("40P01") == 1
     assert logged("node_details_sync") == FULL_READ
     converges("node_details")
 
 
 def test_a_serialization_failure_is_retried(
-    nodes: None, errors: Callable[[str], int], sync: Sync, target: Query, logged: Logged, converges: Check
+    nodes: None, errors: Callable[[str], int], materialize: Materialize, target: Query, logged: Logged, converges: Check
 ) -> None:
     # Sessions are pinned to READ COMMITTED, which has none; a trigger of the user may still end with one.
     target(
@@ -214,7 +214,7 @@ def test_a_serialization_failure_is_retried(
         "RETURN NEW; END $$;"
         "CREATE TRIGGER fail_once BEFORE INSERT ON quper.node_details FOR EACH ROW EXECUTE FUNCTION quper.fail_once()"
     )
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert errors("40001") == 1
     assert logged("node_details_sync") == FULL_READ
     target("DROP TRIGGER fail_once ON quper.node_details")
@@ -226,7 +226,7 @@ def test_a_canceled_copy_is_retried(
     waiting: Waiting,
     server: PostgresServer,
     errors: Callable[[str], int],
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     logged: Logged,
     converges: Check,
@@ -246,7 +246,7 @@ def test_a_canceled_copy_is_retried(
             until(lambda: errors("57014"))
 
     with meanwhile(cancel):
-        assert sync("node_details").success
+        assert materialize("node_details").success
     assert "canceling statement due to user request" in server.log.read_text("utf-8", "replace")
     assert logged("node_details_sync") == FULL_READ
     converges("node_details")
@@ -256,7 +256,7 @@ def test_a_killed_server_process_is_replaced(
     blocker: Any,
     waiting: Waiting,
     server: PostgresServer,
-    sync: Sync,
+    materialize: Materialize,
     logged: Logged,
     monkeypatch: pytest.MonkeyPatch,
     converges: Check,
@@ -264,7 +264,7 @@ def test_a_killed_server_process_is_replaced(
     monkeypatch.setenv("SYNC_RETRY_DELAY", "1")
     monkeypatch.setenv("SYNC_MAX_RETRIES", "3")  # PostgreSQL recovers slowly on a busy machine
     with meanwhile(lambda: os.kill(waiting(), signal.SIGKILL)):
-        assert sync("node_details").success
+        assert materialize("node_details").success
     # PostgreSQL has ended all sessions and recovered; so the blocker has ended too.
     log = server.log.read_text("utf-8", "replace")
     assert "was terminated by signal 9" in log and "automatic recovery in progress" in log
@@ -278,7 +278,7 @@ def test_a_server_shutdown_leaves_whole_batches(
     blocker: Any,
     waiting: Waiting,
     server: PostgresServer,
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     monkeypatch: pytest.MonkeyPatch,
     sound: Check,
@@ -296,7 +296,7 @@ def test_a_server_shutdown_leaves_whole_batches(
             server.start()
 
     with meanwhile(stop):
-        result = sync("node_details")
+        result = materialize("node_details")
     if not restarts:
         assert not result.success
         server.start()
@@ -319,7 +319,7 @@ def test_a_refused_connection_at_the_limit_is_retried(
     nodes: None,
     server: PostgresServer,
     errors: Callable[[str], int],
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     logged: Logged,
     monkeypatch: pytest.MonkeyPatch,
@@ -340,7 +340,7 @@ def test_a_refused_connection_at_the_limit_is_retried(
             crowd.close()
 
         with meanwhile(leave):
-            assert sync("node_details").success
+            assert materialize("node_details").success
     assert logged("node_details_sync") == FULL_READ
     converges("node_details")
 
@@ -348,7 +348,7 @@ def test_a_refused_connection_at_the_limit_is_retried(
 def test_the_limit_of_temporary_files_is_an_error(
     nodes: None,
     errors: Callable[[str], int],
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     monkeypatch: pytest.MonkeyPatch,
     sound: Check,
@@ -356,7 +356,7 @@ def test_the_limit_of_temporary_files_is_an_error(
 ) -> None:
     monkeypatch.setenv("SYNC_BATCH_SIZE", "2500")
     target("ALTER ROLE qupersync SET work_mem = '64kB'; ALTER ROLE qupersync SET temp_file_limit = '64kB'")
-    result = sync("node_details")
+    result = materialize("node_details")
     assert not result.success
     assert errors("53400") > 2  # tries of the batch, in two of the step
     assert target("SELECT count(*) FROM quper.node_details") == [(0,)]
@@ -374,7 +374,7 @@ def test_a_full_disk_is_retried_and_skips_no_row(
     nodes: None,
     server: PostgresServer,
     errors: Callable[[str], int],
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     logged: Logged,
     converges: Check,
@@ -399,7 +399,7 @@ def test_a_full_disk_is_retried_and_skips_no_row(
             target("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'qupersync'")
 
     with meanwhile(make_room):
-        assert sync("node_details").success
+        assert materialize("node_details").success
     assert logged("node_details_sync") == (2500, 2500 - skipped, 0, 0, 0, skipped, 3, "success")
     if skipped:
         assert errors("23514") > 3
@@ -408,11 +408,11 @@ def test_a_full_disk_is_retried_and_skips_no_row(
 
 
 def test_a_read_only_server_is_an_error(
-    nodes: None, errors: Callable[[str], int], sync: Sync, target: Query, converges: Check
+    nodes: None, errors: Callable[[str], int], materialize: Materialize, target: Query, converges: Check
 ) -> None:
     # A standby responds so after a failover, until POSTGRES_HOST names the new primary.
     target("ALTER ROLE qupersync SET default_transaction_read_only = on")
-    result = sync("node_details")
+    result = materialize("node_details")
     assert not result.success
     assert errors("25006") == 2  # retried once
     (failure,) = [e for e in result.all_events if e.is_step_failure]
@@ -422,7 +422,7 @@ def test_a_read_only_server_is_an_error(
 
 
 def test_a_failover_within_a_load_continues_over_a_new_connection(
-    nodes: None, errors: Callable[[str], int], sync: Sync, target: Query, logged: Logged, converges: Check
+    nodes: None, errors: Callable[[str], int], materialize: Materialize, target: Query, logged: Logged, converges: Check
 ) -> None:
     # The old primary accepts no change of the sessions that it still has.
     target(
@@ -436,7 +436,7 @@ def test_a_failover_within_a_load_continues_over_a_new_connection(
         "RETURN NEW; END $$;"
         "CREATE TRIGGER fail_over BEFORE INSERT ON quper.node_details FOR EACH ROW EXECUTE FUNCTION quper.fail_over()"
     )
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert errors("25006") == 1 and target("SELECT attempts FROM quper.sync_logs") == [(1,)]
     assert logged("node_details_sync") == FULL_READ
     target("DROP TRIGGER fail_over ON quper.node_details")

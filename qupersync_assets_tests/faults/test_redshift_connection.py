@@ -11,7 +11,7 @@ import pytest
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.gateway import session
 from qupersync_assets_tests.faults.conftest import NODES, Check, SetFault, holding, meanwhile, until
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 # The answer to a FETCH: BindComplete (5 bytes), then for each row of node_details a message of type D: type (1
 # byte), length (4), number of columns (2), and each column's length (4) and value.
@@ -48,7 +48,7 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
 def test_an_interrupted_page_is_read_again(
     fault: SetFault,
     impatient: None,
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     logged: Callable[..., Any],
     converges: Check,
@@ -56,7 +56,7 @@ def test_an_interrupted_page_is_read_again(
     settings: dict[str, Any],
 ) -> None:
     injected = fault(action, "FETCH", nth=2, **settings)
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert injected.fired == 1
     # The first page had been committed; the second attempt finds its rows there.
     assert logged("node_details_sync") == (2500, 1500, 0, 1000, 0, 0, 3, "success")
@@ -67,7 +67,7 @@ def test_an_interrupted_page_is_read_again(
 @pytest.mark.parametrize(("action", "settings"), [FAULTS[0], FAULTS[5]], ids=str)
 def test_a_connection_that_always_breaks_is_an_error(
     fault: SetFault,
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     logged: Callable[..., Any],
     sound: Check,
@@ -76,7 +76,7 @@ def test_a_connection_that_always_breaks_is_an_error(
     settings: dict[str, Any],
 ) -> None:
     injected = fault(action, "FETCH", nth=2, times=None, **settings)
-    assert not sync("node_details").success
+    assert not materialize("node_details").success
     assert injected.fired == 2
     # Whole pages only: the incomplete page is discarded.
     assert logged("node_details_sync") == (1000, 0, 0, 1000, 0, 0, 1, "failed")
@@ -90,10 +90,10 @@ def test_a_connection_that_always_breaks_is_an_error(
 
 
 def test_a_slow_connection_is_not_an_error(
-    fault: SetFault, impatient: None, sync: Sync, target: Query, converges: Check
+    fault: SetFault, impatient: None, materialize: Materialize, target: Query, converges: Check
 ) -> None:
     slow = fault("slow", "FETCH", nth=2, after=MID_PAGE, rate=60_000)
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert slow.fired == 1
     assert target("SELECT attempts, rows_inserted FROM quper.sync_logs") == [(1, 2500)]
     converges("node_details")
@@ -101,17 +101,22 @@ def test_a_slow_connection_is_not_an_error(
 
 @pytest.mark.parametrize("action", ["truncate", "stall"])
 def test_an_interrupted_login_is_retried(
-    fault: SetFault, impatient: None, sync: Sync, target: Query, converges: Check, action: str
+    fault: SetFault, impatient: None, materialize: Materialize, target: Query, converges: Check, action: str
 ) -> None:
     injected = fault(action, after=30)  # within the challenge of the login
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert injected.fired == 1
     assert target("SELECT attempts, rows_inserted FROM quper.sync_logs") == [(2, 2500)]
     converges("node_details")
 
 
 def test_a_refused_connection_is_retried(
-    sandbox: Sandbox, tables: None, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch, converges: Check
+    sandbox: Sandbox,
+    tables: None,
+    materialize: Materialize,
+    target: Query,
+    monkeypatch: pytest.MonkeyPatch,
+    converges: Check,
 ) -> None:
     monkeypatch.setenv("SYNC_RETRY_DELAY", "1")
     sandbox.gateway.stop()
@@ -124,7 +129,7 @@ def test_a_refused_connection_is_retried(
 
     seen: list[Any] = []
     with meanwhile(open_again):
-        assert sync("node_details").success
+        assert materialize("node_details").success
     text, status = seen[0]
     # "failed" is what the row says only if no attempt follows.
     assert status == "running" and re.fullmatch(
@@ -137,13 +142,13 @@ def test_a_refused_connection_is_retried(
 
 
 def test_a_refused_login_is_not_retried(
-    sandbox: Sandbox, sync: Sync, source: Query, target: Query, sound: Check, converges: Check
+    sandbox: Sandbox, materialize: Materialize, source: Query, target: Query, sound: Check, converges: Check
 ) -> None:
     # Redshift locks a user after five failed logins.
     source("ALTER ROLE qupersync_reader NOLOGIN")
     before = sandbox.gateway.received.startups
     try:
-        assert not sync("node_details").success
+        assert not materialize("node_details").success
     finally:
         source("ALTER ROLE qupersync_reader LOGIN")
     assert sandbox.gateway.received.startups == before + 1
@@ -167,9 +172,9 @@ def short_fetches(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> list[str
 
 
 def test_a_short_page_is_not_the_last(
-    short_fetches: list[str], sync: Sync, logged: Callable[..., Any], converges: Check
+    short_fetches: list[str], materialize: Materialize, logged: Callable[..., Any], converges: Check
 ) -> None:
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert short_fetches
     assert logged("node_details_sync") == (2500, 2500, 0, 0, 0, 0, 4, "success")
     converges("node_details")
@@ -184,7 +189,12 @@ def page_blocker(tables: None, sandbox: Sandbox) -> Iterator[Any]:
 
 
 def test_a_read_is_a_snapshot_of_a_changing_source(
-    page_blocker: Any, sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch, converges: Check
+    page_blocker: Any,
+    materialize: Materialize,
+    source: Query,
+    target: Query,
+    monkeypatch: pytest.MonkeyPatch,
+    converges: Check,
 ) -> None:
     def change() -> None:
         try:
@@ -197,7 +207,7 @@ def test_a_read_is_a_snapshot_of_a_changing_source(
     source(NODES, [2501, 12000])
     monkeypatch.setenv("SYNC_BATCH_SIZE", "1200")  # at that time the second page is read, the last ones are not
     with meanwhile(change):
-        assert sync("node_details").success
+        assert materialize("node_details").success
     assert target("SELECT count(*), count(*) FILTER (WHERE used_mb = 7 * node) FROM quper.node_details") == [
         (12000, 12000)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import pytest
@@ -18,21 +20,34 @@ from typer.testing import CliRunner
 
 from qupersync_assets.cli import app
 from qupersync_assets.cli.documents import DOCUMENTS, Error
+from qupersync_assets.core.errors import SyncError
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import JOB_NAME
+from qupersync_assets.postgres.job_status import log_rows
 from qupersync_assets.postgres.kept_connections import close_kept
-from qupersync_assets.postgres.resource import PostgresResource
+from qupersync_assets.postgres.resource import PostgresResource, postgres_resource
 from qupersync_assets.postgres.schema import ensure_schema
+from qupersync_assets.postgres.sync_status import ACCEPTED
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets.spec import SyncSpec
+from qupersync_assets.sync.direct_run import run_jobs
+from qupersync_assets.sync.job_choice import jobs_on
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.support.alert_servers import Webhook
 from qupersync_assets_tests.support.dagster_instance import instance_in_memory
 from qupersync_assets_tests.support.escaped_secrets import Secrets
 from qupersync_assets_tests.support.expected_rows import TIMES
 from qupersync_assets_tests.support.history import backfill
-from qupersync_assets_tests.support.integration import LOG_COLUMNS, Answer, Command, Query, Sync
+from qupersync_assets_tests.support.integration import (
+    LOG_COLUMNS,
+    Answer,
+    Command,
+    Materialize,
+    Query,
+    Sync,
+    SyncResult,
+)
 
 # Changes with every object of the schema that is created, changed or dropped, also with a privilege or a trigger.
 _CHANGES = """
@@ -168,8 +183,31 @@ def instance(shared_instance: dg.DagsterInstance) -> Iterator[dg.DagsterInstance
 
 
 @pytest.fixture
-def sync(environment: dict[str, str], instance: dg.DagsterInstance) -> Sync:
-    """Run the given sync assets (tables), or all, with the settings of the environment."""
+def sync(environment: dict[str, str]) -> Sync:
+    """Sync the given tables, or all, with the settings of the environment: without Dagster, which takes most of the
+    time of a short run. `materialize` does the same in Dagster."""
+
+    def run(*tables: str) -> SyncResult:
+        settings, run_id = Settings.load(), str(uuid4())
+        [cluster] = settings.by_cluster()
+        specs = [spec for spec in jobs_on(settings) if not tables or spec.table.name in tables]
+        assert len(specs) == len(tables) or not tables, tables
+        postgres = postgres_resource(settings)
+        try:
+            run_jobs(settings, postgres, cluster, specs, run_id, logging.getLogger(__name__), full_refresh=False)
+            rows = log_rows(postgres, [cluster], run_ids=[run_id])
+        except SyncError:  # PostgreSQL does not answer
+            return SyncResult(run_id, False)
+        finally:
+            postgres.dispose()
+        return SyncResult(run_id, len(rows) == len(specs) and all(row["status"] in ACCEPTED for row in rows))
+
+    return run
+
+
+@pytest.fixture
+def materialize(environment: dict[str, str], instance: dg.DagsterInstance) -> Materialize:
+    """Materialize the given sync assets (tables), or all, with the settings of the environment."""
 
     def run(*tables: str) -> dg.ExecuteInProcessResult:
         job = _job(Settings.load(), tables)

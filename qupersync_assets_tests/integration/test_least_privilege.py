@@ -31,7 +31,7 @@ from qupersync_assets.spec.redshift_views import documented_views
 from qupersync_assets.sync_jobs import all_specs, default_specs
 from qupersync_assets_tests.support.dagster_instance import instance_in_memory
 from qupersync_assets_tests.support.history import backfill
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query, Sync
 
 PROJECT = Path(__file__).parents[2]
 POSTGRES_SQL = PROJECT / "deploy" / "sql" / "postgres.sql"
@@ -187,7 +187,7 @@ WRITER_MAY_NOT = [
 def test_the_writer_has_only_the_needed_privileges(
     sandbox: Sandbox,
     deployment: Deployment,
-    sync: Sync,
+    materialize: Materialize,
     instance: dg.DagsterInstance,
     doctor: Callable[[], dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
@@ -195,7 +195,7 @@ def test_the_writer_has_only_the_needed_privileges(
     backfill(sandbox, 200)
     monkeypatch.setenv("QUPER_RETENTION_DAYS", "8")
     for _ in range(2):
-        result = sync()
+        result = materialize()
         assert result.success
         assert all(check.passed for check in result.get_asset_check_evaluations())
     logs = "SELECT sync_job_id, status FROM quper.sync_logs ORDER BY id"
@@ -348,7 +348,7 @@ MONITOR = re.sub(r"^ALTER USER (.*)\n--(?=GRANT ROLE)", "", all_of_redshift_sql(
 def test_the_reader_sees_all_rows_and_reads_nothing_else(
     sandbox: Sandbox,
     administer: Callable[[str], None],
-    sync: Sync,
+    materialize: Materialize,
     source: Query,
     environment: dict[str, str],
     doctor: Callable[[], dict[str, str]],
@@ -357,7 +357,7 @@ def test_the_reader_sees_all_rows_and_reads_nothing_else(
     administer(text)
     assert doctor() == {}
     backfill(sandbox, 200)
-    result = sync()
+    result = materialize()
     assert result.success
     checks = result.get_asset_check_evaluations()
     assert all(check.passed for check in checks), [c for c in checks if not c.passed]

@@ -11,8 +11,12 @@ import dagster as dg
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.rows.page import Page
 
-Query = Callable[..., list[tuple[Any, ...]]]
-Sync = Callable[..., dg.ExecuteInProcessResult]
+
+class SyncResult(NamedTuple):
+    """A run without Dagster: whether each job is loaded, has no source, or is loaded by another run."""
+
+    run_id: str
+    success: bool
 
 
 class Answer(NamedTuple):
@@ -28,6 +32,9 @@ class Answer(NamedTuple):
         return json.loads(self.out)
 
 
+Query = Callable[..., list[tuple[Any, ...]]]
+Sync = Callable[..., SyncResult]
+Materialize = Callable[..., dg.ExecuteInProcessResult]
 Command = Callable[..., Answer]
 
 LOG_COLUMNS = (

@@ -24,7 +24,7 @@ from qupersync_assets.sandbox.gateway.tls import Authority
 from qupersync_assets.settings import Settings
 from qupersync_assets.settings.alerts import AlertUrl
 from qupersync_assets_tests.support.alert_servers import MailServer, Webhook
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 MAIL_PASSWORD = token_hex()
 
@@ -91,15 +91,15 @@ def test_each_url_has_a_sensor_that_does_not_show_it(both: None) -> None:
 
 
 def test_one_cause_is_one_message_with_its_end(
-    webhook: Webhook, sync: Sync, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    webhook: Webhook, materialize: Materialize, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher(instance, "json")
-    assert sync("applications").success
+    assert materialize("applications").success
     watcher.poll()
     assert not webhook.messages
     with monkeypatch.context() as outage:
         outage.setenv("REDSHIFT_PORT", "1")
-        run_id = sync("applications", "node_details").run_id
+        run_id = materialize("applications", "node_details").run_id
         watcher.poll()
         (text,) = webhook.messages
         title, *lines = text.splitlines()
@@ -107,15 +107,15 @@ def test_one_cause_is_one_message_with_its_end(
         assert lines[0].startswith("Error since ") and "Check REDSHIFT_HOST and REDSHIFT_PORT" in lines[1]
         assert lines[2] == "Jobs (2): application_sync, node_details_sync" and lines[3].startswith("What to do: ")
         assert f"https://dagster.example/runs/{run_id}" in text
-        sync("applications")
-        sync("alert_events")  # another job, the same cause
+        materialize("applications")
+        materialize("alert_events")  # another job, the same cause
         watcher.poll()
         assert len(webhook.messages) == 1
     for table in ("applications", "alert_events"):
-        assert sync(table).success
+        assert materialize(table).success
         watcher.poll()
     assert len(webhook.messages) == 1, "node_details_sync has not recovered"
-    assert sync("node_details").success
+    assert materialize("node_details").success
     watcher.poll()
     assert webhook.messages[1].splitlines()[0] == title and "Recovered at " in webhook.messages[1]
     assert webhook.kinds == ["failure", "success"]
@@ -124,13 +124,13 @@ def test_one_cause_is_one_message_with_its_end(
 
 
 def test_a_new_cause_on_the_same_job_is_a_new_message(
-    webhook: Webhook, sync: Sync, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    webhook: Webhook, materialize: Materialize, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher(instance, "json")
     for variable, value in (("REDSHIFT_PORT", "1"), ("REDSHIFT_PASSWORD", "wr0ng-s3cret")):
         with monkeypatch.context() as fault:
             fault.setenv(variable, value)
-            sync("applications")
+            materialize("applications")
             watcher.poll()
     titles = [message.splitlines()[0].partition(": ")[2] for message in webhook.messages]
     over, refused = "Redshift is unreachable", "Redshift refuses the login"
@@ -139,7 +139,7 @@ def test_a_new_cause_on_the_same_job_is_a_new_message(
 
 def test_warnings_are_below_the_severity_of_errors(
     webhook: Webhook,
-    sync: Sync,
+    materialize: Materialize,
     instance: dg.DagsterInstance,
     source: Query,
     bad_row: None,
@@ -148,18 +148,18 @@ def test_warnings_are_below_the_severity_of_errors(
     source("INSERT INTO stv_node_storage_capacity SELECT n, 1, 2 FROM generate_series(1, 99) n")
     monkeypatch.setenv("ALERT_SEVERITY", "error")
     watcher = Watcher(instance, "json")
-    assert sync("node_details").success
+    assert materialize("node_details").success
     watcher.poll()
     assert not webhook.messages
     monkeypatch.delenv("ALERT_SEVERITY")
-    assert sync("node_details").success
+    assert materialize("node_details").success
     watcher.poll()
     (message,) = webhook.messages
     assert "check no_skipped_rows failed" in message and webhook.kinds == ["warning"]
 
 
 def test_a_run_that_a_restart_ends_is_not_reported(
-    webhook: Webhook, sync: Sync, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    webhook: Webhook, materialize: Materialize, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher(instance, "json")
 
@@ -169,7 +169,7 @@ def test_a_run_that_a_restart_ends_is_not_reported(
     with monkeypatch.context() as restart:
         restart.setattr("qupersync_assets.sync.load_job.load", stop)
         with suppress(DagsterExecutionInterruptedError):
-            sync("node_details")
+            materialize("node_details")
     (run,) = instance.get_runs()
     assert run.status is dg.DagsterRunStatus.FAILURE
     watcher.poll()
@@ -177,11 +177,11 @@ def test_a_run_that_a_restart_ends_is_not_reported(
 
 
 def test_a_failed_check_is_reported_once_until_it_passes(
-    mail: MailServer, sync: Sync, instance: dg.DagsterInstance, source: Query, bad_row: None
+    mail: MailServer, materialize: Materialize, instance: dg.DagsterInstance, source: Query, bad_row: None
 ) -> None:
     watcher = Watcher(instance, "mailtos")
     for _ in range(2):
-        assert sync("node_details").success
+        assert materialize("node_details").success
         watcher.poll()
     # One mail per recipient.
     assert mail.box.recipients == ["me@example.com", "you@example.com"]
@@ -191,11 +191,11 @@ def test_a_failed_check_is_reported_once_until_it_passes(
         assert sent.get_content_type() == "text/plain"
         assert "Cause: node_details_sync: 1 of 1 rows" in sent.get_content()
     source("DELETE FROM stv_node_storage_capacity")
-    assert sync("node_details").success
+    assert materialize("node_details").success
     watcher.poll()
     assert "Recovered at" in mail.box.mails[-1].get_content()
     source("INSERT INTO stv_node_storage_capacity VALUES (NULL, 1, 2)")
-    assert sync("node_details").success
+    assert materialize("node_details").success
     watcher.poll()
     assert len(mail.box.mails) == 6
 
@@ -228,26 +228,35 @@ def test_a_job_of_another_project_is_not_reported(webhook: Webhook, instance: dg
 
 
 def test_an_alert_that_was_not_sent_is_sent_later_and_only_once(
-    webhook: Webhook, sync: Sync, instance: dg.DagsterInstance, bad_row: None, monkeypatch: pytest.MonkeyPatch
+    webhook: Webhook,
+    materialize: Materialize,
+    instance: dg.DagsterInstance,
+    bad_row: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watcher = Watcher(instance, "json")
-    assert sync("node_details").success
+    assert materialize("node_details").success
     webhook.fault = "channel_not_found"
     with pytest.raises(AlertError, match=r"ALERT_URLS: entry 1 \(json\) .*403.*channel_not_found"):
         watcher.poll()
     webhook.fault = ""
     monkeypatch.setenv("REDSHIFT_PORT", "1")
-    sync("applications")
+    materialize("applications")
     assert watcher.poll() == "2 alerts sent."
     assert watcher.poll() == "0 alerts sent."
     assert len(webhook.messages) == 2
 
 
 def test_urls_do_not_wait_for_each_other(
-    both: None, webhook: Webhook, mail: MailServer, sync: Sync, instance: dg.DagsterInstance, bad_row: None
+    both: None,
+    webhook: Webhook,
+    mail: MailServer,
+    materialize: Materialize,
+    instance: dg.DagsterInstance,
+    bad_row: None,
 ) -> None:
     watchers = [Watcher(instance, schema) for schema in ("json", "mailtos")]
-    assert sync("node_details").success
+    assert materialize("node_details").success
     webhook.fault = "fatal_error"
     with pytest.raises(AlertError, match="fatal_error"):
         watchers[0].poll()
@@ -256,11 +265,11 @@ def test_urls_do_not_wait_for_each_other(
 
 
 def test_an_alert_that_reached_one_of_two_recipients_is_not_repeated(
-    mail: MailServer, sync: Sync, instance: dg.DagsterInstance, bad_row: None
+    mail: MailServer, materialize: Materialize, instance: dg.DagsterInstance, bad_row: None
 ) -> None:
     watcher = Watcher(instance, "mailtos")
     mail.box.unknown = {"you@example.com"}
-    assert sync("node_details").success
+    assert materialize("node_details").success
     summary = watcher.poll()
     assert summary.startswith("1 alerts sent. ALERT_URLS: entry 1 (mailtos) did not reach all")
     assert "550" in summary
@@ -275,7 +284,7 @@ def test_no_secret_is_in_an_alert_an_error_or_a_log(
     both: None,
     webhook: Webhook,
     mail: MailServer,
-    sync: Sync,
+    materialize: Materialize,
     instance: dg.DagsterInstance,
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -293,7 +302,7 @@ def test_no_secret_is_in_an_alert_an_error_or_a_log(
     ]
     # A failure that quotes them all.
     monkeypatch.setenv("REDSHIFT_HOST", f"{'.'.join(map(quote_plus, secrets))}.invalid")
-    sync("applications")
+    materialize("applications")
     for watcher in watchers:
         watcher.poll()
     texts = [webhook.messages[0], mail.box.mails[0].as_string(), *(str(w.cursor) for w in watchers)]
@@ -303,7 +312,7 @@ def test_no_secret_is_in_an_alert_an_error_or_a_log(
     monkeypatch.setenv("ALERT_URLS", f"{webhook.url},{mail_url(mail, MAIL_PASSWORD + '-wrong')}")
     webhook.password = "another"
     monkeypatch.setenv("REDSHIFT_HOST", "no-such-host.invalid")
-    sync("node_details")
+    materialize("node_details")
     for watcher in watchers:
         with pytest.raises(AlertError, match=r"invalid_auth|535") as refusal:
             watcher.poll()
@@ -314,10 +323,14 @@ def test_no_secret_is_in_an_alert_an_error_or_a_log(
 
 
 def test_a_mail_server_without_a_trusted_certificate_gets_no_password(
-    mail: MailServer, sync: Sync, instance: dg.DagsterInstance, bad_row: None, monkeypatch: pytest.MonkeyPatch
+    mail: MailServer,
+    materialize: Materialize,
+    instance: dg.DagsterInstance,
+    bad_row: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watcher = Watcher(instance, "mailtos")
-    assert sync("node_details").success
+    assert materialize("node_details").success
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(AlertError, match="certificate verify failed"):
         watcher.poll()

@@ -30,7 +30,7 @@ from qupersync_assets.settings.redshift_login import RedshiftSettings
 from qupersync_assets_tests.support.aws_server import AwsServer, use
 from qupersync_assets_tests.support.echo_server import Parrot
 from qupersync_assets_tests.support.escaped_secrets import TRICKY, Secrets, tricky_passwords
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ CollectOutput = Callable[[], str]
 
 @pytest.fixture
 def collect_output(
-    sync: Sync,
+    materialize: Materialize,
     instance: dg.DagsterInstance,
     target: Query,
     capfd: pytest.CaptureFixture[str],
@@ -71,7 +71,7 @@ def collect_output(
 
     def run() -> str:
         definitions = build_definitions(Settings.load())
-        runs = [sync("node_details", "applications")]
+        runs = [materialize("node_details", "applications")]
         maintenance = definitions.resolve_job_def(MAINTENANCE_NAME)
         runs.append(maintenance.execute_in_process(instance=instance, raise_on_error=False))
         texts = [serialize_value(entry) for r in runs for entry in instance.all_logs(r.run_id)]

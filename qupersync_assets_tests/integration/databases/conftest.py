@@ -11,7 +11,7 @@ import pytest
 from psycopg2 import sql
 
 from qupersync_assets.sandbox import Sandbox
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 QUOTED = 'Größe "EU" 1'
 DATABASES = ("redshift", "sales", QUOTED)
@@ -85,11 +85,11 @@ def present(target: Query) -> Callable[[], set[tuple[str, str]]]:
 
 
 @pytest.fixture
-def sync_both(sync: Sync) -> Callable[[], Any]:
+def sync_both(materialize: Materialize) -> Callable[[], Any]:
     """Syncs table_stats and column_stats, in no particular order."""
 
     def run() -> Any:
-        return sync("table_stats", "column_stats")
+        return materialize("table_stats", "column_stats")
 
     return run
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import dagster as dg
 
 from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.support.integration import Query, Sync, checks
+from qupersync_assets_tests.support.integration import Materialize, Query, checks
 
 LAG = "lag of the newest data in seconds"
 
@@ -17,12 +17,12 @@ def metadata(result: dg.ExecuteInProcessResult) -> dict[str, object]:
     return {name: value.value for name, value in event.materialization.metadata.items()}
 
 
-def test_metadata_has_counts_time_table_and_statement(sync: Sync, source: Query) -> None:
-    empty = metadata(sync("node_details"))
+def test_metadata_has_counts_time_table_and_statement(materialize: Materialize, source: Query) -> None:
+    empty = metadata(materialize("node_details"))
     source("INSERT INTO stv_node_storage_capacity VALUES (0, 1, 9), (1, 2, 9), (1, 3, 9), (NULL, 4, 9)")
-    first = metadata(sync("node_details"))
+    first = metadata(materialize("node_details"))
     source("UPDATE stv_node_storage_capacity SET used = 5 WHERE node = 0")
-    second = metadata(sync("node_details"))
+    second = metadata(materialize("node_details"))
     assert empty.keys() - {"statement", "dagster/column_lineage"} == first.keys() == second.keys()
     assert {name: type(empty[name]) for name in second} == {n: type(v) for n, v in second.items()}
     numbers = ("extracted", "upserted", "inserted", "updated", "unchanged", "duplicate", "skipped")
@@ -41,54 +41,56 @@ def test_metadata_has_counts_time_table_and_statement(sync: Sync, source: Query)
     assert 0 <= plots[LAG] < 60
 
 
-def test_statement_and_lineage_are_stored_when_they_change(sync: Sync, source: Query) -> None:
+def test_statement_and_lineage_are_stored_when_they_change(materialize: Materialize, source: Query) -> None:
     source(
         "INSERT INTO sys_query_history (user_id, query_id, status, start_time, query_text) "
         "SELECT 100, n, 'success', getdate() - n * interval '1 minute', 'select 1' FROM generate_series(1, 9) n"
     )
-    full, incremental, again = (metadata(sync("query_history")) for _ in range(3))
+    full, incremental, again = (metadata(materialize("query_history")) for _ in range(3))
     assert [found["read_mode"] for found in (full, incremental, again)] == ["full", "incremental", "incremental"]
     assert full["statement"] != incremental["statement"] and "statement" not in again
     assert again["definition"] == incremental["definition"] != full["definition"]
     source("ALTER TABLE sys_query_history RENAME compile_time TO renamed")
     try:
-        changed = metadata(sync("query_history"))
+        changed = metadata(materialize("query_history"))
     finally:
         source("ALTER TABLE sys_query_history RENAME renamed TO compile_time")
     assert changed["definition"] != again["definition"] and "statement" in changed
 
 
-def test_the_lag_is_that_of_the_newest_row(sync: Sync, source: Query, target: Query) -> None:
-    nothing = metadata(sync("vacuum_history"))
+def test_the_lag_is_that_of_the_newest_row(materialize: Materialize, source: Query, target: Query) -> None:
+    nothing = metadata(materialize("vacuum_history"))
     assert nothing[LAG] == 0
     source(
         "INSERT INTO stl_vacuum (xid, table_id, status, eventtime) "
         "VALUES (1, 1, 'Started', now() - interval '2 hours'), (1, 1, 'Finished', now() - interval '90 minutes')"
     )
-    for result in (metadata(sync("vacuum_history")), metadata(sync("vacuum_history"))):
+    for result in (metadata(materialize("vacuum_history")), metadata(materialize("vacuum_history"))):
         assert timedelta(minutes=90) <= timedelta(seconds=result[LAG]) < timedelta(minutes=92)  # type: ignore[arg-type]
 
 
-def test_the_lag_of_a_snapshot_grows_while_it_cannot_be_read(sync: Sync, source: Query, target: Query) -> None:
-    sync("node_details")
+def test_the_lag_of_a_snapshot_grows_while_it_cannot_be_read(
+    materialize: Materialize, source: Query, target: Query
+) -> None:
+    materialize("node_details")
     target("UPDATE quper.sync_logs SET read_to = read_to - interval '1 hour'")
     source("ALTER TABLE stv_node_storage_capacity RENAME TO renamed")
     try:
-        result = metadata(sync("node_details"))
+        result = metadata(materialize("node_details"))
     finally:
         source("ALTER TABLE renamed RENAME TO stv_node_storage_capacity")
     assert result["source"] == "unavailable"
     assert 3600 <= result[LAG] < 3720  # type: ignore[operator]
 
 
-def test_a_check_shows_the_last_ten_runs(sync: Sync, source: Query, target: Query) -> None:
+def test_a_check_shows_the_last_ten_runs(materialize: Materialize, source: Query, target: Query) -> None:
     source("INSERT INTO stv_node_storage_capacity VALUES (0, 1, 9)")
-    sync("node_details")
+    materialize("node_details")
     target(
         "INSERT INTO quper.sync_logs (cluster, sync_job_id, run_id, status, started_at, rows_extracted) "
         "SELECT cluster, sync_job_id, 'earlier' || n, 'failed', now(), n FROM quper.sync_logs, generate_series(1, 12) n"
     )
-    result = sync("node_details")
+    result = materialize("node_details")
     table = checks(result, "no_skipped_rows")["node_details"].metadata["last_runs"].value
     logs = target("SELECT run_id, status, rows_extracted FROM quper.sync_logs ORDER BY id DESC LIMIT 10")
     shown = [(r.data["run"], r.data["status"], r.data["extracted"]) for r in table.records]
@@ -97,11 +99,11 @@ def test_a_check_shows_the_last_ten_runs(sync: Sync, source: Query, target: Quer
 
 
 def test_each_view_that_was_read_is_observed_with_its_rows(
-    sync: Sync, source: Query, instance: dg.DagsterInstance
+    materialize: Materialize, source: Query, instance: dg.DagsterInstance
 ) -> None:
     source("INSERT INTO sys_vacuum_history (table_id, transaction_id, start_time) VALUES (1, 1, getdate())")
     for _ in range(2):
-        sync("vacuum_history")
+        materialize("vacuum_history")
     spec = next(spec for spec in all_specs() if spec.table.name == "vacuum_history")
     [read, *others] = spec.variants
     for view in read.sources:

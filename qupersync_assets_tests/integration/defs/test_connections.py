@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def uncollected() -> Iterator[None]:
     gc.enable()
 
 
-def test_a_run_closes_its_connections(uncollected: None, sync: Sync, target: Query) -> None:
+def test_a_run_closes_its_connections(uncollected: None, materialize: Materialize, target: Query) -> None:
     own_sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'qupersync'"
     ((before,),) = target(own_sessions)
     for _ in range(3):
-        assert sync("node_details", "query_history").success
+        assert materialize("node_details", "query_history").success
     assert target(own_sessions) == [(before,)]

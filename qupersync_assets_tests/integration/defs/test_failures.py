@@ -11,7 +11,7 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.history import backfill
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 JOBS = [spec.sync_job_id for spec in default_specs()]
 
@@ -53,7 +53,7 @@ def secrets(environment: dict[str, str]) -> Iterator[list[str]]:
 )
 def test_a_broken_source_fails_only_its_job(
     filled: None,
-    sync: Sync,
+    materialize: Materialize,
     source: Query,
     target: Query,
     instance: dg.DagsterInstance,
@@ -63,7 +63,7 @@ def test_a_broken_source_fails_only_its_job(
 ) -> None:
     source(breaking)
     try:
-        result = sync()
+        result = materialize()
     finally:
         source(fixing)
     assert not result.success
@@ -89,7 +89,7 @@ def test_a_broken_source_fails_only_its_job(
     ],
 )
 def test_a_failed_connection_to_redshift_is_reported(
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     instance: dg.DagsterInstance,
     secrets: list[str],
@@ -99,7 +99,7 @@ def test_a_failed_connection_to_redshift_is_reported(
     words: list[str],
 ) -> None:
     monkeypatch.setenv(variable, value)
-    result = sync("node_details", "applications")
+    result = materialize("node_details", "applications")
     assert not result.success
     for status, error in statuses(target).values():
         assert status == "failed"
@@ -118,7 +118,7 @@ def test_a_failed_connection_to_redshift_is_reported(
     ],
 )
 def test_a_failed_connection_to_postgresql_is_reported(
-    sync: Sync,
+    materialize: Materialize,
     instance: dg.DagsterInstance,
     secrets: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -127,14 +127,16 @@ def test_a_failed_connection_to_postgresql_is_reported(
     words: list[str],
 ) -> None:
     monkeypatch.setenv(variable, value)
-    result = sync("node_details")
+    result = materialize("node_details")
     assert not result.success
     (failure,) = [e for e in result.all_events if e.is_step_failure]
     assert all(word in str(failure.step_failure_data.error) for word in words)
     assert not any(secret in story(result, instance) for secret in [*secrets, "wrong-s3cret"])
 
 
-def test_a_slow_statement_times_out(sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_statement_times_out(
+    materialize: Materialize, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REDSHIFT_STATEMENT_TIMEOUT", "1")
     monkeypatch.setenv("SYNC_MAX_RETRIES", "0")
     source(
@@ -143,7 +145,7 @@ def test_a_slow_statement_times_out(sync: Sync, source: Query, target: Query, mo
         "GRANT SELECT ON stv_node_storage_capacity TO qupersync_reader"
     )
     try:
-        assert not sync("node_details").success
+        assert not materialize("node_details").success
     finally:
         source("DROP VIEW stv_node_storage_capacity; ALTER TABLE capacity RENAME TO stv_node_storage_capacity")
     ((status, error),) = statuses(target).values()

@@ -15,7 +15,7 @@ from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings, SettingsError
 from qupersync_assets.sync.health_options import options_by_cluster
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 AGO = "UPDATE quper.sync_logs SET started_at = started_at - interval '70 s', completed_at = completed_at - interval '70 s'"
 
@@ -49,9 +49,9 @@ def test_lineage_goes_from_the_views_to_the_findings_and_syncs_do_not_wait(envir
 
 
 def test_a_run_evaluates_and_its_checks_have_samples(
-    filled: Sandbox, sync: Sync, instance: dg.DagsterInstance, target: Query
+    filled: Sandbox, materialize: Materialize, instance: dg.DagsterInstance, target: Query
 ) -> None:
-    assert sync().success
+    assert materialize().success
     target(
         "UPDATE quper.table_stats SET stats_off_pct = 99; UPDATE quper.node_details SET used_mb = 0.95 * capacity_mb"
     )
@@ -76,9 +76,9 @@ def test_the_sensor_waits_for_the_first_sync(environment: dict[str, str], instan
 
 
 def test_the_sensor_starts_one_run_after_a_sync_and_none_when_nothing_was_written(
-    filled: Sandbox, sync: Sync, instance: dg.DagsterInstance, target: Query
+    filled: Sandbox, materialize: Materialize, instance: dg.DagsterInstance, target: Query
 ) -> None:
-    assert sync().success
+    assert materialize().success
     assert tick(instance) == ([], "A sync runs, or has just ended.")
     target(AGO)
     [request], _ = tick(instance)
@@ -95,9 +95,9 @@ def test_the_sensor_starts_one_run_after_a_sync_and_none_when_nothing_was_writte
 
 
 def test_the_sensor_shows_an_evaluation_of_a_command(
-    filled: Sandbox, sync: Sync, bare: PostgresResource, instance: dg.DagsterInstance, target: Query
+    filled: Sandbox, materialize: Materialize, bare: PostgresResource, instance: dg.DagsterInstance, target: Query
 ) -> None:
-    assert sync().success
+    assert materialize().success
     target(AGO)
     [(cluster, options)] = options_by_cluster(Settings.load()).items()
     assert evaluate(bare, cluster, options).opened
@@ -108,9 +108,9 @@ def test_the_sensor_shows_an_evaluation_of_a_command(
 
 @pytest.mark.parametrize("status", ["failed", "running"])
 def test_a_job_that_fails_or_hangs_does_not_delay_the_findings_of_others(
-    filled: Sandbox, sync: Sync, instance: dg.DagsterInstance, target: Query, status: str
+    filled: Sandbox, materialize: Materialize, instance: dg.DagsterInstance, target: Query, status: str
 ) -> None:
-    assert sync().success
+    assert materialize().success
     target(AGO)
     end = "NULL" if status == "running" else "completed_at"
     target(
@@ -124,7 +124,7 @@ def test_a_job_that_fails_or_hangs_does_not_delay_the_findings_of_others(
 
 
 def test_each_cluster_is_a_partition(
-    filled: Sandbox, sync: Sync, two_clusters: None, instance: dg.DagsterInstance, target: Query
+    filled: Sandbox, materialize: Materialize, two_clusters: None, instance: dg.DagsterInstance, target: Query
 ) -> None:
     settings = Settings.load()
     job = build_definitions(settings).resolve_job_def(JOB_NAME)

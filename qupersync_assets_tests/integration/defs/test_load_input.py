@@ -9,7 +9,7 @@ import pytest
 from qupersync_assets.defs import build_definitions
 from qupersync_assets.defs.names import IO_MANAGER_KEY
 from qupersync_assets.settings import Settings
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 
 def downstream(columns: list[str] | None) -> pd.DataFrame:
@@ -34,12 +34,12 @@ def downstream(columns: list[str] | None) -> pd.DataFrame:
     return seen["frame"]
 
 
-def test_values_are_exact_and_columns_are_selected(sync: Sync, source: Query) -> None:
+def test_values_are_exact_and_columns_are_selected(materialize: Materialize, source: Query) -> None:
     source(
         "INSERT INTO sys_query_history (user_id, query_id, start_time, returned_rows, result_cache_hit) VALUES "
         "(100, 9223372036854775807, getdate(), NULL, true), (100, 9007199254740993, getdate(), 7, NULL)"
     )
-    assert sync("query_history").success
+    assert materialize("query_history").success
     frame = downstream(["query_id", "returned_rows", "result_cache_hit", "start_time"])
     assert list(frame) == ["query_id", "returned_rows", "result_cache_hit", "start_time"]
     frame = frame.sort_values("query_id")
@@ -49,13 +49,13 @@ def test_values_are_exact_and_columns_are_selected(sync: Sync, source: Query) ->
     assert "synced_at" in downstream(None)
 
 
-def test_an_empty_table_keeps_its_types(sync: Sync) -> None:
-    assert sync("query_history").success
+def test_an_empty_table_keeps_its_types(materialize: Materialize) -> None:
+    assert materialize("query_history").success
     frame = downstream(None)
     assert len(frame) == 0 and str(frame["query_id"].dtype) == "Int64"
 
 
-def test_an_unknown_column_is_reported(sync: Sync) -> None:
-    assert sync("query_history").success
+def test_an_unknown_column_is_reported(materialize: Materialize) -> None:
+    assert materialize("query_history").success
     with pytest.raises(ValueError, match=r"no column nonsense; it has cluster"):
         downstream(["nonsense"])

@@ -20,7 +20,7 @@ from qupersync_assets.postgres.resource import PostgresResource, postgres_resour
 from qupersync_assets.redshift.resource import RedshiftResource
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 from qupersync_assets_tests.support.ticks import Ticker
 
 Count = Callable[[], int]
@@ -46,8 +46,10 @@ def why_later(hours: float = 0) -> dict[str, str]:
     return postponed(postgres_resource(settings), settings, ["sandbox"], datetime.now(UTC) + timedelta(hours=hours))
 
 
-def test_all_jobs_of_a_run_share_one_refused_login(wrong: None, sync: Sync, target: Query, refused: Count) -> None:
-    run = sync()
+def test_all_jobs_of_a_run_share_one_refused_login(
+    wrong: None, materialize: Materialize, target: Query, refused: Count
+) -> None:
+    run = materialize()
     assert not run.success and refused() == 1
     rows = target("SELECT status, attempts, error FROM quper.sync_logs")
     assert len(rows) > 1 and len(set(rows)) == 1, "each job failed at its first attempt, for the same reason"
@@ -78,13 +80,13 @@ def test_logins_of_several_processes_wait_for_each_other(
 
 
 def test_a_refused_login_delays_scheduled_runs(
-    wrong: None, sync: Sync, target: Query, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wrong: None, materialize: Materialize, target: Query, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sync("node_details")
+    materialize("node_details")
     assert "refuses the login since" in why_later()["sandbox"] and why_later(1) == {}
     target("UPDATE quper.cluster_connections SET since = now() - interval '2 days'")
     monkeypatch.setenv("SYNC_MISFIRE_GRACE", "300")
-    sync("node_details")  # the delay doubles, up to six hours
+    materialize("node_details")  # the delay doubles, up to six hours
     assert why_later(5) and why_later(7) == {}
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         tick = Ticker(build_definitions(Settings.load()), instance).look(time.time() // 300 * 300)
@@ -92,13 +94,13 @@ def test_a_refused_login_delays_scheduled_runs(
 
 
 def test_another_password_ends_the_delay(
-    wrong: None, sync: Sync, target: Query, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    wrong: None, materialize: Materialize, target: Query, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sync("node_details")
+    materialize("node_details")
     assert why_later()
     monkeypatch.setenv("REDSHIFT_PASSWORD", environment["REDSHIFT_PASSWORD"])
     assert why_later() == {}
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert target(STATE) == [("reachable", None, None)]
 
 
@@ -123,8 +125,8 @@ def test_a_password_in_the_file_is_read_again(
     monkeypatch.delenv("REDSHIFT_PASSWORD")
 
 
-def test_the_stored_login_confirms_no_guess(wrong: None, sync: Sync, target: Query) -> None:
-    sync("node_details")
+def test_the_stored_login_confirms_no_guess(wrong: None, materialize: Materialize, target: Query) -> None:
+    materialize("node_details")
     ((login,),) = target("SELECT login FROM quper.cluster_connections")
     salt, digest = login.split(":")
     assert len(digest) * 4 == 16 and len(salt) == 16

@@ -21,7 +21,7 @@ from qupersync_assets.settings import Settings
 from qupersync_assets.settings.redshift_login import IamClusterLogin
 from qupersync_assets_tests.support.aws_server import AwsServer, use
 from qupersync_assets_tests.support.demo_process import free_port
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 STATE = "SELECT state, problem, next_check_at - checked_at FROM quper.cluster_connections"
 
@@ -42,29 +42,29 @@ def why_later(minutes: float = 0) -> dict[str, str]:
     return postponed(postgres_resource(settings), settings, ["sandbox"], now)
 
 
-def test_an_outage_is_found_by_one_attempt_per_run(away: Gateway, sync: Sync, target: Query) -> None:
-    sync("node_details")
+def test_an_outage_is_found_by_one_attempt_per_run(away: Gateway, materialize: Materialize, target: Query) -> None:
+    materialize("node_details")
     assert target("SELECT attempts FROM quper.sync_logs") == [(2,)], "a short outage is retried"
     assert target(STATE) == [("unreachable", "PORT", timedelta(minutes=1))]
     target("UPDATE quper.cluster_connections SET since = now() - interval '10 minutes'")
     target("DELETE FROM quper.sync_logs")
-    sync()
+    materialize()
     rows = target("SELECT attempts, error FROM quper.sync_logs")
     assert len(rows) > 1 and len(set(rows)) == 1 and rows[0][0] == 1, "one attempt for all jobs, and no retry"
     ((_, _, delay),) = target(STATE)
     assert timedelta(minutes=10) < delay < timedelta(minutes=11), "the delay is as long as the outage"
     assert "is unreachable since" in why_later()["sandbox"] and why_later(11) == {}
     target("UPDATE quper.cluster_connections SET since = now() - interval '5 hours'")
-    sync("node_details")
+    materialize("node_details")
     assert target(STATE)[0][2] == timedelta(minutes=15)
 
 
-def test_a_cluster_that_answers_again_is_due(away: Gateway, sync: Sync, target: Query) -> None:
-    sync("node_details")
+def test_a_cluster_that_answers_again_is_due(away: Gateway, materialize: Materialize, target: Query) -> None:
+    materialize("node_details")
     assert why_later()
     away.start()
     assert why_later() == {}
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert target("SELECT state FROM quper.cluster_connections") == [("reachable",)]
 
 

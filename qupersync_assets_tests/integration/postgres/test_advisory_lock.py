@@ -8,18 +8,20 @@ import pytest
 import sqlalchemy as sa
 
 from qupersync_assets.postgres.advisory_lock import JobConnection, JobLocked
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 ROWS = "INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, 10) n"
 LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
 
 
-def test_a_job_that_is_being_loaded_is_skipped(engine: sa.Engine, sync: Sync, source: Query, target: Query) -> None:
+def test_a_job_that_is_being_loaded_is_skipped(
+    engine: sa.Engine, materialize: Materialize, source: Query, target: Query
+) -> None:
     source(ROWS)
     with closing(JobConnection(engine, "sandbox", "node_details_sync")) as other:
         with other.begin() as connection:
             pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
-        result = sync("node_details", "applications")
+        result = materialize("node_details", "applications")
         assert result.success
     assert target("SELECT count(*) FROM quper.node_details") == [(0,)]
     logs: dict[str, str] = dict(target("SELECT sync_job_id, status FROM quper.sync_logs"))
@@ -35,7 +37,7 @@ def test_a_job_that_is_being_loaded_is_skipped(engine: sa.Engine, sync: Sync, so
     assert check.passed and str(check.description).startswith("Nothing was read: node_details_sync")
     assert check.metadata["source"].value == "skipped"
 
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert target("SELECT count(*) FROM quper.node_details") == [(10,)]
     assert target(LOCKS) == [(0,)]
 

@@ -7,16 +7,16 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from qupersync_assets_tests.support.integration import Query, Sync, checks
+from qupersync_assets_tests.support.integration import Materialize, Query, checks
 
 
 @pytest.mark.parametrize(("pause", "lost"), [("8 days", True), ("7 days 1 hour", True), ("6 days 23 hours", False)])
-def test_a_pause_beyond_the_retention_is_a_gap(sync: Sync, target: Query, pause: str, lost: bool) -> None:
-    first = sync("query_history", "node_details")
+def test_a_pause_beyond_the_retention_is_a_gap(materialize: Materialize, target: Query, pause: str, lost: bool) -> None:
+    first = materialize("query_history", "node_details")
     assert all(check.passed for check in checks(first, "no_gap").values())
     target("UPDATE quper.sync_logs SET started_at = started_at - %s::interval", [pause])
     ((last,),) = target("SELECT started_at FROM quper.sync_logs WHERE sync_job_id = 'query_history_sync'")
-    back = sync("query_history", "node_details")
+    back = materialize("query_history", "node_details")
     assert back.success
     (check,) = checks(back, "no_gap").values()
     assert check.asset_key == dg.AssetKey(["quper", "query_history"])
@@ -32,15 +32,15 @@ def test_a_pause_beyond_the_retention_is_a_gap(sync: Sync, target: Query, pause:
         assert check.metadata["gap_seconds"].value == round((gaps[0][1] - last).total_seconds())
     else:
         assert gaps == [(None, None)]
-    assert all(check.passed for check in checks(sync("query_history"), "no_gap").values())
+    assert all(check.passed for check in checks(materialize("query_history"), "no_gap").values())
 
 
-def test_the_gap_starts_at_the_last_success(sync: Sync, target: Query) -> None:
-    assert sync("query_history").success
+def test_the_gap_starts_at_the_last_success(materialize: Materialize, target: Query) -> None:
+    assert materialize("query_history").success
     target("UPDATE quper.sync_logs SET started_at = started_at - interval '9 days'")
-    assert sync("query_history").success
+    assert materialize("query_history").success
     target("UPDATE quper.sync_logs SET status = 'failed' WHERE started_at > now() - interval '1 day'")
-    (check,) = checks(sync("query_history"), "no_gap").values()
+    (check,) = checks(materialize("query_history"), "no_gap").values()
     assert not check.passed
 
 
@@ -52,10 +52,10 @@ def days_ago(days: float) -> datetime:
 
 
 def test_rows_that_redshift_kept_for_longer_are_read_and_not_reported_as_lost(
-    sync: Sync, source: Query, target: Query
+    materialize: Materialize, source: Query, target: Query
 ) -> None:
     source(QUERY, [1, days_ago(10)])
-    assert sync("query_history").success
+    assert materialize("query_history").success
     target("UPDATE quper.query_history SET cluster = 'other'")  # the first read covers seven days, and left it out
     target(
         "INSERT INTO quper.query_history (cluster, query_id, status, start_time) VALUES ('sandbox', 1, 'success', %s)",
@@ -64,7 +64,7 @@ def test_rows_that_redshift_kept_for_longer_are_read_and_not_reported_as_lost(
     target("UPDATE quper.sync_logs SET started_at = started_at - interval '238 hours'")
     for query_id, age in ((2, 9), (3, 8), (4, 1)):
         source(QUERY, [query_id, days_ago(age)])
-    back = sync("query_history")
+    back = materialize("query_history")
     assert target("SELECT query_id FROM quper.query_history WHERE cluster = 'sandbox' ORDER BY 1") == [
         (n,) for n in (1, 2, 3, 4)
     ]
@@ -75,10 +75,10 @@ def test_rows_that_redshift_kept_for_longer_are_read_and_not_reported_as_lost(
 
 
 def test_a_gap_ends_at_the_oldest_row_that_redshift_kept(
-    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+    materialize: Materialize, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYNC_BATCH_SIZE", "1")  # the oldest row is in neither the first nor the last page
-    assert sync("query_history").success
+    assert materialize("query_history").success
     target("UPDATE quper.sync_logs SET started_at = started_at - interval '10 days'")
     kept = days_ago(8)
     # An unfinished query is listed for longer than others.
@@ -90,25 +90,25 @@ def test_a_gap_ends_at_the_oldest_row_that_redshift_kept(
     source(QUERY, [1, days_ago(30)])
     for query_id, time in ((3, kept), (4, days_ago(1))):
         source(QUERY, [query_id, time])
-    (check,) = checks(sync("query_history"), "no_gap").values()
+    (check,) = checks(materialize("query_history"), "no_gap").values()
     assert not check.passed and f"to {kept:%Y-%m-%d %H:%M:%S} UTC are lost" in str(check.description)
 
 
 @pytest.mark.parametrize("restored", [True, False], ids=["restored", "idle"])
 def test_a_restored_table_has_a_gap_and_an_idle_cluster_has_none(
-    sync: Sync, source: Query, target: Query, restored: bool
+    materialize: Materialize, source: Query, target: Query, restored: bool
 ) -> None:
-    assert sync("query_history").success
+    assert materialize("query_history").success
     rows = "INSERT INTO quper.query_history (cluster, query_id, start_time, status) VALUES (%s, %s, %s, 'success')"
     for cluster, query_id, age in (("sandbox", 1, 20), ("sandbox", 2, 9), ("other", 3, 1)):
         target(rows, [cluster, query_id, days_ago(age)])
-    (idle,) = checks(sync("query_history"), "no_gap").values()
+    (idle,) = checks(materialize("query_history"), "no_gap").values()
     assert idle.passed
     if restored:
         target("DELETE FROM quper.query_history WHERE query_id = 2")
-    (check,) = checks(sync("query_history"), "no_gap").values()
+    (check,) = checks(materialize("query_history"), "no_gap").values()
     assert check.passed != restored
     gap = "SELECT gap_from = (SELECT start_time FROM quper.query_history WHERE query_id = 1) FROM quper.sync_logs"
     assert target(f"{gap} ORDER BY id DESC LIMIT 1") == [(True if restored else None,)]
-    (check,) = checks(sync("query_history"), "no_gap").values()
+    (check,) = checks(materialize("query_history"), "no_gap").values()
     assert check.passed  # it is reported once

@@ -25,7 +25,7 @@ from qupersync_assets.postgres.schema import VersionState, check_version, ensure
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.spec import METADATA, SyncSpec
 from qupersync_assets.sync_jobs import default_specs
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 from qupersync_assets_tests.support.schema_catalog import (
     catalog,
     catalog_of_models,
@@ -271,7 +271,7 @@ def test_a_newer_or_too_old_schema_is_refused(
 
 @pytest.mark.parametrize("state", ["absent", "older", "incomplete"])
 def test_a_sync_does_not_migrate_without_auto_migrate(
-    sync: Sync,
+    materialize: Materialize,
     bare: PostgresResource,
     target: Query,
     add_version: AddVersion,
@@ -289,13 +289,13 @@ def test_a_sync_does_not_migrate_without_auto_migrate(
     elif state == "incomplete":
         target("DROP TABLE quper.node_details CASCADE")
     monkeypatch.setenv("SYNC_AUTO_MIGRATE", "false")
-    result = sync("node_details")
+    result = materialize("node_details")
     (failure,) = [e for e in result.all_events if e.is_step_failure]
     error = str(failure.step_failure_data.error)
     assert all(word in error for word in [*words, "SYNC_AUTO_MIGRATE is false. Run `qupersync migrate`."])
     assert not any(e.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY for e in result.all_events)
     migrate(bare)
-    assert sync("node_details").success
+    assert materialize("node_details").success
 
 
 def test_a_failed_migration_changes_nothing(postgres: PostgresResource, target: Query, add_version: AddVersion) -> None:

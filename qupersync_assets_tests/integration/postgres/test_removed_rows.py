@@ -12,7 +12,7 @@ from qupersync_assets.postgres.loader import LoadResult
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets.sync_jobs.column_stats import SPEC as COLUMNS_SPEC
 from qupersync_assets_tests.integration.postgres.test_loader import ListSource, load_list
-from qupersync_assets_tests.support.integration import Query, Sync, checks
+from qupersync_assets_tests.support.integration import Materialize, Query, Sync, checks
 
 NODES = "INSERT INTO stv_node_storage_capacity SELECT n, n, 9000 FROM generate_series(1, %s) n"
 MARKED = "SELECT node FROM quper.node_details WHERE removed_at IS NOT NULL ORDER BY node"
@@ -21,23 +21,23 @@ COLUMN_KEY = [c.name for c in COLUMNS_SPEC.source_key]
 REMOVED = "SELECT rows_removed FROM quper.sync_logs ORDER BY id DESC LIMIT 1"
 
 
-def test_a_removed_row_is_marked_until_it_is_read_again(sync: Sync, source: Query, target: Query) -> None:
+def test_a_removed_row_is_marked_until_it_is_read_again(materialize: Materialize, source: Query, target: Query) -> None:
     source(NODES, [2500])
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert target(MARKED) == []
     source("DELETE FROM stv_node_storage_capacity WHERE node IN (1, 1700)")
-    result = sync("node_details")
+    result = materialize("node_details")
     assert target(MARKED) == [(1,), (1700,)] and target(REMOVED) == [(2,)]
     assert target("SELECT count(*) FROM quper.node_details_current") == [(2498,)]
     (event,) = result.get_asset_materialization_events()
     counts: dict[str, int] = event.materialization.metadata["counts"].value  # type: ignore[assignment]
     assert counts["rows_removed"] == 2
     ((since,),) = target("SELECT DISTINCT removed_at FROM quper.node_details WHERE node = 1")
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert target("SELECT removed_at FROM quper.node_details WHERE node = 1") == [(since,)]
     assert target(REMOVED) == [(0,)]
     source("INSERT INTO stv_node_storage_capacity VALUES (1, 1, 9000)")
-    assert sync("node_details").success
+    assert materialize("node_details").success
     assert target(MARKED) == [(1700,)]
     assert target("SELECT count(*) FROM quper.node_details") == [(2500,)]
 
@@ -69,19 +69,19 @@ def test_an_empty_source_of_transient_rows_marks_all_of_its_cluster(
 
 
 def test_a_skipped_row_with_a_known_key_stops_no_removal(
-    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+    materialize: Materialize, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source(NODES, [4])
     for cluster in ("other", "sandbox"):
         monkeypatch.setenv("CLUSTER_NAME", cluster)
-        assert sync("node_details").success
+        assert materialize("node_details").success
     target("ALTER TABLE quper.node_details ADD CHECK (node <> 3 OR used_mb < 4)")  # refused by PostgreSQL
     source("ALTER TABLE stv_node_storage_capacity ALTER capacity TYPE numeric(30)")
     try:
         source("DELETE FROM stv_node_storage_capacity WHERE node = 1")
         source("UPDATE stv_node_storage_capacity SET used = 5 WHERE node = 3")
         source("UPDATE stv_node_storage_capacity SET capacity = 1e29 WHERE node = 4")  # refused by `transform`
-        result = sync("node_details")
+        result = materialize("node_details")
     finally:
         source("TRUNCATE stv_node_storage_capacity; ALTER TABLE stv_node_storage_capacity ALTER capacity TYPE integer")
     assert target("SELECT row->>'node' FROM quper.skipped_rows ORDER BY 1") == [("3",), ("4",)]
@@ -90,21 +90,21 @@ def test_a_skipped_row_with_a_known_key_stops_no_removal(
 
 
 def test_a_row_with_an_unknown_key_leaves_removals_undecided_and_a_check_says_so(
-    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+    materialize: Materialize, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source(NODES, [3])
     for cluster in ("other", "sandbox"):
         monkeypatch.setenv("CLUSTER_NAME", cluster)
-        assert sync("node_details").success
+        assert materialize("node_details").success
     source("UPDATE stv_node_storage_capacity SET node = NULL WHERE node = 3")
     for expected in (True, True, False):
-        result = sync("node_details")
+        result = materialize("node_details")
         assert target(MARKED) == [] and target(UNDECIDED) == [(1,)]
         check = checks(result, "finds_removed_rows")["node_details"]
         assert check.passed is expected
     assert check.severity.value == "WARN" and "whether 1 rows still exist" in (check.description or "")
     source("UPDATE stv_node_storage_capacity SET node = 2 WHERE node IS NULL")
-    assert checks(sync("node_details"), "finds_removed_rows")["node_details"].passed
+    assert checks(materialize("node_details"), "finds_removed_rows")["node_details"].passed
     assert target("SELECT cluster, node FROM quper.node_details WHERE removed_at IS NOT NULL") == [("sandbox", 3)]
 
 

@@ -11,7 +11,7 @@ import pytest
 from qupersync_assets.postgres.loader import LoadResult
 from qupersync_assets.postgres.resource import PostgresResource
 from qupersync_assets_tests.integration.postgres.test_loader import ListSource, load_list
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 from qupersync_assets_tests.support.set_ups import partition
 
 NODES = "SELECT cluster, node, used_mb, removed_at IS NOT NULL FROM quper.node_details ORDER BY 1, 2"
@@ -68,7 +68,7 @@ def queries(source: Query) -> Callable[..., None]:
 
 @pytest.mark.parametrize("kind", PARTITIONS)
 def test_a_history_in_partitions(
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     queries: Callable[..., None],
     logged: Callable[..., Any],
@@ -81,15 +81,15 @@ def test_a_history_in_partitions(
     for cluster in ("one", "two"):
         monkeypatch.setenv("CLUSTER_NAME", cluster)
         queries(1, 2.2, 5)
-        assert sync("query_history").success
+        assert materialize("query_history").success
         assert logged("query_history_sync")[1:6] == (3, 0, 0, 0, 0)
-    result = sync("query_history")
+    result = materialize("query_history")
     (event,) = result.get_asset_materialization_events()
     assert ("no unique index" in str(event.materialization.metadata)) == (kind == "by time")
     assert logged("query_history_sync")[1:6] == (0, 0, logged("query_history_sync")[0], 0, 0)
     target("UPDATE quper.sync_logs SET read_mode = NULL")  # read everything again
     queries(1, 1.8, 5, 7, text="b")  # the second one moves into another partition
-    assert sync("query_history").success
+    assert materialize("query_history").success
     assert logged("query_history_sync")[:6] == (4, 1, 3, 0, 0, 0)
     found = target("SELECT cluster, query_id, query_text, start_time FROM quper.query_history ORDER BY 1, 2")
     one = [("one", n, "a", NOW - timedelta(hours=h)) for n, h in enumerate((1, 2.2, 5))]
@@ -112,7 +112,7 @@ def test_a_table_without_unique_index_is_merged_by_lookup(postgres: PostgresReso
 
 
 def test_row_level_security_refuses_copy_only(
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     queries: Callable[..., None],
     logged: Callable[..., Any],
@@ -126,7 +126,7 @@ def test_row_level_security_refuses_copy_only(
     for cluster in ("one", "two"):
         monkeypatch.setenv("CLUSTER_NAME", cluster)
         queries(1, 2.2, 5)
-        result = sync("query_history")
+        result = materialize("query_history")
         (event,) = result.get_asset_materialization_events()
         assert "PostgreSQL refused the direct copy: COPY FROM not supported" in str(event.materialization.metadata)
         assert logged("query_history_sync")[1:6] == (3, 0, 0, 0, 0)

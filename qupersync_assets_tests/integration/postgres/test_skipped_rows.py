@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query, Sync
 
 
 def add_queries(source: Query, *rows: str) -> None:
@@ -77,11 +77,11 @@ def test_only_rows_that_postgres_refuses_are_skipped(
     [(0, 10, None), (1, 99, dg.AssetCheckSeverity.WARN), (1, 9, dg.AssetCheckSeverity.ERROR)],
 )
 def test_the_severity_of_the_check_depends_on_the_share(
-    sync: Sync, source: Query, bad: int, good: int, severity: dg.AssetCheckSeverity | None
+    materialize: Materialize, source: Query, bad: int, good: int, severity: dg.AssetCheckSeverity | None
 ) -> None:
     source("INSERT INTO stv_node_storage_capacity SELECT n, 1, 2 FROM generate_series(1, %s) n", [good])
     source("INSERT INTO stv_node_storage_capacity SELECT NULL, 1, n FROM generate_series(1, %s) n", [bad])
-    result = sync("node_details")
+    result = materialize("node_details")
     assert result.success  # a skipped row never fails the run
     (check,) = [c for c in result.get_asset_check_evaluations() if c.check_name == "no_skipped_rows"]
     assert check.passed == (severity is None)

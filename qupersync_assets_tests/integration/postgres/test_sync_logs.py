@@ -19,7 +19,7 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.support.demo_process import until
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query, Sync
 
 
 def test_a_running_row_has_the_counts_of_its_batches(
@@ -97,10 +97,14 @@ def test_a_row_of_an_unknown_run_is_closed_after_its_load(
 
 
 def test_a_run_that_could_not_reach_postgresql_is_logged_later(
-    postgres: PostgresResource, sync: Sync, target: Query, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresResource,
+    materialize: Materialize,
+    target: Query,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("POSTGRES_PORT", "1")
-    run_id = sync("node_details", "applications").run_id
+    run_id = materialize("node_details", "applications").run_id
     assert target("SELECT count(*) FROM quper.sync_logs") == [(0,)]
     record = instance.get_run_record_by_id(run_id)
     assert record is not None
@@ -112,7 +116,11 @@ def test_a_run_that_could_not_reach_postgresql_is_logged_later(
 
 
 def test_the_sensor_adds_the_rows_of_failed_runs_once(
-    bare: PostgresResource, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
+    bare: PostgresResource,
+    materialize: Materialize,
+    target: Query,
+    monkeypatch: pytest.MonkeyPatch,
+    instance: dg.DagsterInstance,
 ) -> None:
     def evaluate(cursor: str | None) -> Any:
         sensor = build_definitions(Settings.load()).resolve_sensor_def("qupersync_close_stale_rows")
@@ -123,7 +131,7 @@ def test_the_sensor_adds_the_rows_of_failed_runs_once(
     first = evaluate(None)  # without a schema
     with monkeypatch.context() as outage:
         outage.setenv("POSTGRES_PORT", "1")
-        sync("node_details")
+        materialize("node_details")
     second = evaluate(first.cursor)
     assert target("SELECT sync_job_id, status FROM quper.sync_logs") == [("node_details_sync", "failed")]
     assert second.cursor != first.cursor

@@ -15,7 +15,7 @@ from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.settings import Settings
 from qupersync_assets.sync_jobs import default_specs
 from qupersync_assets_tests.support.expected_rows import ORACLES, plain
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query, Sync
 
 QUERY = (
     "INSERT INTO sys_query_history (user_id, query_id, status, start_time, end_time, query_label) "
@@ -30,14 +30,14 @@ def yesterday(target: Query) -> None:
     target("UPDATE quper.sync_logs SET started_at = started_at - interval '1 day'")
 
 
-def test_only_new_rows_are_read(sync: Sync, source: Query, target: Query) -> None:
+def test_only_new_rows_are_read(materialize: Materialize, source: Query, target: Query) -> None:
     for query_id, age in ((1, "3 days"), (2, "61 minutes"), (3, "10 minutes")):
         source(QUERY, [query_id, "success", age, None])
-    assert sync("query_history").success
+    assert materialize("query_history").success
     assert target(LOG) == [(3, "full", None)]
     source(QUERY, [4, "success", "1 second", None])
     source(QUERY, [5, "success", "2 days", None])  # later than Redshift ever is
-    result = sync("query_history")
+    result = materialize("query_history")
     ((extracted, why, since),) = target(LOG)
     assert (extracted, why) == (3, "incremental")  # the newest row was ten minutes old: 2, 3 and 4
     newest = source("SELECT start_time FROM sys_query_history WHERE query_id = 3")[0][0].replace(tzinfo=UTC)
@@ -49,7 +49,7 @@ def test_only_new_rows_are_read(sync: Sync, source: Query, target: Query) -> Non
     assert metadata["read_from"].value == since.timestamp() < metadata["read_to"].value
     assert target(HELD) == [(n, "success") for n in (1, 2, 3, 4)]
     yesterday(target)
-    assert sync("query_history").success
+    assert materialize("query_history").success
     assert target(LOG) == [(5, "full", None)]
     assert target(HELD) == [(n, "success") for n in (1, 2, 3, 4, 5)]
 

@@ -25,7 +25,7 @@ from qupersync_assets.settings.redshift_login import (
     SecretLogin,
 )
 from qupersync_assets_tests.support.aws_server import ROLE, AwsServer, use
-from qupersync_assets_tests.support.integration import Query, Sync, pages_of
+from qupersync_assets_tests.support.integration import Materialize, Query, pages_of
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:quper-AbCdEf"
 
@@ -214,7 +214,7 @@ def test_a_sync_with_iam_shows_no_secret(
     aws: AwsServer,
     gateway: Gateway,
     authority: Authority,
-    sync: Sync,
+    materialize: Materialize,
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -226,10 +226,10 @@ def test_a_sync_with_iam_shows_no_secret(
     for name, value in variables.items():
         monkeypatch.setenv(f"REDSHIFT_{name}", value)
     monkeypatch.delenv("REDSHIFT_PASSWORD")
-    result = sync("node_details")
+    result = materialize("node_details")
     assert result.success
     aws.failure = (403, "AccessDenied")
-    refused = sync("node_details")
+    refused = materialize("node_details")
     assert not refused.success
     error = "\n".join(str(e) for r in (result, refused) for e in instance.all_logs(r.run_id))
     assert "AccessDenied" in error

@@ -10,7 +10,7 @@ import redshift_connector
 
 from qupersync_assets.sandbox import Sandbox
 from qupersync_assets.sandbox.rules.strict import Refusal
-from qupersync_assets_tests.support.integration import Command, Query, Sync
+from qupersync_assets_tests.support.integration import Command, Materialize, Query, Sync
 
 QUERIES = """INSERT INTO sys_query_history (user_id, query_id, status, start_time, query_text)
     SELECT 100, n, 'success', date_trunc('second', getdate()) - n * interval '2 hours', repeat(chr(65 + n % 20), 900)
@@ -41,11 +41,17 @@ def refusing(sandbox: Sandbox, message: str, times: int) -> list[str]:
 
 @pytest.mark.parametrize("message", ["could not open relation with OID 4711", "1023"])
 def test_an_internal_error_that_passes_is_retried(
-    sandbox: Sandbox, sync: Sync, source: Query, logged: Callable[..., Any], target: Query, capfd: Any, message: str
+    sandbox: Sandbox,
+    materialize: Materialize,
+    source: Query,
+    logged: Callable[..., Any],
+    target: Query,
+    capfd: Any,
+    message: str,
 ) -> None:
     source(QUERIES)
     refused = refusing(sandbox, message, times=1)
-    assert sync("query_history").success
+    assert materialize("query_history").success
     assert len(refused) == 1 and target("SELECT attempts FROM quper.sync_logs") == [(2,)]
     assert f"{message} (SQLSTATE XX000)" in capfd.readouterr().err
     assert logged("query_history_sync")[:2] == (80, 80)

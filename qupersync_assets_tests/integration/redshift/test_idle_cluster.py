@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from qupersync_assets_tests.support.integration import Query, Sync, checks
+from qupersync_assets_tests.support.integration import Materialize, Query, checks
 
 
 def test_an_idle_cluster_is_distinguished_from_missing_privileges(
-    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+    materialize: Materialize, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cluster that was paused still has its old rows; rows of the sync itself are new."""
     for query, label, age in ((1, None, "9 days"), (2, None, "8 days"), (3, "qupersync", "1 minute")):
@@ -22,7 +22,7 @@ def test_an_idle_cluster_is_distinguished_from_missing_privileges(
     found = {}
     for user, table in (("reader", "query_history"), ("ordinary", "query_history"), ("reader", "alert_events")):
         monkeypatch.setenv("REDSHIFT_USER", f"qupersync_{user}")
-        result = sync(table)
+        result = materialize(table)
         assert result.success
         found[user, table] = str(checks(result, "sees_all_rows")[table].description)
         log = target("SELECT read_reason, rows_extracted FROM quper.sync_logs ORDER BY id DESC LIMIT 1")

@@ -13,7 +13,7 @@ from qupersync_assets.redshift.catalog import missing_columns, narrow_columns
 from qupersync_assets.spec import SyncSpec, Variant, select_statement
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets.sync_jobs.query_history import SPEC as QUERIES
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 VIEW = "sys_query_history"
 COLUMNS = (
@@ -96,14 +96,19 @@ def fast_path(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance) -
 
 
 def test_pages_of_an_old_patch_level_are_copied_directly(
-    queries: None, sync: Sync, source: Query, target: Query, merges: list[str], instance: dg.DagsterInstance
+    queries: None,
+    materialize: Materialize,
+    source: Query,
+    target: Query,
+    merges: list[str],
+    instance: dg.DagsterInstance,
 ) -> None:
     optional = sorted(name for view, name in optional_columns(QUERIES, QUERIES.variants[0]) if view == VIEW)
     changes = [f"ALTER TABLE {VIEW} RENAME COLUMN {name} TO {name}_new" for name in optional]
     back = [f"ALTER TABLE {VIEW} RENAME COLUMN {name}_new TO {name}" for name in optional]
     with altered(source, changes, back):
         for counts in ((40, 0), (0, 40)):
-            result = sync("query_history")
+            result = materialize("query_history")
             assert result.success and (merges, fast_path(result, instance)) == ([], ("on", []))
             log = target("SELECT rows_inserted, rows_unchanged FROM quper.sync_logs ORDER BY id DESC LIMIT 1")
             assert log == [counts]
@@ -111,20 +116,25 @@ def test_pages_of_an_old_patch_level_are_copied_directly(
 
 
 def test_a_column_of_another_type_turns_the_fast_path_off_and_is_named(
-    queries: None, sync: Sync, source: Query, target: Query, merges: list[str], instance: dg.DagsterInstance
+    queries: None,
+    materialize: Materialize,
+    source: Query,
+    target: Query,
+    merges: list[str],
+    instance: dg.DagsterInstance,
 ) -> None:
     change = "ALTER TABLE {} ALTER COLUMN {} TYPE {}"
     changes, back = [change.format(VIEW, "session_id", "bigint")], [change.format(VIEW, "session_id", "integer")]
     with altered(source, changes, back):
-        result = sync("query_history")
+        result = materialize("query_history")
     reason = "session_id is bigint, not integer"
     assert fast_path(result, instance) == (f"off: {reason}", [f"The fast path is off: {reason}"])
     assert merges and target("SELECT count(*) FROM quper.query_history") == [(40,)]
 
 
 def test_redaction_turns_the_fast_path_off(
-    queries: None, sync: Sync, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    queries: None, materialize: Materialize, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYNC_QUERY_TEXT", "redacted")
-    text, said = fast_path(sync("query_history"), instance)
+    text, said = fast_path(materialize("query_history"), instance)
     assert "SYNC_QUERY_TEXT" in text and len(said) == 1

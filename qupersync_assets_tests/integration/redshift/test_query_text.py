@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query, Sync
 
 # A literal for each path.
 LOADED, CUT, SAID, UNQUOTED = "Zqfull", "Zqcut", "Zqsaid", "Zqunquoted"
@@ -77,9 +77,9 @@ def found(text: str) -> set[str]:
 
 
 def test_full_text_is_not_redacted(
-    statements: None, without_key: None, sync: Sync, target: Query, instance: dg.DagsterInstance
+    statements: None, without_key: None, materialize: Materialize, target: Query, instance: dg.DagsterInstance
 ) -> None:
-    result = sync("query_history", "column_stats")
+    result = materialize("query_history", "column_stats")
     assert result.success
     assert found(stored(target)) == set(MARKS)
     assert found(logged(instance, result)) == {REFUSED}  # PostgreSQL shows the row that it refuses
@@ -89,14 +89,14 @@ def test_full_text_is_not_redacted(
 def test_no_literal_is_written(
     statements: None,
     without_key: None,
-    sync: Sync,
+    materialize: Materialize,
     target: Query,
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
     query_text: str,
 ) -> None:
     monkeypatch.setenv("SYNC_QUERY_TEXT", query_text)
-    result = sync("query_history", "column_stats")
+    result = materialize("query_history", "column_stats")
     assert result.success
     assert found(stored(target)) == set()
     assert found(logged(instance, result)) == set()

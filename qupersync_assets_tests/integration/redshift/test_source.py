@@ -17,7 +17,7 @@ from qupersync_assets.spec.source_variant import Variant
 from qupersync_assets.sync_jobs import all_specs, default_specs
 from qupersync_assets_tests.support.expected_rows import ORACLES, plain
 from qupersync_assets_tests.support.history import backfill
-from qupersync_assets_tests.support.integration import Query, Sync, checks
+from qupersync_assets_tests.support.integration import Materialize, Query, Sync, checks
 
 DETAIL = "FROM sys_query_detail WHERE user_id <> 1"
 STARTED = "CASE rtrim(vacuum_type) WHEN 'Delete' THEN ' Delete Only' WHEN 'Sort' THEN ' Sort Only' ELSE '' END"
@@ -96,7 +96,7 @@ def logs(target: Query, run_id: str) -> dict[str, tuple[Any, ...]]:
 def test_sys_views_replace_missing_stl_views(
     filled: None,
     sandbox: Sandbox,
-    sync: Sync,
+    materialize: Materialize,
     source: Query,
     target: Query,
     monkeypatch: pytest.MonkeyPatch,
@@ -109,7 +109,7 @@ def test_sys_views_replace_missing_stl_views(
     upstream = (sandbox.server.host, sandbox.server.port)
     with Gateway(upstream, mode=mode, lists_absent=listed) as gateway, without_activity:
         monkeypatch.setenv("REDSHIFT_PORT", str(gateway.port))
-        first, second = sync(), sync()
+        first, second = materialize(), materialize()
     assert first.success and second.success
     for result in (first, second):
         logged = logs(target, result.run_id)
@@ -142,17 +142,19 @@ def test_sys_views_replace_missing_stl_views(
     assert all(count > 5 for count in target(filled_after_load)[0])
 
 
-def test_vacuums_are_the_same_from_both_views(filled: None, sync: Sync, source: Query, target: Query) -> None:
+def test_vacuums_are_the_same_from_both_views(
+    filled: None, materialize: Materialize, source: Query, target: Query
+) -> None:
     known = (
         "SELECT userid, xid, table_id, outcome, rows, sortedrows, blocks, eventtime FROM quper.vacuum_history "
         "WHERE outcome <> 'skipped'"
     )
-    assert sync("vacuum_history").success
+    assert materialize("vacuum_history").success
     of_stl = plain(target(known))
     target("TRUNCATE quper.vacuum_history")
     revoked = "REVOKE SELECT ON stl_vacuum FROM qupersync_reader"
     with changed(source, revoked, "GRANT SELECT ON stl_vacuum TO qupersync_reader"):
-        result = sync("vacuum_history")
+        result = materialize("vacuum_history")
     assert result.success
     assert plain(target(known)) == of_stl and len(of_stl) > 5
     check = checks(result, "source_schema")["vacuum_history"]
@@ -161,7 +163,9 @@ def test_vacuums_are_the_same_from_both_views(filled: None, sync: Sync, source: 
         assert word in str(check.description)
 
 
-def test_applications_come_from_any_connection_log(filled: None, sync: Sync, source: Query, target: Query) -> None:
+def test_applications_come_from_any_connection_log(
+    filled: None, materialize: Materialize, source: Query, target: Query
+) -> None:
     hidden = [
         ("ALTER VIEW svl_user_activity RENAME TO renamed", "ALTER VIEW renamed RENAME TO svl_user_activity"),
         (
@@ -174,11 +178,11 @@ def test_applications_come_from_any_connection_log(filled: None, sync: Sync, sou
         "SELECT event, record_time, session_id, database_name, user_name, application_name FROM sys_connection_log"
     )
     with changed(source, *hidden[0]):
-        assert sync("applications").success
+        assert materialize("applications").success
         assert same("sys_connection_log", source, target)
         target("TRUNCATE quper.applications")
         with changed(source, *hidden[1]):
-            result = sync("applications")
+            result = materialize("applications")
             assert logs(target, result.run_id)["applications"] == ("success", "stl_connection_log", None)
             assert same("stl_connection_log", source, target)
             description = str(checks(result, "source_schema")["applications"].description)
@@ -202,7 +206,9 @@ def test_an_administrators_view_is_found_in_the_search_path(
     assert logs(target, result.run_id)["applications"] == ("success", "svl_user_activity", None)
 
 
-def test_a_column_missing_in_a_patch_level_is_null(filled: None, sync: Sync, source: Query, target: Query) -> None:
+def test_a_column_missing_in_a_patch_level_is_null(
+    filled: None, materialize: Materialize, source: Query, target: Query
+) -> None:
     lacking = {
         "sys_query_history": ["username", "query_priority", "returned_rows", "result_cache_hit"],
         "stl_scan": ["rows_pre_filter", "is_rrscan"],
@@ -213,7 +219,7 @@ def test_a_column_missing_in_a_patch_level_is_null(filled: None, sync: Sync, sou
     undoing = [f"ALTER TABLE {view} RENAME COLUMN {name}_new TO {name}" for view, name in columns]
     with changed(source, "; ".join(changes), "; ".join(undoing)):
         source("UPDATE sys_query_history SET status = 'running', end_time = NULL WHERE query_id % 7 = 0")
-        older = sync()
+        older = materialize()
         assert older.success
         found = checks(older, "source_schema")
         assert {table for table, check in found.items() if not check.passed} == {
@@ -236,7 +242,7 @@ def test_a_column_missing_in_a_patch_level_is_null(filled: None, sync: Sync, sou
 
         versions = "SELECT query_id, ctid, xmin FROM quper.query_history"
         before = sorted(target(versions))
-        again = sync()
+        again = materialize()
         assert sorted(target(versions)) == before
         written = "SELECT sum(rows_inserted + rows_updated) FROM quper.sync_logs WHERE run_id = %s"
         assert target(written, [again.run_id]) == [(0,)]
@@ -245,23 +251,25 @@ def test_a_column_missing_in_a_patch_level_is_null(filled: None, sync: Sync, sou
             "UPDATE sys_query_history SET status = 'success', end_time = getdate(), elapsed_time = 9007199254740993 "
             "WHERE rtrim(status) = 'running' AND user_id <> 1 RETURNING query_id"
         )
-        third = sync()
+        third = materialize()
         assert ended and target(written, [third.run_id]) == [(len(ended),)]
         assert target(
             "SELECT DISTINCT status, elapsed_time_us FROM quper.query_history WHERE query_id = ANY(%s)",
             [[query_id for (query_id,) in ended]],
         ) == [("success", 9007199254740993)]
-    newer = sync()
+    newer = materialize()
     assert newer.success and all(check.passed for check in checks(newer, "source_schema").values())
     for table in ("query_history", "alert_events", "table_scan_stats", "vacuum_history"):
         expected, actual = ORACLES[table]
         assert actual is not None and plain(target(actual)) == plain(source(expected, ())), table
 
 
-def test_a_new_column_is_ignored_and_reported(filled: None, sync: Sync, source: Query, target: Query) -> None:
+def test_a_new_column_is_ignored_and_reported(
+    filled: None, materialize: Materialize, source: Query, target: Query
+) -> None:
     added = "ALTER TABLE svv_table_info ADD COLUMN brand_new integer"
     with changed(source, added, "ALTER TABLE svv_table_info DROP COLUMN brand_new"):
-        result = sync("table_stats", "column_stats")
+        result = materialize("table_stats", "column_stats")
     assert result.success
     found = checks(result, "source_schema")
     assert found["column_stats"].passed and not found["table_stats"].passed
@@ -271,12 +279,12 @@ def test_a_new_column_is_ignored_and_reported(filled: None, sync: Sync, source: 
 
 
 def test_limited_visibility_of_a_user_is_reported(
-    filled: None, sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+    filled: None, materialize: Materialize, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    all_seen = checks(sync("query_history"), "sees_all_rows")["query_history"]
+    all_seen = checks(materialize("query_history"), "sees_all_rows")["query_history"]
     assert all_seen.passed and "qupersync_reader" in str(all_seen.description)
     monkeypatch.setenv("REDSHIFT_USER", "qupersync_ordinary")
-    result = sync("query_history", "column_stats")
+    result = materialize("query_history", "column_stats")
     assert result.success
     assert logs(target, result.run_id)["query_history"][0] == "success"
     (check,) = checks(result, "sees_all_rows").values()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from qupersync_assets_tests.support.integration import Query, Sync
+from qupersync_assets_tests.support.integration import Materialize, Query
 
 # What quotes, escapes or formats somewhere: in SQL, psycopg2, SQLAlchemy, str.format, COPY.
 TEXT = "'\"; drop table x; -- \\N \\t Robert''); DROP TABLE x;-- %s %(a)s %% :name {braces} {0} $1 $$' || chr(9) || chr(10) || 'ünï 漢字 😀 \u202eשלום '"
@@ -49,13 +49,13 @@ ROWS = [
 
 
 def test_hostile_rows_of_every_source_are_loaded_or_skipped(
-    sync: Sync, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
+    materialize: Materialize, source: Query, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = source(f"SELECT {TEXT}")[0][0]
     monkeypatch.setenv("CLUSTER_NAME", text)
     for statement in ROWS:
         source(statement)
-    result = sync()
+    result = materialize()
     assert result.success
     logs = target(
         "SELECT sync_job_id, rows_extracted, rows_inserted, rows_skipped, "
@@ -98,7 +98,7 @@ def test_hostile_rows_of_every_source_are_loaded_or_skipped(
     assert target("SELECT status FROM quper.vacuum_history WHERE xid = 3") == [(text[:30].rstrip(" "),)]
     for table in ("sync_logs", "skipped_rows", "table_stats", "applications"):
         assert target(f"SELECT DISTINCT cluster FROM quper.{table}") == [(text,)]
-    assert source("SELECT current_user") and sync().success  # once more, and nothing was dropped
+    assert source("SELECT current_user") and materialize().success  # once more, and nothing was dropped
     evaluations = result.get_asset_check_evaluations()
     checks = {c.asset_key.path[-1]: c for c in evaluations if c.check_name == "no_skipped_rows"}
     assert [name for name, check in sorted(checks.items()) if check.passed] == ["node_details", "query_history"]

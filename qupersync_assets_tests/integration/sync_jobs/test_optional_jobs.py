@@ -13,7 +13,7 @@ from qupersync_assets.sandbox.gateway.relay import Gateway
 from qupersync_assets.spec import SyncSpec
 from qupersync_assets.sync_jobs import all_specs
 from qupersync_assets_tests.support.expected_rows import oracle, plain
-from qupersync_assets_tests.support.integration import Query, Sync, checks
+from qupersync_assets_tests.support.integration import Materialize, Query, Sync, checks
 
 OPTIONAL = [spec for spec in all_specs() if spec.optional]
 PROVISIONED_ONLY = {"node_slices", "wlm_queues", "wlm_rules"}
@@ -46,8 +46,10 @@ def copy_to_other_cluster(target: Query, spec: SyncSpec) -> None:
 
 
 @pytest.mark.parametrize("mode", ["provisioned", "serverless", "multi-az"], indirect=True)
-def test_every_value_is_loaded_once(filled: Sandbox, mode: Any, sync: Sync, source: Query, target: Query) -> None:
-    first = sync()
+def test_every_value_is_loaded_once(
+    filled: Sandbox, mode: Any, materialize: Materialize, source: Query, target: Query
+) -> None:
+    first = materialize()
     assert first.success
     absent = SERVERLESS_ONLY if mode == "provisioned" else PROVISIONED_ONLY
     absent = absent | SERVERLESS_ONLY if mode == "multi-az" else absent
@@ -59,13 +61,13 @@ def test_every_value_is_loaded_once(filled: Sandbox, mode: Any, sync: Sync, sour
         assert len(actual) > 1 and actual == expected, spec.sync_job_id
         copy_to_other_cluster(target, spec)
     before = {(spec.sync_job_id, c): versions(target, spec, c) for spec in present for c in ("sandbox", "other")}
-    assert sync().success
+    assert materialize().success
     after = {(spec.sync_job_id, c): versions(target, spec, c) for spec in present for c in ("sandbox", "other")}
     assert after == before
     # Redshift may delete the rows of files before those of their loads.
     source("TRUNCATE sys_load_detail")
     target("UPDATE quper.sync_logs SET started_at = started_at - interval '1 day'")
-    assert sync("load_history").success
+    assert materialize("load_history").success
     (load_history,) = (spec for spec in OPTIONAL if spec.table.name == "load_history")
     assert versions(target, load_history, "sandbox") == before["load_history_sync", "sandbox"]
     failed = [check for check in first.get_asset_check_evaluations() if not check.passed]
@@ -171,10 +173,10 @@ def test_loads_show_no_data_of_customers(
 
 
 def test_an_ordinary_user_gets_the_missing_grants(
-    filled: Sandbox, sync: Sync, target: Query, monkeypatch: pytest.MonkeyPatch
+    filled: Sandbox, materialize: Materialize, target: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDSHIFT_USER", "qupersync_ordinary")
-    result = sync()
+    result = materialize()
     assert not result.success
     rows = target("SELECT sync_job_id, error FROM quper.sync_logs WHERE status = 'failed'")
     failed = {str(job): str(error) for job, error in rows}
