@@ -38,7 +38,7 @@ from qupersync_assets_tests.support.alert_servers import Webhook
 from qupersync_assets_tests.support.dagster_instance import instance_in_memory
 from qupersync_assets_tests.support.escaped_secrets import Secrets
 from qupersync_assets_tests.support.expected_rows import TIMES
-from qupersync_assets_tests.support.history import backfill
+from qupersync_assets_tests.support.history import make_once
 from qupersync_assets_tests.support.integration import (
     LOG_COLUMNS,
     Answer,
@@ -159,12 +159,16 @@ def target(sandbox: Sandbox, environment: dict[str, str]) -> Query:
 @pytest.fixture
 def filled(sandbox: Sandbox, environment: dict[str, str], source: Query) -> Sandbox:
     """The sandbox with a realistic source, of which no row expires at seven days during a test."""
-    workload = sandbox.workload()
-    backfill(sandbox, 1500)
-    for _ in range(4):
-        workload.advance(datetime.now(UTC))
-    for view, time in TIMES.items():
-        source(f"DELETE FROM {view} WHERE {time} BETWEEN '2010-01-01' AND getdate() - interval '6 days 23 hours'")
+
+    def fill() -> None:
+        workload = sandbox.workload()
+        workload.backfill(datetime.now(UTC), queries=1500)
+        for _ in range(4):
+            workload.advance(datetime.now(UTC))
+        for view, column in TIMES.items():
+            source(f"DELETE FROM {view} WHERE {column} BETWEEN '2010-01-01' AND getdate() - interval '6 days 23 hours'")
+
+    make_once(sandbox, "filled", fill)
     return sandbox
 
 

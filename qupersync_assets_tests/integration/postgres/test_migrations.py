@@ -384,6 +384,7 @@ class TestLockedTable:
                         started = time.monotonic()
                         cursor.execute("SET statement_timeout = '20s'; SELECT count(*) FROM quper.node_details")
                         longest = max(longest, time.monotonic() - started)
+                        time.sleep(0.01)
             finally:
                 reader.rollback()
             error = migration.exception(timeout=60)
