@@ -1,4 +1,4 @@
-"""`make demo ONCE=1`: all jobs succeed, a second run loads only new rows, and no process remains."""
+"""`make demo`: each reason not to start is one sentence, and no process remains."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 
 from qupersync_assets.sandbox.rules.dialect import MODES
-from qupersync_assets.sync_jobs import all_specs
-from qupersync_assets_tests.support.demo_process import ENV_FILE, remaining_processes
+from qupersync_assets_tests.support.demo_process import remaining_processes
 
 
 def demo(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -27,44 +26,6 @@ def demo(project: Path, *arguments: str, **variables: str) -> subprocess.Complet
         text=True,
         timeout=240,
     )
-
-
-def summary(output: str) -> dict[str, tuple[str, ...]]:
-    """The cells of the summary by job: status, and rows extracted, inserted, updated, unchanged and skipped."""
-    lines = re.findall(r"^(\w+_sync) +(\w+)" + 5 * r" +([\d,]+)" + "$", output, re.MULTILINE)
-    return {job: tuple(cells) for job, *cells in lines}
-
-
-def test_second_demo_loads_only_new_rows(project: Path) -> None:
-    (project / ".env").write_text(ENV_FILE)
-    first = demo(project, "--once")
-    assert first.returncode == 0, first.stdout + first.stderr
-    rows = summary(first.stdout)
-    assert rows.keys() == {spec.sync_job_id for spec in all_specs()} - {"serverless_usage_sync"}, first.stdout
-    assert f"Jobs: {len(rows)} success" in first.stdout
-    assert all(extracted == inserted != "0" for _, extracted, inserted, *_ in rows.values())
-    assert "Traceback" not in first.stderr
-    assert not remaining_processes(project)
-    *_, heading, worst, next_one, third, page = first.stdout.splitlines()
-    assert heading == "Fix first:" and worst == "  critical: The storage of a node will soon be full: node 1", (
-        first.stdout
-    )
-    assert all(re.fullmatch("  (critical|warning): .+: .+", line) for line in (next_one, third))
-    file = project / ".qupersync" / "health.html"
-    assert page == f"All findings, with plots: {file.resolve().as_uri()}" and "node 1" in file.read_text("utf-8")
-
-    # Another mode, with the state of the first demo.
-    second = demo(project, "--once", "--mode", "serverless")
-    assert second.returncode == 0, second.stdout + second.stderr
-    before, rows = rows, summary(second.stdout)
-    read, new, _, same, _ = (int(cell.replace(",", "")) for cell in rows["query_history_sync"][1:])
-    assert new and same and read < int(before["query_history_sync"][1].replace(",", "")) / 2
-    unavailable = [job for job, (status, *_) in rows.items() if status == "unavailable"]
-    assert "node_details_sync" in unavailable
-    counts = f"{len(all_specs()) - len(unavailable)} success, {len(unavailable)} unavailable"
-    assert f"Jobs: {counts}" in second.stdout
-    assert second.stdout.count("stv_node_storage_capacity") == 1  # the reason
-    assert "Traceback" not in second.stderr
 
 
 def test_unknown_mode_is_one_sentence(project: Path) -> None:

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[2]
+from qupersync_assets.sync_jobs import all_specs
+from qupersync_assets_tests.conftest import PROJECT
+from qupersync_assets_tests.support.demo_process import ENV_FILE, remaining_processes
+
 BUILD = "import sys; from setuptools import build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"
 
 
@@ -65,15 +68,50 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python.parent
 
 
-def test_demo_and_other_verbs_run_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+def summary(output: str) -> dict[str, tuple[str, ...]]:
+    """The cells of the summary by job: status, and rows extracted, inserted, updated, unchanged and skipped."""
+    lines = re.findall(r"^(\w+_sync) +(\w+)" + 5 * r" +([\d,]+)" + "$", output, re.MULTILINE)
+    return {job: tuple(cells) for job, *cells in lines}
+
+
+def test_a_second_demo_loads_only_new_rows(installed: Path, tmp_path: Path) -> None:
     qupersync = installed / "qupersync"
     where = run([installed / "python", "-c", "import qupersync_assets; print(qupersync_assets.__file__)"], tmp_path)
     assert where.stdout.startswith(str(installed.parent)), "the package of the clone was tested"
-    demo = run([qupersync, "demo", "--once", "--json"], tmp_path)
-    assert demo.returncode == 0 and json.loads(demo.stdout)["ok"], demo.stderr
+    (tmp_path / ".env").write_text(ENV_FILE)
+    first = run([qupersync, "demo", "--once"], tmp_path, COLUMNS="140")
+    assert first.returncode == 0, first.stdout + first.stderr
     assert (tmp_path / ".qupersync" / "dagster" / "dagster.yaml").is_file()
+    rows = summary(first.stdout)
+    assert rows.keys() == {spec.sync_job_id for spec in all_specs()} - {"serverless_usage_sync"}, first.stdout
+    assert f"Jobs: {len(rows)} success" in first.stdout
+    assert all(extracted == inserted != "0" for _, extracted, inserted, *_ in rows.values())
+    assert "Traceback" not in first.stderr
+    assert not remaining_processes(tmp_path)
+    *_, heading, worst, next_one, third, page = first.stdout.splitlines()
+    assert heading == "Fix first:" and worst == "  critical: The storage of a node will soon be full: node 1", (
+        first.stdout
+    )
+    assert all(re.fullmatch("  (critical|warning): .+: .+", line) for line in (next_one, third))
+    file = tmp_path / ".qupersync" / "health.html"
+    assert page == f"All findings, with plots: {file.resolve().as_uri()}" and "node 1" in file.read_text("utf-8")
 
-    for verb in ("doctor", "migrate", "up"):
-        done = run([qupersync, verb, "--json"], tmp_path)  # without settings
-        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-        assert json.loads(done.stdout) and "qupersync init" in done.stdout, done.stdout
+    # Another mode, with the state of the first demo.
+    second = run([qupersync, "demo", "--once", "--mode", "serverless", "--json"], tmp_path)
+    assert second.returncode == 0, second.stdout + second.stderr
+    jobs = {job["sync_job_id"]: job for job in json.loads(second.stdout)["jobs"]}
+    queries = jobs["query_history_sync"]
+    assert queries["rows_inserted"] and queries["rows_unchanged"]
+    assert queries["rows_extracted"] < int(rows["query_history_sync"][1].replace(",", "")) / 2
+    unavailable = [job for job, row in jobs.items() if row["status"] == "unavailable"]
+    assert "node_details_sync" in unavailable and jobs.keys() == {spec.sync_job_id for spec in all_specs()}
+    assert {row["status"] for row in jobs.values()} == {"success", "unavailable"}
+    assert "stv_node_storage_capacity" in jobs["node_details_sync"]["error"]
+    assert "Traceback" not in second.stderr
+
+
+@pytest.mark.parametrize("verb", ["doctor", "migrate", "up"])
+def test_a_verb_without_settings_names_the_one_that_asks_for_them(installed: Path, tmp_path: Path, verb: str) -> None:
+    done = run([installed / "qupersync", verb, "--json"], tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert json.loads(done.stdout) and "qupersync init" in done.stdout, done.stdout

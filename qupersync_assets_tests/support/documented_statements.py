@@ -12,14 +12,16 @@ from sqlglot import exp
 from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import traverse_scope
+from sqlglot.schema import MappingSchema
 
 from qupersync_assets.spec.redshift_views import UNDOCUMENTED, column_types, documented_views
 
-SCHEMA: dict[str, Any] = {view: column_types(view) for view in [*documented_views(), *UNDOCUMENTED]} | {
+_COLUMNS: dict[str, Any] = {view: column_types(view) for view in [*documented_views(), *UNDOCUMENTED]} | {
     "pg_class": {"oid": "oid", "relname": "name", "relnamespace": "oid", "relkind": '"char"'},
     "pg_namespace": {"oid": "oid", "nspname": "name"},
     "pg_user": {"usename": "name", "usesysid": "integer"},
 }
+SCHEMA = MappingSchema(_COLUMNS, dialect="redshift")
 # Result types of functions that sqlglot does not know.
 RESULTS = {"date_trunc": "timestamp", "format_encoding": "text"}
 

@@ -101,8 +101,10 @@ def test_unavailable_job_is_not_a_failure(
 ) -> None:
     with Gateway((sandbox.server.host, sandbox.server.port), mode="serverless") as gateway:
         monkeypatch.setenv("REDSHIFT_PORT", str(gateway.port))
-        done = qupersync("sync", "node_details", "--json")
+        done, printed = qupersync("sync", "node_details", "--json"), qupersync("sync", "node_details", "applications")
     assert done.code == 0 and done.json["jobs"][0]["status"] == "unavailable"
+    assert printed.code == 0 and "Jobs: 1 success, 1 unavailable" in printed.out
+    assert printed.out.count("stv_node_storage_capacity") == 1  # the reason
 
 
 def test_job_that_another_instance_loads_is_skipped(
