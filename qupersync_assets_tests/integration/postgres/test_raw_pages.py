@@ -148,13 +148,18 @@ def test_raw_and_decoded_pages_give_the_same_rows(
     page = RawPage(tuple(c.name for c in spec.columns), tuple(wire_types[t] for t in types), bodies)
     with engine.begin() as connection:
         connection.execute(sa.text(f"TRUNCATE {spec.table.fullname}"))
-    results = {}
+    results: dict[str, Any] = {}
     for cluster, given_page in (("raw", page), ("decoded", page.decoded())):
         with closing(JobConnection(engine, cluster, spec.sync_job_id)) as target:
             writer = BatchWriter(target, spec, lambda *_: None)
-            # The second and the third write compare the page with known rows.
-            skipped = [r for _ in range(3) for r in writer.write(given_page)]
-        results[cluster] = writer.counts, [summary(r) for r in skipped], target_rows(engine, spec, cluster)
+            error = ""
+            skipped: list[SkippedRow] = []
+            try:
+                for _ in range(3):  # the second and the third write compare the page with known rows
+                    skipped += writer.write(given_page)
+            except SyncError as failure:  # a page that contains a number twice, with times far from each other
+                error = str(failure).replace(cluster, "")
+        results[cluster] = error, writer.counts, [summary(r) for r in skipped], target_rows(engine, spec, cluster)
     assert results["raw"] == results["decoded"]
 
 
