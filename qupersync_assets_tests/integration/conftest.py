@@ -66,6 +66,8 @@ _CHANGES = """
         UNION ALL SELECT xmin FROM pg_description WHERE objoid IN (SELECT oid FROM class)
     ) SELECT count(*), max(xmin::text::bigint), to_regclass('quper.schema_version')::text FROM changes
 """
+# The variables in which a process keeps the files that its settings are from.
+FILES = ("QUPERSYNC_ENV_FILE", "QUPERSYNC_ENV_FILE_NAMES", "QUPERSYNC_SECRET_FILES")
 # The state in which the last test found the schema, by the function that connects.
 _clean: dict[Callable[[], Any], tuple[Any, ...]] = {}
 
@@ -99,6 +101,9 @@ def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[d
     variables = {**sandbox.environment(), "SYNC_RETRY_DELAY": "0", "SYNC_MAX_RETRIES": "1"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    for name in FILES:  # which tests that read files leave
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     close_kept()  # of other tests, which may have changed the settings of the role
     with _cursor(sandbox.connect_redshift) as cursor:
         _empty_tables(cursor, "redshift")

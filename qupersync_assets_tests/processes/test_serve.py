@@ -94,7 +94,7 @@ def test_no_secret_is_shown(served: Served, made: Secrets) -> None:
     until(lambda: "entry 1 (json) refused the alert" in page(served, PAGES["qupersync_alerts_1_json"]), 120)
     texts = shown_texts(served, run_id)
     assert all(len(text) > 20 for text in texts.values()), {kind: len(text) for kind, text in texts.items()}
-    assert "no login with the password '***'" in texts["compute logs"]
+    assert "no login with the password '***'" in texts["files"]  # the log of the run server
     for kind in ("log of the run", "tables", "debug file"):
         assert "***" in texts[kind]
     assert not {kind: found for kind, text in texts.items() if (found := made.in_(text))}

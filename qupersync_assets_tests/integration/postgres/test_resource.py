@@ -54,7 +54,6 @@ def secret(target: Query, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     path.write_text("hunter2-first\n")
     for name, value in {"PASSWORD": "", "PASSWORD_FILE": str(path), "USER": "rotated"}.items():
         monkeypatch.setenv(f"POSTGRES_{name}", value)
-    monkeypatch.setenv("QUPERSYNC_SECRET_FILES", "")
     yield path
     target("DROP ROLE rotated")
 
