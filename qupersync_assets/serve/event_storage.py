@@ -7,6 +7,7 @@ that others repeat are not stored.
 
 import base64
 import zlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import dagster as dg
 import sqlalchemy as sa
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster_postgres import PostgresEventLogStorage
+from dagster_postgres.utils import pg_url_from_config
 
 from qupersync_assets.postgres.connection import Dialect
 
@@ -57,6 +59,11 @@ class CompactEventStorage(PostgresEventLogStorage):
         self._output: dg.EventLogEntry | None = None  # stored with the next event, which says whether it is a check's
         for column in (SqlEventLogStorageTable.c.event, AssetCheckExecutionsTable.c.evaluation_event):
             column.type = CompressedText()
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> "CompactEventStorage":
+        """Return the storage of an entry of dagster.yaml; Dagster's own method makes one of its class."""
+        return cls(pg_url_from_config(config_value), inst_data=inst_data)
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         """Store an event, unless it is one that others repeat."""

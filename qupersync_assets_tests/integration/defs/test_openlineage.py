@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import yaml
 
@@ -16,17 +17,19 @@ TABLE, VIEW = "quper/node_details", "redshift/stv_node_storage_capacity"
 
 
 @pytest.fixture
-def lineage_home(qupersync: Command, dagster_home: Path) -> None:
-    """The Dagster instance has the storage of the document."""
+def lineage_home(qupersync: Command, dagster_home: Path) -> Path:
+    """The Dagster instance has the storage of the document, after a run with that of the project."""
+    assert qupersync("sync", "applications").code == 0
     [documented] = [b for b in blocks(PROJECT / "docs" / "integrations.md") if "dagster_openlineage" in b.text]
     file = dagster_home / "dagster.yaml"
     project: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
     del project["storage"]
     file.write_text(yaml.safe_dump(project | yaml.safe_load(documented.text)), "utf-8")
+    return dagster_home
 
 
 def test_a_sync_sends_its_start_its_end_and_the_lineage_of_columns(
-    qupersync: Command, source: Query, lineage_home: None, monkeypatch: pytest.MonkeyPatch
+    qupersync: Command, source: Query, lineage_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source("INSERT INTO stv_node_storage_capacity VALUES (0, 1, 9), (1, 2, 9)")
     with LineageServer() as server:
@@ -51,6 +54,9 @@ def test_a_sync_sends_its_start_its_end_and_the_lineage_of_columns(
     assert (used["namespace"], used["name"], used["field"]) == ("warehouse", VIEW, "used")
     assert set(kinds(succeeded, f"{TABLE}__checks")) == {"COMPLETE"}
     assert VIEW in [event["dataset"]["name"] for event in succeeded if "dataset" in event]
+    with dg.DagsterInstance.from_config(str(lineage_home)) as instance:
+        ended = [instance.all_logs(run.run_id)[-1].dagster_event_type for run in instance.get_runs()]
+    assert [kind.value for kind in ended if kind] == ["PIPELINE_FAILURE", "PIPELINE_SUCCESS", "PIPELINE_SUCCESS"]
 
 
 def of_job(event: dict[str, Any], job: str) -> bool:
