@@ -29,7 +29,7 @@ def lineage_home(qupersync: Command, dagster_home: Path) -> Path:
 
 
 def test_a_sync_sends_its_start_its_end_and_the_lineage_of_columns(
-    qupersync: Command, source: Query, lineage_home: Path, monkeypatch: pytest.MonkeyPatch
+    qupersync: Command, source: Query, target: Query, lineage_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source("INSERT INTO stv_node_storage_capacity VALUES (0, 1, 9), (1, 2, 9)")
     with LineageServer() as server:
@@ -57,6 +57,11 @@ def test_a_sync_sends_its_start_its_end_and_the_lineage_of_columns(
     with dg.DagsterInstance.from_config(str(lineage_home)) as instance:
         ended = [instance.all_logs(run.run_id)[-1].dagster_event_type for run in instance.get_runs()]
     assert [kind.value for kind in ended if kind] == ["PIPELINE_FAILURE", "PIPELINE_SUCCESS", "PIPELINE_SUCCESS"]
+    # The wrapped storage is that of QuperSync, too, which leaves planned checks to their own table.
+    assert target("SELECT count(*) FROM event_logs WHERE dagster_event_type = 'ASSET_CHECK_EVALUATION_PLANNED'") == [
+        (0,)
+    ]
+    assert target("SELECT count(*) FROM asset_check_executions")[0][0] > 0
 
 
 def of_job(event: dict[str, Any], job: str) -> bool:

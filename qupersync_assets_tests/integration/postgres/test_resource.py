@@ -71,3 +71,13 @@ def test_a_new_password_in_a_file_needs_no_restart(secret: Path, target: Query) 
     with storage.connect() as connection:
         assert connection.scalar(sa.text("SELECT current_user")) == "rotated"
     postgres.dispose()
+
+
+def test_a_server_that_cannot_write_a_file_is_not_usable(secret: Path, target: Query) -> None:
+    target("ALTER ROLE rotated SET temp_file_limit = 0")  # as with a full disk
+    postgres = PostgresResource(Settings.load())
+    with postgres.transaction():
+        pass  # the login works
+    with pytest.raises(SyncError, match="temp_file_limit"):
+        postgres.check()
+    postgres.dispose()

@@ -44,6 +44,7 @@ def test_an_idle_tick_has_few_bytes_and_all_facts(filled: Sandbox, stored: dg.Da
     for kind in (Kind.STEP_START, Kind.STEP_OUTPUT, Kind.ASSET_MATERIALIZATION, Kind.STEP_SUCCESS):
         assert kinds[kind] == len(specs)
     assert kinds[Kind.ASSET_CHECK_EVALUATION] == len(checks)
+    assert not {Kind.RESOURCE_INIT_STARTED, Kind.RESOURCE_INIT_SUCCESS, Kind.HANDLED_OUTPUT} & kinds.keys()
     for spec, name in checks:
         key = dg.AssetCheckKey(dg.AssetKey(["quper", spec.table.name]), name)
         last, _ = stored.event_log_storage.get_asset_check_execution_history(key, limit=2)
